@@ -1,0 +1,271 @@
+/* Three small pages on HTTP/1.1 connections of their own. */
+#include "admin/admin.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/buf.h"
+#include "exchange/front.h"
+#include "net/conn.h"
+#include "observe/counter.h"
+
+enum {
+    CONNECTIONS_MAX = 64, /* operators and scrapers, not clients */
+    HEADER_TIMEOUT_MS = 10000,
+    IDLE_TIMEOUT_MS = 60000,
+    HEAD_MAX = 16384,
+    FIELDS_MAX = 64,
+    TARGET_MAX = 2048,
+};
+
+/* A listener of an `admin` section. */
+struct wicket {
+    struct list_node node;
+    struct listener *listener;
+    bool stays;
+};
+
+static struct {
+    struct front *front;
+    struct h1_acceptor acceptor;
+    struct list wickets, next;
+    bool stopping;
+} admin;
+
+static void metrics(struct buf *b)
+{
+    for (size_t i = 0; i < COUNTER_COUNT; i++) {
+        const char *name = counter_name((enum counter)i);
+
+        buf_printf(b, "# HELP %s %s\n# TYPE %s counter\n%s %" PRIu64 "\n", name,
+            counter_help((enum counter)i), name, name, counter_values[i]);
+    }
+    buf_printf(b, "# HELP tarry_exchanges Exchanges in flight, by state\n"
+                  "# TYPE tarry_exchanges gauge\n");
+    for (size_t i = 0; i < EX_DONE; i++)
+        buf_printf(b, "tarry_exchanges{state=\"%s\"} %zu\n", ex_state_name((enum ex_state)i),
+            admin.front->exchanges[i].count);
+    buf_printf(b,
+        "# HELP tarry_client_connections Client connections open\n"
+        "# TYPE tarry_client_connections gauge\ntarry_client_connections %zu\n",
+        admin.front->acceptor.busy.count + admin.front->acceptor.idle.count);
+    buf_printf(b, "# HELP tarry_pool_slots Slots of a pool, taken and in all\n"
+                  "# TYPE tarry_pool_slots gauge\n");
+    for (size_t i = 0; i < admin.front->conf->npools; i++) {
+        struct str name = admin.front->conf->pools[i].name;
+        const struct pool *p = pools_find(admin.front->pools, name);
+        struct pool_counts c = p ? pool_counts(p) : (struct pool_counts){ 0 };
+
+        buf_printf(b,
+            "tarry_pool_slots{pool=\"" STR_FMT "\",which=\"busy\"} %zu\n"
+            "tarry_pool_slots{pool=\"" STR_FMT "\",which=\"all\"} %zu\n",
+            STR_ARG(name), c.busy, STR_ARG(name), c.slots);
+    }
+    buf_printf(b, "# HELP tarry_pool_queue Exchanges that wait for a slot\n"
+                  "# TYPE tarry_pool_queue gauge\n");
+    for (size_t i = 0; i < admin.front->conf->npools; i++) {
+        struct str name = admin.front->conf->pools[i].name;
+        const struct pool *p = pools_find(admin.front->pools, name);
+        struct pool_counts c = p ? pool_counts(p) : (struct pool_counts){ 0 };
+
+        buf_printf(b,
+            "tarry_pool_queue{pool=\"" STR_FMT "\",which=\"resume\"} %zu\n"
+            "tarry_pool_queue{pool=\"" STR_FMT "\",which=\"new\"} %zu\n",
+            STR_ARG(name), c.queued_ahead, STR_ARG(name), c.queued_new);
+    }
+}
+
+static void status(struct buf *b)
+{
+    buf_printf(b, "{\"stopping\":%s,\"exchanges\":{", admin.stopping ? "true" : "false");
+    for (size_t i = 0; i < EX_DONE; i++)
+        buf_printf(b, "%s\"%s\":%zu", i ? "," : "", ex_state_name((enum ex_state)i),
+            admin.front->exchanges[i].count);
+    buf_printf(b, "},\"pools\":{");
+    for (size_t i = 0; i < admin.front->conf->npools; i++) {
+        struct str name = admin.front->conf->pools[i].name;
+        const struct pool *p = pools_find(admin.front->pools, name);
+        struct pool_counts c = p ? pool_counts(p) : (struct pool_counts){ 0 };
+
+        buf_printf(b,
+            "%s\"" STR_FMT "\":{\"slots\":%zu,\"busy\":%zu,\"queued_resumes\":%zu,\"queued_new\":%zu,"
+            "\"servers\":%zu,\"servers_paused\":%zu}",
+            i ? "," : "", STR_ARG(name), c.slots, c.busy, c.queued_ahead, c.queued_new, c.servers,
+            c.servers_paused);
+    }
+    buf_printf(b, "},\"upstreams\":{");
+    for (size_t i = 0; i < admin.front->conf->nupstreams; i++) {
+        const struct upstream_conf *u = &admin.front->conf->upstreams[i];
+        const struct origin *o = origins_find(admin.front->origins, u);
+        struct origin_counts c = o ? origin_counts(o) : (struct origin_counts){ 0 };
+
+        buf_printf(b, "%s\"" STR_FMT "\":{\"connections\":%zu,\"streams\":%zu,\"waiting\":%zu}",
+            i ? "," : "", STR_ARG(u->name), c.connections, c.streams, c.waiting);
+    }
+    buf_printf(b, "}}\n");
+}
+
+static void on_stream(void *owner, struct stream *s, const struct stream_event *ev)
+{
+    if (ev->kind == STREAM_FAILED)
+        stream_close(s);
+}
+
+static void answer(struct stream *s, unsigned code, struct str type, struct str body)
+{
+    struct arena a = { 0 };
+    struct head head = { .status = code, .minor = 1 };
+
+    if (head_add(&head, &a, STR("Content-Type"), type) == 0 &&
+        head_add(&head, &a, STR("Cache-Control"), STR("no-store")) == 0 &&
+        head_add(&head, &a, STR("Content-Length"), arena_printf(&a, "%zu", body.n)) == 0) {
+        stream_send_head(s, &head, false);
+        stream_send_data(s, body.p, body.n);
+        stream_send_end(s);
+    }
+    arena_release(&a);
+    stream_close(s);
+}
+
+static void on_request(void *owner, struct stream *s, const struct stream_request *r)
+{
+    const struct str text = STR("text/plain; charset=utf-8");
+    struct str path, query;
+    struct buf b = { 0 };
+
+    stream_set_owner(s, on_stream, NULL);
+    if (r->error_status) {
+        answer(s, r->error_status, text, STR("bad request\n"));
+        return;
+    }
+    str_cut(r->head->target, '?', &path, &query);
+    if (!str_eq(r->head->method, STR("GET")) && !str_eq(r->head->method, STR("HEAD"))) {
+        answer(s, 405, text, STR("only GET\n"));
+    } else if (str_eq(path, STR("/metrics"))) {
+        metrics(&b);
+        answer(s, 200, STR("text/plain; version=0.0.4; charset=utf-8"), buf_str(&b));
+    } else if (str_eq(path, STR("/status"))) {
+        status(&b);
+        answer(s, 200, STR("application/json"), buf_str(&b));
+    } else if (str_eq(path, STR("/healthz"))) {
+        answer(s, admin.stopping ? 503 : 200, text,
+            admin.stopping ? STR("stopping\n") : STR("ok\n"));
+    } else {
+        answer(s, 404, text, STR("try /metrics, /status or /healthz\n"));
+    }
+    buf_release(&b);
+}
+
+static bool may_accept(void *owner)
+{
+    return admin.acceptor.busy.count + admin.acceptor.idle.count < CONNECTIONS_MAX;
+}
+
+static void on_accept(void *owner, struct listener *l, int fd, const struct sockaddr *peer)
+{
+    struct conn *c = conn_accept(fd, peer, NULL, NULL, NULL);
+
+    if (c)
+        h1_server_open(c, &admin.acceptor);
+}
+
+static void close_wicket(struct wicket *w)
+{
+    list_remove(&w->node);
+    listener_close(w->listener, true);
+    free(w);
+}
+
+static struct wicket *find(struct str text)
+{
+    LIST_EACH(n, &admin.wickets)
+    {
+        struct wicket *w = LIST_OWNER(n, struct wicket, node);
+
+        if (str_eq(listener_text(w->listener), text))
+            return w;
+    }
+    return NULL;
+}
+
+void admin_abandon(void)
+{
+    while (list_first(&admin.next))
+        close_wicket(LIST_OWNER(list_first(&admin.next), struct wicket, node));
+    LIST_EACH(n, &admin.wickets)
+    LIST_OWNER(n, struct wicket, node)->stays = false;
+}
+
+/* Opens what is new on admin.next; marks what stays. */
+int admin_prepare(const struct conf *conf, char *why, size_t whylen)
+{
+    for (size_t i = 0; i < conf->nadmins; i++) {
+        const struct addr_conf *ac = &conf->admins[i].addr;
+        struct wicket *w = find(ac->text);
+
+        if (!w) {
+            w = calloc(1, sizeof(*w));
+            if (w)
+                w->listener = listener_open(ac->text, (const struct sockaddr *)&ac->sa, ac->salen,
+                    CONNECTIONS_MAX, conf->processes > 1, why, whylen);
+            if (!w || !w->listener) {
+                free(w);
+                admin_abandon();
+                return -1;
+            }
+            list_push(&admin.next, &w->node);
+        }
+        w->stays = true;
+    }
+    return 0;
+}
+
+void admin_commit(void)
+{
+    LIST_EACH(n, &admin.wickets)
+    {
+        struct wicket *w = LIST_OWNER(n, struct wicket, node);
+
+        if (!w->stays)
+            close_wicket(w);
+    }
+    while (list_first(&admin.next)) {
+        struct wicket *w = LIST_OWNER(list_first(&admin.next), struct wicket, node);
+
+        list_push(&admin.wickets, &w->node);
+        listener_start(w->listener, on_accept, may_accept, &admin);
+    }
+    LIST_EACH(n, &admin.wickets)
+    LIST_OWNER(n, struct wicket, node)->stays = false;
+}
+
+int admin_open(struct front *front, const struct conf *conf, char *why, size_t whylen)
+{
+    admin.front = front;
+    list_init(&admin.wickets);
+    list_init(&admin.next);
+    h1_acceptor_init(&admin.acceptor);
+    admin.acceptor.limits = (struct h1_limits){ HEAD_MAX, FIELDS_MAX, TARGET_MAX };
+    admin.acceptor.header_timeout_ms = HEADER_TIMEOUT_MS;
+    admin.acceptor.body_timeout_ms = HEADER_TIMEOUT_MS;
+    admin.acceptor.send_timeout_ms = HEADER_TIMEOUT_MS;
+    admin.acceptor.keep_alive_timeout_ms = IDLE_TIMEOUT_MS;
+    admin.acceptor.on_request = on_request;
+    if (admin_prepare(conf, why, whylen) < 0)
+        return -1;
+    admin_commit();
+    return 0;
+}
+
+void admin_stop(void)
+{
+    admin.stopping = true;
+}
+
+void admin_close(void)
+{
+    LIST_EACH(n, &admin.wickets)
+    close_wicket(LIST_OWNER(n, struct wicket, node));
+    h1_acceptor_close(&admin.acceptor);
+}

@@ -1,0 +1,109 @@
+/* Arenas: blocks of at least BLOCK_MIN bytes, cut from the front. */
+#include "base/arena.h"
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "config.h"
+
+enum { BLOCK_MIN = 512, ALIGN = _Alignof(max_align_t) };
+
+struct arena_block {
+    struct arena_block *next;
+    size_t size, used;
+    _Alignas(max_align_t) char mem[];
+};
+
+static struct arena_block *open_block(struct arena *a, size_t n)
+{
+    struct arena_block *b = malloc(sizeof(*b) + n);
+
+    if (!b)
+        return NULL;
+    b->size = n;
+    b->used = 0;
+    b->next = a->blocks;
+    a->blocks = b;
+    return b;
+}
+
+void arena_expect(struct arena *a, size_t n)
+{
+#ifndef TARRY_PLAIN_MALLOC
+    struct arena_block *b = a->blocks;
+
+    if (!b || b->size - b->used < n)
+        open_block(a, n);
+#endif
+}
+
+void *arena_alloc(struct arena *a, size_t n)
+{
+    struct arena_block *b = a->blocks;
+    void *p;
+
+    if (n > SIZE_MAX / 2)
+        return NULL;
+    n = (n + ALIGN - 1) & ~((size_t)ALIGN - 1);
+#ifdef TARRY_PLAIN_MALLOC
+    b = open_block(a, n);
+#else
+    if (!b || b->size - b->used < n)
+        b = open_block(a, n > BLOCK_MIN ? n : BLOCK_MIN);
+#endif
+    if (!b)
+        return NULL;
+    p = b->mem + b->used;
+    b->used += n;
+    a->used += n;
+    memset(p, 0, n);
+    return p;
+}
+
+struct str arena_copy(struct arena *a, struct str s)
+{
+    char *p = arena_alloc(a, s.n + 1);
+
+    if (!p)
+        return (struct str){ NULL, 0 };
+    if (s.n > 0)
+        memcpy(p, s.p, s.n);
+    return (struct str){ p, s.n };
+}
+
+const char *arena_cstr(struct arena *a, struct str s)
+{
+    return arena_copy(a, s).p;
+}
+
+struct str arena_printf(struct arena *a, const char *fmt, ...)
+{
+    va_list ap;
+    int n;
+    char *p;
+
+    va_start(ap, fmt);
+    n = vsnprintf(NULL, 0, fmt, ap);
+    va_end(ap);
+    p = n < 0 ? NULL : arena_alloc(a, (size_t)n + 1);
+    if (!p)
+        return (struct str){ NULL, 0 };
+    va_start(ap, fmt);
+    vsnprintf(p, (size_t)n + 1, fmt, ap);
+    va_end(ap);
+    return (struct str){ p, (size_t)n };
+}
+
+void arena_release(struct arena *a)
+{
+    while (a->blocks) {
+        struct arena_block *b = a->blocks;
+
+        a->blocks = b->next;
+        free(b);
+    }
+    a->used = 0;
+}

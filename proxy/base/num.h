@@ -1,0 +1,29 @@
+/* Numbers, sizes and durations as text. Parsers are strict: digits and the unit, nothing else. */
+#ifndef TARRY_BASE_NUM_H
+#define TARRY_BASE_NUM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/str.h"
+
+/* Decimal digits only, at most 18 of them. */
+bool num_parse_u64(struct str s, uint64_t *out);
+
+/* Hexadecimal digits only, at most 15 of them. */
+bool num_parse_hex(struct str s, uint64_t *out);
+
+/* "64K", "10M", "2G" (powers of 1024) or plain bytes. */
+bool num_parse_size(struct str s, uint64_t *bytes);
+
+/* "250ms", "30s", "5m", "2h", "1d": a decimal number and a unit that must be there. */
+bool num_parse_duration(struct str s, uint64_t *ms);
+
+/* A decimal number of seconds as in HTTP fields: "2", "0.5", "17.25". Rounded up to whole milliseconds. */
+bool num_parse_seconds(struct str s, uint64_t *ms);
+
+/* The shortest text that num_parse_size() or num_parse_duration() read back as the same; `out` has room for 32 bytes. */
+void num_format_size(uint64_t bytes, char out[32]);
+void num_format_duration(uint64_t ms, char out[32]);
+
+#endif

@@ -1,0 +1,261 @@
+/* URLs. One table says which octets may stand where. */
+#include "base/url.h"
+
+#include "base/num.h"
+
+enum { C_HOST = 1, C_TARGET = 2, C_SCHEME = 4 };
+
+static unsigned class_of(unsigned char c)
+{
+    if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'))
+        return C_HOST | C_TARGET | C_SCHEME;
+    switch (c) {
+    case '-':
+    case '.':
+        return C_HOST | C_TARGET | C_SCHEME;
+    case '+':
+        return C_TARGET | C_SCHEME;
+    case '_':
+        return C_HOST | C_TARGET;
+    /* What is left of pchar, and "/" and "?". Beyond RFC 3986, what browsers send unescaped in
+     * queries. */
+    case '~':
+    case '!':
+    case '$':
+    case '&':
+    case '\'':
+    case '(':
+    case ')':
+    case '*':
+    case ',':
+    case ';':
+    case '=':
+    case ':':
+    case '@':
+    case '/':
+    case '?':
+    case '%':
+    case '[':
+    case ']':
+    case '|':
+    case '{':
+    case '}':
+    case '^':
+    case '`':
+    case '"':
+    case '<':
+    case '>':
+    case '\\':
+        return C_TARGET;
+    default:
+        /* Raw UTF-8 in a target is wrong but common, and safe to forward: it cannot end a line. */
+        return c >= 0x80 ? C_TARGET : 0;
+    }
+}
+
+static bool all_of(struct str s, unsigned class)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if (!(class_of((unsigned char)s.p[i]) & class))
+            return false;
+    return true;
+}
+
+static bool is_ipv6_literal(struct str s)
+{
+    size_t colons = 0;
+
+    for (size_t i = 0; i < s.n; i++) {
+        uint64_t ignored;
+
+        if (s.p[i] == ':')
+            colons++;
+        else if (s.p[i] != '.' && !num_parse_hex(str_make(s.p + i, 1), &ignored))
+            return false; /* a zone ("%eth0") too: it means something on one machine only */
+    }
+    return colons >= 2 && s.n <= 45;
+}
+
+int url_parse_authority(struct str s, struct str *host, bool *ipv6, uint16_t *port)
+{
+    struct str rest;
+    uint64_t v;
+
+    *port = 0;
+    *ipv6 = false;
+    if (str_find_char(s, '@') >= 0)
+        return URL_E_USERINFO;
+    if (s.n > 0 && s.p[0] == '[') {
+        ptrdiff_t end = str_find_char(s, ']');
+
+        if (end < 0)
+            return URL_E_HOST;
+        *host = str_make(s.p + 1, (size_t)end - 1);
+        *ipv6 = true;
+        if (!is_ipv6_literal(*host))
+            return URL_E_HOST;
+        rest = str_make(s.p + end + 1, s.n - (size_t)end - 1);
+        if (rest.n == 0)
+            return 0;
+        if (rest.p[0] != ':')
+            return URL_E_HOST;
+        rest = str_make(rest.p + 1, rest.n - 1);
+    } else {
+        bool colon = str_cut(s, ':', host, &rest);
+
+        if (host->n == 0 || host->n > 255 || !all_of(*host, C_HOST))
+            return URL_E_HOST;
+        if (!colon)
+            return 0;
+    }
+    if (rest.n > 5 || !num_parse_u64(rest, &v) || v == 0 || v > 65535)
+        return URL_E_PORT;
+    *port = (uint16_t)v;
+    return 0;
+}
+
+int url_parse(struct str s, struct url *out)
+{
+    struct str rest, authority;
+    size_t i;
+    int rc;
+
+    *out = (struct url){ 0 };
+    if (!str_cut(s, ':', &out->scheme, &rest) || out->scheme.n == 0 ||
+        !all_of(out->scheme, C_SCHEME) || !str_starts_with(rest, STR("//")))
+        return URL_E_SCHEME;
+    rest = str_make(rest.p + 2, rest.n - 2);
+    for (i = 0; i < rest.n && rest.p[i] != '/' && rest.p[i] != '?' && rest.p[i] != '#'; i++)
+        ;
+    authority = str_make(rest.p, i);
+    rc = url_parse_authority(authority, &out->host, &out->ipv6, &out->port);
+    if (rc < 0)
+        return rc;
+    out->target = str_make(rest.p + i, rest.n - i);
+    if (str_find_char(out->target, '#') >= 0)
+        return URL_E_FRAGMENT;
+    if (out->target.n == 0)
+        out->target = STR("/");
+    else if (!all_of(out->target, C_TARGET))
+        return URL_E_TARGET;
+    return 0;
+}
+
+const char *url_strerror(int err)
+{
+    switch ((enum url_error)err) {
+    case URL_E_SCHEME:
+        return "no scheme (https://...)";
+    case URL_E_USERINFO:
+        return "user names in URLs are not allowed";
+    case URL_E_HOST:
+        return "not a host name";
+    case URL_E_PORT:
+        return "not a port from 1 to 65535";
+    case URL_E_TARGET:
+        return "not a path";
+    case URL_E_FRAGMENT:
+        return "a fragment (#) is never sent";
+    }
+    return "not a URL";
+}
+
+uint16_t url_default_port(struct str scheme)
+{
+    if (str_eq_nocase(scheme, STR("https")))
+        return 443;
+    return str_eq_nocase(scheme, STR("http")) ? 80 : 0;
+}
+
+bool url_is_origin_form(struct str s)
+{
+    return s.n > 0 && s.p[0] == '/' && all_of(s, C_TARGET);
+}
+
+/* One decoded octet at s.p[*i], which moves on; -1 for a NUL. */
+static int decode(struct str s, size_t *i)
+{
+    uint64_t v;
+    int c = (unsigned char)s.p[*i];
+
+    if (c == '%' && *i + 2 < s.n && num_parse_hex(str_make(s.p + *i + 1, 2), &v)) {
+        c = (int)v;
+        *i += 2;
+    }
+    *i += 1;
+    return c == 0 ? -1 : c;
+}
+
+/* A segment has just been written to out[..n): "." goes, ".." takes its parent along. False above
+ * the root. */
+static bool end_segment(const char *out, size_t *n)
+{
+    size_t begin = *n;
+
+    while (begin > 0 && out[begin - 1] != '/')
+        begin--;
+    if (*n - begin == 1 && out[begin] == '.') {
+        *n = begin;
+    } else if (*n - begin == 2 && out[begin] == '.' && out[begin + 1] == '.') {
+        if (begin <= 1)
+            return false;
+        *n = begin - 1;
+        while (*n > 0 && out[*n - 1] != '/')
+            (*n)--;
+    }
+    return true;
+}
+
+/* UTF-8 forms longer than need be (of "." or "/", say): some decoders let them pass, so nothing may
+ * be hidden in them. */
+static bool has_overlong(const char *p, size_t n)
+{
+    for (size_t i = 0; i + 1 < n; i++) {
+        unsigned char c = (unsigned char)p[i], next = (unsigned char)p[i + 1];
+
+        if ((c == 0xc0 || c == 0xc1) && (next & 0xc0) == 0x80)
+            return true;
+        if (c == 0xe0 && next >= 0x80 && next < 0xa0)
+            return true;
+        if (c == 0xf0 && next >= 0x80 && next < 0x90)
+            return true;
+    }
+    return false;
+}
+
+bool url_normalise_path(struct arena *a, struct str target, struct str *path)
+{
+    struct str in, query;
+    bool parameter = false;
+    size_t n = 0, i = 0;
+    char *out;
+
+    str_cut(target, '?', &in, &query);
+    out = arena_alloc(a, in.n + 1);
+    if (!out || in.n == 0 || in.p[0] != '/')
+        return false;
+    while (i < in.n) {
+        int c = decode(in, &i);
+
+        if (c < 0)
+            return false;
+        /* An encoded or a backward slash separates too: some backends read it so, and a route must
+         * not be dodged. */
+        if (c == '/' || c == '\\') {
+            parameter = false;
+            if (!end_segment(out, &n))
+                return false;
+            if (n == 0 || out[n - 1] != '/')
+                out[n++] = '/';
+        } else if (c == ';') {
+            parameter = true; /* ";jsessionid=1": no part of the name for those backends that know
+                                 parameters */
+        } else if (!parameter) {
+            out[n++] = (char)c;
+        }
+    }
+    if (!end_segment(out, &n) || has_overlong(out, n))
+        return false;
+    *path = str_make(out, n);
+    return true;
+}

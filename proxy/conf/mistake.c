@@ -1,0 +1,106 @@
+/* What is wrong with a conf. */
+#include "conf/mistake.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct mistake {
+    unsigned seq;
+    size_t number; /* the order in which it was found: sorts what one word has several of */
+    struct str text;
+};
+
+static struct mistake *add_row(struct mistakes *m)
+{
+    if (m->count == m->room) {
+        size_t room = m->room ? m->room * 2 : 16;
+        struct mistake *list = realloc(m->list, room * sizeof(*list));
+
+        if (!list) {
+            m->no_memory = true;
+            return NULL;
+        }
+        m->list = list;
+        m->room = room;
+    }
+    m->list[m->count] = (struct mistake){ .number = m->count };
+    return &m->list[m->count++];
+}
+
+void mistake_add(struct mistakes *m, struct place at, const char *fmt, ...)
+{
+    struct mistake *row;
+    char text[512];
+    va_list ap;
+
+    if (m->count >= MISTAKES_MAX)
+        return;
+    row = add_row(m);
+    if (!row)
+        return;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    row->seq = at.seq;
+    row->text = arena_printf(&m->arena, "%s:%u: %s", at.file, at.line, text);
+    if (!row->text.p)
+        m->no_memory = true;
+}
+
+static int by_place(const void *pa, const void *pb)
+{
+    const struct mistake *a = pa, *b = pb;
+
+    if (a->seq != b->seq)
+        return a->seq < b->seq ? -1 : 1;
+    return a->number < b->number ? -1 : a->number > b->number;
+}
+
+void mistakes_hand_over(struct mistakes *m, struct conf_errors *out)
+{
+    static const struct str no_memory = STR_INIT("out of memory while the conf was read");
+    size_t extra = m->no_memory || m->count >= MISTAKES_MAX;
+
+    if (m->count > 0)
+        qsort(m->list, m->count, sizeof(*m->list), by_place);
+    out->list = calloc(m->count + extra + 1, sizeof(*out->list));
+    if (!out->list)
+        return;
+    out->room = m->count + extra + 1;
+    for (size_t i = 0; i < m->count; i++)
+        if (m->list[i].text.p)
+            out->list[out->count++] = m->list[i].text;
+    if (m->no_memory)
+        out->list[out->count++] = no_memory;
+    else if (extra)
+        out->list[out->count++] = STR("there are more mistakes than these: correct them first");
+    out->arena = m->arena;
+    m->arena = (struct arena){ 0 };
+}
+
+void mistakes_release(struct mistakes *m)
+{
+    free(m->list);
+    arena_release(&m->arena);
+    *m = (struct mistakes){ 0 };
+}
+
+const char *mistake_quote(struct arena *a, struct str s)
+{
+    enum { SHOWN = 80 };
+    bool cut = s.n > SHOWN;
+    size_t n = cut ? SHOWN : s.n;
+    char *out = arena_alloc(a, n + 6);
+
+    if (!out)
+        return "\"\"";
+    out[0] = '"';
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+
+        out[i + 1] = c < 0x20 || c == 0x7f ? '?' : (char)c;
+    }
+    memcpy(out + n + 1, cut ? "...\"" : "\"", cut ? 4 : 1);
+    return out;
+}

@@ -1,0 +1,380 @@
+/* The options. Bounds are there to catch slips (a unit too much, a zero too many) and to keep
+ * arithmetic far from overflow. */
+#include "conf/options.h"
+
+#include <stdint.h>
+
+#include "base/num.h"
+#include "conf/snapshot.h"
+
+#define IN(type, field) offsetof(struct type, field), sizeof(((struct type *)0)->field)
+
+static const char *const level_words[] = { "error", "warn", "info", "debug", NULL };
+static const char *const format_words[] = { "json", "combined", "logfmt", NULL };
+
+static const struct opt root_rows[] = {
+    { "body_max", OPT_SIZE, IN(conf, body_max), "100M", "0", "1024G", OPT_LIVE,
+        .help = "The largest request body that a client may send; a larger one gets 413." },
+    { "body_memory_max", OPT_SIZE, IN(conf, body_memory_max), "64K", "4K", "64M", OPT_LIVE,
+        .help = "How much of one body is kept in memory; the rest goes to an unlinked file in "
+                "temp_dir." },
+    { "body_timeout", OPT_DURATION, IN(conf, body_timeout_ms), "60s", "1ms", "1d", OPT_LIVE,
+        .help = "How long a client may be silent while it sends its body; then it gets 408." },
+    { "header_fields_max", OPT_NUMBER, IN(conf, header_fields_max), "100", "8", "1024", OPT_LIVE,
+        .help = "How many header fields a request or a response may have." },
+    { "header_max", OPT_SIZE, IN(conf, header_max), "32K", "1K", "1M", OPT_LIVE,
+        .help =
+            "How long the header section of a request or a response may be. A longer request gets "
+            "431." },
+    { "header_timeout", OPT_DURATION, IN(conf, header_timeout_ms), "30s", "1ms", "1d", OPT_LIVE,
+        .help = "How long a client may take to send a request's whole head, from its first byte." },
+    { "keep_alive_timeout", OPT_DURATION, IN(conf, keep_alive_timeout_ms), "75s", "1ms", "1d",
+        OPT_LIVE, .help = "How long a client's connection may be idle between two requests." },
+    { "max_connections", OPT_NUMBER, IN(conf, max_connections), "100000", "1", "10000000", OPT_LIVE,
+        .help =
+            "How many client connections one process holds; further ones wait in the backlog." },
+    { "processes", OPT_NUMBER, IN(conf, processes), "1", "1", "256", OPT_RESTART,
+        .help =
+            "Processes, each with one event loop. One serves tens of thousands of parked requests; "
+            "more "
+            "than one is only of use on more than one core." },
+    { "send_timeout", OPT_DURATION, IN(conf, send_timeout_ms), "60s", "1ms", "1d", OPT_LIVE,
+        .help = "A client that takes no byte of its response for so long is cut off." },
+    { "shutdown_timeout", OPT_DURATION, IN(conf, shutdown_timeout_ms), "5m", "0ms", "7d", OPT_LIVE,
+        .help = "How long SIGTERM waits for what is in flight." },
+    { "target_max", OPT_SIZE, IN(conf, target_max), "8K", "64", "1M", OPT_LIVE,
+        .help = "How long a request's target (path and query) may be; a longer one gets 414." },
+    { "temp_dir", OPT_FOLDER, IN(conf, temp_dir), "/var/tmp", NULL, NULL, OPT_LIVE,
+        .help =
+            "Where large bodies are kept meanwhile. The files have no name, and vanish with the "
+            "process." },
+    { "trusted_proxies", OPT_CIDRS, IN(conf, trusted_proxies), NULL, NULL, NULL, OPT_LIVE,
+        .help =
+            "Peers whose X-Forwarded-For, -Proto and -Host are believed: addresses, networks "
+            "(\"10.0.0.0/8\"), or \"unix\" for those that come over a unix socket. From all others "
+            "these "
+            "fields are replaced." },
+};
+
+static const struct opt access_log_rows[] = {
+    { "format", OPT_WORD, IN(conf, access_format), "json", NULL, NULL, OPT_LIVE,
+        .help = "A JSON object a line, the combined format of other servers, or name=value pairs.",
+        .words = format_words },
+    { "target", OPT_TARGET, IN(conf, access_log), "stderr", NULL, NULL, OPT_LIVE,
+        .help = "A file's path, \"stderr\" or \"syslog\". SIGUSR1 opens the file anew." },
+};
+
+static const struct opt log_rows[] = {
+    { "level", OPT_WORD, IN(conf, log_level), "info", NULL, NULL, OPT_LIVE,
+        .help =
+            "The least important level that is written. At debug, each step of each exchange is a "
+            "line.",
+        .words = level_words },
+    { "target", OPT_TARGET, IN(conf, log), "stderr", NULL, NULL, OPT_LIVE,
+        .help = "A file's path, \"stderr\" or \"syslog\". SIGUSR1 opens the file anew." },
+};
+
+static const struct opt listen_rows[] = {
+    { "backlog", OPT_NUMBER, IN(listen_conf, backlog), "4096", "1", "65535", OPT_LIVE,
+        .help = "How many connections may wait in the kernel until they are accepted "
+                "(net.core.somaxconn "
+                "bounds it too)." },
+    { "certificate", OPT_FILE, IN(listen_conf, certificate), NULL, NULL, NULL, OPT_LIVE,
+        .help = "The PEM file with the certificate and those between it and the root. With it the "
+                "listener "
+                "speaks TLS." },
+    { "private_key", OPT_FILE, IN(listen_conf, private_key), NULL, NULL, NULL, OPT_LIVE,
+        .help = "The PEM file with the certificate's private key, without a passphrase." },
+};
+
+static const struct opt workers_rows[] = {
+    { "call_max", OPT_SIZE, IN(pool_conf, call_max), "32M", "1K", "4G", OPT_LIVE,
+        .help = "How large one enclosed request of a handoff may be, its head included." },
+    { "connect_timeout", OPT_DURATION, IN(pool_conf, connect_timeout_ms), "5s", "1ms", "1h",
+        OPT_LIVE, .help = "How long connecting to a server may take." },
+    { "handoff_max", OPT_SIZE, IN(pool_conf, handoff_max), "128M", "1K", "64G", OPT_LIVE,
+        .help = "How large a handoff's whole body may be, before and after compression is undone. "
+                "Where it "
+                "is "
+                "not set, never less than call_max and 1M." },
+    { "keep_alive_interval", OPT_DURATION, IN(pool_conf, keep_alive_interval_ms), "15s", "1ms",
+        "1h", OPT_LIVE,
+        .help = "How often a parked client that asked for it (Tarry-Keep-Alive) is sent something "
+                "harmless." },
+    { "keep_alive_timeout", OPT_DURATION, IN(pool_conf, keep_alive_timeout_ms), "60s", "1ms", "1d",
+        OPT_LIVE,
+        .help = "How long an idle connection to a server is kept, if the server keeps it. Less "
+                "than the "
+                "server's own is best." },
+    { "max_calls", OPT_NUMBER, IN(pool_conf, max_calls), "64", "1", "1024", OPT_LIVE,
+        .help = "How many calls one handoff may make." },
+    { "max_hops", OPT_NUMBER, IN(pool_conf, max_hops), "64", "1", "10000", OPT_LIVE,
+        .help =
+            "How many visits to workers one exchange may make. A handoff at the last of them gets "
+            "508." },
+    { "notify_attempts", OPT_NUMBER, IN(pool_conf, notify_attempts), "8", "1", "1000", OPT_LIVE,
+        .help = "How often a notify is delivered until a worker answers it with 2xx." },
+    { "notify_first_pause", OPT_DURATION, IN(pool_conf, notify_first_pause_ms), "1s", "1ms", "1d",
+        OPT_LIVE, .help = "The pause before a notify's second delivery; it doubles from there." },
+    { "notify_max_pause", OPT_DURATION, IN(pool_conf, notify_max_pause_ms), "10m", "1ms", "7d",
+        OPT_LIVE, .help = "The longest pause between two deliveries of a notify." },
+    { "queue_max", OPT_NUMBER, IN(pool_conf, queue_max), "10000", "0", "10000000", OPT_LIVE,
+        .help = "How many requests may wait for a free worker. Further ones get 503 at once. "
+                "Resumes are "
+                "always let in." },
+    { "queue_timeout", OPT_DURATION, IN(pool_conf, queue_timeout_ms), "30s", "1ms", "1d", OPT_LIVE,
+        .help = "How long a request may wait for a free worker before the client gets 503." },
+    { "replay_body_max", OPT_SIZE, IN(pool_conf, replay_body_max), "10M", "0", "64G", OPT_LIVE,
+        .help = "Up to which size a request's body is kept, so that a replay can bring it again." },
+    { "response_timeout", OPT_DURATION, IN(pool_conf, response_timeout_ms), "60s", "1ms", "1d",
+        OPT_LIVE,
+        .help = "How long a worker may take until the first byte of its response, and between two "
+                "bytes; "
+                "then "
+                "the client gets 504." },
+    { "resume_attempts", OPT_NUMBER, IN(pool_conf, resume_attempts), "3", "1", "1000", OPT_LIVE,
+        .help = "How often a resume or replay is delivered in all when workers die over it." },
+    { "resume_wait", OPT_DURATION, IN(pool_conf, resume_wait_ms), "60s", "0ms", "1d", OPT_LIVE,
+        .help = "How long a resume waits while no worker can be reached." },
+    { "retry_idempotent", OPT_BOOL, IN(pool_conf, retry_idempotent), "false", NULL, NULL, OPT_LIVE,
+        .help = "Whether a client's GET, HEAD, OPTIONS, PUT or DELETE may go to another worker "
+                "after the "
+                "first "
+                "died over it." },
+    { "secret_file", OPT_SECRET, IN(pool_conf, secret), NULL, NULL, NULL, OPT_LIVE,
+        .help = "A file with a secret of visible ASCII characters in one line. Workers get it as "
+                "Tarry-Auth, so "
+                "that an app can refuse who reaches it past Tarry." },
+    { "state_max", OPT_NUMBER, IN(pool_conf, state_max), "8000", "0", "8000", OPT_LIVE,
+        .help = "How many bytes Tarry-State may have." },
+};
+
+static const struct opt server_rows[] = {
+    { "slots", OPT_NUMBER, IN(server_conf, slots), "1", "1", "65535", OPT_LIVE,
+        .help = "How many requests the server works on at once (gunicorn: workers times threads). "
+                "Tarry "
+                "never "
+                "gives it more." },
+};
+
+static const struct opt upstream_rows[] = {
+    { "ca_file", OPT_FILE, IN(upstream_conf, ca_file), "", NULL, NULL, OPT_LIVE,
+        .help = "The PEM file with the authorities that may have signed the upstream's "
+                "certificate. Empty: "
+                "the system's." },
+    { "connect_timeout", OPT_DURATION, IN(upstream_conf, connect_timeout_ms), "5s", "1ms", "1h",
+        OPT_LIVE,
+        .help =
+            "How long looking the name up, connecting and the TLS handshake may take together." },
+    { "first_byte_timeout", OPT_DURATION, IN(upstream_conf, first_byte_timeout_ms), "120s", "1ms",
+        "7d", OPT_LIVE, .help = "How long the upstream may take until its response begins." },
+    { "http2", OPT_BOOL, IN(upstream_conf, http2), "true", NULL, NULL, OPT_LIVE,
+        .help = "Whether HTTP/2 is offered (by ALPN, so over https only). The upstream may still "
+                "choose "
+                "HTTP/1.1." },
+    { "idle_timeout", OPT_DURATION, IN(upstream_conf, idle_timeout_ms), "60s", "1ms", "7d",
+        OPT_LIVE,
+        .help = "How long the upstream may be silent between two bytes of its response." },
+    { "insecure", OPT_BOOL, IN(upstream_conf, insecure), "false", NULL, NULL, OPT_LIVE,
+        .help = "Allows an http origin that is neither loopback nor a private address: prompts and "
+                "keys "
+                "then "
+                "cross the network unencrypted." },
+    { "keep_alive_timeout", OPT_DURATION, IN(upstream_conf, keep_alive_timeout_ms), "90s", "1ms",
+        "1d", OPT_LIVE, .help = "How long an unused connection to the upstream is kept." },
+    { "max_connections", OPT_NUMBER, IN(upstream_conf, max_connections), "256", "1", "65535",
+        OPT_LIVE,
+        .help =
+            "How many connections one process opens to the upstream. Over HTTP/2 each carries many "
+            "calls, "
+            "over HTTP/1.1 one at a time; calls beyond that wait." },
+    { "origin", OPT_ORIGIN, IN(upstream_conf, origin), NULL, NULL, NULL, OPT_LIVE,
+        .help = "Where calls go: https://HOST or https://HOST:PORT. Plain http is for loopback and "
+                "private "
+                "addresses.",
+        .required = true },
+    { "ping_interval", OPT_DURATION, IN(upstream_conf, ping_interval_ms), "15s", "1ms", "1d",
+        OPT_LIVE,
+        .help = "HTTP/2: a connection with calls on it that is silent for so long is probed." },
+    { "ping_timeout", OPT_DURATION, IN(upstream_conf, ping_timeout_ms), "10s", "1ms", "1h",
+        OPT_LIVE,
+        .help =
+            "HTTP/2: a connection that does not answer the probe within this time is given up." },
+    { "relay_headers", OPT_NAMES, IN(upstream_conf, relay_headers), NULL, NULL, NULL, OPT_LIVE,
+        .help = "Further response fields that a relay takes from the upstream, such as "
+                "\"x-request-id\"." },
+    { "response_max", OPT_SIZE, IN(upstream_conf, response_max), "32M", "1K", "4G", OPT_LIVE,
+        .help = "How large a response may be that a worker gets back. What is relayed may have any "
+                "size." },
+    { "retries", OPT_NUMBER, IN(upstream_conf, retries), "2", "0", "100", OPT_LIVE,
+        .help = "How often a call is made again after a failure that says it was not processed, or "
+                "that "
+                "the "
+                "service is overloaded." },
+    { "retry_first_pause", OPT_DURATION, IN(upstream_conf, retry_first_pause_ms), "500ms", "1ms",
+        "1s", OPT_LIVE,
+        .help = "The pause before the first retry (less a random part); it doubles from there." },
+    { "retry_max_pause", OPT_DURATION, IN(upstream_conf, retry_max_pause_ms), "8s", "1ms", "1h",
+        OPT_LIVE,
+        .help = "The longest pause of Tarry's own choice. A pause that the service asks for may be "
+                "longer." },
+    { "set_header", OPT_HEADERS, IN(upstream_conf, set_header), NULL, NULL, NULL, OPT_LIVE,
+        .help = "Fields, each \"Name: value\", that every call gets last, in place of what the "
+                "worker sent "
+                "under that name. The place for API keys." },
+    { "total_timeout", OPT_DURATION, IN(upstream_conf, total_timeout_ms), "10m", "1ms", "7d",
+        OPT_LIVE, .help = "How long a call may take in all, with its retries and their pauses." },
+};
+
+static const struct opt route_rows[] = {
+    { "host", OPT_HOST, IN(route_conf, host), "", NULL, NULL, OPT_LIVE,
+        .help =
+            "Only requests whose Host field has this name; its port does not matter. Empty: any." },
+    { "internal", OPT_BOOL, IN(route_conf, internal), "false", NULL, NULL, OPT_LIVE,
+        .help = "Clients get 404; only resumes and notifies reach such paths." },
+    { "upstream", OPT_UPSTREAM, IN(route_conf, upstream), NULL, NULL, NULL, OPT_LIVE,
+        .help = "The upstream that gets the requests directly, with no worker in between." },
+    { "workers", OPT_POOL, IN(route_conf, pool), NULL, NULL, NULL, OPT_LIVE,
+        .help = "The pool that gets the requests." },
+};
+
+#define ROWS(r) r, sizeof(r) / sizeof(*(r))
+
+static const struct opt_section sections[OPT_NSECTIONS] = {
+    [SECTION_ROOT] = { "", NULL, NULL, SECTION_ROOT, false, ROWS(root_rows),
+        "These stand outside of any section." },
+    [SECTION_ACCESS_LOG] = { "access_log", NULL, NULL, SECTION_ROOT, false, ROWS(access_log_rows),
+        "With this section each exchange writes a line when it ends. Without it there is no access "
+        "log." },
+    [SECTION_ADMIN] = { "admin", "address", "127.0.0.1:9180", SECTION_ROOT, true, NULL, 0,
+        "A listener for metrics, status and dashboard. It knows no passwords: keep it on loopback "
+        "or a "
+        "unix socket." },
+    [SECTION_LISTEN] = { "listen", "address", "127.0.0.1:8080", SECTION_ROOT, true,
+        ROWS(listen_rows), "What clients connect to. At least one." },
+    [SECTION_LOG] = { "log", NULL, NULL, SECTION_ROOT, false, ROWS(log_rows),
+        "Where Tarry says what it does." },
+    [SECTION_ROUTE] = { "route", "prefix", "/", SECTION_ROOT, true, ROWS(route_rows),
+        "Which requests go where: to a pool of workers, or directly to an upstream. Routes whose "
+        "host "
+        "matches are looked at first, then those without host; among them the longest prefix wins. "
+        "The "
+        "prefix is compared with the path after percent-decoding and after \".\", \"..\" and "
+        "doubled "
+        "slashes are resolved; \"/a/\" does not match \"/a\". At least one." },
+    [SECTION_UPSTREAM] = { "upstream", "name", "openai", SECTION_ROOT, true, ROWS(upstream_rows),
+        "A service that slow calls may go to. Calls to any other origin are refused. Handoffs name "
+        "it "
+        "by its origin, or as tarry://NAME." },
+    [SECTION_WORKERS] = { "workers", "name", "app", SECTION_ROOT, true, ROWS(workers_rows),
+        "A pool of servers that run the sync app, with one queue in front of them." },
+    [SECTION_SERVER] = { "server", "address", "127.0.0.1:8001", SECTION_WORKERS, true,
+        ROWS(server_rows),
+        "One backend of the pool (inside a workers section). At least one. The host is an IP "
+        "address or "
+        "localhost." },
+};
+
+const struct opt_section *options_section(enum opt_section_id id)
+{
+    return &sections[id];
+}
+
+const struct opt *options_find(enum opt_section_id id, struct str name)
+{
+    const struct opt_section *s = &sections[id];
+
+    for (size_t i = 0; i < s->nrows; i++)
+        if (str_eq(str_of(s->rows[i].name), name))
+            return &s->rows[i];
+    return NULL;
+}
+
+int options_find_section(enum opt_section_id parent, struct str name)
+{
+    for (int id = SECTION_ROOT + 1; id < OPT_NSECTIONS; id++)
+        if (sections[id].parent == parent && str_eq(str_of(sections[id].name), name))
+            return id;
+    return -1;
+}
+
+bool options_is_list(enum opt_type type)
+{
+    return type == OPT_CIDRS || type == OPT_HEADERS || type == OPT_NAMES;
+}
+
+/* Letters to change, add or leave out to make one of the other (Levenshtein), case ignored; long
+ * names are never like. */
+static unsigned distance(struct str a, struct str b)
+{
+    enum { LONGEST = 40 };
+    unsigned row[LONGEST + 1];
+
+    if (a.n > LONGEST || b.n > LONGEST)
+        return LONGEST;
+    for (size_t j = 0; j <= b.n; j++)
+        row[j] = (unsigned)j;
+    for (size_t i = 1; i <= a.n; i++) {
+        unsigned diagonal = row[0];
+
+        row[0] = (unsigned)i;
+        for (size_t j = 1; j <= b.n; j++) {
+            unsigned change = diagonal + (str_lower_char(a.p[i - 1]) != str_lower_char(b.p[j - 1]));
+            unsigned least = row[j] < row[j - 1] ? row[j] + 1 : row[j - 1] + 1;
+
+            diagonal = row[j];
+            row[j] = change < least ? change : least;
+        }
+    }
+    return row[b.n];
+}
+
+/* Keeps the better one of *best and `name`. */
+static void weigh(const char *name, struct str wrong, const char **best, unsigned *best_distance)
+{
+    unsigned d = distance(wrong, str_of(name));
+
+    /* A third of its letters may be wrong: "qeue_maxx" is meant for "queue_max", "foo" for nothing.
+     */
+    if (d < *best_distance && d <= (strlen(name) + 2) / 3) {
+        *best = name;
+        *best_distance = d;
+    }
+}
+
+const char *options_nearest(enum opt_section_id in, struct str name, enum opt_section_id *where)
+{
+    const struct opt_section *s = &sections[in];
+    unsigned best_distance = ~0U;
+    const char *best = NULL;
+
+    *where = in;
+    for (int id = 0; id < OPT_NSECTIONS; id++) {
+        const struct opt *row = options_find((enum opt_section_id)id, name);
+
+        if (row) {
+            *where = (enum opt_section_id)id;
+            return row->name;
+        }
+        if (id != SECTION_ROOT && str_eq(str_of(sections[id].name), name)) {
+            *where = sections[id].parent;
+            return sections[id].name;
+        }
+    }
+    for (size_t i = 0; i < s->nrows; i++)
+        weigh(s->rows[i].name, name, &best, &best_distance);
+    for (int id = SECTION_ROOT + 1; id < OPT_NSECTIONS; id++)
+        if (sections[id].parent == in)
+            weigh(sections[id].name, name, &best, &best_distance);
+    return best;
+}
+
+const char *options_nearest_word(const char *const *words, struct str name)
+{
+    unsigned best_distance = ~0U;
+    const char *best = NULL;
+
+    for (size_t i = 0; words[i]; i++)
+        weigh(words[i], name, &best, &best_distance);
+    return best;
+}

@@ -1,0 +1,691 @@
+/* Files, and the grammar of statements:
+ *
+ *     NAME = value      NAME = { value, value }      NAME += { value }      include("path")
+ *     SECTION { statements }      SECTION "title" { statements }
+ *
+ * token.c reads the words of which they are made.
+ */
+#include "conf/scan.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "conf/options.h"
+#include "conf/token.h"
+
+/* A section being read; include files go on with that of the file that named them. */
+struct block {
+    enum opt_section_id id;
+    bool mute;     /* its content is checked but leads nowhere: the section itself was wrong */
+    uint64_t lost; /* SCAN_LOST_... */
+    struct place opened;
+    struct place seen[OPT_ROWS_MAX];       /* where each option was set; line 0: not yet */
+    unsigned sections_seen[OPT_NSECTIONS]; /* lines, of those that may stand once only */
+};
+
+static void read_statements(struct reader *r, struct block *b, bool nested);
+
+struct str scan_resolve(struct arena *a, const char *file, struct str path)
+{
+    const char *slash = strrchr(file, '/');
+
+    if (path.n == 0 || path.p[0] == '/' || !slash)
+        return arena_copy(a, path);
+    return arena_printf(a, "%.*s/" STR_FMT, (int)(slash - file), file, STR_ARG(path));
+}
+
+static const char *quote(struct scan *s, struct str text)
+{
+    return mistake_quote(&s->arena, text);
+}
+
+/* ---- the clean text ---- */
+
+static void emit(struct scan *s, struct place at, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Appends one line (without its end), which comes from `at`. */
+static void emit(struct scan *s, struct place at, const char *fmt, ...)
+{
+    char line[64];
+    va_list ap;
+
+    if (s->nplaces == s->places_room) {
+        size_t room = s->places_room * 2;
+        struct place *p = realloc(s->places, room * sizeof(*p));
+
+        if (!p) {
+            s->no_memory = true;
+            return;
+        }
+        s->places = p;
+        s->places_room = room;
+    }
+    s->places[s->nplaces++] = at;
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof(line), fmt, ap);
+    va_end(ap);
+    if (buf_append_str(&s->clean, str_of(line)) < 0)
+        s->no_memory = true;
+}
+
+static void end_line(struct scan *s)
+{
+    if (buf_append(&s->clean, "\n", 1) < 0)
+        s->no_memory = true;
+}
+
+/* A string as libconfuse reads it back byte for byte: all but letters, digits and harmless signs as
+ * \xHH. */
+static void emit_string(struct scan *s, struct str text)
+{
+    static const char harmless[] = "/:.-_[]@ ,=?&";
+    static const char hex[] = "0123456789abcdef";
+    char *to = buf_reserve(&s->clean, text.n * 4 + 2, NULL);
+    size_t n = 0;
+
+    if (!to) {
+        s->no_memory = true;
+        return;
+    }
+    to[n++] = '"';
+    for (size_t i = 0; i < text.n; i++) {
+        unsigned char c = (unsigned char)text.p[i];
+
+        if ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+            (c && strchr(harmless, c))) {
+            to[n++] = (char)c;
+        } else {
+            to[n++] = '\\';
+            to[n++] = 'x';
+            to[n++] = hex[c >> 4];
+            to[n++] = hex[c & 15];
+        }
+    }
+    to[n++] = '"';
+    buf_commit(&s->clean, n);
+}
+
+static void emit_value(struct scan *s, const char *name, const struct token *value)
+{
+    emit(s, value->place, "%s = ", name);
+    emit_string(s, value->text);
+    end_line(s);
+}
+
+/* ---- statements ---- */
+
+/* Passes over "{" and all up to its "}". */
+static void skip_braces(struct reader *r)
+{
+    struct token opened = token_take(r);
+    size_t depth = 1;
+
+    while (depth > 0) {
+        struct token t = token_take(r);
+
+        if (t.kind == T_END) {
+            mistake_add(
+                r->scan->mistakes, opened.place, "\"{\" is never closed; its \"}\" is missing");
+            return;
+        }
+        if (token_is(&t, '{'))
+            depth++;
+        else if (token_is(&t, '}'))
+            depth--;
+    }
+}
+
+/* Passes over the rest of a statement that was not understood: up to the end of its line or of its
+ * section. */
+static void skip_statement(struct reader *r, unsigned line)
+{
+    for (;;) {
+        const struct token *t = token_peek(r, 0);
+
+        if (token_is(t, '{'))
+            skip_braces(r);
+        else if (t->kind == T_END || t->place.line != line || token_is(t, '}'))
+            return;
+        else
+            token_take(r);
+    }
+}
+
+static void note_lost(struct scan *s, struct str title)
+{
+    if (s->nlost == s->lost_room) {
+        size_t room = s->lost_room ? s->lost_room * 2 : 8;
+        struct str *p = realloc(s->lost, room * sizeof(*p));
+
+        if (!p) {
+            s->no_memory = true;
+            return;
+        }
+        s->lost = p;
+        s->lost_room = room;
+    }
+    s->lost[s->nlost++] = arena_copy(&s->arena, title);
+}
+
+static const char *describe(struct scan *s, enum opt_section_id id)
+{
+    if (id == SECTION_ROOT)
+        return "outside of sections";
+    return arena_printf(&s->arena, "in a %s section", options_section(id)->name).p;
+}
+
+static uint64_t lost_row(enum opt_section_id id, const struct opt *row)
+{
+    return SCAN_LOST_OPTION(row - options_section(id)->rows);
+}
+
+/* What is lost with an unknown name in section `id` that was probably meant for `near` (NULL:
+ * anything). */
+static uint64_t lost_by(enum opt_section_id id, const char *near, bool is_section)
+{
+    const struct opt *row = near ? options_find(id, str_of(near)) : NULL;
+    int inner = near ? options_find_section(id, str_of(near)) : -1;
+
+    if (!near)
+        return is_section ? SCAN_LOST_SECTIONS : SCAN_LOST_OPTIONS;
+    return (row ? lost_row(id, row) : 0) | (inner >= 0 ? SCAN_LOST_SECTION(inner) : 0);
+}
+
+static void report_unknown(
+    struct reader *r, struct block *b, const struct token *name, bool is_section)
+{
+    struct scan *s = r->scan;
+    const char *kind = is_section ? "section" : "option";
+    const char *q = quote(s, name->text);
+    enum opt_section_id where = SECTION_ROOT;
+    const char *near;
+    int other = -1;
+
+    for (int id = 0; is_section && id < OPT_NSECTIONS && other < 0; id++)
+        other = options_find_section((enum opt_section_id)id, name->text);
+    if (other >= 0) {
+        near = options_section((enum opt_section_id)other)->name;
+        where = options_section((enum opt_section_id)other)->parent;
+    } else {
+        near = options_nearest(b->id, name->text, &where);
+    }
+    b->lost |= lost_by(b->id, where == b->id ? near : NULL, is_section);
+    if (!near)
+        mistake_add(s->mistakes, name->place,
+            "unknown %s %s; see tarry.conf(5) for those that exist %s", kind, q,
+            describe(s, b->id));
+    else if (where != b->id)
+        mistake_add(s->mistakes, name->place, "%s does not belong here but %s%s", q,
+            describe(s, where), where == SECTION_ROOT ? "; is a \"}\" missing above?" : "");
+    else
+        mistake_add(s->mistakes, name->place, "unknown %s %s; did you mean \"%s\"?", kind, q, near);
+}
+
+/* Reads "{ value, value }" or one value. */
+static void read_list(struct reader *r, struct block *b, const struct opt *row)
+{
+    struct scan *s = r->scan;
+    struct token opened = token_take(r);
+    bool comma = true;
+
+    if (opened.kind != T_PUNCTUATION) {
+        if (!opened.bad && !b->mute) {
+            emit(s, opened.place, "%s += ", row->name);
+            emit_string(s, opened.text);
+            end_line(s);
+        }
+        if (opened.bad)
+            b->lost |= lost_row(b->id, row);
+        return;
+    }
+    for (;;) {
+        const struct token *t = token_peek(r, 0);
+        struct token value;
+
+        if (token_is(t, '}')) {
+            token_take(r);
+            return;
+        }
+        if (t->kind == T_END ||
+            (t->kind == T_WORD && token_peek(r, 1)->kind == T_PUNCTUATION &&
+                (token_is(token_peek(r, 1), '=') || token_is(token_peek(r, 1), '{')))) {
+            mistake_add(s->mistakes, opened.place,
+                "the list of %s is never closed; its \"}\" is missing", row->name);
+            b->lost |= lost_row(b->id, row);
+            return;
+        }
+        value = token_take(r);
+        if (token_is(&value, ',') && !comma) {
+            comma = true;
+            continue;
+        }
+        if (value.kind == T_PUNCTUATION) {
+            mistake_add(s->mistakes, value.place,
+                "unexpected \"" STR_FMT "\" in the list of %s; write { \"one\", \"two\" }",
+                STR_ARG(value.text), row->name);
+            b->lost |= lost_row(b->id, row);
+            comma = true;
+            continue;
+        }
+        if (!comma)
+            mistake_add(s->mistakes, value.place, "a comma is missing before %s in the list of %s",
+                quote(s, value.text), row->name);
+        comma = false;
+        if (value.bad)
+            b->lost |= lost_row(b->id, row);
+        if (!value.bad && !b->mute) {
+            emit(s, value.place, "%s += ", row->name);
+            emit_string(s, value.text);
+            end_line(s);
+        }
+    }
+}
+
+/* Whether what comes next can be the value of an option in `line`, and not the next statement. */
+static bool value_follows(struct reader *r, unsigned line)
+{
+    const struct token *t = token_peek(r, 0);
+
+    if (t->kind == T_STRING || token_is(t, '{'))
+        return true;
+    return t->kind == T_WORD && t->place.line == line;
+}
+
+/* Behind NAME, at "=" or "+=". */
+static void read_option(struct reader *r, struct block *b, const struct token *name)
+{
+    struct scan *s = r->scan;
+    const struct opt *row = options_find(b->id, name->text);
+    struct token sign = token_take(r), value;
+    size_t i;
+
+    if (!row) {
+        report_unknown(r, b, name, false);
+        if (value_follows(r, sign.place.line)) {
+            if (token_is(token_peek(r, 0), '{'))
+                skip_braces(r);
+            else
+                token_take(r);
+        }
+        return;
+    }
+    i = (size_t)(row - options_section(b->id)->rows);
+    if (token_is(&sign, '+') && !options_is_list(row->type)) {
+        mistake_add(s->mistakes, sign.place, "%s is no list; write = in place of +=", row->name);
+        b->lost |= lost_row(b->id, row);
+    } else if (b->seen[i].line && !token_is(&sign, '+')) {
+        mistake_add(s->mistakes, name->place,
+            "%s is set twice, first at %s:%u; leave one of them out%s", row->name, b->seen[i].file,
+            b->seen[i].line, options_is_list(row->type) ? ", or add with +=" : "");
+    }
+    if (!b->seen[i].line)
+        b->seen[i] = name->place;
+    if (!value_follows(r, sign.place.line)) {
+        mistake_add(
+            s->mistakes, sign.place, "%s has no value; write %s = \"...\"", row->name, row->name);
+        b->lost |= lost_row(b->id, row);
+        if (token_peek(r, 0)->kind == T_PUNCTUATION && !token_is(token_peek(r, 0), '}'))
+            token_take(r);
+        return;
+    }
+    if (options_is_list(row->type)) {
+        read_list(r, b, row);
+        return;
+    }
+    if (token_is(token_peek(r, 0), '{')) {
+        mistake_add(s->mistakes, token_peek(r, 0)->place,
+            "%s takes one value, not a list; write %s = \"...\"", row->name, row->name);
+        b->lost |= lost_row(b->id, row);
+        skip_braces(r);
+        return;
+    }
+    value = token_take(r);
+    if (value.bad)
+        b->lost |= lost_row(b->id, row);
+    if (!value.bad && !b->mute)
+        emit_value(s, row->name, &value);
+}
+
+/* Behind SECTION, at the title or "{". `title` is NULL if there is none. */
+static void read_section(
+    struct reader *r, struct block *b, const struct token *name, const struct token *title)
+{
+    struct scan *s = r->scan;
+    int id = options_find_section(b->id, name->text);
+    const struct opt_section *sec;
+    struct block inner = { .opened = name->place, .mute = b->mute };
+
+    if (id < 0) {
+        report_unknown(r, b, name, true);
+        if (title)
+            note_lost(s, title->text);
+        skip_braces(r);
+        return;
+    }
+    sec = options_section((enum opt_section_id)id);
+    inner.id = (enum opt_section_id)id;
+    if (sec->title && !title) {
+        mistake_add(s->mistakes, name->place, "%s has no %s; write %s \"%s\" { ... }", sec->name,
+            sec->title, sec->name, sec->example);
+        inner.mute = true;
+        b->lost |= SCAN_LOST_SECTION(id);
+    } else if (!sec->title && title) {
+        mistake_add(
+            s->mistakes, title->place, "%s takes no title; write %s { ... }", sec->name, sec->name);
+    } else if (title && title->bad) {
+        inner.mute = true;
+        b->lost |= SCAN_LOST_SECTION(id);
+    }
+    if (!sec->many && b->sections_seen[id]) {
+        mistake_add(s->mistakes, name->place, "%s stands twice, first in line %u; put all into one",
+            sec->name, b->sections_seen[id]);
+        inner.mute = true;
+    }
+    if (!b->sections_seen[id])
+        b->sections_seen[id] = name->place.line;
+    if (++s->sections > SCAN_SECTIONS_MAX) {
+        if (s->sections == SCAN_SECTIONS_MAX + 1)
+            mistake_add(s->mistakes, name->place, "more than %d sections; leave some out",
+                SCAN_SECTIONS_MAX);
+        inner.mute = true;
+    }
+    token_take(r); /* the "{" */
+    if (!inner.mute) {
+        emit(s, name->place, "%s {", sec->name);
+        end_line(s);
+        if (title && sec->title)
+            emit_value(s, SCAN_TITLE, title);
+    }
+    read_statements(r, &inner, true);
+    if (!inner.mute) {
+        if (inner.lost) {
+            emit(s, name->place, SCAN_LOST " = \"%" PRIu64 "\"", inner.lost);
+            end_line(s);
+        }
+        emit(s, name->place, "}");
+        end_line(s);
+    }
+}
+
+/* ---- files ---- */
+
+/* Whether the file is being read already: it includes itself, perhaps over others. */
+static bool is_open(const struct reader *r, const struct stat *st)
+{
+    for (r = r->from; r; r = r->from)
+        if (r->device == st->st_dev && r->inode == st->st_ino)
+            return true;
+    return false;
+}
+
+/* Reads r->file into r->in, in the arena. False after a mistake. Only the first file may be
+ * something else than a regular one. */
+static bool read_file(struct reader *r, struct place at)
+{
+    struct scan *s = r->scan;
+    int fd = open(r->file, r->from ? O_RDONLY | O_CLOEXEC | O_NONBLOCK : O_RDONLY | O_CLOEXEC);
+    const char *why = NULL;
+    struct buf in = { 0 };
+    struct stat st;
+
+    if (fd < 0)
+        why = strerror(errno);
+    else if (fstat(fd, &st) < 0 || S_ISDIR(st.st_mode) || (r->from && !S_ISREG(st.st_mode)))
+        why = "it is no regular file";
+    else if (is_open(r, &st))
+        why = "it includes itself; leave that out";
+    while (!why) {
+        size_t room;
+        char *to = buf_reserve(&in, 16384, &room);
+        ssize_t n = to ? read(fd, to, room) : -1;
+
+        if (n < 0 && to && errno == EINTR)
+            continue;
+        if (n < 0)
+            why = to ? strerror(errno) : "out of memory";
+        if (n <= 0)
+            break;
+        buf_commit(&in, (size_t)n);
+        if (buf_len(&in) > SCAN_FILE_MAX)
+            why = "it is larger than 1 MiB";
+    }
+    if (!why) {
+        r->device = st.st_dev;
+        r->inode = st.st_ino;
+    }
+    s->bytes += buf_len(&in);
+    if (!why && s->bytes > SCAN_TOTAL_MAX)
+        why = "all files together are larger than 4 MiB";
+    if (why)
+        mistake_add(s->mistakes, at, "cannot read \"%s\": %s", r->file, why);
+    else
+        r->in = arena_copy(&s->arena, buf_str(&in));
+    if (fd >= 0)
+        close(fd);
+    buf_release(&in);
+    return r->in.p != NULL;
+}
+
+static void read_included(struct reader *from, struct block *b, const char *path, struct place at)
+{
+    struct scan *s = from->scan;
+    struct reader r = { .scan = s, .from = from, .file = path, .line = 1 };
+
+    if (s->depth >= SCAN_DEPTH_MAX) {
+        mistake_add(s->mistakes, at,
+            "include files are nested deeper than %d; put some of them together", SCAN_DEPTH_MAX);
+        b->lost = SCAN_LOST_ALL;
+        return;
+    }
+    if (!read_file(&r, at)) {
+        b->lost = SCAN_LOST_ALL;
+        return;
+    }
+    s->depth++;
+    read_statements(&r, b, false);
+    s->depth--;
+}
+
+/* Behind "include", at "(". */
+static void read_include(struct reader *r, struct block *b, const struct token *name)
+{
+    struct scan *s = r->scan;
+    struct token path, close;
+    struct str full;
+
+    token_take(r);
+    path = *token_peek(r, 0);
+    if (path.kind != T_STRING && path.kind != T_WORD) {
+        mistake_add(s->mistakes, name->place, "include has no file; write include(\"file.conf\")");
+        b->lost = SCAN_LOST_ALL;
+        skip_statement(r, name->place.line);
+        return;
+    }
+    token_take(r);
+    close = *token_peek(r, 0);
+    if (!token_is(&close, ')')) {
+        mistake_add(s->mistakes, name->place,
+            "include takes one file in parentheses; write include(\"file.conf\")");
+        b->lost = SCAN_LOST_ALL;
+        skip_statement(r, name->place.line);
+        return;
+    }
+    token_take(r);
+    if (path.bad || path.text.n == 0) {
+        if (!path.bad)
+            mistake_add(
+                s->mistakes, path.place, "include names no file; write include(\"file.conf\")");
+        b->lost = SCAN_LOST_ALL;
+        return;
+    }
+    full = scan_resolve(&s->arena, r->file, path.text);
+    if (!full.p)
+        s->no_memory = true;
+    else
+        read_included(r, b, full.p, path.place);
+}
+
+/* Behind a word that neither "=" nor "{" follows. */
+static void report_no_statement(struct reader *r, struct block *b, const struct token *name)
+{
+    struct scan *s = r->scan;
+    const struct opt *row = options_find(b->id, name->text);
+    int id = options_find_section(b->id, name->text);
+
+    if (id >= 0) {
+        mistake_add(s->mistakes, name->place, "\"{\" is missing behind %s", quote(s, name->text));
+        if (token_peek(r, 0)->kind != T_PUNCTUATION)
+            note_lost(s, token_peek(r, 0)->text);
+        b->lost |= SCAN_LOST_SECTION(id);
+    } else if (row) {
+        mistake_add(s->mistakes, name->place, "\"=\" is missing behind %s", quote(s, name->text));
+        b->lost |= lost_row(b->id, row);
+    } else {
+        mistake_add(s->mistakes, name->place,
+            "%s is neither an option nor a section; write NAME = \"value\" or SECTION { ... }",
+            quote(s, name->text));
+        b->lost = SCAN_LOST_ALL;
+    }
+}
+
+/* At the first token of a statement, which is a word. */
+static void read_statement(struct reader *r, struct block *b)
+{
+    struct token name = token_take(r), title;
+    const struct token *next = token_peek(r, 0);
+
+    if (token_is(next, '=') || token_is(next, '+')) {
+        read_option(r, b, &name);
+    } else if (token_is(next, '{')) {
+        read_section(r, b, &name, NULL);
+    } else if (token_is(next, '(') && str_eq(name.text, STR("include"))) {
+        read_include(r, b, &name);
+    } else if ((next->kind == T_STRING || next->kind == T_WORD) &&
+               next->place.line == name.place.line && token_is(token_peek(r, 1), '{')) {
+        title = token_take(r);
+        read_section(r, b, &name, &title);
+    } else {
+        report_no_statement(r, b, &name);
+        skip_statement(r, name.place.line);
+    }
+}
+
+/* Whether the section `b` is left without its "}": what comes opens a section that only one further
+ * out knows. */
+static bool is_left_open(struct reader *r, const struct block *b)
+{
+    const struct token *name = token_peek(r, 0);
+    const struct token *next = token_peek(r, 1);
+    enum opt_section_id id = b->id;
+
+    if (name->kind != T_WORD || options_find_section(id, name->text) >= 0)
+        return false;
+    if (!token_is(next, '{') &&
+        ((next->kind != T_STRING && next->kind != T_WORD) || next->place.line != name->place.line))
+        return false;
+    while (id != SECTION_ROOT) {
+        id = options_section(id)->parent;
+        if (options_find_section(id, name->text) >= 0)
+            return true;
+    }
+    return false;
+}
+
+/* Up to the section's "}", or the end of the file. `nested`: the section was opened in this file.
+ */
+static void read_statements(struct reader *r, struct block *b, bool nested)
+{
+    struct scan *s = r->scan;
+
+    for (;;) {
+        const struct token *t = token_peek(r, 0);
+        struct token stray;
+
+        if (t->kind == T_WORD && nested && is_left_open(r, b)) {
+            mistake_add(s->mistakes, t->place,
+                "the section %s, opened in line %u, is not closed before this; a \"}\" is missing",
+                options_section(b->id)->name, b->opened.line);
+            return;
+        }
+        if (t->kind == T_WORD) {
+            read_statement(r, b);
+            continue;
+        }
+        stray = token_take(r);
+        if (stray.kind == T_END) {
+            if (nested) {
+                mistake_add(s->mistakes, b->opened,
+                    "the section %s is never closed; its \"}\" is missing",
+                    options_section(b->id)->name);
+            }
+            return;
+        }
+        if (token_is(&stray, '}') && nested)
+            return;
+        if (token_is(&stray, '}')) {
+            mistake_add(s->mistakes, stray.place, "\"}\" closes nothing; leave it out");
+            continue;
+        }
+        if (!stray.bad)
+            mistake_add(s->mistakes, stray.place,
+                "unexpected %s; write NAME = \"value\" or SECTION { ... }", quote(s, stray.text));
+        b->lost = SCAN_LOST_ALL;
+        skip_statement(r, stray.place.line);
+    }
+}
+
+void scan_read(struct scan *s, const char *path, struct mistakes *m)
+{
+    struct reader r = { .scan = s, .line = 1 };
+    struct block root = { .id = SECTION_ROOT };
+
+    *s = (struct scan){ .mistakes = m, .seq = 1 };
+    s->places_room = 256;
+    s->places = malloc(s->places_room * sizeof(*s->places));
+    r.file = arena_cstr(&s->arena, str_of(path));
+    if (!s->places || !r.file) {
+        s->no_memory = true;
+        return;
+    }
+    s->start = (struct place){ r.file, 1, 0 };
+    s->places[s->nplaces++] = s->start;
+    if (!read_file(&r, s->start)) {
+        s->root_lost = SCAN_LOST_ALL;
+        return;
+    }
+    if (str_starts_with(r.in, STR("\xef\xbb\xbf"))) /* some editors put it before UTF-8 */
+        r.pos = 3;
+    read_statements(&r, &root, false);
+    s->root_lost = root.lost;
+    if (buf_append(&s->clean, "", 1) < 0) /* libconfuse wants a C string */
+        s->no_memory = true;
+}
+
+struct place scan_place(const struct scan *s, int line)
+{
+    return line > 0 && (size_t)line < s->nplaces ? s->places[line] : s->start;
+}
+
+bool scan_lost(const struct scan *s, struct str title)
+{
+    for (size_t i = 0; i < s->nlost; i++)
+        if (str_eq(s->lost[i], title))
+            return true;
+    return false;
+}
+
+void scan_release(struct scan *s)
+{
+    free(s->places);
+    free(s->lost);
+    buf_release(&s->clean);
+    arena_release(&s->arena);
+    *s = (struct scan){ 0 };
+}

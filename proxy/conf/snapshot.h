@@ -1,0 +1,200 @@
+/* What the conf file says, parsed and checked: plain structs that never change. A reload makes a
+ * whole new snapshot; each exchange holds a reference to the one that it began with.
+ *
+ * conf/ reads the file (libconfuse), checks it, and knows every option: options.c is the one table
+ * from which the parser, the reference page and the man page are made. It does no network I/O and
+ * resolves no names. */
+#ifndef TARRY_CONF_SNAPSHOT_H
+#define TARRY_CONF_SNAPSHOT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "base/arena.h"
+#include "base/str.h"
+
+/* A literal address: HOST:PORT with a numeric host, [V6]:PORT or unix:PATH. A name in HOST of a
+ * worker's server is refused by verify (the backend is local; names would need a resolver before
+ * the first request) except "localhost". */
+struct addr_conf {
+    struct str text; /* as written: the key by which listeners and servers are found again after a
+                        reload */
+    struct sockaddr_storage sa; /* sockaddr_in, sockaddr_in6 or sockaddr_un */
+    socklen_t salen;
+};
+
+struct cidr_conf {
+    int family; /* AF_INET, AF_INET6; AF_UNIX: the word "unix", peers on unix sockets */
+    unsigned char addr[16];
+    unsigned bits;
+};
+
+enum log_level { LEVEL_ERROR, LEVEL_WARN, LEVEL_INFO, LEVEL_DEBUG };
+#define LOG_NLEVELS 4
+
+enum log_target_kind { LOG_TO_NOWHERE, LOG_TO_STDERR, LOG_TO_FILE, LOG_TO_SYSLOG };
+
+struct log_target {
+    enum log_target_kind kind;
+    struct str path; /* of LOG_TO_FILE */
+};
+
+enum access_format { ACCESS_JSON, ACCESS_COMBINED, ACCESS_LOGFMT };
+
+struct listen_conf {
+    struct addr_conf addr;
+    struct str certificate, private_key; /* file paths; empty: plain text. Both or neither. */
+    unsigned backlog;
+    unsigned line;
+};
+
+struct server_conf {
+    struct addr_conf addr;
+    unsigned slots;
+    unsigned line;
+};
+
+struct pool_conf {
+    struct str name;
+    struct server_conf *servers;
+    size_t nservers;
+    size_t queue_max;
+    uint64_t queue_timeout_ms;
+    uint64_t connect_timeout_ms;
+    uint64_t response_timeout_ms; /* from the last byte of the request to the first of the response,
+                                     and between bytes */
+    uint64_t keep_alive_timeout_ms; /* how long an idle connection to a server is kept */
+    bool retry_idempotent; /* a hop-0 GET, HEAD, OPTIONS, PUT or DELETE may go to a second server
+                              after the first died */
+    struct str secret;     /* contents of secret_file without the line's end; empty: none */
+    size_t replay_body_max;
+    size_t call_max;
+    size_t handoff_max; /* a handoff's whole body, before and after gzip is undone */
+    size_t state_max;
+    uint64_t spool_max; /* of a response that the client takes more slowly than the worker gives it;
+                           beyond, the worker waits */
+    size_t max_calls;
+    size_t max_hops;
+    size_t resume_attempts;
+    uint64_t resume_wait_ms;
+    size_t notify_attempts;
+    uint64_t notify_first_pause_ms;
+    uint64_t notify_max_pause_ms;
+    uint64_t keep_alive_interval_ms;
+    unsigned line;
+};
+
+struct header_conf {
+    struct str name, value;
+};
+
+struct upstream_conf {
+    struct str name;
+    struct str origin; /* normalised: scheme://host[:port], lower case, no default port, no slash at
+                          the end */
+    bool tls;          /* https */
+    struct str host;   /* lower case; without brackets */
+    bool ipv6;         /* host is an IPv6 literal */
+    uint16_t port;
+    struct header_conf *set_header;
+    size_t nset_header;
+    struct str *relay_headers; /* lower case */
+    size_t nrelay_headers;
+    uint64_t connect_timeout_ms; /* name, TCP and TLS together */
+    uint64_t first_byte_timeout_ms;
+    uint64_t idle_timeout_ms;  /* between bytes of the response (and while sending the request) */
+    uint64_t total_timeout_ms; /* the whole call, retries included */
+    size_t retries;
+    uint64_t retry_first_pause_ms; /* before the first retry, at most 1 s; doubles */
+    uint64_t retry_max_pause_ms;   /* of our own backoff; the service's hint may be longer */
+    size_t response_max;
+    size_t max_connections;
+    uint64_t keep_alive_timeout_ms; /* an unused connection is closed after this */
+    uint64_t
+        ping_interval_ms; /* HTTP/2: a silent connection with calls on it is probed this often */
+    uint64_t ping_timeout_ms;
+    struct str ca_file; /* empty: the system's */
+    bool http2;
+    bool insecure; /* plain http to a public address is allowed */
+    unsigned line;
+};
+
+struct route_conf {
+    struct str prefix; /* "/..." */
+    struct str host;   /* lower case; empty: any */
+    bool internal;
+    const struct pool_conf *pool; /* exactly one of these two is set */
+    const struct upstream_conf *upstream;
+    unsigned line;
+};
+
+struct admin_conf {
+    struct addr_conf addr;
+    unsigned line;
+};
+
+/* What becomes of a client's field with "_" in its name, which CGI-style environments fold to "-".
+ */
+enum underscore_policy { UNDERSCORE_DROP, UNDERSCORE_REFUSE, UNDERSCORE_PASS };
+
+struct conf {
+    unsigned refs;
+    struct arena arena; /* everything below lives in it */
+    struct str file;
+
+    unsigned processes;
+    struct str temp_dir;
+    size_t max_connections;
+    size_t header_max;        /* bytes of a request's or response's header section */
+    size_t header_fields_max; /* fields in it */
+    size_t target_max;
+    enum underscore_policy underscore_headers; /* "drop" (default), "refuse" (400), "pass" */
+    uint64_t body_max;
+    size_t body_memory_max;         /* of one body, in memory; the rest goes to a file */
+    uint64_t header_timeout_ms;     /* for a client to send its whole head */
+    uint64_t body_timeout_ms;       /* between two reads of a client's body */
+    uint64_t send_timeout_ms;       /* a client that takes no byte for so long is cut off */
+    uint64_t keep_alive_timeout_ms; /* an idle client connection */
+    struct cidr_conf *trusted_proxies;
+    size_t ntrusted_proxies;
+    uint64_t shutdown_timeout_ms;
+
+    enum log_level log_level;
+    struct log_target log;
+    struct log_target access_log; /* LOG_TO_NOWHERE without an access_log section */
+    enum access_format access_format;
+
+    struct listen_conf *listens;
+    size_t nlistens;
+    struct pool_conf *pools;
+    size_t npools;
+    struct upstream_conf *upstreams;
+    size_t nupstreams;
+    struct route_conf *routes; /* in the order in which they are tried: with host first, then
+                                  longest prefix first */
+    size_t nroutes;
+    struct admin_conf *admins;
+    size_t nadmins;
+};
+
+struct conf *conf_ref(struct conf *c);
+
+/* The last one frees it. NULL is allowed. */
+void conf_unref(struct conf *c);
+
+/* The upstream whose origin is scheme://host:port (port 0: the scheme's), or NULL. Case is ignored.
+ */
+const struct upstream_conf *conf_find_origin(
+    const struct conf *c, struct str scheme, struct str host, uint16_t port);
+const struct upstream_conf *conf_find_upstream(const struct conf *c, struct str name);
+const struct pool_conf *conf_find_pool(const struct conf *c, struct str name);
+
+/* The route for a normalised path and a Host without its port (any case; may be empty), or NULL. */
+const struct route_conf *conf_find_route(const struct conf *c, struct str host, struct str path);
+
+/* Whether the peer is one of trusted_proxies. */
+bool conf_trusts(const struct conf *c, const struct sockaddr *peer);
+
+#endif

@@ -1,0 +1,285 @@
+/* Words of the conf file.
+ *
+ *     value:      "text" with \escapes and ${VARIABLES}, 'text as it is', or a bare word
+ *     comments:   # and // to the end of the line, slash-star to star-slash
+ */
+#include "conf/token.h"
+
+#include <stdlib.h>
+
+static int look(const struct reader *r, size_t ahead)
+{
+    return r->pos + ahead < r->in.n ? (unsigned char)r->in.p[r->pos + ahead] : -1;
+}
+
+static struct place here(struct reader *r)
+{
+    return (struct place){ r->file, r->line, r->scan->seq++ };
+}
+
+/* Passes over a slash-star comment. */
+static void skip_comment(struct reader *r)
+{
+    struct place opened = here(r);
+
+    for (r->pos += 2; look(r, 0) >= 0; r->pos++) {
+        if (look(r, 0) == '*' && look(r, 1) == '/') {
+            r->pos += 2;
+            return;
+        }
+        if (look(r, 0) == '\n')
+            r->line++;
+    }
+    mistake_add(r->scan->mistakes, opened, "the comment is never closed; end it with \"*/\"");
+}
+
+static void skip_space(struct reader *r)
+{
+    for (;;) {
+        int c = look(r, 0);
+
+        if (c == '\n') {
+            r->line++;
+            r->pos++;
+        } else if (c == ' ' || c == '\t' || c == '\r') {
+            r->pos++;
+        } else if (c == '#' || (c == '/' && look(r, 1) == '/')) {
+            while (look(r, 0) >= 0 && look(r, 0) != '\n')
+                r->pos++;
+        } else if (c == '/' && look(r, 1) == '*') {
+            skip_comment(r);
+        } else {
+            return;
+        }
+    }
+}
+
+static bool ends_word(int c)
+{
+    return c < 0x21 || c == 0x7f || strchr("#\"'={}()+,", c);
+}
+
+/* Reads a bare word, which ends before white space, a sign or a comment. */
+static struct token read_word(struct reader *r)
+{
+    struct token t = { .kind = T_WORD, .place = here(r) };
+    size_t begin = r->pos;
+
+    while (!ends_word(look(r, 0))) {
+        /* A comment, but for the two slashes of a bare URL. */
+        if (look(r, 0) == '/' &&
+            (look(r, 1) == '*' || (look(r, 1) == '/' && r->in.p[r->pos - 1] != ':')))
+            break;
+        if (look(r, 0) == '$' && look(r, 1) == '{') {
+            while (look(r, 0) >= 0 && look(r, 0) != '}' && look(r, 0) != '\n')
+                r->pos++;
+            r->pos += look(r, 0) == '}';
+            mistake_add(r->scan->mistakes, t.place,
+                "${...} stands outside of double quotes, where variables are not replaced; put it "
+                "into "
+                "\"...\"");
+            t.bad = true;
+            t.kind = T_STRING;
+            return t;
+        }
+        r->pos++;
+    }
+    t.text = str_make(r->in.p + begin, r->pos - begin);
+    return t;
+}
+
+static bool is_variable_name(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        char c = str_lower_char(s.p[i]);
+
+        if (!(c == '_' || (c >= 'a' && c <= 'z') || (i > 0 && c >= '0' && c <= '9')))
+            return false;
+    }
+    return s.n > 0;
+}
+
+/* At "${": appends what the variable holds, or what stands behind ":-" if it is not set. */
+static void read_variable(struct reader *r, struct token *t, struct buf *out)
+{
+    struct scan *s = r->scan;
+    struct str rest = str_make(r->in.p + r->pos + 2, r->in.n - r->pos - 2);
+    struct str inside, name, other, eol;
+    const char *value, *cname;
+    bool with_other;
+
+    str_cut(rest, '\n', &inside, &eol);
+    if (!str_cut(inside, '}', &inside, &rest) || str_find_char(inside, '"') >= 0) {
+        mistake_add(s->mistakes, t->place,
+            "\"${\" without \"}\"; write ${NAME}, or \\${ for the characters");
+        t->bad = true;
+        r->pos += 2;
+        return;
+    }
+    r->pos += 2 + inside.n + 1;
+    with_other = str_cut(inside, ':', &name, &other) && other.n > 0 && other.p[0] == '-';
+    if (!with_other)
+        name = inside;
+    if (!is_variable_name(name)) {
+        mistake_add(s->mistakes, t->place,
+            "%s is no name of a variable; write ${NAME}, or \\${ for the characters",
+            mistake_quote(&s->arena, name));
+        t->bad = true;
+        return;
+    }
+    cname = arena_cstr(&s->arena, name);
+    value = cname ? getenv(cname) : NULL;
+    if (value) {
+        s->no_memory |= buf_append_str(out, str_of(value)) < 0;
+    } else if (with_other) {
+        s->no_memory |= buf_append(out, other.p + 1, other.n - 1) < 0;
+    } else {
+        mistake_add(s->mistakes, t->place,
+            "the environment variable " STR_FMT
+            " is not set; set it before Tarry starts, or write ${" STR_FMT ":-default}",
+            STR_ARG(name), STR_ARG(name));
+        t->bad = true;
+    }
+}
+
+static int hex_value(int c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c = c < 0 ? c : str_lower_char((char)c);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* At a backslash in double quotes: the octet that it stands for, -1 for none (a line that goes on).
+ */
+static int read_escape(struct reader *r, struct token *t)
+{
+    static const char from[] = "nrbfaetv", to[] = "\n\r\b\f\a\033\t\v";
+    int c = look(r, 1), v = 0;
+    const char *at;
+    size_t n;
+
+    r->pos += 2;
+    if (c == '\n') {
+        r->line++;
+        return -1;
+    }
+    if (c == 'x' && hex_value(look(r, 0)) >= 0) {
+        for (n = 0; n < 2 && hex_value(look(r, 0)) >= 0; n++)
+            v = v * 16 + hex_value((unsigned char)r->in.p[r->pos++]);
+        return v;
+    }
+    if (c >= '0' && c <= '7') {
+        for (v = c - '0', n = 1; n < 3 && look(r, 0) >= '0' && look(r, 0) <= '7'; n++)
+            v = v * 8 + (r->in.p[r->pos++] - '0');
+        if (v > 255 && !t->bad) {
+            mistake_add(
+                r->scan->mistakes, t->place, "\\%o is no octet; the largest is \\377", (unsigned)v);
+            t->bad = true;
+        }
+        return v & 255;
+    }
+    at = c > 0 ? strchr(from, c) : NULL;
+    return at ? to[at - from] : c;
+}
+
+/* Reads a string in double or single quotes. It must end on its line, so that a forgotten quote is
+ * found where it is. */
+static struct token read_string(struct reader *r, int mark)
+{
+    struct token t = { .kind = T_STRING, .place = here(r) };
+    struct buf out = { 0 };
+    int c;
+
+    r->pos++;
+    while ((c = look(r, 0)) != mark) {
+        if (c < 0 || c == '\n') {
+            mistake_add(r->scan->mistakes, t.place,
+                "the string is never closed; end it with %c on the same line", mark);
+            t.bad = true;
+            r->pos--;
+            break;
+        }
+        if (mark == '"' && c == '$' && look(r, 1) == '{') {
+            read_variable(r, &t, &out);
+            continue;
+        }
+        if (c == '\\' && look(r, 1) >= 0 &&
+            (mark == '"' || look(r, 1) == '\'' || look(r, 1) == '\\')) {
+            c = mark == '"' ? read_escape(r, &t) : (unsigned char)r->in.p[++r->pos];
+            r->pos += mark != '"';
+            if (c < 0)
+                continue;
+        } else {
+            r->pos++;
+        }
+        r->scan->no_memory |= buf_append(&out, &(char){ (char)c }, 1) < 0;
+    }
+    r->pos++;
+    t.text = arena_copy(&r->scan->arena, buf_str(&out));
+    r->scan->no_memory |= !t.text.p;
+    if (!t.bad && t.text.p && strlen(t.text.p) != t.text.n) {
+        mistake_add(r->scan->mistakes, t.place, "the string holds a NUL octet; leave it out");
+        t.bad = true;
+    }
+    buf_release(&out);
+    return t;
+}
+
+static struct token read_token(struct reader *r)
+{
+    struct token t = { .kind = T_PUNCTUATION };
+    int c;
+
+    skip_space(r);
+    c = look(r, 0);
+    if (c < 0)
+        return (struct token){ .kind = T_END, .place = here(r) };
+    if (c == '"' || c == '\'')
+        return read_string(r, c);
+    if (!ends_word(c))
+        return read_word(r);
+    t.place = here(r);
+    if (strchr("{}()=,", c) && c != 0) {
+        t.c = (char)c;
+        t.text = str_make(r->in.p + r->pos, 1);
+        r->pos++;
+        return t;
+    }
+    if (c == '+' && look(r, 1) == '=') {
+        t.c = '+';
+        t.text = str_make(r->in.p + r->pos, 2);
+        r->pos += 2;
+        return t;
+    }
+    /* Nothing that may stand here. What follows of the kind on this line is the same mistake. */
+    mistake_add(r->scan->mistakes, t.place,
+        c == '+' ? "\"+\" stands for nothing here; to add to a list write +="
+                 : "the octet 0x%02x has no place here; is this a conf file?",
+        (unsigned)c);
+    while (look(r, 0) == '+' || (look(r, 0) >= 0 && look(r, 0) < 0x20 && look(r, 0) != '\n') ||
+           look(r, 0) == 0x7f)
+        r->pos++;
+    return (struct token){ .kind = T_STRING, .bad = true, .place = t.place };
+}
+
+const struct token *token_peek(struct reader *r, size_t i)
+{
+    while (r->nahead <= i)
+        r->ahead[r->nahead++] = read_token(r);
+    return &r->ahead[i];
+}
+
+struct token token_take(struct reader *r)
+{
+    struct token t = *token_peek(r, 0);
+
+    r->ahead[0] = r->ahead[1];
+    r->nahead--;
+    return t;
+}
+
+bool token_is(const struct token *t, char c)
+{
+    return t->kind == T_PUNCTUATION && t->c == c;
+}

@@ -1,0 +1,45 @@
+/* The words of a conf file: bare words, strings with their escapes and variables, and signs.
+ * Mistakes in them are noted here, and the token is marked, so that the statement around it is read
+ * on. */
+#ifndef TARRY_CONF_TOKEN_H
+#define TARRY_CONF_TOKEN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "conf/scan.h"
+
+enum token_kind { T_END, T_WORD, T_STRING, T_PUNCTUATION };
+
+struct token {
+    enum token_kind kind;
+    char c;   /* of T_PUNCTUATION: one of { } ( ) = , or '+' for "+=" */
+    bool bad; /* a mistake in it has been noted already */
+    struct str text;
+    struct place place;
+};
+
+/* One file being read. Two tokens are looked ahead. */
+struct reader {
+    struct scan *scan;
+    const struct reader *from; /* the file that includes this one; NULL: none */
+    dev_t device;
+    ino_t inode;
+    struct str in;
+    size_t pos;
+    const char *file;
+    unsigned line;
+    struct token ahead[2];
+    size_t nahead;
+};
+
+/* The next token but `i` (0 or 1), which stays where it is. Good until the next call that takes
+ * one. */
+const struct token *token_peek(struct reader *r, size_t i);
+struct token token_take(struct reader *r);
+
+/* Whether it is that sign. */
+bool token_is(const struct token *t, char c);
+
+#endif

@@ -1,0 +1,58 @@
+/* The forms of single values: addresses, networks, hosts, origins, header fields. Nothing here
+ * knows files or other options.
+ *
+ * A function returns true, or false with what is wrong, and what would be right, in `why`. Spans of
+ * results borrow from the text or live in `a`. */
+#ifndef TARRY_CONF_VALUE_H
+#define TARRY_CONF_VALUE_H
+
+#include <stdbool.h>
+
+#include "base/arena.h"
+#include "base/str.h"
+#include "conf/snapshot.h"
+
+enum { VALUE_WHY_MAX = 256 };
+
+/* HOST:PORT with an IPv4 address or "localhost" (127.0.0.1), [V6]:PORT or unix:PATH. `file` is the
+ * conf file in whose folder a relative PATH is. */
+bool value_address(struct arena *a, const char *file, struct str text, struct addr_conf *out,
+    char why[VALUE_WHY_MAX]);
+
+/* ADDRESS/BITS, ADDRESS, or "unix". */
+bool value_cidr(struct arena *a, struct str text, struct cidr_conf *out, char why[VALUE_WHY_MAX]);
+
+/* A host without port, to lower case. IPv6 literals in brackets, which are taken off. */
+bool value_host(struct arena *a, struct str text, struct str *out, char why[VALUE_WHY_MAX]);
+
+/* SCHEME://HOST[:PORT]. Fills origin, tls, host, ipv6 and port. */
+bool value_origin(
+    struct arena *a, struct str text, struct upstream_conf *out, char why[VALUE_WHY_MAX]);
+
+/* Whether plain http may go to that host without more ado: loopback, link-local or private
+ * addresses, or "localhost". Other names never: what they resolve to is in somebody else's hands.
+ */
+bool value_host_is_private(struct str host);
+
+/* "Name: value" that a call may carry: not one that frames the message or belongs to the
+ * connection. `why` never shows the value. */
+bool value_header(
+    struct arena *a, struct str text, struct header_conf *out, char why[VALUE_WHY_MAX]);
+
+/* The name of a response field that may be passed on, to lower case. */
+bool value_field_name(struct arena *a, struct str text, struct str *out, char why[VALUE_WHY_MAX]);
+
+/* "stderr", "syslog" or the path of a file, relative to the folder of `file`. */
+bool value_target(struct arena *a, const char *file, struct str text, struct log_target *out,
+    char why[VALUE_WHY_MAX]);
+
+/* A route's prefix: a path in the form in which requests' paths are compared. */
+bool value_prefix(struct arena *a, struct str text, struct str *out, char why[VALUE_WHY_MAX]);
+
+/* A name of a pool or an upstream: letters, digits, ".", "_" and "-", at most 64 of them. */
+bool value_name(struct arena *a, struct str text, struct str *out, char why[VALUE_WHY_MAX]);
+
+/* IPv6 in its shortest form, other hosts in lower case. p is NULL if there is no memory. */
+struct str value_canonical_host(struct arena *a, struct str host, bool ipv6);
+
+#endif

@@ -1,0 +1,419 @@
+/* Checks across options and sections. */
+#include "conf/verify.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/num.h"
+#include "conf/secret.h"
+#include "conf/value.h"
+
+static const char *quote(struct draft *d, struct str s)
+{
+    return mistake_quote(&d->scratch, s);
+}
+
+/* Where an option is set, or the section's own place if it is not. */
+static struct place place_of(const struct draft_section *s, const char *name)
+{
+    const struct draft_note *n = draft_find(s, name);
+
+    return n ? n->place : s->place;
+}
+
+/* ---- what stands twice ---- */
+
+struct keyed {
+    struct str key;
+    const struct draft_section *section;
+};
+
+static int by_key(const void *pa, const void *pb)
+{
+    const struct keyed *a = pa, *b = pb;
+    size_t n = a->key.n < b->key.n ? a->key.n : b->key.n;
+    int c = n > 0 ? memcmp(a->key.p, b->key.p, n) : 0;
+
+    if (c != 0)
+        return c;
+    if (a->key.n != b->key.n)
+        return a->key.n < b->key.n ? -1 : 1;
+    return a->section->place.seq < b->section->place.seq ? -1 : 1;
+}
+
+/* Adds a mistake for each section whose key another one before it has. `what` names the section,
+ * `remedy` says what to do. */
+static void refuse_twins(
+    struct draft *d, struct keyed *rows, size_t n, const char *what, const char *remedy)
+{
+    const struct draft_section *first;
+
+    if (n < 2)
+        return;
+    qsort(rows, n, sizeof(*rows), by_key);
+    first = rows[0].section;
+    for (size_t i = 1; i < n; i++) {
+        const struct draft_section *s = rows[i].section;
+
+        if (!str_eq(rows[i].key, rows[i - 1].key)) {
+            first = s;
+            continue;
+        }
+        mistake_add(&d->mistakes, s->place, "%s %s stands twice, first at %s:%u; %s", what,
+            quote(d, s->title), first->place.file, first->place.line, remedy);
+    }
+}
+
+/* The key of a section among those that must differ; n is 0 if it has none (because it is wrong
+ * already). */
+typedef struct str key_fn(struct draft *d, const struct draft_section *s);
+
+static struct str title_key(struct draft *d, const struct draft_section *s)
+{
+    return s->title;
+}
+
+static struct str address_key(struct draft *d, const struct draft_section *s)
+{
+    const struct addr_conf *a =
+        s->id == SECTION_LISTEN  ? &((const struct listen_conf *)s->base)->addr
+        : s->id == SECTION_ADMIN ? &((const struct admin_conf *)s->base)->addr
+                                 : &((const struct server_conf *)s->base)->addr;
+
+    return str_make((const char *)&a->sa, a->salen);
+}
+
+static struct str origin_key(struct draft *d, const struct draft_section *s)
+{
+    return ((const struct upstream_conf *)s->base)->origin;
+}
+
+static struct str route_key(struct draft *d, const struct draft_section *s)
+{
+    const struct route_conf *r = s->base;
+
+    if (r->prefix.n == 0)
+        return r->prefix;
+    return arena_printf(&d->scratch, STR_FMT "\n" STR_FMT, STR_ARG(r->prefix), STR_ARG(r->host));
+}
+
+/* Among `n` sections from `from` on, those of kind `id` (or `also`). */
+static void check_twins(struct draft *d, size_t from, size_t n, enum opt_section_id id,
+    enum opt_section_id also, key_fn *key, const char *what, const char *remedy)
+{
+    struct keyed *rows = arena_alloc(&d->scratch, n * sizeof(*rows));
+    size_t count = 0;
+
+    if (!rows) {
+        d->mistakes.no_memory = true;
+        return;
+    }
+    for (size_t i = from; i < from + n; i++) {
+        const struct draft_section *s = &d->sections[i];
+        struct str k;
+
+        if (s->id != id && s->id != also)
+            continue;
+        k = key(d, s);
+        if (k.n > 0)
+            rows[count++] = (struct keyed){ k, s };
+    }
+    refuse_twins(d, rows, count, what, remedy);
+}
+
+/* ---- options of one section that must fit ---- */
+
+/* `less` may not be more than `more`. If the file sets only one of them, the other's default gives
+ * way. */
+static const struct order {
+    enum opt_section_id id;
+    const char *less, *more;
+} orders[] = {
+    { SECTION_WORKERS, "call_max", "handoff_max" },
+    { SECTION_WORKERS, "notify_first_pause", "notify_max_pause" },
+    { SECTION_UPSTREAM, "connect_timeout", "total_timeout" },
+    { SECTION_UPSTREAM, "retry_first_pause", "retry_max_pause" },
+};
+
+static uint64_t get_number(const struct draft_section *s, const struct opt *row)
+{
+    const void *at = (const char *)s->base + row->offset;
+    uint64_t v64;
+    unsigned v;
+
+    if (row->width == sizeof(v)) {
+        memcpy(&v, at, sizeof(v));
+        return v;
+    }
+    memcpy(&v64, at, sizeof(v64));
+    return v64;
+}
+
+static void check_order(struct draft *d, struct draft_section *s, const struct order *o)
+{
+    const struct opt *less = options_find(s->id, str_of(o->less)),
+                     *more = options_find(s->id, str_of(o->more));
+    const struct draft_note *wrote_less = draft_find(s, o->less),
+                            *wrote_more = draft_find(s, o->more);
+    uint64_t a = get_number(s, less), b = get_number(s, more);
+
+    if (a <= b)
+        return;
+    if (wrote_less && wrote_more)
+        mistake_add(&d->mistakes, wrote_less->place,
+            "%s (%s) is more than %s (%s, line %u); make it less or the other more", o->less,
+            quote(d, wrote_less->text), o->more, quote(d, wrote_more->text),
+            wrote_more->place.line);
+    else if (wrote_less)
+        memcpy((char *)s->base + more->offset, (char *)s->base + less->offset, less->width);
+    else
+        memcpy((char *)s->base + less->offset, (char *)s->base + more->offset, more->width);
+}
+
+static void check_orders(struct draft *d, struct draft_section *s)
+{
+    for (size_t i = 0; i < sizeof(orders) / sizeof(*orders); i++)
+        if (orders[i].id == s->id)
+            check_order(d, s, &orders[i]);
+}
+
+/* ---- files and folders ---- */
+
+static void check_folder(
+    struct draft *d, const struct draft_section *s, const struct opt *row, const char *path)
+{
+    struct place at = place_of(s, row->name);
+    struct stat st;
+
+    if (stat(path, &st) < 0)
+        mistake_add(&d->mistakes, at, "%s: cannot use \"%s\": %s; name a folder that exists",
+            row->name, path, strerror(errno));
+    else if (!S_ISDIR(st.st_mode))
+        mistake_add(
+            &d->mistakes, at, "%s: \"%s\" is no folder; name one that exists", row->name, path);
+    else if (access(path, W_OK | X_OK) < 0)
+        mistake_add(
+            &d->mistakes, at, "%s: cannot write to \"%s\": %s", row->name, path, strerror(errno));
+}
+
+static void check_target(struct draft *d, const struct draft_section *s, const struct opt *row,
+    const struct log_target *target)
+{
+    struct place at = place_of(s, row->name);
+    const char *slash, *folder;
+    struct stat st;
+
+    if (target->kind != LOG_TO_FILE)
+        return;
+    slash = strrchr(target->path.p, '/');
+    folder =
+        arena_cstr(&d->scratch, str_make(target->path.p, (size_t)(slash - target->path.p) + 1));
+    if (!folder)
+        d->mistakes.no_memory = true;
+    else if (stat(folder, &st) < 0 || !S_ISDIR(st.st_mode))
+        mistake_add(&d->mistakes, at,
+            "%s: the folder \"%s\" is not there; make it, or name another file", row->name, folder);
+    else if (stat(target->path.p, &st) == 0 && S_ISDIR(st.st_mode))
+        mistake_add(&d->mistakes, at, "%s: \"%s\" is a folder; name a file in it", row->name,
+            target->path.p);
+}
+
+static void check_paths(struct draft *d, const struct draft_section *s)
+{
+    const struct opt_section *sec = options_section(s->id);
+
+    for (size_t i = 0; i < sec->nrows; i++) {
+        const struct opt *row = &sec->rows[i];
+        const void *at = (const char *)s->base + row->offset;
+
+        if (row->type == OPT_FOLDER)
+            check_folder(d, s, row, ((const struct str *)at)->p);
+        else if (row->type == OPT_TARGET)
+            check_target(d, s, row, at);
+    }
+}
+
+/* ---- sections ---- */
+
+static void check_listen(struct draft *d, const struct draft_section *s)
+{
+    const struct listen_conf *l = s->base;
+    struct place at_certificate = place_of(s, "certificate"), at_key = place_of(s, "private_key");
+    char why[VALUE_WHY_MAX];
+    bool good = true;
+
+    if (l->certificate.n > 0 && l->private_key.n == 0 && !draft_lost_option(s, "private_key"))
+        mistake_add(&d->mistakes, at_certificate,
+            "certificate without private_key; name the key's file too");
+    if (l->private_key.n > 0 && l->certificate.n == 0 && !draft_lost_option(s, "certificate"))
+        mistake_add(&d->mistakes, at_key,
+            "private_key without certificate; name the certificate's file too");
+    if (l->certificate.n > 0 && !secret_check_certificate(l->certificate.p, why)) {
+        mistake_add(&d->mistakes, at_certificate, "certificate: %s", why);
+        good = false;
+    }
+    if (l->private_key.n > 0 && !secret_check_key(l->private_key.p, why)) {
+        mistake_add(&d->mistakes, at_key, "private_key: %s", why);
+        good = false;
+    }
+    if (good && l->certificate.n > 0 && l->private_key.n > 0 &&
+        !secret_check_pair(l->certificate.p, l->private_key.p, why))
+        mistake_add(&d->mistakes, at_key, "private_key: %s", why);
+}
+
+static void check_workers(struct draft *d, struct draft_section *s)
+{
+    struct pool_conf *p = s->base;
+    size_t index = (size_t)(s - d->sections);
+
+    if (p->nservers == 0 && !draft_lost_section(s, SECTION_SERVER))
+        mistake_add(&d->mistakes, s->place,
+            "workers %s has no server; write server \"127.0.0.1:8001\" { }", quote(d, s->title));
+    /* A pool's servers follow it directly. */
+    check_twins(d, index + 1, p->nservers, SECTION_SERVER, SECTION_SERVER, address_key, "server",
+        "make it one with the slots of both");
+    /* One call of full size and the handoff's other heads must fit, whatever call_max is. */
+    if (!draft_find(s, "handoff_max") && p->handoff_max < p->call_max + (1 << 20))
+        p->handoff_max = p->call_max + (1 << 20);
+}
+
+static void check_set_header(
+    struct draft *d, const struct draft_section *s, const struct upstream_conf *u)
+{
+    for (size_t i = 0; i < u->nset_header; i++)
+        for (size_t j = 0; j < i; j++)
+            /* One without name was wrong, which has been said. */
+            if (u->set_header[i].name.n > 0 &&
+                str_eq_nocase(u->set_header[i].name, u->set_header[j].name)) {
+                mistake_add(&d->mistakes, place_of(s, "set_header"),
+                    "set_header has %s twice; leave one of them out",
+                    quote(d, u->set_header[i].name));
+                break;
+            }
+}
+
+static void check_upstream(struct draft *d, const struct draft_section *s)
+{
+    const struct upstream_conf *u = s->base;
+    char why[VALUE_WHY_MAX];
+
+    if (!draft_find(s, "origin")) {
+        if (!draft_lost_option(s, "origin"))
+            mistake_add(&d->mistakes, s->place,
+                "upstream %s has no origin; write origin = \"https://HOST\"", quote(d, s->title));
+    } else if (u->origin.n > 0) {
+        if (!u->tls && !u->insecure && !value_host_is_private(u->host))
+            mistake_add(&d->mistakes, place_of(s, "origin"),
+                "%s would carry keys and prompts unencrypted to an address that is neither "
+                "loopback nor private; write "
+                "https://, or insecure = true if you mean it",
+                quote(d, u->origin));
+        if (u->tls && u->insecure)
+            mistake_add(&d->mistakes, place_of(s, "insecure"),
+                "insecure allows plain http only, and this origin is https (certificates are "
+                "always verified); leave it "
+                "out, or name the authority in ca_file");
+        if (!u->tls && u->ca_file.n > 0)
+            mistake_add(&d->mistakes, place_of(s, "ca_file"),
+                "ca_file is of no use for a plain http origin; leave it out");
+    }
+    if (u->ca_file.n > 0 && !secret_check_authorities(u->ca_file.p, why))
+        mistake_add(&d->mistakes, place_of(s, "ca_file"), "ca_file: %s", why);
+    check_set_header(d, s, u);
+}
+
+static void check_route(struct draft *d, struct draft_section *s)
+{
+    struct route_conf *r = s->base;
+    const struct draft_note *workers = draft_find(s, "workers"),
+                            *upstream = draft_find(s, "upstream");
+
+    if (workers && upstream)
+        mistake_add(&d->mistakes, upstream->place,
+            "route %s has both workers and upstream; leave one of them out", quote(d, s->title));
+    if (!workers && !upstream && !draft_lost_option(s, "workers") &&
+        !draft_lost_option(s, "upstream"))
+        mistake_add(&d->mistakes, s->place,
+            "route %s leads nowhere; write workers = \"NAME\" or upstream = \"NAME\"",
+            quote(d, s->title));
+    if (r->internal && upstream)
+        mistake_add(&d->mistakes, place_of(s, "internal"),
+            "internal is for resumes and notifies, which go to workers, and this route has an "
+            "upstream; leave one of "
+            "them out");
+    if (workers) {
+        r->pool = conf_find_pool(d->conf, workers->text);
+        if (!r->pool && !scan_lost(&d->scan, workers->text))
+            mistake_add(&d->mistakes, workers->place,
+                "there is no workers section %s; write one, or name one that exists",
+                quote(d, workers->text));
+    }
+    if (upstream) {
+        r->upstream = conf_find_upstream(d->conf, upstream->text);
+        if (!r->upstream && !scan_lost(&d->scan, upstream->text))
+            mistake_add(&d->mistakes, upstream->place,
+                "there is no upstream section %s; write one, or name one that exists",
+                quote(d, upstream->text));
+    }
+}
+
+static void check_root(struct draft *d)
+{
+    const struct draft_section *root = &d->sections[0];
+
+    if (d->conf->nlistens == 0 && !draft_lost_section(root, SECTION_LISTEN))
+        mistake_add(
+            &d->mistakes, d->scan.start, "no listen section; write listen \"127.0.0.1:8080\" { }");
+    if (d->conf->nroutes == 0 && !draft_lost_section(root, SECTION_ROUTE))
+        mistake_add(&d->mistakes, d->scan.start,
+            "no route section; write route \"/\" { workers = \"NAME\" }");
+}
+
+/* Routes with host first, then the longest prefix; otherwise as in the file. */
+static int by_rank(const void *pa, const void *pb)
+{
+    const struct route_conf *a = pa, *b = pb;
+
+    if ((a->host.n > 0) != (b->host.n > 0))
+        return a->host.n > 0 ? -1 : 1;
+    if (a->prefix.n != b->prefix.n)
+        return a->prefix.n > b->prefix.n ? -1 : 1;
+    return a->line < b->line ? -1 : a->line > b->line;
+}
+
+void verify_draft(struct draft *d)
+{
+    struct conf *c = d->conf;
+
+    check_root(d);
+    for (size_t i = 0; i < d->nsections; i++) {
+        struct draft_section *s = &d->sections[i];
+
+        check_orders(d, s);
+        check_paths(d, s);
+        if (s->id == SECTION_LISTEN)
+            check_listen(d, s);
+        else if (s->id == SECTION_WORKERS)
+            check_workers(d, s);
+        else if (s->id == SECTION_UPSTREAM)
+            check_upstream(d, s);
+        else if (s->id == SECTION_ROUTE)
+            check_route(d, s);
+    }
+    check_twins(d, 0, d->nsections, SECTION_WORKERS, SECTION_WORKERS, title_key, "workers",
+        "give it another name");
+    check_twins(d, 0, d->nsections, SECTION_UPSTREAM, SECTION_UPSTREAM, title_key, "upstream",
+        "give it another name");
+    check_twins(d, 0, d->nsections, SECTION_UPSTREAM, SECTION_UPSTREAM, origin_key,
+        "the origin of upstream", "a call to it could not be told from the other's; make them one");
+    check_twins(d, 0, d->nsections, SECTION_LISTEN, SECTION_ADMIN, address_key, "the address",
+        "take another");
+    check_twins(d, 0, d->nsections, SECTION_ROUTE, SECTION_ROUTE, route_key,
+        "a route of the prefix", "leave one out, or give it another host");
+    if (c->nroutes > 1)
+        qsort(c->routes, c->nroutes, sizeof(*c->routes), by_rank);
+}

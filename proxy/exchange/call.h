@@ -1,0 +1,64 @@
+/* One call to an upstream, its retries included: asks the origin for a stream, sends the request, and tells of the response that
+ * counts, that is the first one that is not tried again. Belongs to its exchange, which ends it with call_close(). */
+#ifndef TARRY_EXCHANGE_CALL_H
+#define TARRY_EXCHANGE_CALL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "conf/snapshot.h"
+#include "exchange/problem.h"
+#include "http/body.h"
+#include "observe/log.h"
+#include "upstream/origin.h"
+
+struct call;
+
+enum call_event_kind {
+    CALL_HEAD,
+    CALL_DATA,
+    CALL_END,
+    CALL_FAILED, /* before or after CALL_HEAD; nothing else follows */
+};
+
+struct call_event {
+    enum call_event_kind kind;
+    const struct head *head;
+    struct str data;
+    enum problem problem;
+    const char *why;
+};
+
+/* May close the call from within. */
+typedef void call_event_fn(void *owner, struct call *c, const struct call_event *ev);
+
+/* Makes the request's head for one attempt, in `a`. 0, or negative. */
+typedef int call_make_head_fn(void *owner, struct call *c, struct arena *a, struct head *out);
+
+struct call_request {
+    const struct upstream_conf *upstream; /* of a snapshot that outlives the call */
+    struct piece body;
+    uint64_t timeout_ms; /* 0: the upstream's total_timeout; cut to it */
+    size_t retries; /* SIZE_MAX: the upstream's; cut to it */
+    size_t index; /* which of the handoff's calls it is */
+};
+
+/* Starts it; events follow from the loop. NULL if there is no memory. `log` outlives the call. */
+struct call *call_open(struct origins *origins, const struct call_request *r,
+    call_make_head_fn *make_head, call_event_fn *on_event, void *owner,
+    const struct log_context *log);
+
+/* Holds the upstream's response back (backpressure). */
+void call_pause(struct call *c, bool paused);
+
+/* Ends it: a stream that is open is reset at once. NULL is allowed. */
+void call_close(struct call *c);
+
+const struct call_request *call_request(const struct call *c);
+unsigned call_attempts(const struct call *c);
+
+/* Since call_open(), in milliseconds. */
+uint64_t call_elapsed_ms(const struct call *c);
+
+#endif

@@ -1,0 +1,508 @@
+/* An exchange's beginning and end, its state, and its client. */
+#include "exchange/exchange.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/url.h"
+#include "exchange/forward.h"
+#include "exchange/front.h"
+#include "http/fields.h"
+#include "observe/access.h"
+#include "observe/counter.h"
+
+#define MAY(s) (1u << EX_##s)
+static const struct {
+    const char *name;
+    unsigned next;
+} states[EX_NSTATES] = {
+    [EX_READING] = { "reading", MAY(QUEUED) | MAY(PARKED) | MAY(ANSWERING) | MAY(DONE) },
+    [EX_QUEUED] = { "queued", MAY(VISITING) | MAY(QUEUED) | MAY(ANSWERING) | MAY(DONE) },
+    [EX_VISITING] = { "visiting", MAY(QUEUED) | MAY(PARKED) | MAY(ANSWERING) | MAY(DONE) },
+    [EX_PARKED] = { "parked", MAY(QUEUED) | MAY(ANSWERING) | MAY(NOTIFYING) | MAY(DONE) },
+    [EX_ANSWERING] = { "answering", MAY(NOTIFYING) | MAY(DONE) },
+    [EX_NOTIFYING] = { "notifying", MAY(DONE) },
+    [EX_DONE] = { "done", 0 },
+};
+
+const char *ex_state_name(enum ex_state s)
+{
+    return states[s].name;
+}
+
+void exchange_set_state(struct exchange *ex, enum ex_state to)
+{
+    uint64_t now = loop_precise_us(), spent = now - ex->mark_us;
+
+    BUG_IF(!(states[ex->state].next & (1u << to)));
+    switch (ex->state) {
+    case EX_QUEUED:
+        ex->queue_us += spent;
+        break;
+    case EX_VISITING:
+        ex->worker_us += spent;
+        break;
+    case EX_PARKED:
+        ex->parked_us += spent;
+        break;
+    case EX_READING:
+    case EX_ANSWERING:
+    case EX_NOTIFYING:
+    case EX_DONE:
+        break;
+    }
+    ex->mark_us = now;
+    log_debug(&ex->log, "%s -> %s", states[ex->state].name, states[to].name);
+    deadline_clear(&ex->timer);
+    list_push(&ex->front->exchanges[to], &ex->node);
+    ex->state = to;
+}
+
+void exchange_log(struct exchange *ex)
+{
+    char peer[ADDR_TEXT_MAX] = "unknown";
+    struct access_entry e = {
+        .exchange = ex->id,
+        .peer = peer,
+        .method = ex->request.method,
+        .path = ex->request.target,
+        .protocol = ex->request.minor ? STR("HTTP/1.1") : STR("HTTP/1.0"),
+        .user_agent = head_value(&ex->request, STR("user-agent")),
+        .referer = head_value(&ex->request, STR("referer")),
+        .end = str_of(ex->end ? ex->end : "complete"),
+        .started_wall_ms = ex->started_wall_ms,
+        .status = ex->status,
+        .bytes_in = ex->bytes_in,
+        .bytes_out = ex->bytes_out,
+        .hops = ex->nhops,
+        .calls = ex->ncalls,
+        .queue_us = ex->queue_us,
+        .worker_us = ex->worker_us,
+        .parked_us = ex->parked_us,
+        .total_us = loop_precise_us() - ex->started_us,
+    };
+
+    if (ex->logged || !access_enabled())
+        return;
+    ex->logged = true;
+    if (ex->gateway)
+        e.route = ex->gateway->name;
+    else if (ex->pool_conf)
+        e.route = ex->pool_conf->name;
+    addr_ip_text(&ex->peer, peer);
+    access_write(&e);
+    front_flush_access(ex->front);
+}
+
+static void free_exchange(void *what)
+{
+    struct exchange *ex = what;
+
+    for (size_t i = 0; i < ex->nanswers; i++)
+        answer_release(ex->answers[i]);
+    if (ex->handoff)
+        handoff_release(ex->handoff);
+    body_release(&ex->body);
+    body_release(&ex->spool);
+    arena_release(&ex->visit_arena);
+    arena_release(&ex->arena);
+    pool_unref(ex->pool);
+    conf_unref(ex->conf);
+    free(ex);
+}
+
+static void release_client(struct exchange *ex)
+{
+    struct stream *s = ex->client;
+
+    ex->client = NULL;
+    if (s)
+        stream_close(s);
+}
+
+void exchange_end(struct exchange *ex, const char *end)
+{
+    if (ex->state == EX_DONE)
+        return;
+    if (!ex->end)
+        ex->end = end;
+    visit_close(ex->visit);
+    ex->visit = NULL;
+    park_close_calls(ex);
+    release_client(ex);
+    exchange_set_state(ex, EX_DONE);
+    exchange_log(ex);
+    deadline_close(&ex->timer);
+    loop_undefer(&ex->relay_flush);
+    list_remove(&ex->node);
+    front_exchange_ended(ex->front);
+    loop_bury(&ex->grave, ex, free_exchange);
+}
+
+void exchange_send_head(struct exchange *ex, const struct head *head)
+{
+    int rc;
+
+    if (ex->state != EX_ANSWERING)
+        exchange_set_state(ex, EX_ANSWERING);
+    if (ex->head_sent) /* keep-alive bytes have fixed it */
+        return;
+    ex->head_sent = true;
+    ex->status = head->status;
+    if (!ex->client)
+        return;
+    rc = stream_send_head(ex->client, head, false);
+    if (rc == STREAM_FULL)
+        ex->client_full = true;
+}
+
+bool exchange_send_data(struct exchange *ex, struct str data)
+{
+    int rc;
+
+    if (data.n == 0)
+        return ex->client_full;
+    ex->body_begun = true;
+    ex->bytes_out += data.n;
+    if (!ex->client)
+        return false;
+    rc = stream_send_data(ex->client, data.p, data.n);
+    if (rc == STREAM_FULL)
+        ex->client_full = true;
+    else if (rc < 0)
+        exchange_cut(ex, "out_of_memory");
+    return ex->client_full;
+}
+
+void exchange_complete(struct exchange *ex)
+{
+    if (ex->client)
+        stream_send_end(ex->client);
+    release_client(ex);
+    if (notify_wanted(ex))
+        notify_begin(ex);
+    else
+        exchange_end(ex, "complete");
+}
+
+void exchange_cut(struct exchange *ex, const char *end)
+{
+    struct stream *s = ex->client;
+
+    if (!ex->end)
+        ex->end = end;
+    ex->client = NULL;
+    if (s)
+        stream_reset(s, STREAM_ABORT);
+    if (notify_wanted(ex))
+        notify_begin(ex);
+    else
+        exchange_end(ex, end);
+}
+
+/* The problem as the end of what keep-alive bytes began. */
+static void send_late_problem(struct exchange *ex, enum problem p, unsigned status)
+{
+    struct str json = problem_json(&ex->arena, p, status, ex->id);
+
+    if (ex->keep_alive_sent == KEEP_ALIVE_SSE)
+        json = arena_printf(&ex->arena, "event: error\ndata: " STR_FMT "\n\n", STR_ARG(json));
+    exchange_send_data(ex, json);
+}
+
+static void send_problem(struct exchange *ex, enum problem p, unsigned status)
+{
+    struct str json = problem_json(&ex->arena, p, status, ex->id);
+    struct head head;
+
+    if (problem_head(&ex->arena, p, status, loop_wall_ms(), json, &head) < 0 ||
+        forward_add_cookies(&ex->arena, &ex->cookies, &head) < 0) {
+        exchange_cut(ex, "out_of_memory");
+        return;
+    }
+    exchange_send_head(ex, &head);
+    if (!ex->is_head)
+        exchange_send_data(ex, json);
+}
+
+void exchange_fail(struct exchange *ex, enum problem p, unsigned status, const char *fmt, ...)
+{
+    unsigned code = status ? status : problem_status(p);
+    char why[512];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(why, sizeof(why), fmt, ap);
+    va_end(ap);
+    if (code < 500) {
+        log_info(&ex->log, "request refused with %u: %s", code, why);
+        counter_add(COUNTER_REQUESTS_REFUSED, 1);
+    } else {
+        log_warn(&ex->log, "%s (%u, %s): %s", problem_title(p), code, problem_error(p), why);
+    }
+    visit_close(ex->visit);
+    ex->visit = NULL;
+    park_close_calls(ex);
+    ex->source_ended = true;
+    ex->end = problem_error(p);
+    if (!ex->client) {
+        ex->status = ex->head_sent ? ex->status : code;
+        exchange_end(ex, ex->end);
+        return;
+    }
+    if (ex->body_begun || (ex->head_sent && ex->keep_alive_sent == KEEP_ALIVE_OFF)) {
+        exchange_cut(ex, ex->end);
+        return;
+    }
+    if (ex->head_sent)
+        send_late_problem(ex, p, status);
+    else
+        send_problem(ex, p, status);
+    if (ex->state != EX_DONE)
+        exchange_complete(ex);
+}
+
+/* The whole request has come. */
+static void dispatch(struct exchange *ex)
+{
+    if (ex->gateway)
+        park_gateway(ex);
+    else
+        hop_begin(ex, HOP_REQUEST, (struct str){ 0 });
+}
+
+static void client_gone(struct exchange *ex, const char *why)
+{
+    counter_add(COUNTER_CLIENTS_GONE, 1);
+    log_debug(&ex->log, "client gone while %s: %s", states[ex->state].name, why);
+    release_client(ex);
+    switch (ex->state) {
+    case EX_READING:
+        exchange_end(ex, "client_gone");
+        break;
+    case EX_QUEUED:
+        /* It frees its place and never reaches a worker; but what has been paid for is finished. */
+        if (ex->hop == 0)
+            exchange_end(ex, "client_gone");
+        break;
+    case EX_VISITING:
+        break; /* the worker works on it anyway; a handoff or a response is looked at when it comes */
+    case EX_PARKED:
+        park_client_gone(ex);
+        break;
+    case EX_ANSWERING:
+        if (!ex->end)
+            ex->end = "client_gone";
+        if (ex->relay)
+            relay_client_gone(ex);
+        else
+            hop_on_client_gone(ex);
+        break;
+    case EX_NOTIFYING:
+    case EX_DONE:
+        break;
+    }
+}
+
+static void on_client_data(struct exchange *ex, struct str data)
+{
+    ex->bytes_in += data.n;
+    if (ex->state != EX_READING)
+        return; /* answered already; the rest is read and dropped until the connection ends */
+    if (body_size(&ex->body) + data.n > ex->conf->body_max) {
+        exchange_fail(ex, PROBLEM_BODY_TOO_LARGE, 0, "the body is larger than body_max");
+        return;
+    }
+    if (body_append(&ex->body, data.p, data.n) < 0)
+        exchange_fail(ex, PROBLEM_INTERNAL, 0, "cannot keep the body in temp_dir");
+}
+
+static void on_client_failed(struct exchange *ex, const struct stream_event *ev)
+{
+    if (ex->state == EX_READING && ev->error == STREAM_E_BAD_REQUEST)
+        exchange_fail(ex, PROBLEM_BAD_REQUEST, h1_error_status(ev->detail), "%s",
+            h1_strerror(ev->detail));
+    else if (ex->state == EX_READING && ev->error == STREAM_E_TIMEOUT)
+        exchange_fail(ex, PROBLEM_REQUEST_TIMEOUT, 0, "body_timeout passed");
+    else
+        client_gone(ex, stream_strerror(ev->error));
+}
+
+static void on_client(void *owner, struct stream *s, const struct stream_event *ev)
+{
+    struct exchange *ex = owner;
+
+    switch (ev->kind) {
+    case STREAM_HEAD:
+        break;
+    case STREAM_DATA:
+        on_client_data(ex, ev->data);
+        break;
+    case STREAM_END:
+        if (ex->state == EX_READING)
+            dispatch(ex);
+        break;
+    case STREAM_DRAINED:
+        ex->client_full = false;
+        if (ex->state != EX_ANSWERING)
+            break;
+        if (ex->relay)
+            relay_on_client_drained(ex);
+        else
+            hop_on_client_drained(ex);
+        break;
+    case STREAM_HALF_CLOSED:
+        /* Gone, or only done with sending: who waits for a slot or is parked is taken for gone. */
+        ex->half_closed = true;
+        if (ex->state == EX_QUEUED && ex->hop == 0)
+            client_gone(ex, "closed by the client");
+        else if (ex->state == EX_PARKED)
+            park_client_gone(ex);
+        break;
+    case STREAM_FAILED:
+        on_client_failed(ex, ev);
+        break;
+    }
+}
+
+static void on_timer(void *owner)
+{
+    struct exchange *ex = owner;
+
+    switch (ex->state) {
+    case EX_PARKED:
+        park_on_timer(ex);
+        break;
+    case EX_QUEUED:
+        hop_on_timer(ex);
+        break;
+    case EX_NOTIFYING:
+        notify_on_timer(ex);
+        break;
+    case EX_READING:
+    case EX_VISITING:
+    case EX_ANSWERING:
+    case EX_DONE:
+        break;
+    }
+}
+
+/* The route for the request, or NULL with *bad set if the path cannot be read. */
+static const struct route_conf *find_route(
+    struct exchange *ex, const struct head *head, bool *bad)
+{
+    struct str path, host = { 0 };
+    struct arena scratch = { 0 };
+    const struct route_conf *r = NULL;
+    uint16_t port;
+    bool ipv6;
+
+    *bad = false;
+    if (str_eq(head->target, STR("*")))
+        path = STR("/");
+    else
+        *bad = !url_normalise_path(&scratch, head->target, &path);
+    if (!*bad) {
+        if (head->authority.n)
+            url_parse_authority(head->authority, &host, &ipv6, &port);
+        r = conf_find_route(ex->conf, host, path);
+    }
+    arena_release(&scratch);
+    return r;
+}
+
+/* Takes over what is worth knowing of a request that is refused, for the access log. */
+static void save_refused(struct exchange *ex, const struct head *head)
+{
+    if (head)
+        head_copy(&ex->arena, &ex->request, head, 0);
+    ex->is_head = head && str_eq(head->method, STR("HEAD"));
+}
+
+static bool has_underscored(const struct head *h)
+{
+    for (size_t i = 0; i < h->nfields; i++)
+        if (str_find_char(h->fields[i].name, '_') >= 0 && !field_is_tarry(h->fields[i].name))
+            return true;
+    return false;
+}
+
+/* The head is there and sound. */
+static void accept_request(struct exchange *ex, const struct stream_request *r)
+{
+    const struct head *head = r->head;
+    const struct route_conf *route;
+    bool bad;
+
+    if (forward_save_request(&ex->arena, ex->conf, head, ex->client, ex->id, &ex->request) < 0) {
+        exchange_fail(ex, PROBLEM_INTERNAL, 0, "out of memory");
+        return;
+    }
+    ex->is_head = str_eq(head->method, STR("HEAD"));
+    ex->has_body = r->body || head_find(head, STR("content-length"));
+    route = find_route(ex, head, &bad);
+    if (bad) {
+        exchange_fail(ex, PROBLEM_BAD_REQUEST, 0,
+            "the path climbs above the root, or holds a NUL or an overlong UTF-8 form");
+        return;
+    }
+    if (ex->conf->underscore_headers == UNDERSCORE_REFUSE && has_underscored(head)) {
+        exchange_fail(ex, PROBLEM_BAD_REQUEST, 0, "a field's name has an underscore");
+        return;
+    }
+    if (!route || route->internal) {
+        exchange_fail(ex, PROBLEM_NOT_FOUND, 0, route ? "the route is internal" : "no route");
+        return;
+    }
+    ex->gateway = route->upstream;
+    if (route->pool) {
+        struct pool *pool = pools_find(ex->front->pools, route->pool->name);
+
+        ex->pool_conf = route->pool;
+        ex->pool = pool ? pool_ref(pool) : NULL;
+    }
+    if (r->body && r->length_known && r->length > ex->conf->body_max) {
+        exchange_fail(ex, PROBLEM_BODY_TOO_LARGE, 0, "the body is larger than body_max");
+        return;
+    }
+    if (!r->body) {
+        dispatch(ex);
+        return;
+    }
+    body_expect(&ex->body, r->length);
+    if (r->expects_continue)
+        stream_send_continue(ex->client);
+}
+
+void exchange_begin(struct front *f, struct stream *client, const struct stream_request *r)
+{
+    struct exchange *ex = calloc(1, sizeof(*ex));
+
+    if (!ex) {
+        stream_close(client);
+        return;
+    }
+    counter_add(COUNTER_REQUESTS, 1);
+    ex->front = f;
+    ex->conf = conf_ref(f->conf);
+    ex->client = client;
+    ex->peer = *client->peer;
+    ex->state = EX_READING;
+    ex->attempt = 1;
+    entropy_id(ex->id);
+    ex->log.exchange = ex->id;
+    ex->started_wall_ms = loop_wall_ms();
+    ex->started_us = ex->mark_us = loop_precise_us();
+    body_init(&ex->body, ex->conf->body_memory_max, ex->conf->temp_dir.p);
+    body_init(&ex->spool, ex->conf->body_memory_max, ex->conf->temp_dir.p);
+    deadline_init(&ex->timer, on_timer, ex);
+    list_push(&f->exchanges[EX_READING], &ex->node);
+    stream_set_owner(client, on_client, ex);
+    if (r->error_status) {
+        save_refused(ex, r->head);
+        exchange_fail(ex, PROBLEM_BAD_REQUEST, r->error_status, "%s", r->error);
+        return;
+    }
+    accept_request(ex, r);
+}

@@ -1,0 +1,358 @@
+/* Filters of fields. What the outside says about itself is replaced by what Tarry has seen, unless the conf trusts the peer. */
+#include "exchange/forward.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "http/fields.h"
+#include "net/addr.h"
+
+static struct field *array(struct arena *a, size_t n)
+{
+    return arena_alloc(a, n * sizeof(struct field));
+}
+
+static void put(struct head *h, struct str name, struct str value)
+{
+    if (h->nfields < h->room)
+        h->fields[h->nfields++] = (struct field){ name, value };
+}
+
+/* Fields that say where a request came from: a peer that is not trusted does not get to say it. */
+static bool tells_origin(struct str name)
+{
+    return field_folds_to(name, STR("x-forwarded-for")) ||
+           field_folds_to(name, STR("x-forwarded-proto")) ||
+           field_folds_to(name, STR("x-forwarded-host")) ||
+           field_folds_to(name, STR("x-forwarded-port")) ||
+           field_folds_to(name, STR("x-forwarded-server")) ||
+           field_folds_to(name, STR("x-forwarded-ssl")) ||
+           field_folds_to(name, STR("x-forwarded-scheme")) ||
+           field_folds_to(name, STR("x-forwarded-by")) ||
+           field_folds_to(name, STR("x-forwarded-prefix")) ||
+           field_folds_to(name, STR("x-forwarded-client-cert")) ||
+           field_folds_to(name, STR("x-forwarded")) || field_folds_to(name, STR("x-real-ip")) ||
+           field_folds_to(name, STR("forwarded"));
+}
+
+static bool has_underscore(struct str name)
+{
+    return str_find_char(name, '_') >= 0;
+}
+
+static bool is_safe_id(struct str id)
+{
+    if (id.n == 0 || id.n > 128)
+        return false;
+    for (size_t i = 0; i < id.n; i++) {
+        char c = id.p[i];
+
+        if (!((c >= '0' && c <= '9') || (str_lower_char(c) >= 'a' && str_lower_char(c) <= 'z') ||
+                c == '-' || c == '_' || c == '.' || c == ':' || c == '+' || c == '/' || c == '=' ||
+                c == '@'))
+            return false;
+    }
+    return true;
+}
+
+/* Whether the field is Tarry's to write, or nobody's. */
+static bool is_refused(const struct conf *conf, const struct head *in, struct str name, bool trusted)
+{
+    if (field_ends_here(in, name) || field_is_tarry(name))
+        return true;
+    if (str_eq_nocase(name, STR("host")) || str_eq_nocase(name, STR("content-length")) ||
+        str_eq_nocase(name, STR("expect")))
+        return true;
+    /* "Proxy: ..." would become HTTP_PROXY in a CGI environment. */
+    if (field_folds_to(name, STR("proxy")))
+        return true;
+    if (tells_origin(name)) /* a trusted peer's X-Forwarded-For is written anew, with the peer added */
+        return !trusted || has_underscore(name) || str_eq_nocase(name, STR("x-forwarded-for"));
+    if (field_folds_to(name, STR("x-request-id")))
+        return true;
+    /* X_Api_Key and X-Api-Key are one variable in a CGI environment. */
+    return has_underscore(name) && conf->underscore_headers != UNDERSCORE_PASS;
+}
+
+/* The client's own list, if it may be believed, with the client behind it. */
+static struct str forwarded_for(
+    struct arena *a, const struct head *in, const char *ip, bool trusted)
+{
+    struct str list = { 0 };
+
+    for (size_t i = 0; trusted && i < in->nfields; i++) {
+        struct str value = in->fields[i].value;
+
+        if (!str_eq_nocase(in->fields[i].name, STR("x-forwarded-for")) || value.n == 0)
+            continue;
+        list = list.n ? arena_printf(a, STR_FMT ", " STR_FMT, STR_ARG(list), STR_ARG(value)) : value;
+    }
+    if (list.n)
+        return arena_printf(a, STR_FMT ", %s", STR_ARG(list), ip);
+    return arena_copy(a, str_of(ip));
+}
+
+int forward_save_request(struct arena *a, const struct conf *conf, const struct head *in,
+    const struct stream *client, const char *request_id, struct head *out)
+{
+    struct sockaddr_storage sa;
+    struct head kept = *in;
+    struct str id = head_value(in, STR("x-request-id"));
+    char ip[ADDR_TEXT_MAX];
+    bool trusted;
+
+    addr_to_sockaddr(client->peer, &sa);
+    trusted = conf_trusts(conf, (struct sockaddr *)&sa);
+    addr_ip_text(client->peer, ip);
+
+    kept.room = in->nfields + 5;
+    kept.fields = array(a, kept.room);
+    kept.nfields = 0;
+    if (!kept.fields)
+        return -1;
+    for (size_t i = 0; i < in->nfields; i++)
+        if (!is_refused(conf, in, in->fields[i].name, trusted))
+            put(&kept, in->fields[i].name, in->fields[i].value);
+    put(&kept, STR("X-Forwarded-For"), forwarded_for(a, in, ip, trusted));
+    if (!head_find(&kept, STR("x-forwarded-proto")))
+        put(&kept, STR("X-Forwarded-Proto"), client->secure ? STR("https") : STR("http"));
+    if (!head_find(&kept, STR("x-forwarded-host")) && in->authority.n)
+        put(&kept, STR("X-Forwarded-Host"), in->authority);
+    if (!trusted && head_find(in, STR("x-real-ip")))
+        put(&kept, STR("X-Real-IP"), arena_copy(a, str_of(ip)));
+    if (head_count(in, STR("x-request-id")) != 1 || !is_safe_id(id))
+        id = str_of(request_id);
+    put(&kept, STR("X-Request-Id"), id);
+    /* Spans of `in` borrow from the receive buffer: everything is copied into one block. */
+    return head_copy(a, out, &kept, 0);
+}
+
+bool forward_describes_body(struct str name)
+{
+    return str_starts_with_nocase(name, STR("content-")) ||
+           str_starts_with_nocase(name, STR("if-")) || str_eq_nocase(name, STR("range")) ||
+           str_eq_nocase(name, STR("expect")) || str_eq_nocase(name, STR("trailer")) ||
+           str_eq_nocase(name, STR("transfer-encoding"));
+}
+
+static struct str origins_text(struct arena *a, const struct conf *conf)
+{
+    size_t n = 0, at = 0;
+    char *p;
+
+    for (size_t i = 0; i < conf->nupstreams; i++)
+        n += conf->upstreams[i].origin.n + 2;
+    p = arena_alloc(a, n + 1);
+    if (!p)
+        return (struct str){ 0 };
+    for (size_t i = 0; i < conf->nupstreams; i++) {
+        struct str o = conf->upstreams[i].origin;
+
+        if (i > 0) {
+            p[at++] = ',';
+            p[at++] = ' ';
+        }
+        memcpy(p + at, o.p, o.n);
+        at += o.n;
+    }
+    return str_make(p, at);
+}
+
+int forward_add_tarry(struct head *h, struct arena *a, const struct conf *conf,
+    const struct pool_conf *pool, const struct forward_hop *hop)
+{
+    int rc = 0;
+
+    rc |= head_add(h, a, STR("Tarry-Version"), STR("1"));
+    rc |= head_add(h, a, STR("Tarry-Features"),
+        STR("relay, resume, replay, notify, on-error, keep-alive"));
+    rc |= head_add(h, a, STR("Tarry-Exchange"), str_of(hop->exchange));
+    rc |= head_add(h, a, STR("Tarry-Hop"), arena_printf(a, "%u", hop->hop));
+    rc |= head_add(h, a, STR("Tarry-Started"),
+        arena_printf(a, "%" PRIu64 ".%03u", hop->started_wall_ms / 1000,
+            (unsigned)(hop->started_wall_ms % 1000)));
+    rc |= head_add(h, a, STR("Tarry-Kind"), hop->kind);
+    rc |= head_add(h, a, STR("Tarry-Limits"),
+        arena_printf(a, "max-hops=%zu, max-calls=%zu, replay-body=%zu, call=%zu, state=%zu",
+            pool->max_hops, pool->max_calls, pool->replay_body_max, pool->call_max,
+            pool->state_max));
+    rc |= head_add(h, a, STR("Tarry-Origins"), origins_text(a, conf));
+    if (hop->state.p)
+        rc |= head_add(h, a, STR("Tarry-State"), hop->state);
+    if (hop->attempt > 1)
+        rc |= head_add(h, a, STR("Tarry-Attempt"), arena_printf(a, "%u", hop->attempt));
+    if (hop->outcome.p)
+        rc |= head_add(h, a, STR("Tarry-Outcome"), hop->outcome);
+    if (pool->secret.n)
+        rc |= head_add(h, a, STR("Tarry-Auth"), pool->secret);
+    return rc;
+}
+
+/* End-to-end fields without Tarry-* and without what `drop` (may be NULL) says. */
+static int filter(struct arena *a, const struct head *in, struct head *out,
+    bool (*drop)(struct str name))
+{
+    *out = *in;
+    out->room = in->nfields + 8;
+    out->nfields = 0;
+    out->fields = array(a, out->room);
+    if (!out->fields)
+        return -1;
+    for (size_t i = 0; i < in->nfields; i++) {
+        struct str name = in->fields[i].name;
+
+        if (!field_ends_here(in, name) && !field_is_tarry(name) && !(drop && drop(name)))
+            put(out, name, in->fields[i].value);
+    }
+    return 0;
+}
+
+int forward_worker_response(struct arena *a, const struct head *in, struct head *out)
+{
+    return filter(a, in, out, NULL);
+}
+
+/* What tells of the handoff's own body and must not be told of the relayed one. */
+static bool describes_handoff(struct str name)
+{
+    return str_starts_with_nocase(name, STR("content-")) ||
+           str_eq_nocase(name, STR("cache-control")) || str_eq_nocase(name, STR("retry-after")) ||
+           str_eq_nocase(name, STR("etag")) || str_eq_nocase(name, STR("last-modified")) ||
+           str_eq_nocase(name, STR("accept-ranges")) || str_eq_nocase(name, STR("expires")) ||
+           str_eq_nocase(name, STR("digest")) || str_eq_nocase(name, STR("repr-digest"));
+}
+
+/* Content-Security-Policy and its kin begin with "Content-" and describe no body. */
+static bool is_policy(struct str name)
+{
+    return str_starts_with_nocase(name, STR("content-security-policy"));
+}
+
+static bool drop_from_handoff(struct str name)
+{
+    return describes_handoff(name) && !is_policy(name);
+}
+
+static bool relayed(const struct upstream_conf *conf, struct str name)
+{
+    static const struct str always[] = { STR_INIT("content-type"), STR_INIT("content-encoding"),
+        STR_INIT("content-length"), STR_INIT("cache-control"), STR_INIT("retry-after") };
+
+    for (size_t i = 0; i < sizeof(always) / sizeof(*always); i++)
+        if (str_eq_nocase(name, always[i]))
+            return true;
+    for (size_t i = 0; i < conf->nrelay_headers; i++)
+        if (str_eq_nocase(name, conf->relay_headers[i]))
+            return true;
+    return false;
+}
+
+int forward_relay_response(struct arena *a, const struct head *upstream,
+    const struct head *handoff, const struct upstream_conf *conf, struct head *out)
+{
+    if (filter(a, handoff, out, drop_from_handoff) < 0)
+        return -1;
+    for (size_t i = 0; i < conf->nrelay_headers; i++)
+        head_remove(out, conf->relay_headers[i]);
+    out->status = upstream->status;
+    out->reason = (struct str){ 0 };
+    for (size_t i = 0; i < upstream->nfields; i++) {
+        const struct field *f = &upstream->fields[i];
+
+        if (!field_ends_here(upstream, f->name) && !field_is_tarry(f->name) &&
+            relayed(conf, f->name) && head_add(out, a, f->name, f->value) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static bool drop_cookies(struct str name)
+{
+    return str_eq_nocase(name, STR("cookie"));
+}
+
+int forward_gateway_request(struct arena *a, const struct head *saved,
+    const struct upstream_conf *conf, struct head *out)
+{
+    if (filter(a, saved, out, drop_cookies) < 0)
+        return -1;
+    out->authority = forward_authority(a, conf);
+    return out->authority.p ? forward_set_upstream_fields(out, a, conf) : -1;
+}
+
+int forward_gateway_response(struct arena *a, const struct head *in, struct head *out)
+{
+    return filter(a, in, out, NULL);
+}
+
+int forward_set_upstream_fields(struct head *h, struct arena *a, const struct upstream_conf *conf)
+{
+    for (size_t i = 0; i < conf->nset_header; i++)
+        head_remove(h, conf->set_header[i].name);
+    for (size_t i = 0; i < conf->nset_header; i++)
+        if (head_add(h, a, conf->set_header[i].name, conf->set_header[i].value) < 0)
+            return -1;
+    return 0;
+}
+
+struct str forward_authority(struct arena *a, const struct upstream_conf *conf)
+{
+    /* The normalised origin has the default port left out already. */
+    struct str scheme, rest;
+
+    str_cut(conf->origin, ':', &scheme, &rest);
+    return rest.n > 2 ? str_make(rest.p + 2, rest.n - 2) : (struct str){ NULL, 0 };
+}
+
+static struct str cookie_name(struct str set_cookie)
+{
+    struct str name, rest;
+
+    str_cut(set_cookie, '=', &name, &rest);
+    return str_trim(name);
+}
+
+static bool sets_cookie(const struct head *h, struct str name)
+{
+    for (size_t i = 0; i < h->nfields; i++)
+        if (str_eq_nocase(h->fields[i].name, STR("set-cookie")) &&
+            str_eq(cookie_name(h->fields[i].value), name))
+            return true;
+    return false;
+}
+
+int forward_keep_cookies(struct arena *a, struct head *kept, const struct head *response)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < kept->nfields; i++)
+        if (!sets_cookie(response, cookie_name(kept->fields[i].value)))
+            kept->fields[n++] = kept->fields[i];
+    kept->nfields = n;
+    for (size_t i = 0; i < response->nfields; i++) {
+        const struct field *f = &response->fields[i];
+        struct str value;
+
+        if (!str_eq_nocase(f->name, STR("set-cookie")))
+            continue;
+        value = arena_copy(a, f->value);
+        if (!value.p || head_add(kept, a, STR("Set-Cookie"), value) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int forward_add_cookies(struct arena *a, const struct head *kept, struct head *response)
+{
+    size_t own = response->nfields;
+
+    for (size_t i = 0; i < kept->nfields; i++) {
+        struct head mine = *response;
+
+        mine.nfields = own;
+        if (!sets_cookie(&mine, cookie_name(kept->fields[i].value)) &&
+            head_add(response, a, kept->fields[i].name, kept->fields[i].value) < 0)
+            return -1;
+    }
+    return 0;
+}

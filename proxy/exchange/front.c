@@ -1,0 +1,318 @@
+/* The front: listeners, the connections behind them, and the swap of snapshots. */
+#include "exchange/front.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "net/conn.h"
+#include "net/tls.h"
+#include "observe/access.h"
+#include "observe/counter.h"
+#include "workers/server.h"
+
+/* A listener and what its connections begin with. */
+struct door {
+    struct list_node node; /* on the front's doors or next_doors */
+    struct front *front;
+    struct listener *listener;
+    SSL_CTX *tls; /* NULL: plain */
+    SSL_CTX *next_tls; /* prepared by a reload */
+    bool stays; /* in the snapshot that is being prepared */
+};
+
+enum { RESERVED_FDS = 256 }; /* for workers, upstreams, logs and files, when max_connections fill the rest */
+
+static void close_door(struct door *d, bool unlink_file)
+{
+    list_remove(&d->node);
+    listener_close(d->listener, unlink_file);
+    SSL_CTX_free(d->tls);
+    SSL_CTX_free(d->next_tls);
+    free(d);
+}
+
+static void on_accept(void *owner, struct listener *l, int fd, const struct sockaddr *peer)
+{
+    struct door *d = listener_data(l);
+    struct front *f = owner;
+    SSL *ssl = d->tls ? SSL_new(d->tls) : NULL;
+    struct conn *c;
+
+    counter_add(COUNTER_CONNECTIONS, 1);
+    if (d->tls && !ssl) {
+        close(fd);
+        return;
+    }
+    c = conn_accept(fd, peer, ssl, NULL, NULL);
+    if (c)
+        h1_server_open(c, &f->acceptor);
+}
+
+/* At most max_connections, and never so many that no descriptor is left for the workers. */
+static bool may_accept(void *owner)
+{
+    struct front *f = owner;
+
+    return conn_count_accepted() < f->connections_max;
+}
+
+static size_t connections_max(const struct conf *conf)
+{
+    struct rlimit r;
+    size_t fds;
+
+    if (getrlimit(RLIMIT_NOFILE, &r) < 0 || r.rlim_cur == RLIM_INFINITY)
+        return conf->max_connections;
+    fds = r.rlim_cur > 2 * RESERVED_FDS ? r.rlim_cur - RESERVED_FDS : r.rlim_cur / 2;
+    if (fds < conf->max_connections)
+        log_info(NULL, "max_connections is %zu, but with a limit of %zu descriptors at most %zu fit",
+            conf->max_connections, (size_t)r.rlim_cur, fds);
+    return fds < conf->max_connections ? fds : conf->max_connections;
+}
+
+static void on_request(void *owner, struct stream *s, const struct stream_request *r)
+{
+    exchange_begin(owner, s, r);
+}
+
+/* What the acceptor and the servers take from the snapshot in force. */
+static void apply_limits(struct front *f)
+{
+    const struct conf *c = f->conf;
+    struct h1_limits limits = { c->header_max, c->header_fields_max, c->target_max };
+
+    f->acceptor.limits = limits;
+    f->acceptor.header_timeout_ms = c->header_timeout_ms;
+    f->acceptor.body_timeout_ms = c->body_timeout_ms;
+    f->acceptor.send_timeout_ms = c->send_timeout_ms;
+    f->acceptor.keep_alive_timeout_ms = c->keep_alive_timeout_ms;
+    f->connections_max = connections_max(c);
+    server_set_limits(&limits);
+}
+
+static struct door *find_door(struct front *f, struct str text)
+{
+    LIST_EACH(n, &f->doors)
+    {
+        struct door *d = LIST_OWNER(n, struct door, node);
+
+        if (str_eq(listener_text(d->listener), text))
+            return d;
+    }
+    return NULL;
+}
+
+static void abandon_doors(struct front *f)
+{
+    LIST_EACH(n, &f->next_doors)
+    close_door(LIST_OWNER(n, struct door, node), true);
+    LIST_EACH(n, &f->doors)
+    {
+        struct door *d = LIST_OWNER(n, struct door, node);
+
+        SSL_CTX_free(d->next_tls);
+        d->next_tls = NULL;
+        d->stays = false;
+    }
+}
+
+/* Binds what is new, makes the TLS contexts; nothing that is in use changes. */
+static int prepare_doors(struct front *f, const struct conf *conf, char *why, size_t whylen)
+{
+    for (size_t i = 0; i < conf->nlistens; i++) {
+        const struct listen_conf *lc = &conf->listens[i];
+        struct door *d = find_door(f, lc->addr.text);
+
+        if (!d) {
+            d = calloc(1, sizeof(*d));
+            if (d)
+                d->listener = listener_open(lc->addr.text, (const struct sockaddr *)&lc->addr.sa,
+                    lc->addr.salen, lc->backlog, f->reuse_port, why, whylen);
+            if (!d || !d->listener) {
+                free(d);
+                goto failed;
+            }
+            d->front = f;
+            listener_set_data(d->listener, d);
+            list_push(&f->next_doors, &d->node);
+        }
+        d->stays = true;
+        if (lc->certificate.n) {
+            d->next_tls = tls_server_context(lc->certificate, lc->private_key, why, whylen);
+            if (!d->next_tls)
+                goto failed;
+        }
+    }
+    return 0;
+
+failed:
+    abandon_doors(f);
+    return -1;
+}
+
+static void commit_doors(struct front *f)
+{
+    struct list_node *n;
+
+    LIST_EACH(at, &f->doors)
+    {
+        struct door *d = LIST_OWNER(at, struct door, node);
+
+        if (!d->stays)
+            close_door(d, true);
+    }
+    while ((n = list_first(&f->next_doors))) {
+        list_push(&f->doors, n);
+        if (f->started)
+            listener_start(LIST_OWNER(n, struct door, node)->listener, on_accept, may_accept, f);
+    }
+    LIST_EACH(at, &f->doors)
+    {
+        struct door *d = LIST_OWNER(at, struct door, node);
+
+        SSL_CTX_free(d->tls);
+        d->tls = d->next_tls;
+        d->next_tls = NULL;
+        d->stays = false;
+    }
+}
+
+int front_open(struct front *f, struct conf *conf, bool reuse_port, char *why, size_t whylen)
+{
+    *f = (struct front){ .conf = conf_ref(conf), .reuse_port = reuse_port };
+    list_init(&f->doors);
+    list_init(&f->next_doors);
+    for (size_t i = 0; i < EX_NSTATES; i++)
+        list_init(&f->exchanges[i]);
+    h1_acceptor_init(&f->acceptor);
+    f->acceptor.on_request = on_request;
+    f->acceptor.owner = f;
+    apply_limits(f);
+    if (prepare_doors(f, conf, why, whylen) < 0)
+        goto failed;
+    snprintf(why, whylen, "out of memory");
+    f->pools = pools_open(conf);
+    f->origins = f->pools ? origins_open(conf) : NULL;
+    if (!f->origins)
+        goto failed;
+    commit_doors(f);
+    return 0;
+
+failed:
+    abandon_doors(f);
+    pools_close(f->pools);
+    conf_unref(f->conf);
+    return -1;
+}
+
+void front_start(struct front *f)
+{
+    f->started = true;
+    LIST_EACH(n, &f->doors)
+    listener_start(LIST_OWNER(n, struct door, node)->listener, on_accept, may_accept, f);
+}
+
+int front_reload(struct front *f, struct conf *next, char *why, size_t whylen)
+{
+    struct conf *old = f->conf;
+
+    if (prepare_doors(f, next, why, whylen) < 0)
+        return -1;
+    if (pools_prepare(f->pools, next) < 0) {
+        snprintf(why, whylen, "out of memory");
+        abandon_doors(f);
+        return -1;
+    }
+    if (origins_prepare(f->origins, next, why, whylen) < 0) {
+        pools_abandon(f->pools);
+        abandon_doors(f);
+        return -1;
+    }
+    f->conf = conf_ref(next);
+    pools_commit(f->pools);
+    origins_commit(f->origins);
+    commit_doors(f);
+    apply_limits(f);
+    conf_unref(old);
+    return 0;
+}
+
+size_t front_in_flight(const struct front *f)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < EX_DONE; i++)
+        n += f->exchanges[i].count;
+    return n;
+}
+
+static void check_idle(void *owner)
+{
+    struct front *f = owner;
+
+    if (!f->draining || front_in_flight(f) > 0 || conn_count_accepted() > 0)
+        return;
+    f->draining = false;
+    f->on_idle(f->owner);
+}
+
+/* Connections close by themselves while draining: the count is looked at now and then. */
+static void on_drain_timer(void *owner)
+{
+    struct front *f = owner;
+
+    check_idle(f);
+    if (f->draining)
+        deadline_set(&f->drain_timer, 20);
+}
+
+void front_drain(struct front *f, void (*on_idle)(void *owner), void *owner)
+{
+    f->draining = true;
+    f->on_idle = on_idle;
+    f->owner = owner;
+    LIST_EACH(n, &f->doors)
+    close_door(LIST_OWNER(n, struct door, node), true);
+    h1_acceptor_drain(&f->acceptor);
+    deadline_init(&f->drain_timer, on_drain_timer, f);
+    deadline_set(&f->drain_timer, 1);
+}
+
+size_t front_close(struct front *f)
+{
+    size_t left = front_in_flight(f);
+
+    deadline_close(&f->drain_timer);
+    LIST_EACH(n, &f->doors)
+    close_door(LIST_OWNER(n, struct door, node), true);
+    for (size_t i = 0; i < EX_DONE; i++)
+        while (list_first(&f->exchanges[i]))
+            exchange_end(
+                LIST_OWNER(list_first(&f->exchanges[i]), struct exchange, node), "shutdown");
+    h1_acceptor_close(&f->acceptor);
+    conn_close_finishing();
+    pools_close(f->pools);
+    origins_close(f->origins);
+    loop_undefer(&f->access_flush);
+    access_flush();
+    conf_unref(f->conf);
+    return left;
+}
+
+static void on_access_flush(void *owner)
+{
+    access_flush();
+}
+
+void front_flush_access(struct front *f)
+{
+    loop_defer(&f->access_flush, on_access_flush, f);
+}
+
+void front_exchange_ended(struct front *f)
+{
+    if (f->draining)
+        deadline_set(&f->drain_timer, 1);
+}

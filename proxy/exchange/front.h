@@ -1,0 +1,56 @@
+/* Where clients come in, and all that is shared between exchanges: the snapshot in force, listeners, pools, origins. One a
+ * process. */
+#ifndef TARRY_EXCHANGE_FRONT_H
+#define TARRY_EXCHANGE_FRONT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/list.h"
+#include "conf/snapshot.h"
+#include "exchange/exchange.h"
+#include "http/h1server.h"
+#include "net/listener.h"
+#include "upstream/origin.h"
+
+struct front {
+    struct conf *conf;
+    struct pools *pools;
+    struct origins *origins;
+    struct h1_acceptor acceptor;
+    struct list exchanges[EX_NSTATES];
+    struct list doors; /* listeners with what belongs to them */
+    struct list next_doors; /* prepared by a reload */
+    struct deferred access_flush;
+    struct deadline drain_timer;
+    void (*on_idle)(void *owner); /* while draining: nothing is in flight any more */
+    void *owner;
+    size_t connections_max; /* max_connections, or fewer where the descriptors do not suffice */
+    bool reuse_port, started, draining;
+};
+
+/* Binds every listener of `conf` and makes pools and origins; accepts nothing yet. A reference to `conf` is taken. `reuse_port`: other
+ * processes serve the same addresses. 0, or -1 with one line in `why`. */
+int front_open(struct front *f, struct conf *conf, bool reuse_port, char *why, size_t whylen);
+
+/* Begins to accept. */
+void front_start(struct front *f);
+
+/* Takes a new snapshot into use: everything is prepared first, then all is swapped. 0, or -1 with one line in `why` and nothing
+ * changed. */
+int front_reload(struct front *f, struct conf *next, char *why, size_t whylen);
+
+/* Stops accepting, ends idle connections, lets what is in flight finish; then on_idle, from the loop. */
+void front_drain(struct front *f, void (*on_idle)(void *owner), void *owner);
+
+/* Cuts everything. Returns how many exchanges were still in flight. */
+size_t front_close(struct front *f);
+
+/* Exchanges in flight. */
+size_t front_in_flight(const struct front *f);
+
+/* For exchange.c: access lines wait to be written; an exchange has ended. */
+void front_flush_access(struct front *f);
+void front_exchange_ended(struct front *f);
+
+#endif

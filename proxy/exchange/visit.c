@@ -1,0 +1,231 @@
+/* Visits. A kept connection that had been closed before the request can have reached the worker is no failure: the visit
+ * queues again, ahead. */
+#include "exchange/visit.h"
+
+#include <stdlib.h>
+
+#include "net/deadline.h"
+#include "net/loop.h"
+
+/*   WAITING -> SENDING -> AWAITING -> RECEIVING -> CLOSED       from anywhere to CLOSED by visit_close() or a failure
+ *      ^          |          |
+ *      +--stale---+----------+
+ *   SENDING to RECEIVING hold a slot. A worker may answer while we are still sending. */
+enum visit_state { VISIT_IS_WAITING, VISIT_IS_SENDING, VISIT_IS_AWAITING, VISIT_IS_RECEIVING, VISIT_IS_CLOSED };
+
+struct visit {
+    struct slot_wish wish;
+    struct stream *stream;
+    struct pool *pool;
+    struct visit_request request;
+    struct piece_cursor cursor;
+    struct deadline deadline; /* response_timeout */
+    visit_event_fn *on_event;
+    void *owner;
+    struct grave grave;
+    enum visit_state state;
+};
+
+static void on_stream(void *owner, struct stream *s, const struct stream_event *ev);
+static void on_slot(void *owner, struct stream *s, enum pool_error error, const char *why);
+
+static void emit(struct visit *v, struct visit_event ev)
+{
+    v->on_event(v->owner, v, &ev);
+}
+
+static void free_visit(void *what)
+{
+    free(what);
+}
+
+/* The stream first, then the slot: the connection may be kept for the next. */
+static void let_go(struct visit *v)
+{
+    deadline_clear(&v->deadline);
+    if (v->stream) {
+        stream_close(v->stream);
+        v->stream = NULL;
+    }
+    pool_cancel(&v->wish);
+}
+
+static void fail(struct visit *v, enum visit_failure failure, const char *why)
+{
+    let_go(v);
+    emit(v, (struct visit_event){ .kind = VISIT_FAILED, .failure = failure, .why = why });
+}
+
+static void on_deadline(void *owner)
+{
+    fail(owner, VISIT_TIMEOUT, "response_timeout passed");
+}
+
+static void touch(struct visit *v)
+{
+    deadline_set(&v->deadline, pool_conf(v->pool)->response_timeout_ms);
+}
+
+static void send_body(struct visit *v)
+{
+    int rc = pieces_send(&v->cursor, v->stream);
+
+    if (rc == STREAM_FULL)
+        return;
+    if (rc < 0) {
+        fail(v, VISIT_RESOURCES, "the request's body cannot be read");
+        return;
+    }
+    stream_send_end(v->stream);
+    v->state = VISIT_IS_AWAITING;
+}
+
+static void begin(struct visit *v, struct stream *s)
+{
+    bool bare = pieces_size(v->request.pieces, v->request.npieces) == 0;
+    int rc;
+
+    v->stream = s;
+    v->state = VISIT_IS_SENDING;
+    v->cursor =
+        (struct piece_cursor){ .pieces = v->request.pieces, .count = v->request.npieces };
+    stream_set_owner(s, on_stream, v);
+    rc = stream_send_head(s, v->request.head, bare);
+    if (rc < 0 && rc != STREAM_FULL) {
+        fail(v, VISIT_RESOURCES, "out of memory");
+        return;
+    }
+    touch(v);
+    if (bare)
+        v->state = VISIT_IS_AWAITING;
+    else
+        send_body(v);
+}
+
+static void ask(struct visit *v, bool ahead)
+{
+    v->state = VISIT_IS_WAITING;
+    v->wish.on_answer = on_slot;
+    v->wish.owner = v;
+    pool_ask(v->pool, &v->wish, ahead, v->request.queue_timeout_ms);
+}
+
+static void on_slot(void *owner, struct stream *s, enum pool_error error, const char *why)
+{
+    struct visit *v = owner;
+
+    if (s) {
+        begin(v, s);
+        if (v->state != VISIT_IS_CLOSED && v->stream)
+            emit(v, (struct visit_event){ .kind = VISIT_STARTED });
+        return;
+    }
+    switch (error) {
+    case POOL_E_QUEUE_FULL:
+        fail(v, VISIT_QUEUE_FULL, why);
+        break;
+    case POOL_E_QUEUE_TIMEOUT:
+        fail(v, VISIT_QUEUE_TIMEOUT, why);
+        break;
+    case POOL_E_UNREACHABLE:
+        fail(v, VISIT_UNREACHABLE, why);
+        break;
+    }
+}
+
+static void on_failed(struct visit *v, enum stream_error error)
+{
+    const char *why = stream_strerror(error);
+
+    switch (error) {
+    case STREAM_E_STALE:
+    case STREAM_E_REFUSED:
+    case STREAM_E_CONNECT:
+        let_go(v);
+        ask(v, true);
+        break;
+    case STREAM_E_TERMINATED:
+    case STREAM_E_ENDED:
+        fail(v, VISIT_DIED, why);
+        break;
+    case STREAM_E_PROTOCOL:
+    case STREAM_E_HEAD_TOO_LARGE:
+        fail(v, VISIT_PROTOCOL, why);
+        break;
+    case STREAM_E_MEMORY:
+        fail(v, VISIT_RESOURCES, why);
+        break;
+    default:
+        fail(v, VISIT_INCOMPLETE, why);
+        break;
+    }
+}
+
+static void on_stream(void *owner, struct stream *s, const struct stream_event *ev)
+{
+    struct visit *v = owner;
+
+    switch (ev->kind) {
+    case STREAM_HEAD:
+        v->state = VISIT_IS_RECEIVING;
+        touch(v);
+        emit(v, (struct visit_event){ .kind = VISIT_HEAD, .head = ev->head });
+        break;
+    case STREAM_DATA:
+        touch(v);
+        emit(v, (struct visit_event){ .kind = VISIT_DATA, .data = ev->data });
+        break;
+    case STREAM_END:
+        let_go(v);
+        emit(v, (struct visit_event){ .kind = VISIT_END });
+        break;
+    case STREAM_DRAINED:
+        touch(v);
+        if (v->state == VISIT_IS_SENDING)
+            send_body(v);
+        break;
+    case STREAM_HALF_CLOSED:
+        break;
+    case STREAM_FAILED:
+        on_failed(v, ev->error);
+        break;
+    }
+}
+
+struct visit *visit_open(struct pool *pool, const struct visit_request *r,
+    visit_event_fn *on_event, void *owner)
+{
+    struct visit *v = calloc(1, sizeof(*v));
+
+    if (!v)
+        return NULL;
+    v->pool = pool_ref(pool);
+    v->request = *r;
+    v->on_event = on_event;
+    v->owner = owner;
+    deadline_init(&v->deadline, on_deadline, v);
+    ask(v, r->ahead);
+    return v;
+}
+
+void visit_pause(struct visit *v, bool paused)
+{
+    if (!v->stream)
+        return;
+    stream_pause(v->stream, paused);
+    if (paused)
+        deadline_clear(&v->deadline);
+    else
+        touch(v);
+}
+
+void visit_close(struct visit *v)
+{
+    if (!v || v->state == VISIT_IS_CLOSED)
+        return;
+    v->state = VISIT_IS_CLOSED;
+    let_go(v);
+    deadline_close(&v->deadline);
+    pool_unref(v->pool);
+    loop_bury(&v->grave, v, free_visit);
+}

@@ -1,0 +1,38 @@
+/* The body of an HTTP/1.1 message from bytes (RFC 9112 6 and 7), by memory spans, without copying.
+ * A part of what h1parse.h opens. */
+#ifndef TARRY_HTTP_H1BODY_H
+#define TARRY_HTTP_H1BODY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/str.h"
+#include "http/h1parse.h"
+
+/* A body being decoded. Owns nothing; needs no end. */
+struct h1_body {
+    enum h1_framing framing;
+    uint64_t left;     /* of the length or of the current chunk */
+    unsigned state;    /* of the chunked coding */
+    uint32_t overhead; /* bytes of chunk extensions and trailers so far */
+    uint32_t line;     /* bytes of the current such line; digits of a chunk size */
+    bool complete;
+};
+
+enum { H1_CHUNK_LINE_MAX = 4096, H1_CHUNK_OVERHEAD_MAX = 65536 };
+
+void h1_body_begin(struct h1_body *b, const struct h1_message *m);
+
+/* Uses up to in.n bytes and returns how many: the next piece of the body is in *data (borrowed from
+ * `in`, may be empty); call again with what is left until it returns 0 ("more") or b->complete is
+ * set. Bytes after the end are not touched. Trailers are checked like fields and dropped; chunk
+ * extensions are checked and dropped. Negative: an enum h1_error, and the same again if it is
+ * called again. */
+ssize_t h1_body_next(struct h1_body *b, struct str in, struct str *data);
+
+/* The connection's end came. 0 if the body is complete by that (H1_UNTIL_CLOSE) or already was,
+ * else H1_E_ENDED. */
+int h1_body_end(struct h1_body *b);
+
+#endif

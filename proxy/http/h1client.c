@@ -1,0 +1,419 @@
+/* The client side of HTTP/1.1: what was sent of the request (enum out), what came of the response (enum in). */
+#include "http/h1client.h"
+
+#include <stdlib.h>
+
+#include "net/loop.h"
+
+enum in { IN_IDLE, IN_HEAD, IN_BODY, IN_DONE, IN_FAILED };
+enum out { OUT_NOTHING, OUT_BODY, OUT_CHUNKED, OUT_DONE };
+
+enum { INTERIM_MAX = 16 }; /* 1xx responses before the real one */
+
+struct h1_client {
+    struct conn *conn;
+    struct stream stream;
+    const struct h1_limits *limits;
+    h1_client_event_fn *on_event;
+    void *owner;
+    struct deferred work;
+    struct grave grave;
+    struct h1_scan scan;
+    struct h1_body body;
+    char method[16];
+    unsigned served;
+    unsigned char in; /* enum in */
+    unsigned char out; /* enum out */
+    unsigned char interim;
+    bool owned; /* a stream is with an owner */
+    bool keep_alive;
+    bool any_byte; /* of the response */
+    bool paused;
+    bool closed;
+};
+
+static struct h1_client *of(struct stream *s)
+{
+    return LIST_OWNER(s, struct h1_client, stream);
+}
+
+static void free_client(void *what)
+{
+    free(what);
+}
+
+static void end(struct h1_client *h)
+{
+    if (h->closed)
+        return;
+    h->closed = true;
+    loop_undefer(&h->work);
+    conn_close(h->conn);
+    loop_bury(&h->grave, h, free_client);
+}
+
+static void emit(struct h1_client *h, struct stream_event ev)
+{
+    if (h->owned && h->stream.on_event)
+        h->stream.on_event(h->stream.owner, &h->stream, &ev);
+}
+
+static void fail(struct h1_client *h, enum stream_error error)
+{
+    if (h->in == IN_FAILED)
+        return;
+    h->in = IN_FAILED;
+    h->keep_alive = false;
+    emit(h, (struct stream_event){ .kind = STREAM_FAILED, .error = error });
+}
+
+/* The connection ended before the response was complete: as much as can be said about what that means. */
+static enum stream_error ended_early(const struct h1_client *h)
+{
+    if (h->any_byte)
+        return STREAM_E_INCOMPLETE;
+    if (h->stream.reused && !conn_may_have_arrived(h->conn))
+        return STREAM_E_STALE;
+    return conn_error(h->conn) ? STREAM_E_TERMINATED : STREAM_E_ENDED;
+}
+
+/* What becomes of the connection is told to its holder from the loop, never from within stream_close(). */
+static void on_settle(void *owner)
+{
+    struct h1_client *h = owner;
+    h1_client_event_fn *fn = h->on_event;
+    void *holder = h->owner;
+
+    if (h->closed)
+        return;
+    if (h->in == IN_IDLE && !conn_eof(h->conn) && !conn_error(h->conn) &&
+        conn_input(h->conn).n == 0) {
+        fn(holder, h, H1_CLIENT_IDLE);
+    } else {
+        end(h);
+        fn(holder, h, H1_CLIENT_CLOSED);
+    }
+}
+
+static void settle(struct h1_client *h)
+{
+    loop_defer(&h->work, on_settle, h);
+}
+
+/* Bytes used by one head; 0 for more; -1: failed. */
+static ssize_t take_head(struct h1_client *h)
+{
+    struct field fields[H1_FIELDS_MAX];
+    struct head head = { .fields = fields };
+    struct h1_message m;
+    ssize_t n =
+        h1_parse_head(&h->scan, H1_RESPONSE, h->limits, conn_input(h->conn), &head);
+
+    if (n == 0)
+        return 0;
+    if (n < 0) {
+        fail(h, n == H1_E_HEAD_TOO_LARGE ? STREAM_E_HEAD_TOO_LARGE : STREAM_E_PROTOCOL);
+        return -1;
+    }
+    if (head.status < 200) {
+        /* 101 answers an Upgrade, which is never asked for. */
+        if (head.status == 101 || ++h->interim > INTERIM_MAX) {
+            fail(h, STREAM_E_PROTOCOL);
+            return -1;
+        }
+        h->scan = (struct h1_scan){ 0 };
+        return n;
+    }
+    if (h1_check_response(&head, str_of(h->method), &m) < 0) {
+        fail(h, STREAM_E_PROTOCOL);
+        return -1;
+    }
+    h1_body_begin(&h->body, &m);
+    h->keep_alive = m.keep_alive;
+    h->in = IN_BODY;
+    emit(h, (struct stream_event){ .kind = STREAM_HEAD, .head = &head });
+    return n;
+}
+
+static void complete(struct h1_client *h)
+{
+    h->in = IN_DONE;
+    /* A response that came before the request was all sent, or with bytes behind it, ends the connection (F17, U05). */
+    if (h->out != OUT_DONE || conn_input(h->conn).n > 0)
+        h->keep_alive = false;
+    emit(h, (struct stream_event){ .kind = STREAM_END });
+}
+
+static void take_body(struct h1_client *h)
+{
+    while (!h->closed && h->in == IN_BODY && !h->paused) {
+        struct str data = { 0 };
+        ssize_t n = h->body.complete ? 0 : h1_body_next(&h->body, conn_input(h->conn), &data);
+
+        if (n < 0) {
+            fail(h, STREAM_E_PROTOCOL);
+            return;
+        }
+        if (n == 0 && !h->body.complete)
+            return;
+        if (data.n > 0)
+            emit(h, (struct stream_event){ .kind = STREAM_DATA, .data = data });
+        if (h->closed)
+            return;
+        conn_consume(h->conn, (size_t)n);
+        if (h->body.complete && h->in == IN_BODY)
+            complete(h);
+    }
+}
+
+static void process(struct h1_client *h)
+{
+    if (conn_input(h->conn).n > 0)
+        h->any_byte = true;
+    while (!h->closed && h->in == IN_HEAD && conn_input(h->conn).n > 0) {
+        ssize_t n = take_head(h);
+
+        if (n <= 0)
+            break;
+        if (!h->closed)
+            conn_consume(h->conn, (size_t)n);
+    }
+    if (!h->closed && h->in == IN_BODY)
+        take_body(h);
+    if (h->closed || !conn_eof(h->conn))
+        return;
+    if (h->in == IN_HEAD) {
+        fail(h, ended_early(h));
+    } else if (h->in == IN_BODY && !h->paused) {
+        if (h1_body_end(&h->body) < 0) {
+            fail(h, STREAM_E_INCOMPLETE);
+        } else {
+            h->keep_alive = false;
+            complete(h);
+        }
+    }
+}
+
+static void on_work(void *owner)
+{
+    struct h1_client *h = owner;
+
+    if (!h->closed && h->owned)
+        process(h);
+    else if (!h->closed)
+        on_settle(h);
+}
+
+static void on_conn(void *owner, struct conn *c, enum conn_event ev)
+{
+    struct h1_client *h = owner;
+
+    switch (ev) {
+    case CONN_CONNECTED:
+        break;
+    case CONN_DATA:
+    case CONN_EOF:
+        /* Bytes or the end while nothing was asked: never used, the connection goes. */
+        if (h->owned)
+            process(h);
+        else
+            settle(h);
+        break;
+    case CONN_DRAINED:
+        if (h->out == OUT_BODY || h->out == OUT_CHUNKED)
+            emit(h, (struct stream_event){ .kind = STREAM_DRAINED });
+        break;
+    case CONN_FAILED:
+        if (!h->owned)
+            settle(h);
+        else if (h->in == IN_HEAD)
+            fail(h, ended_early(h));
+        else if (h->in == IN_BODY)
+            fail(h, STREAM_E_INCOMPLETE);
+        else
+            h->keep_alive = false;
+        break;
+    }
+}
+
+static int result(int rc)
+{
+    if (rc == CONN_E_MEMORY)
+        return STREAM_E_MEMORY;
+    return rc == CONN_E_FULL ? STREAM_FULL : 0;
+}
+
+static int op_send_head(struct stream *s, const struct head *head, bool last)
+{
+    struct h1_client *h = of(s);
+    struct field fields[H1_FIELDS_MAX + 2];
+    struct head out = *head;
+
+    if (h->closed || h->in == IN_FAILED)
+        return 0;
+    memset(h->method, 0, sizeof(h->method));
+    memcpy(h->method, head->method.p,
+        head->method.n < sizeof(h->method) ? head->method.n : sizeof(h->method) - 1);
+    out.fields = fields;
+    out.nfields = 0;
+    out.minor = 1;
+    fields[out.nfields++] = (struct field){ STR("Host"), head->authority };
+    for (size_t i = 0; i < head->nfields && out.nfields <= H1_FIELDS_MAX; i++)
+        fields[out.nfields++] = head->fields[i];
+    h->out = last ? OUT_DONE : OUT_BODY;
+    if (!last && !head_find(head, STR("content-length"))) {
+        fields[out.nfields++] = (struct field){ STR("Transfer-Encoding"), STR("chunked") };
+        h->out = OUT_CHUNKED;
+    }
+    if (h1_write_head(conn_output(h->conn), H1_REQUEST, &out) < 0)
+        return STREAM_E_MEMORY;
+    return result(conn_written(h->conn));
+}
+
+static int op_send_data(struct stream *s, const void *p, size_t n)
+{
+    struct h1_client *h = of(s);
+
+    if (h->closed || n == 0 || (h->out != OUT_BODY && h->out != OUT_CHUNKED))
+        return 0;
+    if (h->out == OUT_CHUNKED) {
+        struct buf *out = conn_output(h->conn);
+
+        if (!buf_reserve(out, n + 24, NULL))
+            return STREAM_E_MEMORY;
+        buf_printf(out, "%zx\r\n", n);
+        buf_append(out, p, n);
+        buf_append(out, "\r\n", 2);
+        return result(conn_written(h->conn));
+    }
+    return result(conn_write(h->conn, p, n));
+}
+
+static int op_send_end(struct stream *s)
+{
+    struct h1_client *h = of(s);
+    int rc = 0;
+
+    if (h->closed)
+        return 0;
+    if (h->out == OUT_CHUNKED)
+        rc = result(conn_write(h->conn, "0\r\n\r\n", 5));
+    h->out = OUT_DONE;
+    return rc;
+}
+
+static void op_send_continue(struct stream *s)
+{
+}
+
+static void op_pause(struct stream *s, bool paused)
+{
+    struct h1_client *h = of(s);
+
+    if (h->closed || h->paused == paused)
+        return;
+    h->paused = paused;
+    conn_pause(h->conn, paused);
+    if (!paused)
+        loop_defer(&h->work, on_work, h);
+}
+
+static void let_go(struct h1_client *h)
+{
+    bool again = h->in == IN_DONE && h->out == OUT_DONE && h->keep_alive && !h->closed;
+
+    h->owned = false;
+    h->stream.on_event = NULL;
+    h->stream.owner = NULL;
+    if (h->closed)
+        return;
+    loop_undefer(&h->work);
+    if (again) {
+        h->in = IN_IDLE;
+        h->served++;
+        if (h->paused)
+            conn_pause(h->conn, false);
+        h->paused = false;
+    } else {
+        /* The bytes stop at once; that the connection is gone is told from the loop. */
+        h->in = IN_FAILED;
+        conn_close(h->conn);
+    }
+    settle(h);
+}
+
+static void op_reset(struct stream *s, enum stream_reset why)
+{
+    let_go(of(s));
+}
+
+static void op_close(struct stream *s)
+{
+    let_go(of(s));
+}
+
+static const struct stream_ops ops = {
+    .send_head = op_send_head,
+    .send_data = op_send_data,
+    .send_end = op_send_end,
+    .send_continue = op_send_continue,
+    .pause = op_pause,
+    .reset = op_reset,
+    .close = op_close,
+};
+
+struct h1_client *h1_client_open(struct conn *conn, const struct h1_limits *limits,
+    h1_client_event_fn *on_event, void *owner)
+{
+    struct h1_client *h = calloc(1, sizeof(*h));
+
+    if (!h) {
+        conn_close(conn);
+        return NULL;
+    }
+    h->conn = conn;
+    h->limits = limits;
+    h->on_event = on_event;
+    h->owner = owner;
+    h->in = IN_IDLE;
+    h->stream.ops = &ops;
+    h->stream.peer = conn_peer(conn);
+    h->stream.secure = conn_has_tls(conn);
+    conn_set_owner(conn, on_conn, h);
+    return h;
+}
+
+bool h1_client_usable(struct h1_client *h)
+{
+    return !h->closed && !h->owned && h->in == IN_IDLE && !list_on(&h->work.node) &&
+           conn_is_quiet(h->conn);
+}
+
+struct stream *h1_client_begin(struct h1_client *h)
+{
+    h->in = IN_HEAD;
+    h->out = OUT_NOTHING;
+    h->scan = (struct h1_scan){ 0 };
+    h->interim = 0;
+    h->any_byte = false;
+    h->owned = true;
+    h->stream.reused = h->served > 0;
+    conn_mark(h->conn);
+    return &h->stream;
+}
+
+void h1_client_close(struct h1_client *h)
+{
+    if (h->closed)
+        return;
+    h->on_event = NULL;
+    if (h->owned && h->in != IN_DONE)
+        fail(h, ended_early(h));
+    h->owned = false;
+    end(h);
+}
+
+const char *h1_client_describe_error(const struct h1_client *h)
+{
+    return conn_strerror(h->conn);
+}

@@ -1,0 +1,567 @@
+/* The server side of HTTP/1.1. Two stories run side by side: what the client has sent of its request (enum in), and what we
+ * have sent of the response (enum out). The connection serves the next request when both are done and the owner has let go. */
+#include "http/h1server.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/num.h"
+#include "http/fields.h"
+#include "net/deadline.h"
+#include "net/loop.h"
+
+enum in { IN_HEAD, IN_BODY, IN_DONE, IN_FAILED };
+enum out { OUT_NOTHING, OUT_LENGTH, OUT_CHUNKED, OUT_UNTIL_CLOSE, OUT_NO_BODY, OUT_DONE };
+
+struct h1_server {
+    struct conn *conn;
+    struct stream stream;
+    struct h1_acceptor *acceptor;
+    struct list_node node; /* on the acceptor's idle or busy */
+    struct deadline deadline;
+    struct deferred work; /* the next request, or an event that may not come from within */
+    struct grave grave;
+    struct h1_scan scan;
+    struct h1_body body;
+    uint64_t out_left; /* of OUT_LENGTH */
+    uint64_t sent_mark; /* conn_bytes_out() when the send timeout was set */
+    unsigned char in; /* enum in */
+    unsigned char out; /* enum out */
+    unsigned char minor;
+    bool streaming; /* a stream is with an owner */
+    bool keep_alive;
+    bool expects_continue;
+    bool head_method;
+    bool paused;
+    bool half_closed_told;
+    bool closed;
+};
+
+static const struct stream_ops ops;
+static void process(struct h1_server *h);
+
+static struct h1_server *of(struct stream *s)
+{
+    return LIST_OWNER(s, struct h1_server, stream);
+}
+
+static void free_server(void *what)
+{
+    free(what);
+}
+
+enum how { FINISH, CUT, RESET };
+
+static void end(struct h1_server *h, enum how how)
+{
+    if (h->closed)
+        return;
+    h->closed = true;
+    deadline_close(&h->deadline);
+    loop_undefer(&h->work);
+    list_remove(&h->node);
+    switch (how) {
+    case FINISH:
+        conn_finish(h->conn, h->acceptor->send_timeout_ms);
+        break;
+    case CUT:
+        conn_close(h->conn);
+        break;
+    case RESET:
+        conn_reset(h->conn);
+        break;
+    }
+    loop_bury(&h->grave, h, free_server);
+}
+
+static void emit(struct h1_server *h, struct stream_event ev)
+{
+    if (h->streaming && h->stream.on_event)
+        h->stream.on_event(h->stream.owner, &h->stream, &ev);
+}
+
+static void set_deadline(struct h1_server *h)
+{
+    const struct h1_acceptor *a = h->acceptor;
+
+    if (!h->streaming && h->in == IN_HEAD)
+        deadline_set(&h->deadline,
+            list_on(&h->node) && h->node.on == &a->idle ? a->keep_alive_timeout_ms
+                                                        : a->header_timeout_ms);
+    else if (h->in == IN_BODY && !h->paused)
+        deadline_set(&h->deadline, a->body_timeout_ms);
+    else
+        deadline_clear(&h->deadline);
+}
+
+/* Between requests. */
+static void rest(struct h1_server *h)
+{
+    h->in = IN_HEAD;
+    h->out = OUT_NOTHING;
+    h->scan = (struct h1_scan){ 0 };
+    h->half_closed_told = false;
+    h->paused = false;
+    conn_pause(h->conn, false);
+    list_push(&h->acceptor->idle, &h->node);
+    set_deadline(h);
+}
+
+static void on_work(void *owner)
+{
+    process(owner);
+}
+
+/* Hands a request that cannot be served to the owner for its answer. */
+static void refuse(struct h1_server *h, const struct head *head, unsigned status, const char *why)
+{
+    struct stream_request r = { .head = head, .error_status = status, .error = why };
+
+    h->in = IN_FAILED;
+    h->keep_alive = false;
+    h->streaming = true;
+    list_push(&h->acceptor->busy, &h->node);
+    deadline_clear(&h->deadline);
+    h->acceptor->on_request(h->acceptor->owner, &h->stream, &r);
+}
+
+static void begin_request(struct h1_server *h, const struct head *head, const struct h1_message *m)
+{
+    struct stream_request r = {
+        .head = head,
+        .body = m->framing == H1_CHUNKED || (m->framing == H1_LENGTH && m->length > 0),
+        .length_known = m->framing != H1_CHUNKED,
+        .length = m->framing == H1_LENGTH ? m->length : 0,
+        .expects_continue = m->expects_continue,
+    };
+
+    h1_body_begin(&h->body, m);
+    h->in = r.body ? IN_BODY : IN_DONE;
+    h->keep_alive = m->keep_alive;
+    h->expects_continue = m->expects_continue;
+    h->head_method = str_eq(head->method, STR("HEAD"));
+    h->streaming = true;
+    list_push(&h->acceptor->busy, &h->node);
+    set_deadline(h);
+    h->acceptor->on_request(h->acceptor->owner, &h->stream, &r);
+}
+
+/* Bytes used, 0 for more, -1 if the request was refused. */
+static ssize_t take_head(struct h1_server *h)
+{
+    struct field fields[H1_FIELDS_MAX];
+    struct head head = { .fields = fields };
+    struct h1_message m;
+    struct str in = conn_input(h->conn);
+    ssize_t n;
+    int rc;
+
+    if (h->node.on == &h->acceptor->idle) { /* its first byte: the head's time runs */
+        list_push(&h->acceptor->busy, &h->node);
+        set_deadline(h);
+    }
+    n = h1_parse_head(&h->scan, H1_REQUEST, &h->acceptor->limits, in, &head);
+    if (n == 0)
+        return 0;
+    h->minor = 1;
+    h->head_method = false;
+    if (n < 0) {
+        refuse(h, NULL, h1_error_status((int)n), h1_strerror((int)n));
+        return -1;
+    }
+    h->minor = (unsigned char)head.minor;
+    rc = h1_check_request(&head, &m);
+    if (rc < 0) {
+        h->head_method = str_eq(head.method, STR("HEAD"));
+        refuse(h, &head, h1_error_status(rc), h1_strerror(rc));
+        return -1;
+    }
+    begin_request(h, &head, &m);
+    return n;
+}
+
+/* Hands over what has come of the body. */
+static void take_body(struct h1_server *h)
+{
+    while (!h->closed && h->in == IN_BODY && !h->paused) {
+        struct str data;
+        ssize_t n = h1_body_next(&h->body, conn_input(h->conn), &data);
+
+        if (n < 0) {
+            h->in = IN_FAILED;
+            h->keep_alive = false;
+            deadline_clear(&h->deadline);
+            emit(h, (struct stream_event){
+                        .kind = STREAM_FAILED, .error = STREAM_E_BAD_REQUEST, .detail = (int)n });
+            return;
+        }
+        if (n == 0 && !h->body.complete)
+            return;
+        if (data.n > 0)
+            emit(h, (struct stream_event){ .kind = STREAM_DATA, .data = data });
+        if (h->closed)
+            return;
+        conn_consume(h->conn, (size_t)n);
+        if (h->body.complete && h->in == IN_BODY) {
+            h->in = IN_DONE;
+            set_deadline(h);
+            emit(h, (struct stream_event){ .kind = STREAM_END });
+        }
+    }
+}
+
+/* Goes on with what lies in the input. */
+static void process(struct h1_server *h)
+{
+    if (h->closed)
+        return;
+    if (h->in == IN_HEAD && !h->streaming) {
+        ssize_t n;
+
+        if (conn_input(h->conn).n == 0) {
+            if (conn_eof(h->conn))
+                end(h, CUT);
+            return;
+        }
+        n = take_head(h);
+        if (h->closed || n < 0)
+            return;
+        if (n == 0) {
+            if (conn_eof(h->conn))
+                end(h, CUT); /* half a request and the end of the connection: nobody to answer */
+            return;
+        }
+        conn_consume(h->conn, (size_t)n);
+    }
+    if (h->streaming && h->in == IN_BODY) {
+        set_deadline(h);
+        take_body(h);
+        if (h->closed)
+            return;
+    }
+    if (!conn_eof(h->conn))
+        return;
+    if (h->in == IN_BODY && !h->paused) {
+        h->in = IN_FAILED;
+        h->keep_alive = false;
+        emit(h, (struct stream_event){ .kind = STREAM_FAILED, .error = STREAM_E_GONE });
+    } else if (h->in == IN_DONE && h->streaming && !h->half_closed_told) {
+        h->half_closed_told = true;
+        h->keep_alive = conn_input(h->conn).n > 0 && h->keep_alive;
+        emit(h, (struct stream_event){ .kind = STREAM_HALF_CLOSED });
+    }
+}
+
+static void on_conn(void *owner, struct conn *c, enum conn_event ev)
+{
+    struct h1_server *h = owner;
+
+    switch (ev) {
+    case CONN_CONNECTED:
+        set_deadline(h);
+        break;
+    case CONN_DATA:
+    case CONN_EOF:
+        process(h);
+        break;
+    case CONN_DRAINED:
+        if (h->out != OUT_DONE)
+            emit(h, (struct stream_event){ .kind = STREAM_DRAINED });
+        break;
+    case CONN_FAILED:
+        if (h->streaming && h->out != OUT_DONE) {
+            h->in = IN_FAILED;
+            h->keep_alive = false;
+            emit(h, (struct stream_event){ .kind = STREAM_FAILED, .error = STREAM_E_GONE });
+        } else if (!h->streaming) {
+            end(h, CUT);
+        } else {
+            h->keep_alive = false;
+        }
+        break;
+    }
+}
+
+static void on_deadline(void *owner)
+{
+    struct h1_server *h = owner;
+
+    if (!h->streaming) {
+        if (h->node.on == &h->acceptor->idle || conn_input(h->conn).n == 0)
+            end(h, CUT);
+        else
+            refuse(h, NULL, 408, "the request's head did not come in time");
+        return;
+    }
+    if (conn_queued(h->conn) > 0 && h->out != OUT_NOTHING) {
+        if (conn_bytes_out(h->conn) != h->sent_mark) {
+            h->sent_mark = conn_bytes_out(h->conn);
+            deadline_set(&h->deadline, h->acceptor->send_timeout_ms);
+            return;
+        }
+        h->in = IN_FAILED;
+        h->keep_alive = false;
+        emit(h, (struct stream_event){ .kind = STREAM_FAILED, .error = STREAM_E_TIMEOUT });
+    } else if (h->in == IN_BODY) {
+        h->in = IN_FAILED;
+        h->keep_alive = false;
+        emit(h, (struct stream_event){ .kind = STREAM_FAILED, .error = STREAM_E_TIMEOUT });
+    }
+}
+
+/* After each write of a response: the client has its time to take it. */
+static int sent(struct h1_server *h, int rc)
+{
+    if (!deadline_is_set(&h->deadline)) {
+        h->sent_mark = conn_bytes_out(h->conn);
+        deadline_set(&h->deadline, h->acceptor->send_timeout_ms);
+    }
+    if (rc == CONN_E_MEMORY)
+        return STREAM_E_MEMORY;
+    return rc == CONN_E_FULL ? STREAM_FULL : 0;
+}
+
+static bool is_framing_field(struct str name)
+{
+    return str_eq_nocase(name, STR("connection")) || str_eq_nocase(name, STR("keep-alive")) ||
+           str_eq_nocase(name, STR("transfer-encoding")) ||
+           str_eq_nocase(name, STR("content-length"));
+}
+
+/* Decides how the response's end is told (RFC 9112 6.3) and adds the fields that tell it. */
+static void frame(struct h1_server *h, const struct head *from, struct head *out, char *number, bool last)
+{
+    struct str length = head_value(from, STR("content-length"));
+    bool bodiless = h->head_method || from->status == 204 || from->status == 304;
+    uint64_t n;
+
+    for (size_t i = 0; i < from->nfields && out->nfields < H1_FIELDS_MAX; i++)
+        if (!is_framing_field(from->fields[i].name))
+            out->fields[out->nfields++] = from->fields[i];
+    if (length.p && num_parse_u64(length, &n) && from->status != 204) {
+        out->fields[out->nfields++] = (struct field){ STR("Content-Length"), length };
+        h->out = OUT_LENGTH;
+        h->out_left = n;
+    } else if (last && !bodiless) {
+        snprintf(number, 2, "0");
+        out->fields[out->nfields++] = (struct field){ STR("Content-Length"), str_of(number) };
+        h->out = OUT_LENGTH;
+        h->out_left = 0;
+    } else if (h->minor >= 1 && !bodiless) {
+        out->fields[out->nfields++] =
+            (struct field){ STR("Transfer-Encoding"), STR("chunked") };
+        h->out = OUT_CHUNKED;
+    } else if (!bodiless) {
+        h->out = OUT_UNTIL_CLOSE;
+        h->keep_alive = false;
+    }
+    if (bodiless)
+        h->out = OUT_NO_BODY;
+    if (h->acceptor->draining || h->in == IN_BODY || h->in == IN_FAILED)
+        h->keep_alive = false;
+    if (!h->keep_alive)
+        out->fields[out->nfields++] = (struct field){ STR("Connection"), STR("close") };
+    else if (h->minor == 0)
+        out->fields[out->nfields++] = (struct field){ STR("Connection"), STR("keep-alive") };
+}
+
+static int op_send_end(struct stream *s);
+
+static int op_send_head(struct stream *s, const struct head *head, bool last)
+{
+    struct h1_server *h = of(s);
+    struct field fields[H1_FIELDS_MAX + 3];
+    struct head out = *head;
+    char number[4];
+    int rc;
+
+    if (h->closed || h->out != OUT_NOTHING)
+        return 0;
+    out.fields = fields;
+    out.nfields = 0;
+    out.minor = 1;
+    frame(h, head, &out, number, last);
+    if (h1_write_head(conn_output(h->conn), H1_RESPONSE, &out) < 0) {
+        h->out = OUT_NOTHING;
+        return STREAM_E_MEMORY;
+    }
+    rc = sent(h, conn_written(h->conn));
+    if (last)
+        op_send_end(s);
+    return rc;
+}
+
+static int op_send_data(struct stream *s, const void *p, size_t n)
+{
+    struct h1_server *h = of(s);
+    struct buf *out = conn_output(h->conn);
+
+    if (h->closed || n == 0)
+        return 0;
+    switch ((enum out)h->out) {
+    case OUT_LENGTH:
+        if (n > h->out_left)
+            n = (size_t)h->out_left; /* never more than was announced: it would be the next response */
+        h->out_left -= n;
+        break;
+    case OUT_CHUNKED: {
+        char line[24];
+        int k = snprintf(line, sizeof(line), "%zx\r\n", n);
+
+        if (!buf_reserve(out, n + (size_t)k + 2, NULL))
+            return STREAM_E_MEMORY;
+        buf_append(out, line, (size_t)k);
+        buf_append(out, p, n);
+        buf_append(out, "\r\n", 2);
+        return sent(h, conn_written(h->conn));
+    }
+    case OUT_UNTIL_CLOSE:
+        break;
+    case OUT_NOTHING:
+    case OUT_NO_BODY:
+    case OUT_DONE:
+        return 0;
+    }
+    return sent(h, conn_write(h->conn, p, n));
+}
+
+static int op_send_end(struct stream *s)
+{
+    struct h1_server *h = of(s);
+    int rc = 0;
+
+    if (h->closed || h->out == OUT_NOTHING || h->out == OUT_DONE)
+        return 0;
+    if (h->out == OUT_LENGTH && h->out_left > 0)
+        return 0; /* stream_close() will cut it: a short body must not look whole */
+    if (h->out == OUT_CHUNKED)
+        rc = sent(h, conn_write(h->conn, "0\r\n\r\n", 5));
+    h->out = OUT_DONE;
+    return rc;
+}
+
+static void op_send_continue(struct stream *s)
+{
+    struct h1_server *h = of(s);
+
+    if (h->closed || !h->expects_continue || h->in != IN_BODY || h->out != OUT_NOTHING)
+        return;
+    h->expects_continue = false;
+    conn_write(h->conn, "HTTP/1.1 100 Continue\r\n\r\n", 25);
+}
+
+static void op_pause(struct stream *s, bool paused)
+{
+    struct h1_server *h = of(s);
+
+    if (h->closed || h->paused == paused)
+        return;
+    h->paused = paused;
+    conn_pause(h->conn, paused);
+    if (!paused)
+        loop_defer(&h->work, on_work, h);
+}
+
+static void op_reset(struct stream *s, enum stream_reset why)
+{
+    struct h1_server *h = of(s);
+
+    if (h->closed)
+        return;
+    h->streaming = false;
+    /* The end of the connection is the end of such a body: only a reset shows that it is not whole. */
+    if (h->out == OUT_UNTIL_CLOSE)
+        end(h, RESET);
+    else if (h->out == OUT_NOTHING)
+        end(h, CUT);
+    else
+        end(h, FINISH); /* what was sent arrives, and then the missing end shows */
+}
+
+static void op_close(struct stream *s)
+{
+    struct h1_server *h = of(s);
+
+    if (h->closed)
+        return;
+    h->stream.on_event = NULL;
+    h->stream.owner = NULL;
+    if (h->out != OUT_DONE) {
+        op_reset(s, STREAM_ABORT);
+        return;
+    }
+    h->streaming = false;
+    if (conn_error(h->conn)) {
+        end(h, CUT);
+    } else if (h->in != IN_DONE || !h->keep_alive || h->acceptor->draining) {
+        end(h, FINISH);
+    } else {
+        deadline_clear(&h->deadline);
+        rest(h);
+        if (conn_input(h->conn).n > 0 || conn_eof(h->conn))
+            loop_defer(&h->work, on_work, h);
+    }
+}
+
+static const struct stream_ops ops = {
+    .send_head = op_send_head,
+    .send_data = op_send_data,
+    .send_end = op_send_end,
+    .send_continue = op_send_continue,
+    .pause = op_pause,
+    .reset = op_reset,
+    .close = op_close,
+};
+
+void h1_acceptor_init(struct h1_acceptor *a)
+{
+    list_init(&a->idle);
+    list_init(&a->busy);
+}
+
+void h1_acceptor_drain(struct h1_acceptor *a)
+{
+    a->draining = true;
+    LIST_EACH(n, &a->idle)
+    {
+        struct h1_server *h = LIST_OWNER(n, struct h1_server, node);
+
+        if (conn_input(h->conn).n == 0)
+            end(h, CUT);
+    }
+}
+
+void h1_acceptor_close(struct h1_acceptor *a)
+{
+    struct list *lists[] = { &a->idle, &a->busy };
+
+    for (size_t i = 0; i < 2; i++) {
+        while (list_first(lists[i])) {
+            struct h1_server *h = LIST_OWNER(list_first(lists[i]), struct h1_server, node);
+
+            emit(h, (struct stream_event){ .kind = STREAM_FAILED, .error = STREAM_E_GONE });
+            end(h, h->out == OUT_UNTIL_CLOSE ? RESET : CUT);
+        }
+    }
+}
+
+int h1_server_open(struct conn *conn, struct h1_acceptor *a)
+{
+    struct h1_server *h = calloc(1, sizeof(*h));
+
+    if (!h) {
+        conn_close(conn);
+        return -1;
+    }
+    h->conn = conn;
+    h->acceptor = a;
+    h->stream.ops = &ops;
+    h->stream.peer = conn_peer(conn);
+    h->stream.secure = conn_has_tls(conn);
+    deadline_init(&h->deadline, on_deadline, h);
+    conn_set_owner(conn, on_conn, h);
+    /* A fresh connection owes its first head now: it is not idle. */
+    list_push(&a->busy, &h->node);
+    set_deadline(h);
+    return 0;
+}

@@ -1,0 +1,37 @@
+/* Heads in HTTP/2: a header block as it comes, field by field and within limits, to a struct head;
+ * and a struct head to the fields that nghttp2 sends. */
+#ifndef TARRY_HTTP_H2HEAD_H
+#define TARRY_HTTP_H2HEAD_H
+
+#include <nghttp2/nghttp2.h>
+#include <stddef.h>
+
+#include "base/arena.h"
+#include "http/head.h"
+#include "http/stream.h"
+
+/* A head that is being received, or waits to be delivered. */
+struct h2_inbox {
+    struct arena arena;
+    struct head head;
+};
+
+/* What has come of the current header block: there is only one at a time on a connection. */
+struct h2_block {
+    size_t bytes, fields;
+};
+
+struct h2_inbox *h2_inbox_new(void);
+void h2_inbox_free(struct h2_inbox *b); /* NULL is allowed */
+
+/* Counts a field and adds it; `to` NULL: counts only (trailers). 0, or the error to end the stream
+ * with. */
+enum stream_error h2_head_take(struct h2_block *block, size_t head_max, size_t fields_max,
+    struct h2_inbox *to, struct str name, struct str value);
+
+/* A request's fields for nghttp2_submit_request(), borrowed from `head`, in an array to be freed:
+ * the pseudo-fields first; without those that end here (RFC 9113 8.2.2), Host, and what could
+ * inject something. NULL if there is no memory. */
+nghttp2_nv *h2_head_request(const struct head *head, bool secure, size_t *n);
+
+#endif

@@ -1,0 +1,143 @@
+/* Heads: finding, adding, replacing and copying fields. Heads are short (20 fields are many), so
+ * everything is a walk. */
+#include "http/head.h"
+
+enum { ROOM_MIN = 16 };
+
+const struct field *head_find(const struct head *h, struct str name)
+{
+    for (size_t i = 0; i < h->nfields; i++)
+        if (str_eq_nocase(h->fields[i].name, name))
+            return &h->fields[i];
+    return NULL;
+}
+
+struct str head_value(const struct head *h, struct str name)
+{
+    const struct field *f = head_find(h, name);
+
+    return f ? f->value : (struct str){ NULL, 0 };
+}
+
+size_t head_count(const struct head *h, struct str name)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < h->nfields; i++)
+        n += str_eq_nocase(h->fields[i].name, name);
+    return n;
+}
+
+bool head_has_token(const struct head *h, struct str name, struct str token)
+{
+    for (size_t i = 0; i < h->nfields; i++) {
+        struct str rest = h->fields[i].value, element;
+
+        if (!str_eq_nocase(h->fields[i].name, name))
+            continue;
+        while (str_next_element(&rest, &element))
+            if (str_eq_nocase(element, token))
+                return true;
+    }
+    return false;
+}
+
+/* An array of its own with at least one free place. The old one stays as it is: another head may
+ * read it. */
+static int grow(struct head *h, struct arena *a)
+{
+    size_t room = h->nfields < ROOM_MIN / 2 ? ROOM_MIN : h->nfields * 2;
+    struct field *fields = arena_alloc(a, room * sizeof(*fields));
+
+    if (!fields)
+        return -1;
+    if (h->nfields > 0)
+        memcpy(fields, h->fields, h->nfields * sizeof(*fields));
+    h->fields = fields;
+    h->room = room;
+    return 0;
+}
+
+int head_add(struct head *h, struct arena *a, struct str name, struct str value)
+{
+    if (h->nfields >= h->room && grow(h, a) < 0)
+        return -1;
+    h->fields[h->nfields++] = (struct field){ name, value };
+    return 0;
+}
+
+/* Takes the fields of that name at and after `from` out, the others keep their order. */
+static void remove_from(struct head *h, size_t from, struct str name)
+{
+    size_t n = from;
+
+    for (size_t i = from; i < h->nfields; i++)
+        if (!str_eq_nocase(h->fields[i].name, name))
+            h->fields[n++] = h->fields[i];
+    h->nfields = n;
+}
+
+int head_set(struct head *h, struct arena *a, struct str name, struct str value)
+{
+    const struct field *first = head_find(h, name);
+    size_t at;
+
+    if (!first)
+        return head_add(h, a, name, value);
+    at = (size_t)(first - h->fields);
+    if (h->room < h->nfields && grow(h, a) < 0)
+        return -1;
+    h->fields[at] = (struct field){ name, value };
+    remove_from(h, at + 1, name);
+    return 0;
+}
+
+void head_remove(struct head *h, struct str name)
+{
+    const struct field *first = head_find(h, name);
+
+    if (first)
+        remove_from(h, (size_t)(first - h->fields), name);
+}
+
+/* Copies `s` to *at and moves it on. What points nowhere ("no such thing") goes on pointing
+ * nowhere. */
+static struct str put(char **at, struct str s)
+{
+    struct str copy = { *at, s.n };
+
+    if (!s.p)
+        return s;
+    if (s.n > 0)
+        memcpy(*at, s.p, s.n);
+    *at += s.n;
+    return copy;
+}
+
+int head_copy(struct arena *a, struct head *to, const struct head *from, size_t spare)
+{
+    struct head h = *from;
+    size_t bytes = h.method.n + h.target.n + h.authority.n + h.reason.n;
+    struct field *fields;
+    char *at;
+
+    for (size_t i = 0; i < h.nfields; i++)
+        bytes += h.fields[i].name.n + h.fields[i].value.n;
+    /* A byte more: what is empty must not point behind the block. */
+    fields = arena_alloc(a, (h.nfields + spare) * sizeof(*fields) + bytes + 1);
+    if (!fields)
+        return -1;
+    at = (char *)(fields + h.nfields + spare);
+    h.method = put(&at, h.method);
+    h.target = put(&at, h.target);
+    h.authority = put(&at, h.authority);
+    h.reason = put(&at, h.reason);
+    for (size_t i = 0; i < h.nfields; i++) {
+        fields[i].name = put(&at, h.fields[i].name);
+        fields[i].value = put(&at, h.fields[i].value);
+    }
+    h.fields = fields;
+    h.room = h.nfields + spare;
+    *to = h;
+    return 0;
+}

@@ -1,0 +1,793 @@
+/* Connections: connecting, handshake, two byte queues, and the three ways to end. */
+#include "net/conn.h"
+
+#include <errno.h>
+#include <linux/tcp.h> /* not netinet/tcp.h: its struct tcp_info lacks tcpi_bytes_acked */
+#include <netinet/in.h>
+#include <openssl/err.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/list.h"
+#include "net/loop.h"
+#include "net/tls.h"
+
+/*   CONNECTING -> HANDSHAKE -> OPEN -> FINISHING -> CLOSED     from anywhere to CLOSED by conn_close() or conn_reset()
+ *   CONNECTING and HANDSHAKE are left out where there is nothing to wait for. FINISHING has no owner. */
+enum phase { PHASE_CONNECTING, PHASE_HANDSHAKE, PHASE_OPEN, PHASE_FINISHING, PHASE_CLOSED };
+
+struct conn {
+    ev_io io;
+    conn_event_fn *on_event;
+    void *owner;
+    SSL *ssl;
+    struct buf in, out;
+    uint64_t bytes_in, bytes_out, marked_out;
+    struct deferred work;
+    struct list_node node; /* on `finishing` */
+    uint64_t finish_by_ms;
+    uint32_t finish_send_ms;
+    struct grave grave;
+    struct addr peer;
+    int fd;
+    int err_no;
+    signed char error; /* enum conn_error */
+    unsigned char phase; /* enum phase */
+    bool accepted;
+    bool paused;
+    bool eof;
+    bool full; /* CONN_E_FULL was told and CONN_DRAINED not yet */
+    bool out_blocked; /* the socket takes no more for now */
+    bool out_broken; /* the peer takes no more at all */
+    bool tls_wants_write; /* reading, or the handshake, waits for room to write */
+    bool shut; /* our side is shut down */
+    bool fill_due; /* reading may go on without a new event from the kernel */
+};
+
+enum { FINISH_LINGER_MS = 2000, SWEEP_MS = 250, READ_STEP = 16 << 10 };
+
+static struct list finishing;
+static ev_timer sweep;
+static size_t naccepted;
+
+static void on_work(void *owner);
+
+static void emit(struct conn *c, enum conn_event ev)
+{
+    if (c->on_event)
+        c->on_event(c->owner, c, ev);
+}
+
+static void wake(struct conn *c)
+{
+    loop_defer(&c->work, on_work, c);
+}
+
+/* The one place that starts and stops the watcher. */
+static void update_interest(struct conn *c)
+{
+    int want = 0;
+
+    switch ((enum phase)c->phase) {
+    case PHASE_CONNECTING:
+        want = EV_WRITE;
+        break;
+    case PHASE_HANDSHAKE:
+        want = c->tls_wants_write ? EV_WRITE : EV_READ;
+        break;
+    case PHASE_OPEN:
+        if (!c->eof && !c->paused && buf_len(&c->in) < CONN_READ_MAX)
+            want |= EV_READ;
+        if (c->out_blocked || c->tls_wants_write)
+            want |= EV_WRITE;
+        break;
+    case PHASE_FINISHING:
+        want = c->eof ? 0 : EV_READ;
+        if (c->out_blocked)
+            want |= EV_WRITE;
+        break;
+    case PHASE_CLOSED:
+        return;
+    }
+    if ((c->io.events & (EV_READ | EV_WRITE)) == want && (want == 0) == !ev_is_active(&c->io))
+        return;
+    ev_io_stop(loop_ev(), &c->io);
+    if (want) {
+        ev_io_set(&c->io, c->fd, want);
+        ev_io_start(loop_ev(), &c->io);
+    }
+}
+
+static void free_conn(void *what)
+{
+    struct conn *c = what;
+
+    SSL_free(c->ssl);
+    buf_release(&c->in);
+    buf_release(&c->out);
+    free(c);
+}
+
+static void end(struct conn *c, bool reset)
+{
+    if (!c || c->phase == PHASE_CLOSED)
+        return;
+    ev_io_stop(loop_ev(), &c->io);
+    loop_undefer(&c->work);
+    list_remove(&c->node);
+    if (reset) {
+        struct linger l = { .l_onoff = 1, .l_linger = 0 };
+
+        setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &l, sizeof(l));
+    }
+    close(c->fd);
+    if (c->accepted)
+        naccepted--;
+    c->phase = PHASE_CLOSED;
+    c->on_event = NULL;
+    loop_bury(&c->grave, c, free_conn);
+}
+
+void conn_close(struct conn *c)
+{
+    /* A TLS session that is not shut down would be thrown out of the cache: sessions are resumed. */
+    if (c && c->phase == PHASE_OPEN && c->ssl && !c->out_broken && !c->error) {
+        SSL_shutdown(c->ssl);
+        ERR_clear_error();
+    }
+    end(c, false);
+}
+
+void conn_reset(struct conn *c)
+{
+    end(c, true);
+}
+
+static void fail(struct conn *c, enum conn_error error, int err_no)
+{
+    if (c->phase == PHASE_FINISHING) {
+        end(c, false);
+        return;
+    }
+    if (c->phase == PHASE_CLOSED || c->error)
+        return;
+    c->error = (signed char)error;
+    c->err_no = err_no;
+    ev_io_stop(loop_ev(), &c->io);
+    emit(c, CONN_FAILED);
+}
+
+/* One read into `in`. Bytes read; 0: nothing now; -1: EOF; -2: error, in *error and *err_no. */
+static int read_some(struct conn *c, size_t step, size_t *got, enum conn_error *error, int *err_no)
+{
+    size_t room;
+    char *to = buf_reserve(&c->in, step, &room);
+
+    *got = 0;
+    if (!to) {
+        *error = CONN_E_MEMORY;
+        return -2;
+    }
+    if (room > step)
+        room = step;
+    if (!c->ssl) {
+        ssize_t n = recv(c->fd, to, room, 0);
+
+        *err_no = errno;
+        if (n > 0) {
+            buf_commit(&c->in, (size_t)n);
+            *got = (size_t)n;
+            return (size_t)n == room;
+        }
+        buf_settle(&c->in);
+        if (n == 0)
+            return -1;
+        if (*err_no == EAGAIN || *err_no == EWOULDBLOCK || *err_no == EINTR)
+            return 0;
+        *error = CONN_E_RESET;
+        return -2;
+    }
+    ERR_clear_error();
+    {
+        int n = SSL_read(c->ssl, to, (int)room), ssl_error;
+
+        *err_no = errno;
+        c->tls_wants_write = false;
+        if (n > 0) {
+            buf_commit(&c->in, (size_t)n);
+            *got = (size_t)n;
+            return 1;
+        }
+        buf_settle(&c->in);
+        ssl_error = SSL_get_error(c->ssl, n);
+        if (ssl_error == SSL_ERROR_WANT_READ)
+            return 0;
+        if (ssl_error == SSL_ERROR_WANT_WRITE) {
+            c->tls_wants_write = true;
+            return 0;
+        }
+        if (ssl_error == SSL_ERROR_ZERO_RETURN)
+            return -1;
+        *error = CONN_E_TLS;
+        if (ssl_error == SSL_ERROR_SYSCALL)
+            *error = CONN_E_RESET;
+        else if (ERR_GET_REASON(ERR_peek_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING)
+            *error = CONN_E_TRUNCATED;
+        return -2;
+    }
+}
+
+/* Reads what is there, within the turn's share, and tells the owner: data first, then how it ended. */
+static void fill(struct conn *c)
+{
+    enum conn_error error = 0;
+    size_t total = 0, got;
+    int rc = 1, err_no = 0;
+
+    c->fill_due = false;
+    while (rc > 0 && total < CONN_READ_MAX && buf_len(&c->in) < CONN_READ_MAX) {
+        rc = read_some(c, READ_STEP, &got, &error, &err_no);
+        total += got;
+    }
+    c->bytes_in += total;
+    /* Bytes decrypted already make no descriptor readable: come back by ourselves. */
+    if (rc > 0 && c->ssl && SSL_has_pending(c->ssl))
+        c->fill_due = true;
+    if (total > 0) {
+        emit(c, CONN_DATA);
+        if (c->phase != PHASE_OPEN)
+            return;
+    }
+    if (rc == -2) {
+        fail(c, error, err_no);
+    } else if (rc == -1) {
+        c->eof = true;
+        if (c->out_broken)
+            fail(c, CONN_E_RESET, ECONNRESET);
+        else
+            emit(c, CONN_EOF);
+    } else if (c->fill_due && !c->paused && buf_len(&c->in) < CONN_READ_MAX) {
+        wake(c);
+    }
+}
+
+/* The peer takes no more. It may have answered before it stopped reading (RFC 9112 9.5): what it sent is read before the
+ * failure is told. */
+static void output_broke(struct conn *c, int err_no)
+{
+    enum conn_error error = CONN_E_RESET;
+    size_t got;
+    int rc = 1, read_errno;
+
+    c->out_broken = true;
+    c->out_blocked = false;
+    buf_release(&c->out);
+    if (c->phase != PHASE_OPEN) {
+        fail(c, CONN_E_RESET, err_no);
+        return;
+    }
+    while (rc > 0) {
+        rc = read_some(c, READ_STEP, &got, &error, &read_errno);
+        c->bytes_in += got;
+        if (got > 0)
+            emit(c, CONN_DATA);
+        if (c->phase != PHASE_OPEN)
+            return;
+        if (buf_len(&c->in) >= CONN_READ_MAX)
+            break; /* an owner that consumes nothing wants nothing */
+    }
+    fail(c, CONN_E_RESET, err_no);
+}
+
+/* One write of the beginning of `out`. Bytes taken; 0: blocked; -1: broken. */
+static ssize_t write_some(struct conn *c, int *err_no)
+{
+    struct str s = buf_str(&c->out);
+
+    if (!c->ssl) {
+        ssize_t n = send(c->fd, s.p, s.n, MSG_NOSIGNAL);
+
+        *err_no = errno;
+        if (n >= 0)
+            return n;
+        return *err_no == EAGAIN || *err_no == EWOULDBLOCK || *err_no == EINTR ? 0 : -1;
+    }
+    ERR_clear_error();
+    {
+        int n = SSL_write(c->ssl, s.p, s.n > 16384 ? 16384 : (int)s.n);
+
+        *err_no = errno;
+        if (n > 0)
+            return n;
+        switch (SSL_get_error(c->ssl, n)) {
+        case SSL_ERROR_WANT_WRITE:
+        case SSL_ERROR_WANT_READ: /* the reading side goes on by itself and tries again */
+            return 0;
+        default:
+            return -1;
+        }
+    }
+}
+
+static void shut_output(struct conn *c)
+{
+    if (c->shut)
+        return;
+    c->shut = true;
+    if (c->ssl) {
+        SSL_shutdown(c->ssl);
+        ERR_clear_error();
+    }
+    shutdown(c->fd, SHUT_WR);
+    c->finish_by_ms = loop_now_ms() + FINISH_LINGER_MS;
+    if (c->eof)
+        end(c, false);
+}
+
+static void flush(struct conn *c)
+{
+    int err_no = 0;
+
+    c->out_blocked = false;
+    while (buf_len(&c->out) > 0) {
+        ssize_t n = write_some(c, &err_no);
+
+        if (n < 0) {
+            output_broke(c, err_no);
+            return;
+        }
+        if (n == 0) {
+            c->out_blocked = true;
+            break;
+        }
+        c->bytes_out += (uint64_t)n;
+        buf_consume(&c->out, (size_t)n);
+        if (c->phase == PHASE_FINISHING)
+            c->finish_by_ms = loop_now_ms() + c->finish_send_ms;
+    }
+    if (c->phase == PHASE_FINISHING) {
+        if (buf_len(&c->out) == 0)
+            shut_output(c);
+    } else if (c->full && buf_len(&c->out) <= CONN_OUTPUT_LOW) {
+        c->full = false;
+        emit(c, CONN_DRAINED);
+    }
+}
+
+static void opened(struct conn *c)
+{
+    c->phase = PHASE_OPEN;
+    emit(c, CONN_CONNECTED);
+    /* What came together with the last handshake message makes no descriptor readable. */
+    if (c->phase == PHASE_OPEN && c->ssl) {
+        c->fill_due = true;
+        wake(c);
+    }
+}
+
+static void handshake(struct conn *c)
+{
+    int rc, ssl_error;
+
+    ERR_clear_error();
+    errno = 0;
+    rc = SSL_do_handshake(c->ssl);
+    if (rc == 1) {
+        c->tls_wants_write = false;
+        opened(c);
+        return;
+    }
+    ssl_error = SSL_get_error(c->ssl, rc);
+    c->tls_wants_write = ssl_error == SSL_ERROR_WANT_WRITE;
+    if (ssl_error == SSL_ERROR_WANT_READ || ssl_error == SSL_ERROR_WANT_WRITE)
+        return;
+    if (SSL_get_verify_result(c->ssl) != X509_V_OK)
+        fail(c, CONN_E_CERTIFICATE, 0);
+    else
+        fail(c, CONN_E_TLS, errno);
+}
+
+static void tcp_stands(struct conn *c)
+{
+    if (c->ssl) {
+        c->phase = PHASE_HANDSHAKE;
+        handshake(c);
+    } else {
+        opened(c);
+    }
+}
+
+static void on_connecting(struct conn *c)
+{
+    int err = 0;
+    socklen_t n = sizeof(err);
+
+    if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &err, &n) < 0)
+        err = errno;
+    if (err)
+        fail(c, CONN_E_CONNECT, err);
+    else
+        tcp_stands(c);
+}
+
+/* A finishing connection reads only to throw away. */
+static void drop_input(struct conn *c)
+{
+    char scratch[16 << 10];
+    ssize_t n;
+    int rounds = 0;
+
+    do
+        n = recv(c->fd, scratch, sizeof(scratch), 0);
+    while (n > 0 && ++rounds < 16);
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)) {
+        c->eof = true;
+        if (c->shut || n < 0)
+            end(c, false);
+    }
+}
+
+static void on_io(struct ev_loop *ev, ev_io *w, int revents)
+{
+    struct conn *c = w->data;
+
+    switch ((enum phase)c->phase) {
+    case PHASE_CONNECTING:
+        on_connecting(c);
+        break;
+    case PHASE_HANDSHAKE:
+        handshake(c);
+        break;
+    case PHASE_OPEN:
+        if (revents & EV_WRITE)
+            flush(c);
+        if (c->phase == PHASE_OPEN && !c->error && (revents & EV_READ || c->tls_wants_write))
+            fill(c);
+        break;
+    case PHASE_FINISHING:
+        if (revents & EV_WRITE)
+            flush(c);
+        if (c->phase == PHASE_FINISHING && revents & EV_READ)
+            drop_input(c);
+        break;
+    case PHASE_CLOSED:
+        return;
+    }
+    if (c->phase != PHASE_CLOSED && !c->error)
+        update_interest(c);
+}
+
+/* Before the loop sleeps: what this turn queued leaves, and what needs no event from the kernel happens. */
+static void on_work(void *owner)
+{
+    struct conn *c = owner;
+
+    if (c->error)
+        return;
+    switch ((enum phase)c->phase) {
+    case PHASE_CONNECTING: /* the kernel answered connect() at once */
+        on_connecting(c);
+        break;
+    case PHASE_OPEN:
+        if (c->fill_due && !c->paused)
+            fill(c);
+        if (c->phase == PHASE_OPEN && !c->error && buf_len(&c->out) > 0 && !c->out_blocked)
+            flush(c);
+        break;
+    case PHASE_FINISHING:
+        if (!c->out_blocked)
+            flush(c);
+        break;
+    case PHASE_HANDSHAKE:
+        handshake(c);
+        break;
+    case PHASE_CLOSED:
+        return;
+    }
+    if (c->phase != PHASE_CLOSED && !c->error)
+        update_interest(c);
+}
+
+static struct conn *make(int fd, SSL *ssl, conn_event_fn *on_event, void *owner)
+{
+    struct conn *c = calloc(1, sizeof(*c));
+
+    if (!c)
+        return NULL;
+    c->fd = fd;
+    c->ssl = ssl;
+    c->on_event = on_event;
+    c->owner = owner;
+    ev_io_init(&c->io, on_io, fd, 0);
+    c->io.data = c;
+    if (ssl && !SSL_set_fd(ssl, fd)) {
+        free(c);
+        return NULL;
+    }
+    return c;
+}
+
+struct conn *conn_open(
+    const struct sockaddr *to, socklen_t tolen, SSL *ssl, conn_event_fn *on_event, void *owner)
+{
+    int fd = socket(to->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), on = 1, saved;
+    struct conn *c = fd < 0 ? NULL : make(fd, ssl, on_event, owner);
+
+    if (!c) {
+        saved = fd < 0 ? errno : ENOMEM;
+        if (fd >= 0)
+            close(fd);
+        SSL_free(ssl);
+        errno = saved;
+        return NULL;
+    }
+    if (to->sa_family != AF_UNIX) {
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+        setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    }
+    c->peer = addr_of(to);
+    c->phase = PHASE_CONNECTING;
+    if (ssl)
+        SSL_set_connect_state(ssl);
+    if (connect(fd, to, tolen) < 0) {
+        c->err_no = errno;
+        if (c->err_no == EINPROGRESS) {
+            c->err_no = 0;
+            update_interest(c);
+            return c;
+        }
+    }
+    wake(c);
+    return c;
+}
+
+struct conn *conn_accept(
+    int fd, const struct sockaddr *peer, SSL *ssl, conn_event_fn *on_event, void *owner)
+{
+    struct conn *c = make(fd, ssl, on_event, owner);
+
+    if (!c) {
+        close(fd);
+        SSL_free(ssl);
+        return NULL;
+    }
+    c->peer = addr_of(peer);
+    c->accepted = true;
+    naccepted++;
+    if (ssl) {
+        SSL_set_accept_state(ssl);
+        c->phase = PHASE_HANDSHAKE;
+    } else {
+        c->phase = PHASE_OPEN;
+        c->fill_due = true; /* the first request is often there already: saves a trip through the kernel */
+    }
+    wake(c);
+    return c;
+}
+
+void conn_set_owner(struct conn *c, conn_event_fn *on_event, void *owner)
+{
+    c->on_event = on_event;
+    c->owner = owner;
+}
+
+struct str conn_input(const struct conn *c)
+{
+    return buf_str(&c->in);
+}
+
+void conn_consume(struct conn *c, size_t n)
+{
+    bool was_full = buf_len(&c->in) >= CONN_READ_MAX;
+
+    buf_consume(&c->in, n);
+    if (was_full && c->phase == PHASE_OPEN && !c->paused && buf_len(&c->in) < CONN_READ_MAX) {
+        c->fill_due = true;
+        wake(c);
+    }
+}
+
+void conn_pause(struct conn *c, bool paused)
+{
+    if (c->paused == paused || c->phase == PHASE_CLOSED || c->phase == PHASE_FINISHING)
+        return;
+    c->paused = paused;
+    if (!paused && c->phase == PHASE_OPEN) {
+        c->fill_due = true;
+        wake(c);
+    } else if (c->phase == PHASE_OPEN && !c->error) {
+        update_interest(c);
+    }
+}
+
+int conn_written(struct conn *c)
+{
+    if (c->phase >= PHASE_FINISHING || c->out_broken || c->error) {
+        buf_release(&c->out);
+        return 0; /* the failure is on its way, or told */
+    }
+    if (c->phase == PHASE_OPEN && !c->out_blocked)
+        wake(c);
+    if (buf_len(&c->out) <= CONN_OUTPUT_HIGH)
+        return 0;
+    c->full = true;
+    return CONN_E_FULL;
+}
+
+int conn_write(struct conn *c, const void *p, size_t n)
+{
+    if (buf_append(&c->out, p, n) < 0)
+        return CONN_E_MEMORY;
+    return conn_written(c);
+}
+
+struct buf *conn_output(struct conn *c)
+{
+    return &c->out;
+}
+
+size_t conn_queued(const struct conn *c)
+{
+    return buf_len(&c->out);
+}
+
+uint64_t conn_bytes_out(const struct conn *c)
+{
+    return c->bytes_out;
+}
+
+uint64_t conn_bytes_in(const struct conn *c)
+{
+    return c->bytes_in;
+}
+
+void conn_mark(struct conn *c)
+{
+    c->marked_out = c->bytes_out + buf_len(&c->out);
+}
+
+bool conn_may_have_arrived(const struct conn *c)
+{
+    struct tcp_info info;
+    socklen_t n = sizeof(info);
+
+    if (c->bytes_out <= c->marked_out)
+        return false;
+    /* A unix socket that is closed with our bytes unread says so. Only of a request small enough for one piece is it sure that
+     * no part was read. */
+    if (c->peer.family == AF_UNIX)
+        return !(c->err_no == ECONNRESET && c->bytes_out - c->marked_out <= 16384);
+    /* TLS records and the handshake are not counted one by one here: be careful. */
+    if (c->ssl || c->phase == PHASE_CLOSED)
+        return true;
+    if (getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &n) < 0 ||
+        n < offsetof(struct tcp_info, tcpi_bytes_acked) + sizeof(info.tcpi_bytes_acked))
+        return true;
+    /* The SYN counts as one byte. What was sent before the mark has been acknowledged: it was answered. */
+    return info.tcpi_bytes_acked > c->marked_out + 1;
+}
+
+bool conn_is_quiet(struct conn *c)
+{
+    char byte;
+    ssize_t n;
+
+    if (c->phase != PHASE_OPEN || c->eof || c->error || buf_len(&c->in) > 0 || c->out_broken)
+        return false;
+    n = recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (n > 0 && c->ssl)
+        return true; /* perhaps a session ticket: reading it will tell */
+    return n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
+}
+
+const struct addr *conn_peer(const struct conn *c)
+{
+    return &c->peer;
+}
+
+bool conn_closed(const struct conn *c)
+{
+    return c->phase == PHASE_CLOSED || c->phase == PHASE_FINISHING;
+}
+
+bool conn_eof(const struct conn *c)
+{
+    return c->eof;
+}
+
+bool conn_has_tls(const struct conn *c)
+{
+    return c->ssl != NULL;
+}
+
+enum conn_error conn_error(const struct conn *c)
+{
+    return (enum conn_error)c->error;
+}
+
+int conn_errno(const struct conn *c)
+{
+    return c->err_no;
+}
+
+const char *conn_strerror(const struct conn *c)
+{
+    switch ((enum conn_error)c->error) {
+    case CONN_E_CONNECT:
+    case CONN_E_RESET:
+        return c->err_no ? strerror(c->err_no) : "connection reset by peer";
+    case CONN_E_CERTIFICATE:
+    case CONN_E_TLS:
+        return tls_describe_error(c->ssl);
+    case CONN_E_TRUNCATED:
+        return "TLS ended without close_notify";
+    case CONN_E_MEMORY:
+        return "out of memory";
+    case CONN_E_FULL:
+        break;
+    }
+    return "connection closed";
+}
+
+struct str conn_alpn(const struct conn *c)
+{
+    const unsigned char *p = NULL;
+    unsigned n = 0;
+
+    if (c->ssl)
+        SSL_get0_alpn_selected(c->ssl, &p, &n);
+    return str_make((const char *)p, n);
+}
+
+SSL *conn_ssl(struct conn *c)
+{
+    return c->ssl;
+}
+
+static void on_sweep(struct ev_loop *ev, ev_timer *w, int revents)
+{
+    LIST_EACH(n, &finishing)
+    {
+        struct conn *c = LIST_OWNER(n, struct conn, node);
+
+        if (c->finish_by_ms <= loop_now_ms())
+            end(c, false);
+    }
+    if (!list_first(&finishing))
+        ev_timer_stop(ev, w);
+}
+
+void conn_finish(struct conn *c, uint64_t send_timeout_ms)
+{
+    if (!c || conn_closed(c))
+        return;
+    if (c->phase != PHASE_OPEN || c->out_broken || c->error) {
+        end(c, false);
+        return;
+    }
+    c->phase = PHASE_FINISHING;
+    c->on_event = NULL;
+    buf_release(&c->in);
+    c->finish_send_ms = send_timeout_ms > UINT32_MAX ? UINT32_MAX : (uint32_t)send_timeout_ms;
+    c->finish_by_ms = loop_now_ms() + send_timeout_ms;
+    if (!finishing.head.next) {
+        list_init(&finishing);
+        ev_timer_init(&sweep, on_sweep, SWEEP_MS / 1e3, SWEEP_MS / 1e3);
+    }
+    list_push(&finishing, &c->node);
+    if (!ev_is_active(&sweep))
+        ev_timer_again(loop_ev(), &sweep);
+    wake(c);
+}
+
+size_t conn_count_accepted(void)
+{
+    return naccepted;
+}
+
+void conn_close_finishing(void)
+{
+    while (finishing.head.next && list_first(&finishing))
+        end(LIST_OWNER(list_first(&finishing), struct conn, node), false);
+    ev_timer_stop(loop_ev(), &sweep);
+}

@@ -1,0 +1,68 @@
+/* Lazy timers over libev's. */
+#include "net/deadline.h"
+
+#include "net/loop.h"
+
+static void arm(struct deadline *d, uint64_t ms)
+{
+    ev_timer_stop(loop_ev(), &d->timer);
+    ev_timer_set(&d->timer, (double)ms / 1e3, 0.);
+    ev_timer_start(loop_ev(), &d->timer);
+}
+
+static void on_timer(struct ev_loop *ev, ev_timer *w, int revents)
+{
+    struct deadline *d = w->data;
+
+    if (d->at_ms == 0)
+        return;
+    if (d->at_ms > loop_now_ms()) {
+        arm(d, d->at_ms - loop_now_ms());
+        return;
+    }
+    d->at_ms = 0;
+    d->on_passed(d->owner);
+}
+
+void deadline_init(struct deadline *d, void (*on_passed)(void *owner), void *owner)
+{
+    ev_timer_init(&d->timer, on_timer, 0., 0.);
+    d->timer.data = d;
+    d->at_ms = 0;
+    d->on_passed = on_passed;
+    d->owner = owner;
+}
+
+void deadline_set(struct deadline *d, uint64_t ms)
+{
+    uint64_t at = loop_now_ms() + ms;
+
+    d->at_ms = at ? at : 1;
+    if (ev_is_active(&d->timer)) {
+        double due = ev_timer_remaining(loop_ev(), &d->timer);
+
+        if (due * 1e3 <= (double)ms)
+            return; /* it fires no later: then it is moved */
+    }
+    arm(d, ms);
+}
+
+void deadline_clear(struct deadline *d)
+{
+    d->at_ms = 0;
+}
+
+uint64_t deadline_left_ms(const struct deadline *d)
+{
+    uint64_t now = loop_now_ms();
+
+    if (d->at_ms == 0)
+        return UINT64_MAX;
+    return d->at_ms > now ? d->at_ms - now : 0;
+}
+
+void deadline_close(struct deadline *d)
+{
+    d->at_ms = 0;
+    ev_timer_stop(loop_ev(), &d->timer);
+}

@@ -1,0 +1,36 @@
+/* A moment by which something must have happened. Re-armed lazily: pushing a deadline back, as every byte of a transfer does, costs
+ * an assignment; the timer behind it is moved when it fires too early.
+ *
+ * Embedded and initialised by its owner, who ends it with deadline_close() before its memory goes. */
+#ifndef TARRY_NET_DEADLINE_H
+#define TARRY_NET_DEADLINE_H
+
+#include <ev.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct deadline {
+    ev_timer timer;
+    uint64_t at_ms; /* 0: not set */
+    void (*on_passed)(void *owner);
+    void *owner;
+};
+
+void deadline_init(struct deadline *d, void (*on_passed)(void *owner), void *owner);
+
+/* In `ms` from now; replaces what was set. */
+void deadline_set(struct deadline *d, uint64_t ms);
+void deadline_clear(struct deadline *d);
+
+static inline bool deadline_is_set(const struct deadline *d)
+{
+    return d->at_ms != 0;
+}
+
+/* Milliseconds until it passes: 0 if it has, UINT64_MAX if none is set. */
+uint64_t deadline_left_ms(const struct deadline *d);
+
+/* Stops the timer behind it. The struct can be initialised again. */
+void deadline_close(struct deadline *d);
+
+#endif

@@ -1,0 +1,158 @@
+/* One libev loop. Deferred calls and burials happen in a prepare watcher of the lowest priority: after all callbacks of the
+ * turn, before the loop sleeps. */
+#include "net/loop.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+static struct {
+    struct ev_loop *ev;
+    struct ev_prepare prepare;
+    struct ev_check check;
+    struct ev_idle idle; /* runs while deferred calls are left: the loop must not sleep then */
+    struct list deferred;
+    struct grave *dead;
+    uint64_t now_ms, wall_ms;
+} loop;
+
+enum { DEFER_ROUNDS = 16 };
+
+static uint64_t clock_us(clockid_t id)
+{
+    struct timespec ts;
+
+    clock_gettime(id, &ts);
+    return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+static void read_clocks(void)
+{
+    loop.now_ms = clock_us(CLOCK_MONOTONIC) / 1000;
+    loop.wall_ms = clock_us(CLOCK_REALTIME) / 1000;
+}
+
+static void run_deferred(void)
+{
+    for (int round = 0; round < DEFER_ROUNDS && list_first(&loop.deferred); round++) {
+        for (size_t n = loop.deferred.count; n > 0 && list_first(&loop.deferred); n--) {
+            struct list_node *first = list_take_first(&loop.deferred);
+            struct deferred *d = LIST_OWNER(first, struct deferred, node);
+
+            d->fn(d->owner);
+        }
+    }
+}
+
+static void free_dead(void)
+{
+    while (loop.dead) {
+        struct grave *g = loop.dead;
+
+        loop.dead = g->next;
+        g->free_fn(g->what);
+    }
+}
+
+static void on_prepare(struct ev_loop *ev, ev_prepare *w, int revents)
+{
+    run_deferred();
+    free_dead();
+    if (list_first(&loop.deferred))
+        ev_idle_start(ev, &loop.idle);
+}
+
+static void on_check(struct ev_loop *ev, ev_check *w, int revents)
+{
+    read_clocks();
+}
+
+static void on_idle(struct ev_loop *ev, ev_idle *w, int revents)
+{
+    ev_idle_stop(ev, w);
+}
+
+int loop_init(void)
+{
+    loop.ev = ev_loop_new(EVFLAG_AUTO | EVFLAG_NOENV);
+    if (!loop.ev)
+        return -1;
+    list_init(&loop.deferred);
+    ev_prepare_init(&loop.prepare, on_prepare);
+    ev_set_priority(&loop.prepare, EV_MINPRI);
+    ev_prepare_start(loop.ev, &loop.prepare);
+    ev_check_init(&loop.check, on_check);
+    ev_set_priority(&loop.check, EV_MAXPRI);
+    ev_check_start(loop.ev, &loop.check);
+    ev_idle_init(&loop.idle, on_idle);
+    read_clocks();
+    return 0;
+}
+
+void loop_run(void)
+{
+    ev_run(loop.ev, 0);
+}
+
+void loop_stop(void)
+{
+    ev_break(loop.ev, EVBREAK_ALL);
+}
+
+void loop_release(void)
+{
+    if (!loop.ev)
+        return;
+    run_deferred();
+    free_dead();
+    ev_loop_destroy(loop.ev);
+    loop.ev = NULL;
+}
+
+struct ev_loop *loop_ev(void)
+{
+    return loop.ev;
+}
+
+uint64_t loop_now_ms(void)
+{
+    return loop.now_ms;
+}
+
+uint64_t loop_precise_us(void)
+{
+    return clock_us(CLOCK_MONOTONIC);
+}
+
+uint64_t loop_wall_ms(void)
+{
+    return loop.wall_ms;
+}
+
+void loop_defer(struct deferred *d, void (*fn)(void *owner), void *owner)
+{
+    if (list_on(&d->node))
+        return;
+    d->fn = fn;
+    d->owner = owner;
+    list_push(&loop.deferred, &d->node);
+}
+
+void loop_undefer(struct deferred *d)
+{
+    list_remove(&d->node);
+}
+
+void loop_bury(struct grave *g, void *what, void (*free_fn)(void *))
+{
+    g->what = what;
+    g->free_fn = free_fn;
+    g->next = loop.dead;
+    loop.dead = g;
+}
+
+_Noreturn void loop_panic(const char *what, const char *file, int line)
+{
+    fprintf(stderr, "tarry: bug: %s at %s:%d; please report it\n", what, file, line);
+    abort();
+}

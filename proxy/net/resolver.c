@@ -1,0 +1,323 @@
+/* A cache of names over one c-ares channel. */
+#include "net/resolver.h"
+
+#include <ares.h>
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "net/loop.h"
+
+enum {
+    QUERY_TIMEOUT_MS = 2000, /* a try; doubles with each */
+    QUERY_TRIES = 3,
+    TTL_MIN_S = 1,
+    TTL_MAX_S = 3600,
+    FAILED_REFRESH_MS =
+        5000, /* until an answer past its TTL is asked for again after that failed */
+    ADDRS_MAX = 32,
+    NAMES_KEPT =
+        256, /* beyond this, a new name takes the place of the one that nobody asked for longest */
+};
+
+/*   fresh -> expired (a lookup starts a query, and is answered with what is there) -> fresh
+ *   A name without addresses makes its lookups wait for the query. */
+struct name {
+    struct list_node node;     /* on the resolver's, the one asked for last first */
+    struct resolver *resolver; /* NULL: it was closed while the query ran */
+    struct list waiting;       /* lookups that have no answer yet */
+    struct list answering;     /* lookups that get what is known before the loop sleeps */
+    struct deferred deferred;
+    struct grave grave;
+    struct addr addrs[ADDRS_MAX];
+    size_t naddrs;
+    uint64_t expires_ms;
+    bool querying;
+    char why[128];
+    char text[];
+};
+
+struct watched_socket {
+    struct list_node node;
+    ev_io io;
+    struct grave grave;
+    struct resolver *resolver;
+};
+
+struct resolver {
+    ares_channel channel;
+    struct list names, sockets;
+    ev_timer timer; /* c-ares' own: retries and time-outs */
+    struct grave grave;
+    bool closing;
+};
+
+static void on_socket(struct ev_loop *ev, ev_io *w, int revents);
+
+static void update_timer(struct resolver *r)
+{
+    struct timeval tv, *due = ares_timeout(r->channel, NULL, &tv);
+
+    ev_timer_stop(loop_ev(), &r->timer);
+    if (!due)
+        return;
+    ev_timer_set(&r->timer, (double)due->tv_sec + (double)due->tv_usec / 1e6 + 1e-3, 0.);
+    ev_timer_start(loop_ev(), &r->timer);
+}
+
+static void free_socket(void *what)
+{
+    free(what);
+}
+
+/* c-ares tells what it wants of a descriptor; nothing at all before it closes it. */
+static void on_socket_state(void *data, ares_socket_t fd, int readable, int writable)
+{
+    struct resolver *r = data;
+    struct watched_socket *s = NULL;
+    int want = (readable ? EV_READ : 0) | (writable ? EV_WRITE : 0);
+
+    LIST_EACH(n, &r->sockets)
+    {
+        struct watched_socket *each = LIST_OWNER(n, struct watched_socket, node);
+
+        if (each->io.fd == fd)
+            s = each;
+    }
+    if (!s && want) {
+        s = calloc(1, sizeof(*s));
+        if (!s)
+            return; /* the query times out */
+        s->resolver = r;
+        ev_io_init(&s->io, on_socket, fd, 0);
+        s->io.data = s;
+        list_push(&r->sockets, &s->node);
+    }
+    if (!s)
+        return;
+    ev_io_stop(loop_ev(), &s->io);
+    if (want) {
+        ev_io_set(&s->io, fd, want);
+        ev_io_start(loop_ev(), &s->io);
+    } else {
+        list_remove(&s->node);
+        loop_bury(&s->grave, s, free_socket);
+    }
+}
+
+static void on_socket(struct ev_loop *ev, ev_io *w, int revents)
+{
+    struct watched_socket *s = w->data;
+    struct resolver *r = s->resolver;
+
+    ares_process_fd(r->channel, revents & EV_READ ? w->fd : ARES_SOCKET_BAD,
+        revents & EV_WRITE ? w->fd : ARES_SOCKET_BAD);
+    update_timer(r);
+}
+
+static void on_timer(struct ev_loop *ev, ev_timer *w, int revents)
+{
+    struct resolver *r = w->data;
+
+    ares_process_fd(r->channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
+    update_timer(r);
+}
+
+static void free_name(void *what)
+{
+    free(what);
+}
+
+/* Each lookup is told what is known now. A callback may ask again, cancel others, or close the
+ * resolver. */
+static void answer_all(void *owner)
+{
+    struct name *n = owner;
+
+    for (;;) {
+        struct list_node *first = list_take_first(&n->answering);
+        struct resolver_answer a = { n->addrs, n->naddrs, n->why };
+        struct resolver_lookup *l;
+
+        if (!first)
+            return;
+        l = LIST_OWNER(first, struct resolver_lookup, node);
+        l->on_answer(l->owner, &a);
+    }
+}
+
+/* What c-ares found, as ours. The port is left 0. */
+static void take_addresses(struct name *n, const struct ares_addrinfo *found)
+{
+    int ttl = TTL_MAX_S;
+
+    n->naddrs = 0;
+    for (const struct ares_addrinfo_node *a = found->nodes; a && n->naddrs < ADDRS_MAX;
+         a = a->ai_next) {
+        if (a->ai_family != AF_INET && a->ai_family != AF_INET6)
+            continue;
+        n->addrs[n->naddrs] = addr_of(a->ai_addr);
+        n->addrs[n->naddrs++].port = 0;
+        if (a->ai_ttl < ttl)
+            ttl = a->ai_ttl;
+    }
+    if (ttl < TTL_MIN_S)
+        ttl = TTL_MIN_S;
+    n->expires_ms = loop_now_ms() + (uint64_t)ttl * 1000;
+}
+
+/* May come from within ares_getaddrinfo() or ares_destroy(): records, and answers later. */
+static void on_found(void *arg, int status, int timeouts, struct ares_addrinfo *found)
+{
+    struct name *n = arg;
+
+    if (!n->resolver) {
+        if (found)
+            ares_freeaddrinfo(found);
+        loop_bury(&n->grave, n, free_name);
+        return;
+    }
+    n->querying = false;
+    if (status == ARES_SUCCESS && found->nodes) {
+        take_addresses(n, found);
+    } else {
+        snprintf(n->why, sizeof(n->why), "%s",
+            status == ARES_SUCCESS ? "no address" : ares_strerror(status));
+        n->expires_ms = n->naddrs > 0 ? loop_now_ms() + FAILED_REFRESH_MS : 0;
+    }
+    if (found)
+        ares_freeaddrinfo(found);
+    while (list_first(&n->waiting))
+        list_push(&n->answering, list_first(&n->waiting));
+    if (list_first(&n->answering))
+        loop_defer(&n->deferred, answer_all, n);
+}
+
+/* Off the cache. A query that still runs takes the memory with it. */
+static void forget_name(struct name *n)
+{
+    list_remove(&n->node);
+    loop_undefer(&n->deferred);
+    while (list_take_first(&n->waiting))
+        ;
+    while (list_take_first(&n->answering))
+        ;
+    n->resolver = NULL;
+    if (!n->querying)
+        loop_bury(&n->grave, n, free_name);
+}
+
+static void make_room(struct resolver *r)
+{
+    for (struct list_node *at = list_last(&r->names); at && r->names.count >= NAMES_KEPT;) {
+        struct name *n = LIST_OWNER(at, struct name, node);
+
+        at = at->prev == &r->names.head ? NULL : at->prev;
+        if (!n->querying && !list_first(&n->answering))
+            forget_name(n);
+    }
+}
+
+static struct name *find_name(struct resolver *r, struct str text)
+{
+    struct name *n;
+
+    LIST_EACH(at, &r->names)
+    {
+        n = LIST_OWNER(at, struct name, node);
+        if (str_eq_nocase(str_of(n->text), text))
+            return n;
+    }
+    make_room(r);
+    n = calloc(1, sizeof(*n) + text.n + 1);
+    if (!n)
+        return NULL;
+    memcpy(n->text, text.p, text.n);
+    n->resolver = r;
+    list_init(&n->waiting);
+    list_init(&n->answering);
+    return n;
+}
+
+struct resolver *resolver_open(const char *servers)
+{
+    struct resolver *r = calloc(1, sizeof(*r));
+    struct ares_options options = { .timeout = QUERY_TIMEOUT_MS, .tries = QUERY_TRIES };
+
+    if (!r)
+        return NULL;
+    list_init(&r->names);
+    list_init(&r->sockets);
+    ev_timer_init(&r->timer, on_timer, 0., 0.);
+    r->timer.data = r;
+    options.sock_state_cb = on_socket_state;
+    options.sock_state_cb_data = r;
+    if (ares_library_init(ARES_LIB_INIT_ALL) != ARES_SUCCESS)
+        goto fail;
+    if (ares_init_options(&r->channel, &options,
+            ARES_OPT_SOCK_STATE_CB | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES) != ARES_SUCCESS)
+        goto fail_library;
+    if (servers && ares_set_servers_ports_csv(r->channel, servers) != ARES_SUCCESS)
+        goto fail_channel;
+    return r;
+fail_channel:
+    ares_destroy(r->channel);
+fail_library:
+    ares_library_cleanup();
+fail:
+    free(r);
+    return NULL;
+}
+
+static void free_resolver(void *what)
+{
+    struct resolver *r = what;
+
+    ares_destroy(r->channel);
+    ares_library_cleanup();
+    free(r);
+}
+
+void resolver_close(struct resolver *r)
+{
+    if (!r || r->closing)
+        return;
+    r->closing = true;
+    while (list_first(&r->names))
+        forget_name(LIST_OWNER(list_first(&r->names), struct name, node));
+    ares_cancel(r->channel);
+    ev_timer_stop(loop_ev(), &r->timer);
+    loop_bury(&r->grave, r, free_resolver);
+}
+
+int resolver_ask(struct resolver *r, struct resolver_lookup *l, struct str text,
+    void (*on_answer)(void *owner, const struct resolver_answer *a), void *owner)
+{
+    const struct ares_addrinfo_hints hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM };
+    struct name *n = find_name(r, text);
+
+    BUG_IF(r->closing || list_on(&l->node));
+    if (!n)
+        return -1;
+    l->on_answer = on_answer;
+    l->owner = owner;
+    list_push_front(&r->names, &n->node);
+    if (n->naddrs > 0) {
+        list_push(&n->answering, &l->node);
+        loop_defer(&n->deferred, answer_all, n);
+    } else {
+        list_push(&n->waiting, &l->node);
+    }
+    if (!n->querying && loop_now_ms() >= n->expires_ms) {
+        n->querying = true;
+        ares_getaddrinfo(r->channel, n->text, NULL, &hints, on_found, n);
+        update_timer(r);
+    }
+    return 0;
+}
+
+void resolver_cancel(struct resolver_lookup *l)
+{
+    list_remove(&l->node);
+}

@@ -1,0 +1,44 @@
+/* Names to addresses, by c-ares on the loop: never blocks. Looks into /etc/hosts first, asks for A
+ * and AAAA at once, and keeps the answer for its TTL (1 s to 1 h). After that the old answer still
+ * serves while a new one is fetched, and for as long as none can be had: a name server that is down
+ * stops nobody who has been resolved once. */
+#ifndef TARRY_NET_RESOLVER_H
+#define TARRY_NET_RESOLVER_H
+
+#include <stddef.h>
+
+#include "base/list.h"
+#include "base/str.h"
+#include "net/addr.h"
+
+struct resolver;
+
+struct resolver_answer {
+    const struct addr
+        *addrs; /* in the resolver's order (RFC 6724), port 0; good until the callback returns */
+    size_t n;   /* 0: there is none, and `why` says so in words */
+    const char *why;
+};
+
+/* One question. Embedded in who asks; zeroed at first. Answered exactly once, never from within
+ * resolver_ask(), unless it is cancelled. */
+struct resolver_lookup {
+    struct list_node
+        node; /* of those that wait for the same name; on no list: no question is open */
+    void (*on_answer)(void *owner, const struct resolver_answer *a);
+    void *owner;
+};
+
+/* `servers`: "192.0.2.1,[2001:db8::1]:5353"; NULL: the system's. NULL if there is no memory or that
+ * is malformed. */
+struct resolver *resolver_open(const char *servers);
+
+/* Lookups that are open are forgotten. The memory goes when the turn ends. */
+void resolver_close(struct resolver *r);
+
+/* Address literals are answered too. 0, or -1 if there is no memory: then no answer comes. */
+int resolver_ask(struct resolver *r, struct resolver_lookup *l, struct str name,
+    void (*on_answer)(void *owner, const struct resolver_answer *a), void *owner);
+void resolver_cancel(struct resolver_lookup *l);
+
+#endif

@@ -1,0 +1,294 @@
+/* Contexts and verification. TLS 1.2 and up, forward secrecy only, no renegotiation; buffers are
+ * given back between records. */
+#include "net/tls.h"
+
+#include <arpa/inet.h>
+#include <openssl/err.h>
+#include <openssl/x509v3.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { TICKETS_KEPT = 4, HOST_MAX = 255 };
+
+/* Suites of TLS 1.2; those of 1.3 are all good. */
+static const char suites[] = "ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL:!SHA1";
+
+/* In ALPN's wire format; h2 first where it is offered. */
+static const unsigned char alpn_both[] = "\x02h2\x08http/1.1";
+static const unsigned char alpn_http1[] = "\x08http/1.1";
+
+struct tls_client {
+    unsigned refs;
+    SSL_CTX *ctx;
+};
+
+struct tls_peer {
+    unsigned refs;
+    struct tls_client *client;
+    bool literal, http2;
+    SSL_SESSION *tickets[TICKETS_KEPT]; /* oldest first */
+    size_t ntickets;
+    char host[HOST_MAX + 1];
+};
+
+/* OpenSSL's own slot in every SSL for the peer that it was made for. Allocated once a process. */
+static int peer_index = -1;
+
+static void on_ssl_freed(
+    void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl, void *argp)
+{
+    tls_peer_unref(ptr);
+}
+
+static void say(char *why, size_t whylen, struct str file, const char *what)
+{
+    unsigned long e = ERR_peek_last_error();
+    const char *reason = e ? ERR_reason_error_string(e) : NULL;
+
+    snprintf(why, whylen, "%s \"" STR_FMT "\": %s", what, STR_ARG(file),
+        reason ? reason : "not readable");
+    ERR_clear_error();
+}
+
+/* A path as OpenSSL wants it. NULL if there is no memory or a NUL in it. */
+static char *path_of(struct str s)
+{
+    return memchr(s.p, 0, s.n) ? NULL : strndup(s.p, s.n);
+}
+
+static SSL_CTX *make_context(const SSL_METHOD *method)
+{
+    SSL_CTX *ctx = SSL_CTX_new(method);
+
+    if (!ctx)
+        return NULL;
+    SSL_CTX_set_options(
+        ctx, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE);
+    /* The end of a body may be the end of the connection: without close_notify it is a truncation,
+     * whatever openssl.cnf says. */
+    SSL_CTX_clear_options(ctx, SSL_OP_IGNORE_UNEXPECTED_EOF | SSL_OP_LEGACY_SERVER_CONNECT |
+                                   SSL_OP_ALLOW_UNSAFE_LEGACY_RENEGOTIATION);
+    /* conn writes from a queue that moves and grows between tries. */
+    SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
+                              SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    if (!SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) ||
+        !SSL_CTX_set_cipher_list(ctx, suites)) {
+        SSL_CTX_free(ctx);
+        return NULL;
+    }
+    return ctx;
+}
+
+/* A session can be resumed later (TLS 1.3: a ticket came). The newest are kept. 1: taken over. */
+static int on_new_session(SSL *ssl, SSL_SESSION *session)
+{
+    struct tls_peer *p = SSL_get_ex_data(ssl, peer_index);
+
+    if (!p || !SSL_SESSION_is_resumable(session))
+        return 0;
+    if (p->ntickets == TICKETS_KEPT) {
+        SSL_SESSION_free(p->tickets[0]);
+        memmove(p->tickets, p->tickets + 1, (TICKETS_KEPT - 1) * sizeof(*p->tickets));
+        p->ntickets--;
+    }
+    p->tickets[p->ntickets++] = session;
+    return 1;
+}
+
+struct tls_client *tls_client_new(struct str ca_file, char *why, size_t whylen)
+{
+    struct tls_client *t = calloc(1, sizeof(*t));
+    char *path = NULL;
+
+    if (peer_index < 0)
+        peer_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, on_ssl_freed);
+    if (!t || peer_index < 0)
+        goto no_memory;
+    t->refs = 1;
+    t->ctx = make_context(TLS_client_method());
+    if (!t->ctx)
+        goto no_memory;
+    SSL_CTX_set_verify(t->ctx, SSL_VERIFY_PEER, NULL);
+    SSL_CTX_set_session_cache_mode(
+        t->ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL_STORE);
+    SSL_CTX_sess_set_new_cb(t->ctx, on_new_session);
+    if (ca_file.n == 0) {
+        if (!SSL_CTX_set_default_verify_paths(t->ctx)) {
+            say(why, whylen, STR("the system's"), "cannot load certificate authorities");
+            goto fail;
+        }
+        return t;
+    }
+    path = path_of(ca_file);
+    if (!path)
+        goto no_memory;
+    if (!SSL_CTX_load_verify_file(t->ctx, path)) {
+        say(why, whylen, ca_file, "cannot load certificate authorities from");
+        goto fail;
+    }
+    free(path);
+    return t;
+no_memory:
+    snprintf(why, whylen, "no memory for a TLS context");
+fail:
+    free(path);
+    if (t)
+        SSL_CTX_free(t->ctx);
+    free(t);
+    return NULL;
+}
+
+struct tls_client *tls_client_ref(struct tls_client *t)
+{
+    t->refs++;
+    return t;
+}
+
+void tls_client_unref(struct tls_client *t)
+{
+    if (!t || --t->refs > 0)
+        return;
+    SSL_CTX_free(t->ctx);
+    free(t);
+}
+
+struct tls_peer *tls_peer_new(struct tls_client *t, struct str host, bool http2)
+{
+    struct tls_peer *p;
+    unsigned char ip[16];
+
+    if (host.n == 0 || host.n > HOST_MAX || memchr(host.p, 0, host.n))
+        return NULL;
+    p = calloc(1, sizeof(*p));
+    if (!p)
+        return NULL;
+    p->refs = 1;
+    p->client = tls_client_ref(t);
+    p->http2 = http2;
+    memcpy(p->host, host.p, host.n);
+    p->literal = inet_pton(AF_INET, p->host, ip) == 1 || inet_pton(AF_INET6, p->host, ip) == 1;
+    return p;
+}
+
+struct tls_peer *tls_peer_ref(struct tls_peer *p)
+{
+    p->refs++;
+    return p;
+}
+
+void tls_peer_unref(struct tls_peer *p)
+{
+    if (!p || --p->refs > 0)
+        return;
+    for (size_t i = 0; i < p->ntickets; i++)
+        SSL_SESSION_free(p->tickets[i]);
+    tls_client_unref(p->client);
+    free(p);
+}
+
+struct tls_client *tls_peer_client(const struct tls_peer *p)
+{
+    return p->client;
+}
+
+/* Whom the certificate must name. */
+static bool expect_host(struct tls_peer *p, SSL *ssl)
+{
+    X509_VERIFY_PARAM *param = SSL_get0_param(ssl);
+
+    if (p->literal)
+        return X509_VERIFY_PARAM_set1_ip_asc(param, p->host) == 1;
+    X509_VERIFY_PARAM_set_hostflags(
+        param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
+    return X509_VERIFY_PARAM_set1_host(param, p->host, 0) == 1 &&
+           SSL_set_tlsext_host_name(ssl, p->host) == 1;
+}
+
+SSL *tls_peer_begin(struct tls_peer *p)
+{
+    SSL *ssl = SSL_new(p->client->ctx);
+    const unsigned char *alpn = p->http2 ? alpn_both : alpn_http1;
+    size_t n = p->http2 ? sizeof(alpn_both) - 1 : sizeof(alpn_http1) - 1;
+
+    if (!ssl)
+        return NULL;
+    if (!SSL_set_ex_data(ssl, peer_index, p)) {
+        SSL_free(ssl);
+        return NULL;
+    }
+    tls_peer_ref(p);
+    if (!expect_host(p, ssl) || SSL_set_alpn_protos(ssl, alpn, (unsigned)n) != 0) {
+        SSL_free(ssl);
+        return NULL;
+    }
+    if (p->ntickets > 0) {
+        SSL_SESSION *session = p->tickets[--p->ntickets];
+
+        SSL_set_session(ssl, session);
+        SSL_SESSION_free(session);
+    }
+    ERR_clear_error();
+    return ssl;
+}
+
+/* The seam for HTTP/2: it would stand before http/1.1 here. */
+static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *outlen,
+    const unsigned char *in, unsigned inlen, void *arg)
+{
+    if (SSL_select_next_proto((unsigned char **)out, outlen, alpn_http1, sizeof(alpn_http1) - 1, in,
+            inlen) != OPENSSL_NPN_NEGOTIATED)
+        return SSL_TLSEXT_ERR_ALERT_FATAL;
+    return SSL_TLSEXT_ERR_OK;
+}
+
+SSL_CTX *tls_server_context(struct str certificate, struct str key, char *why, size_t whylen)
+{
+    SSL_CTX *ctx = make_context(TLS_server_method());
+    char *cert_path = path_of(certificate), *key_path = path_of(key);
+
+    ERR_clear_error();
+    if (!ctx || !cert_path || !key_path) {
+        snprintf(why, whylen, "no memory for a TLS context");
+        goto fail;
+    }
+    if (SSL_CTX_use_certificate_chain_file(ctx, cert_path) != 1) {
+        say(why, whylen, certificate, "cannot use certificate");
+        goto fail;
+    }
+    if (SSL_CTX_use_PrivateKey_file(ctx, key_path, SSL_FILETYPE_PEM) != 1 ||
+        SSL_CTX_check_private_key(ctx) != 1) {
+        say(why, whylen, key, "cannot use private key");
+        goto fail;
+    }
+    /* Resumption by tickets alone: no memory is kept for clients that are gone. */
+    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_alpn_select_cb(ctx, on_alpn, NULL);
+    free(cert_path);
+    free(key_path);
+    return ctx;
+fail:
+    free(cert_path);
+    free(key_path);
+    SSL_CTX_free(ctx);
+    return NULL;
+}
+
+const char *tls_describe_error(const SSL *ssl)
+{
+    static char text[512];
+    long verify = ssl ? SSL_get_verify_result(ssl) : X509_V_OK;
+    unsigned long e = ERR_peek_error();
+    const char *reason;
+
+    if (verify != X509_V_OK) {
+        const struct tls_peer *p = peer_index < 0 ? NULL : SSL_get_ex_data(ssl, peer_index);
+
+        snprintf(text, sizeof(text), "certificate of \"%s\": %s", p ? p->host : "peer",
+            X509_verify_cert_error_string(verify));
+    } else {
+        reason = e ? ERR_reason_error_string(e) : NULL;
+        snprintf(text, sizeof(text), "TLS: %s", reason ? reason : "connection closed by peer");
+    }
+    ERR_clear_error();
+    return text;
+}

@@ -1,0 +1,46 @@
+/* TLS by OpenSSL: contexts, what is verified of a peer, and sessions kept for resumption. The
+ * handshake and the records are conn's.
+ *
+ * struct tls_client is one set of trusted authorities; clients of the same CA file share it. struct
+ * tls_peer is one name to be reached under it: what goes into SNI, what the certificate must say,
+ * what ALPN offers, and the tickets of earlier sessions. Both are reference-counted; connections
+ * hold references of their own. Nothing is shared between peers but the authorities. */
+#ifndef TARRY_NET_TLS_H
+#define TARRY_NET_TLS_H
+
+#include <openssl/ssl.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/str.h"
+
+struct tls_client;
+struct tls_peer;
+
+/* `ca_file` empty: the system's authorities. NULL with one line in `why` if it cannot be read. */
+struct tls_client *tls_client_new(struct str ca_file, char *why, size_t whylen);
+struct tls_client *tls_client_ref(struct tls_client *t);
+void tls_client_unref(struct tls_client *t); /* NULL is allowed */
+
+/* `host`: a name, or an address literal without brackets (no SNI is sent for those, RFC 6066 3).
+ * `http2`: ALPN offers h2 before http/1.1. NULL if there is no memory. */
+struct tls_peer *tls_peer_new(struct tls_client *t, struct str host, bool http2);
+struct tls_peer *tls_peer_ref(struct tls_peer *p);
+void tls_peer_unref(struct tls_peer *p); /* NULL is allowed */
+struct tls_client *tls_peer_client(const struct tls_peer *p);
+
+/* For conn_open(), which takes it over. Resumes an earlier session if there is one; each is used
+ * once (RFC 8446 C.4). NULL if there is no memory. */
+SSL *tls_peer_begin(struct tls_peer *p);
+
+/* For `listen`: HTTP/1.1 by ALPN; a client that offers protocols but not that one is refused. The
+ * caller ends it with SSL_CTX_free(). NULL with one line in `why` if certificate or key cannot be
+ * read or do not match. */
+SSL_CTX *tls_server_context(struct str certificate, struct str key, char *why, size_t whylen);
+
+/* Why the handshake or a record failed, in words: what is wrong with the peer's certificate, or
+ * OpenSSL's own reason, which it takes off the thread's error queue: call it right after the
+ * failure. Good until the next call. */
+const char *tls_describe_error(const SSL *ssl);
+
+#endif

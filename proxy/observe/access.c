@@ -1,0 +1,246 @@
+/* Access lines are gathered; who writes them defers a flush to the end of the loop's turn. */
+#include "observe/access.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <syslog.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+
+enum { GATHER_MAX = 64 << 10 };
+
+static struct {
+    enum log_target_kind kind;
+    enum access_format format;
+    int fd;
+    char *path;
+    struct buf lines;
+} access_state = { .kind = LOG_TO_NOWHERE, .fd = -1 };
+
+static int open_file(const char *path)
+{
+    return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
+}
+
+void access_flush(void)
+{
+    while (buf_len(&access_state.lines) > 0) {
+        struct str s = buf_str(&access_state.lines);
+        ssize_t n = write(access_state.fd, s.p, s.n);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0) { /* a full disk must not stop the service */
+            buf_release(&access_state.lines);
+            return;
+        }
+        buf_consume(&access_state.lines, (size_t)n);
+    }
+}
+
+int access_open(const struct log_target *target, enum access_format format)
+{
+    char *path = NULL;
+    int fd = target->kind == LOG_TO_STDERR ? 2 : -1;
+
+    if (target->kind == LOG_TO_FILE) {
+        path = strndup(target->path.p, target->path.n);
+        fd = path ? open_file(path) : -1;
+        if (fd < 0) {
+            int saved = path ? errno : ENOMEM;
+
+            free(path);
+            errno = saved;
+            return -1;
+        }
+    }
+    access_close();
+    access_state.kind = target->kind;
+    access_state.format = format;
+    access_state.fd = fd;
+    access_state.path = path;
+    return 0;
+}
+
+int access_reopen(void)
+{
+    int fd;
+
+    if (access_state.kind != LOG_TO_FILE)
+        return 0;
+    fd = open_file(access_state.path);
+    if (fd < 0)
+        return -1;
+    access_flush();
+    close(access_state.fd);
+    access_state.fd = fd;
+    return 0;
+}
+
+void access_close(void)
+{
+    if (access_state.fd >= 0)
+        access_flush();
+    if (access_state.kind == LOG_TO_FILE)
+        close(access_state.fd);
+    free(access_state.path);
+    access_state.path = NULL;
+    access_state.fd = -1;
+    access_state.kind = LOG_TO_NOWHERE;
+}
+
+/* A string as JSON has it; octets that are no UTF-8 text by themselves become \u00NN, so that a line is always valid. */
+static void json_string(struct buf *b, struct str s)
+{
+    buf_append(b, "\"", 1);
+    for (size_t i = 0, from = 0; i <= s.n; i++) {
+        unsigned char c = i < s.n ? (unsigned char)s.p[i] : 0;
+
+        if (i < s.n && c >= 0x20 && c < 0x7f && c != '"' && c != '\\')
+            continue;
+        buf_append(b, s.p + from, i - from);
+        from = i + 1;
+        if (i < s.n)
+            buf_printf(b, "\\u%04x", c);
+    }
+    buf_append(b, "\"", 1);
+}
+
+static void json_pair(struct buf *b, const char *name, struct str s)
+{
+    buf_printf(b, ",\"%s\":", name);
+    json_string(b, s);
+}
+
+static void format_time(char *out, size_t n, uint64_t wall_ms)
+{
+    time_t seconds = (time_t)(wall_ms / 1000);
+    struct tm tm;
+    size_t at;
+
+    gmtime_r(&seconds, &tm);
+    at = strftime(out, n, "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf(out + at, n - at, ".%03uZ", (unsigned)(wall_ms % 1000));
+}
+
+#define MS_FMT "%" PRIu64 ".%03u"
+#define MS_ARG(us) (us) / 1000, (unsigned)((us) % 1000)
+
+static void write_json(struct buf *b, const struct access_entry *e)
+{
+    char when[40];
+
+    format_time(when, sizeof(when), e->started_wall_ms);
+    buf_printf(b, "{\"time\":\"%s\",\"exchange\":\"%s\",\"peer\":\"%s\"", when, e->exchange,
+        e->peer);
+    json_pair(b, "method", e->method);
+    json_pair(b, "path", e->path);
+    json_pair(b, "protocol", e->protocol);
+    buf_printf(b,
+        ",\"status\":%u,\"bytes_in\":%" PRIu64 ",\"bytes_out\":%" PRIu64
+        ",\"hops\":%u,\"calls\":%u,\"queue_ms\":" MS_FMT ",\"worker_ms\":" MS_FMT
+        ",\"parked_ms\":" MS_FMT ",\"total_ms\":" MS_FMT,
+        e->status, e->bytes_in, e->bytes_out, e->hops, e->calls, MS_ARG(e->queue_us),
+        MS_ARG(e->worker_us), MS_ARG(e->parked_us), MS_ARG(e->total_us));
+    json_pair(b, "route", e->route);
+    json_pair(b, "user_agent", e->user_agent);
+    json_pair(b, "end", e->end);
+    buf_append(b, "}\n", 2);
+}
+
+/* Text inside quotes: quotes, backslashes and octets that are not printable are escaped (one request cannot write two lines). */
+static void quoted(struct buf *b, struct str s)
+{
+    buf_append(b, "\"", 1);
+    for (size_t i = 0; i < s.n; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+
+        if (c < 0x20 || c >= 0x7f || c == '"' || c == '\\')
+            buf_printf(b, "\\x%02x", c);
+        else
+            buf_append(b, &s.p[i], 1);
+    }
+    buf_append(b, "\"", 1);
+}
+
+static void write_combined(struct buf *b, const struct access_entry *e)
+{
+    time_t seconds = (time_t)(e->started_wall_ms / 1000);
+    char when[40];
+    struct buf line = { 0 };
+    struct tm tm;
+
+    gmtime_r(&seconds, &tm);
+    strftime(when, sizeof(when), "%d/%b/%Y:%H:%M:%S +0000", &tm);
+    buf_append_str(&line, e->method);
+    buf_append(&line, " ", 1);
+    buf_append_str(&line, e->path);
+    buf_append(&line, " ", 1);
+    buf_append_str(&line, e->protocol);
+    buf_printf(b, "%s - - [%s] ", e->peer, when);
+    quoted(b, buf_str(&line));
+    buf_release(&line);
+    buf_printf(b, " %u %" PRIu64 " ", e->status, e->bytes_out);
+    quoted(b, e->referer.n ? e->referer : STR("-"));
+    buf_append(b, " ", 1);
+    quoted(b, e->user_agent.n ? e->user_agent : STR("-"));
+    buf_append(b, "\n", 1);
+}
+
+static void write_logfmt(struct buf *b, const struct access_entry *e)
+{
+    char when[40];
+
+    format_time(when, sizeof(when), e->started_wall_ms);
+    buf_printf(b, "time=%s exchange=%s peer=%s method=", when, e->exchange,
+        e->peer);
+    quoted(b, e->method);
+    buf_append(b, " path=", 6);
+    quoted(b, e->path);
+    buf_printf(b, " protocol=" STR_FMT, STR_ARG(e->protocol));
+    buf_printf(b,
+        " status=%u bytes_in=%" PRIu64 " bytes_out=%" PRIu64
+        " hops=%u calls=%u queue_ms=" MS_FMT " worker_ms=" MS_FMT " parked_ms=" MS_FMT
+        " total_ms=" MS_FMT " route=" STR_FMT " end=" STR_FMT "\n",
+        e->status, e->bytes_in, e->bytes_out, e->hops, e->calls, MS_ARG(e->queue_us),
+        MS_ARG(e->worker_us), MS_ARG(e->parked_us), MS_ARG(e->total_us), STR_ARG(e->route),
+        STR_ARG(e->end));
+}
+
+bool access_enabled(void)
+{
+    return access_state.kind != LOG_TO_NOWHERE;
+}
+
+void access_write(const struct access_entry *e)
+{
+    struct buf *b = &access_state.lines;
+
+    if (access_state.kind == LOG_TO_NOWHERE)
+        return;
+    switch (access_state.format) {
+    case ACCESS_JSON:
+        write_json(b, e);
+        break;
+    case ACCESS_COMBINED:
+        write_combined(b, e);
+        break;
+    case ACCESS_LOGFMT:
+        write_logfmt(b, e);
+        break;
+    }
+    if (access_state.kind == LOG_TO_SYSLOG) {
+        struct str s = buf_str(b);
+
+        syslog(LOG_INFO, "%.*s", (int)s.n - 1, s.p);
+        buf_release(b);
+    } else if (buf_len(b) >= GATHER_MAX) {
+        access_flush();
+    }
+}

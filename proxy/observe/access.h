@@ -1,0 +1,37 @@
+/* The access log: one line an exchange, when it ends. */
+#ifndef TARRY_OBSERVE_ACCESS_H
+#define TARRY_OBSERVE_ACCESS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/str.h"
+#include "conf/snapshot.h"
+
+struct access_entry {
+    const char *exchange;
+    const char *peer; /* without the port */
+    struct str method, path, protocol; /* path: the target as received */
+    struct str user_agent, referer;
+    struct str route; /* the pool's or upstream's name */
+    struct str end; /* how it ended, in a word */
+    uint64_t started_wall_ms;
+    unsigned status; /* 0: nothing was sent */
+    uint64_t bytes_in, bytes_out; /* of bodies */
+    unsigned hops, calls;
+    uint64_t queue_us, worker_us, parked_us, total_us;
+};
+
+/* Opens what the conf names. 0, or -1 with errno: the old target stays. */
+int access_open(const struct log_target *target, enum access_format format);
+int access_reopen(void);
+void access_close(void); /* writes what is still buffered */
+
+/* Whether anything is written at all. */
+bool access_enabled(void);
+
+/* Gathered in memory until access_flush(): many lines leave in one system call. */
+void access_write(const struct access_entry *e);
+void access_flush(void);
+
+#endif

@@ -1,0 +1,22 @@
+/* The counters' storage and names. */
+#include "observe/counter.h"
+
+uint64_t counter_values[COUNTER_COUNT];
+
+static const struct {
+    const char *name, *help;
+} table[COUNTER_COUNT] = {
+#define COUNTER_ROW(id, name, help) [COUNTER_##id] = { name, help },
+    COUNTERS(COUNTER_ROW)
+#undef COUNTER_ROW
+};
+
+const char *counter_name(enum counter c)
+{
+    return table[c].name;
+}
+
+const char *counter_help(enum counter c)
+{
+    return table[c].help;
+}

@@ -1,0 +1,39 @@
+/* The log: one line an event, with a level, the exchange's id, and words that make sense to who has never seen the code.
+ * Secrets and bodies never appear. The process has one log.
+ *
+ * observe/ is what operators see: the log, the access log, the counters. */
+#ifndef TARRY_OBSERVE_LOG_H
+#define TARRY_OBSERVE_LOG_H
+
+#include <stdbool.h>
+
+#include "conf/snapshot.h"
+
+/* Whose event it is: named at the line's end. NULL: the process's own. */
+struct log_context {
+    const char *exchange; /* its id */
+};
+
+/* Opens what the conf names. 0, or -1 with errno; the old target stays then. Before the first call, lines of info and above
+ * go to standard error. */
+int log_open(enum log_level level, const struct log_target *target);
+
+/* Opens the file again under its name (SIGUSR1, logrotate). 0, or -1 with errno: the old file is kept. */
+int log_reopen(void);
+void log_close(void);
+
+bool log_enabled(enum log_level level);
+
+void log_write(enum log_level level, const struct log_context *ctx, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+#define log_error(ctx, ...) log_write(LEVEL_ERROR, (ctx), __VA_ARGS__)
+#define log_warn(ctx, ...) log_write(LEVEL_WARN, (ctx), __VA_ARGS__)
+#define log_info(ctx, ...) log_write(LEVEL_INFO, (ctx), __VA_ARGS__)
+#define log_debug(ctx, ...)                                                                        \
+    do {                                                                                           \
+        if (log_enabled(LEVEL_DEBUG))                                                              \
+            log_write(LEVEL_DEBUG, (ctx), __VA_ARGS__);                                            \
+    } while (0)
+
+#endif

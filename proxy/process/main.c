@@ -1,0 +1,90 @@
+/* The command: tarry [-c FILE] [-t] [-V] [-h]. */
+#include <nghttp2/nghttp2.h>
+#include <ares.h>
+#include <ev.h>
+#include <openssl/crypto.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "config.h"
+
+#include "conf/load.h"
+#include "observe/log.h"
+#include "process/child.h"
+#include "process/master.h"
+
+#define DEFAULT_CONF "/etc/tarry/tarry.conf"
+
+static void usage(FILE *to)
+{
+    fputs("usage: tarry [-c FILE] [-t] [-V] [-h]\n"
+          "  -c FILE  read FILE instead of " DEFAULT_CONF "\n"
+          "  -t       check the conf and all that it names, and exit: 0 if it is sound\n"
+          "  -V       print the version and what it is built with\n"
+          "  -h       print this\n"
+          "Signals: HUP reads the conf again, TERM finishes what is in flight and stops (a second\n"
+          "one stops at once), USR1 reopens the logs. See tarry(8) and tarry.conf(5).\n",
+        to);
+}
+
+static void version(void)
+{
+    printf("tarry %s\n"
+           "libev %d.%d, nghttp2 %s, %s, c-ares %s\n",
+        PACKAGE_VERSION, ev_version_major(), ev_version_minor(), nghttp2_version(0)->version_str,
+        OpenSSL_version(OPENSSL_VERSION), ares_version(NULL));
+}
+
+static void ready(void)
+{
+    log_info(NULL, "ready");
+}
+
+int main(int argc, char **argv)
+{
+    const char *path = DEFAULT_CONF;
+    struct conf_errors errors;
+    bool check = false;
+    struct conf *conf;
+    int c;
+
+    while ((c = getopt(argc, argv, "c:tVh")) != -1) {
+        switch (c) {
+        case 'c':
+            path = optarg;
+            break;
+        case 't':
+            check = true;
+            break;
+        case 'V':
+            version();
+            return 0;
+        case 'h':
+            usage(stdout);
+            return 0;
+        default:
+            usage(stderr);
+            return 2;
+        }
+    }
+    if (optind < argc) {
+        fprintf(stderr, "tarry: unexpected argument \"%s\"\n", argv[optind]);
+        usage(stderr);
+        return 2;
+    }
+    conf = conf_load(path, &errors);
+    for (size_t i = 0; i < errors.count; i++)
+        fprintf(stderr, STR_FMT "\n", STR_ARG(errors.list[i]));
+    conf_errors_release(&errors);
+    if (!conf)
+        return 1;
+    if (check) {
+        conf_unref(conf);
+        return 0;
+    }
+    if (conf->processes > 1)
+        return master_run(path, conf);
+    return child_run(
+        &(struct child_setup){ .conf_path = path, .conf = conf, .on_ready = ready });
+}

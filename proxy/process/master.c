@@ -1,0 +1,203 @@
+/* The master: forks, waits, forks again. It serves nobody and holds no socket. */
+#include "process/master.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/entropy.h"
+#include "conf/load.h"
+#include "observe/log.h"
+#include "process/child.h"
+
+enum { RESTART_PAUSE_MS = 1000 }; /* a child that dies at once must not be forked in a spin */
+
+static struct {
+    pid_t *pids; /* 0: not running */
+    uint64_t *started_ms;
+    size_t n, ready;
+    int ready_pipe[2];
+    bool stopping;
+} master;
+
+static uint64_t now_ms(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+/* In the child: one byte tells the master, if it still waits. */
+static void tell_ready(void)
+{
+    char byte = 'r';
+
+    if (master.ready == master.n)
+        return;
+    while (write(master.ready_pipe[1], &byte, 1) < 0 && errno == EINTR)
+        ;
+    close(master.ready_pipe[1]);
+}
+
+static pid_t start_child(const char *conf_path, struct conf *conf, const sigset_t *old_mask)
+{
+    pid_t pid = fork();
+
+    if (pid != 0)
+        return pid;
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    signal(SIGCHLD, SIG_DFL);
+    sigprocmask(SIG_SETMASK, old_mask, NULL);
+    if (master.ready < master.n)
+        close(master.ready_pipe[0]);
+    entropy_forget();
+    exit(child_run(&(struct child_setup){
+        .conf_path = conf_path, .conf = conf, .reuse_port = true, .on_ready = tell_ready }));
+}
+
+static void signal_children(int signo)
+{
+    for (size_t i = 0; i < master.n; i++)
+        if (master.pids[i] > 0)
+            kill(master.pids[i], signo);
+}
+
+static void reap(void)
+{
+    int status;
+    pid_t pid;
+
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        for (size_t i = 0; i < master.n; i++) {
+            if (master.pids[i] != pid)
+                continue;
+            master.pids[i] = 0;
+            if (!master.stopping)
+                log_error(NULL, "process %d ended by %s %d", (int)pid,
+                    WIFSIGNALED(status) ? "signal" : "status",
+                    WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+        }
+    }
+}
+
+static size_t running(void)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < master.n; i++)
+        n += master.pids[i] > 0;
+    return n;
+}
+
+static void start_missing(const char *conf_path, struct conf **conf, const sigset_t *old_mask)
+{
+    for (size_t i = 0; i < master.n; i++) {
+        struct conf_errors errors;
+        struct conf *fresh;
+
+        if (master.pids[i] > 0 || now_ms() - master.started_ms[i] < RESTART_PAUSE_MS)
+            continue;
+        /* A child that is started later reads the conf as the others have it by now. */
+        fresh = conf_load(conf_path, &errors);
+        conf_errors_release(&errors);
+        if (fresh) {
+            conf_unref(*conf);
+            *conf = fresh;
+        }
+        master.started_ms[i] = now_ms();
+        master.pids[i] = start_child(conf_path, conf_ref(*conf), old_mask);
+        if (master.pids[i] > 0)
+            log_info(NULL, "process %d started", (int)master.pids[i]);
+    }
+}
+
+/* Waits until every child accepts. 0, or -1 if one could not. */
+static int await_ready(void)
+{
+    while (master.ready < master.n) {
+        char byte;
+        ssize_t n = read(master.ready_pipe[0], &byte, 1);
+
+        if (n == 1)
+            master.ready++;
+        else if (n == 0 || errno != EINTR)
+            return -1; /* all ends are closed: they died */
+    }
+    return 0;
+}
+
+int master_run(const char *conf_path, struct conf *conf)
+{
+    struct timespec tick = { .tv_nsec = 500 * 1000 * 1000 };
+    sigset_t set, old;
+    uint64_t deadline = 0;
+    int status = 1;
+
+    master.n = conf->processes;
+    master.pids = calloc(master.n, sizeof(*master.pids));
+    master.started_ms = calloc(master.n, sizeof(*master.started_ms));
+    if (!master.pids || !master.started_ms || pipe(master.ready_pipe) < 0) {
+        log_error(NULL, "cannot start: %s", strerror(errno));
+        goto done;
+    }
+    sigemptyset(&set);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGUSR1);
+    sigaddset(&set, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &set, &old);
+    for (size_t i = 0; i < master.n; i++) {
+        master.started_ms[i] = now_ms();
+        master.pids[i] = start_child(conf_path, conf_ref(conf), &old);
+    }
+    close(master.ready_pipe[1]);
+    if (await_ready() < 0) {
+        signal_children(SIGTERM);
+        goto wait;
+    }
+    close(master.ready_pipe[0]);
+    status = 0;
+    log_info(NULL, "ready");
+    for (;;) {
+        int signo = sigtimedwait(&set, NULL, &tick);
+
+        if (signo == SIGTERM || signo == SIGINT) {
+            signal_children(SIGTERM);
+            if (master.stopping)
+                status = 1;
+            else
+                deadline = now_ms() + conf->shutdown_timeout_ms + 5000;
+            master.stopping = true;
+        } else if (signo == SIGHUP || signo == SIGUSR1) {
+            signal_children(signo);
+        }
+        reap();
+        if (master.stopping) {
+            if (running() == 0)
+                break;
+            if (now_ms() > deadline) {
+                signal_children(SIGKILL);
+                status = 1;
+            }
+        } else {
+            start_missing(conf_path, &conf, &old);
+        }
+    }
+
+wait:
+    while (waitpid(-1, NULL, 0) > 0)
+        ;
+    sigprocmask(SIG_SETMASK, &old, NULL);
+done:
+    free(master.pids);
+    free(master.started_ms);
+    conf_unref(conf);
+    return status;
+}

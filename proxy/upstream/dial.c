@@ -1,0 +1,309 @@
+/* Happy Eyeballs: addresses of both families by turns, each with a head start of 250 ms before the
+ * next one is tried beside it. */
+#include "upstream/dial.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "net/deadline.h"
+#include "net/loop.h"
+
+enum {
+    HEAD_START_MS = 250, /* RFC 8305 5: Connection Attempt Delay */
+    TRIES_MAX = 16,      /* addresses tried in all */
+    AT_ONCE_MAX = 4,     /* connections under way side by side */
+};
+
+struct dial {
+    struct resolver *resolver;
+    struct resolver_lookup lookup;
+    struct tls_peer *tls;
+    dial_done_fn *on_done;
+    void *owner;
+    struct deadline limit; /* over all */
+    struct deadline next;  /* until the next address is tried */
+    struct deferred start; /* of a literal */
+    struct grave grave;
+    struct conn *trying[AT_ONCE_MAX];
+    struct addr addrs[TRIES_MAX]; /* in the order in which they are tried */
+    size_t naddrs, tried;
+    uint64_t timeout_ms;
+    enum stream_error error; /* the most telling one so far */
+    uint16_t port;
+    bool http2, private_only, closed;
+    char why[320];
+    char host[];
+};
+
+static void try_next(struct dial *d);
+
+static void free_dial(void *what)
+{
+    struct dial *d = what;
+
+    tls_peer_unref(d->tls);
+    free(d);
+}
+
+void dial_close(struct dial *d)
+{
+    if (!d || d->closed)
+        return;
+    d->closed = true;
+    resolver_cancel(&d->lookup);
+    deadline_close(&d->limit);
+    deadline_close(&d->next);
+    loop_undefer(&d->start);
+    for (size_t i = 0; i < AT_ONCE_MAX; i++) {
+        conn_close(d->trying[i]);
+        d->trying[i] = NULL;
+    }
+    loop_bury(&d->grave, d, free_dial);
+}
+
+static void finish(struct dial *d, struct conn *conn)
+{
+    dial_done_fn *on_done = d->on_done;
+    void *owner = d->owner;
+
+    dial_close(d);
+    on_done(owner, conn, conn ? 0 : d->error, d->why);
+}
+
+/* What is wrong with the certificate says more than what is wrong with the line: later tries do not
+ * hide it. */
+static void note(struct dial *d, enum stream_error error, const struct addr *a, const char *what)
+{
+    struct sockaddr_storage sa;
+    char text[ADDR_TEXT_MAX + 8];
+
+    if (d->error == STREAM_E_CERTIFICATE || (d->error == STREAM_E_TLS && error == STREAM_E_CONNECT))
+        return;
+    d->error = error;
+    addr_to_sockaddr(a, &sa);
+    snprintf(d->why, sizeof(d->why), "\"%.100s\" at %s: %.150s", d->host,
+        addr_text((struct sockaddr *)&sa, text, sizeof(text)), what);
+}
+
+static enum stream_error meaning(const struct conn *c)
+{
+    switch (conn_error(c)) {
+    case CONN_E_CERTIFICATE:
+        return STREAM_E_CERTIFICATE;
+    case CONN_E_TLS:
+    case CONN_E_TRUNCATED:
+        return STREAM_E_TLS;
+    case CONN_E_MEMORY:
+        return STREAM_E_MEMORY;
+    default:
+        return STREAM_E_CONNECT;
+    }
+}
+
+static bool any_trying(const struct dial *d)
+{
+    for (size_t i = 0; i < AT_ONCE_MAX; i++) {
+        if (d->trying[i])
+            return true;
+    }
+    return false;
+}
+
+static void drop_try(struct dial *d, struct conn *c)
+{
+    for (size_t i = 0; i < AT_ONCE_MAX; i++) {
+        if (d->trying[i] == c)
+            d->trying[i] = NULL;
+    }
+    conn_close(c);
+}
+
+/* Nothing but what was offered: a peer that picks h2 by itself is not spoken to (HARDENING U12). */
+static bool protocol_is_ours(const struct dial *d, const struct conn *c)
+{
+    struct str alpn = conn_alpn(c);
+
+    return alpn.n == 0 || str_eq(alpn, STR("http/1.1")) || (d->http2 && str_eq(alpn, STR("h2")));
+}
+
+static void on_conn(void *owner, struct conn *c, enum conn_event ev)
+{
+    struct dial *d = owner;
+
+    if (ev == CONN_CONNECTED && protocol_is_ours(d, c)) {
+        for (size_t i = 0; i < AT_ONCE_MAX; i++) {
+            if (d->trying[i] == c)
+                d->trying[i] = NULL; /* the winner; dial_close() closes the others */
+        }
+        finish(d, c);
+        return;
+    }
+    if (ev == CONN_CONNECTED)
+        note(d, STREAM_E_TLS, conn_peer(c), "the peer chose a protocol that was not offered");
+    else if (ev == CONN_FAILED)
+        note(d, meaning(c), conn_peer(c), conn_strerror(c));
+    else
+        return;
+    drop_try(d, c);
+    try_next(d);
+}
+
+/* Whether a try has got as far as TLS: then TCP stands, and to race it with another address would
+ * win nothing. */
+static bool any_in_handshake(const struct dial *d)
+{
+    for (size_t i = 0; i < AT_ONCE_MAX; i++) {
+        SSL *ssl = d->trying[i] ? conn_ssl(d->trying[i]) : NULL;
+
+        if (ssl && !SSL_in_before(ssl))
+            return true;
+    }
+    return false;
+}
+
+static void on_next(void *owner)
+{
+    struct dial *d = owner;
+
+    if (any_in_handshake(d))
+        deadline_set(&d->next, HEAD_START_MS);
+    else
+        try_next(d);
+}
+
+/* Begins with one address. False if that failed at once. */
+static bool try_one(struct dial *d, size_t slot, struct addr *a)
+{
+    struct sockaddr_storage sa;
+    socklen_t n;
+    SSL *ssl = NULL;
+
+    a->port = d->port;
+    n = addr_to_sockaddr(a, &sa);
+    if (d->private_only && !addr_is_private((struct sockaddr *)&sa)) {
+        note(d, STREAM_E_CONNECT, a,
+            "plain http goes to private addresses only (insecure = true allows it)");
+        return false;
+    }
+    if (d->tls && !(ssl = tls_peer_begin(d->tls))) {
+        note(d, STREAM_E_MEMORY, a, "out of memory");
+        return false;
+    }
+    d->trying[slot] = conn_open((struct sockaddr *)&sa, n, ssl, on_conn, d);
+    if (!d->trying[slot])
+        note(d, STREAM_E_CONNECT, a, strerror(errno));
+    return d->trying[slot] != NULL;
+}
+
+static void try_next(struct dial *d)
+{
+    size_t slot = 0;
+
+    while (slot < AT_ONCE_MAX && d->trying[slot])
+        slot++;
+    while (slot < AT_ONCE_MAX && d->tried < d->naddrs) {
+        if (try_one(d, slot, &d->addrs[d->tried++])) {
+            if (d->tried < d->naddrs)
+                deadline_set(&d->next, HEAD_START_MS);
+            return;
+        }
+    }
+    if (slot < AT_ONCE_MAX && !any_trying(d))
+        finish(d, NULL);
+}
+
+/* By turns, the family that the resolver puts first (usually IPv6) first. */
+static void order(struct dial *d, const struct addr *addrs, size_t n)
+{
+    size_t at[2] = { 0, 0 };
+    uint16_t family[2];
+
+    family[0] = n > 0 ? addrs[0].family : AF_INET6;
+    family[1] = family[0] == AF_INET6 ? AF_INET : AF_INET6;
+    for (int turn = 0; d->naddrs < TRIES_MAX && (at[0] < n || at[1] < n); turn = !turn) {
+        while (at[turn] < n && addrs[at[turn]].family != family[turn])
+            at[turn]++;
+        if (at[turn] < n)
+            d->addrs[d->naddrs++] = addrs[at[turn]++];
+    }
+}
+
+static void on_resolved(void *owner, const struct resolver_answer *a)
+{
+    struct dial *d = owner;
+
+    if (a->n == 0) {
+        d->error = STREAM_E_RESOLVE;
+        snprintf(d->why, sizeof(d->why), "cannot resolve \"%.200s\": %.80s", d->host, a->why);
+        finish(d, NULL);
+        return;
+    }
+    order(d, a->addrs, a->n);
+    try_next(d);
+}
+
+static void on_start(void *owner)
+{
+    try_next(owner);
+}
+
+static void on_limit(void *owner)
+{
+    struct dial *d = owner;
+    bool resolving = d->naddrs == 0;
+
+    /* A certificate that was not accepted stays the better answer. */
+    if (d->error != STREAM_E_CERTIFICATE) {
+        d->error = resolving ? STREAM_E_RESOLVE : STREAM_E_CONNECT_TIMEOUT;
+        snprintf(d->why, sizeof(d->why), "%s \"%.200s\" took longer than %llu ms",
+            resolving ? "resolving" : "connecting to", d->host, (unsigned long long)d->timeout_ms);
+    }
+    finish(d, NULL);
+}
+
+static bool take_literal(struct dial *d)
+{
+    struct addr *a = &d->addrs[0];
+
+    if (inet_pton(AF_INET, d->host, a->ip) == 1)
+        a->family = AF_INET;
+    else if (inet_pton(AF_INET6, d->host, a->ip) == 1)
+        a->family = AF_INET6;
+    else
+        return false;
+    d->naddrs = 1;
+    return true;
+}
+
+struct dial *dial_open(
+    struct resolver *r, const struct dial_target *t, dial_done_fn *on_done, void *owner)
+{
+    struct dial *d = calloc(1, sizeof(*d) + t->host.n + 1);
+
+    if (!d)
+        return NULL;
+    memcpy(d->host, t->host.p, t->host.n);
+    d->resolver = r;
+    d->port = t->port;
+    d->http2 = t->http2;
+    d->private_only = t->private_only;
+    d->timeout_ms = t->timeout_ms;
+    d->on_done = on_done;
+    d->owner = owner;
+    d->error = STREAM_E_CONNECT;
+    deadline_init(&d->limit, on_limit, d);
+    deadline_init(&d->next, on_next, d);
+    if (take_literal(d)) {
+        loop_defer(&d->start, on_start, d);
+    } else if (resolver_ask(r, &d->lookup, str_of(d->host), on_resolved, d) < 0) {
+        free(d);
+        return NULL;
+    }
+    deadline_set(&d->limit, t->timeout_ms);
+    if (t->tls)
+        d->tls = tls_peer_ref(t->tls);
+    return d;
+}

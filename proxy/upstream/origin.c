@@ -1,0 +1,533 @@
+/* One origin: its links, by state, and the wishes that wait for them. */
+#include "upstream/origin.h"
+
+#include <stdlib.h>
+
+#include "http/h1client.h"
+#include "http/h2client.h"
+#include "net/deadline.h"
+#include "observe/log.h"
+#include "upstream/dial.h"
+
+/*   DIALLING -> IDLE <-> OPEN <-> FULL      HTTP/2: no stream, room for more, no room
+ *      |          ^                ^        HTTP/1.1: IDLE and FULL only
+ *      |          +-- GOING <------+        GOING: takes no new streams, and closes itself after
+ * the last A link is closed from any state. What is not on GOING counts towards max_connections. */
+enum link_state { LINK_DIALLING, LINK_IDLE, LINK_OPEN, LINK_FULL, LINK_GOING };
+#define LINK_NSTATES 5
+
+static const char *const state_names[LINK_NSTATES] = {
+    [LINK_DIALLING] = "dialling",
+    [LINK_IDLE] = "idle",
+    [LINK_OPEN] = "open",
+    [LINK_FULL] = "full",
+    [LINK_GOING] = "going",
+};
+
+/* One connection of an origin, or the attempt at one. Has exactly one of dial, h1 and h2. */
+struct link {
+    struct list_node node; /* on the origin's links[state] */
+    struct origin *origin;
+    struct dial *dial;
+    struct h1_client *h1;
+    struct h2_client *h2;
+    struct deadline unused; /* closes it when idle for long */
+    struct grave grave;
+    enum link_state state;
+    bool closed;
+};
+
+enum speaks { SPEAKS_UNKNOWN, SPEAKS_HTTP1, SPEAKS_HTTP2 };
+
+enum {
+    HOLD_MS = 250,            /* after a failed dial, while there is something else to wait for */
+    STREAMS_EACH_GUESS = 100, /* what most services allow on a connection */
+};
+
+struct origin {
+    struct list_node node; /* on the registry's lists */
+    struct resolver *resolver;
+    struct tls_peer *tls;
+    struct list links[LINK_NSTATES];
+    struct list waiting; /* wishes, first come first served */
+    struct deferred work;
+    struct deadline held; /* no dial until then */
+    struct grave grave;
+    struct arena arena; /* of the strings */
+    struct str origin, host, ca_file;
+    struct h1_limits h1_limits;
+    struct h2_limits h2_limits;
+    uint64_t connect_timeout_ms, keep_alive_timeout_ms;
+    size_t max_connections;
+    size_t streams_each; /* what the peer allowed on a connection when it was last asked */
+    enum speaks speaks;  /* as of the last connection */
+    uint16_t port;
+    bool http2, private_only, retired, closed;
+};
+
+static void serve(void *owner);
+
+static void wake(struct origin *o)
+{
+    if (!o->closed)
+        loop_defer(&o->work, serve, o);
+}
+
+/* Links */
+
+static void set_state(struct link *l, enum link_state to)
+{
+    struct origin *o = l->origin;
+
+    if (l->state != to || !list_on(&l->node))
+        log_debug(NULL, "upstream " STR_FMT ": connection %s -> %s", STR_ARG(o->origin),
+            list_on(&l->node) ? state_names[l->state] : "new", state_names[to]);
+    /* Of idle ones the newest is taken first, so that the others may pass their time. */
+    if (to == LINK_IDLE)
+        list_push_front(&o->links[to], &l->node);
+    else if (l->state != to || !list_on(&l->node))
+        list_push(&o->links[to], &l->node);
+    l->state = to;
+    if (to == LINK_IDLE)
+        deadline_set(&l->unused, o->keep_alive_timeout_ms);
+    else
+        deadline_clear(&l->unused);
+}
+
+static void free_link(void *what)
+{
+    free(what);
+}
+
+/* Takes it off the origin, whatever is left of it. Its streams hear of it. */
+static void close_link(struct link *l)
+{
+    if (l->closed)
+        return;
+    l->closed = true;
+    list_remove(&l->node);
+    deadline_close(&l->unused);
+    loop_bury(&l->grave, l, free_link);
+    dial_close(l->dial);
+    if (l->h1)
+        h1_client_close(l->h1);
+    if (l->h2)
+        h2_client_close(l->h2);
+    l->dial = NULL;
+    l->h1 = NULL;
+    l->h2 = NULL;
+}
+
+static void on_unused(void *owner)
+{
+    struct link *l = owner;
+
+    if (l->h2)
+        h2_client_drain(l->h2); /* says GOAWAY first, then H2_CLIENT_CLOSED comes */
+    else
+        close_link(l);
+    wake(l->origin);
+}
+
+/* An HTTP/2 link's state follows from its session. */
+static void settle(struct link *l)
+{
+    if (h2_client_settled(l->h2))
+        l->origin->streams_each = h2_client_limit(l->h2);
+    if (h2_client_going(l->h2))
+        set_state(l, LINK_GOING);
+    else if (h2_client_streams(l->h2) > 0)
+        set_state(l, h2_client_room(l->h2) > 0 ? LINK_OPEN : LINK_FULL);
+    else if (l->state != LINK_IDLE)
+        set_state(l, LINK_IDLE);
+}
+
+static void on_h2(void *owner, struct h2_client *c, enum h2_client_event ev)
+{
+    struct link *l = owner;
+    struct origin *o = l->origin;
+
+    switch (ev) {
+    case H2_CLIENT_CHANGED:
+        settle(l);
+        break;
+    case H2_CLIENT_CLOSED:
+        log_debug(NULL, "upstream " STR_FMT ": connection ended: %s", STR_ARG(o->origin),
+            h2_client_describe_error(c));
+        l->h2 = NULL;
+        close_link(l);
+        break;
+    }
+    wake(o);
+}
+
+static void on_h1(void *owner, struct h1_client *c, enum h1_client_event ev)
+{
+    struct link *l = owner;
+
+    switch (ev) {
+    case H1_CLIENT_IDLE:
+        set_state(l, LINK_IDLE);
+        break;
+    case H1_CLIENT_CLOSED:
+        l->h1 = NULL;
+        close_link(l);
+        break;
+    }
+    wake(l->origin);
+}
+
+/* Wishes */
+
+static void answer(
+    struct origin_wish *w, struct stream *s, enum stream_error error, const char *why)
+{
+    list_remove(&w->node);
+    w->origin = NULL;
+    w->on_answer(w->owner, s, error, why);
+}
+
+static void answer_all(struct origin *o, enum stream_error error, const char *why)
+{
+    struct list local;
+    struct list_node *n;
+
+    list_init(&local);
+    while ((n = list_first(&o->waiting)))
+        list_push(&local, n);
+    while ((n = list_first(&local)))
+        answer(LIST_OWNER(n, struct origin_wish, node), NULL, error, why);
+}
+
+static struct stream *begin_on(struct link *l)
+{
+    struct stream *s;
+
+    if (l->h2) {
+        s = h2_client_begin(l->h2);
+        settle(l);
+        return s;
+    }
+    if (!h1_client_usable(l->h1)) {
+        close_link(l);
+        return NULL;
+    }
+    s = h1_client_begin(l->h1);
+    set_state(l, LINK_FULL);
+    return s;
+}
+
+/* A stream on a connection that stands: the oldest with room, so that newer ones empty and go.
+ * NULL: there is none. */
+static struct stream *take_stream(struct origin *o)
+{
+    static const enum link_state from[] = { LINK_OPEN, LINK_IDLE };
+
+    for (size_t i = 0; i < sizeof(from) / sizeof(*from); i++) {
+        LIST_EACH(n, &o->links[from[i]])
+        {
+            struct link *l = LIST_OWNER(n, struct link, node);
+            struct stream *s = l->h2 && h2_client_room(l->h2) == 0 ? NULL : begin_on(l);
+
+            if (s)
+                return s;
+        }
+    }
+    return NULL;
+}
+
+/* Dialling */
+
+static bool may_be_http2(const struct origin *o)
+{
+    return o->tls && o->http2 && o->speaks != SPEAKS_HTTP1;
+}
+
+static bool any_standing(const struct origin *o)
+{
+    return o->links[LINK_IDLE].count + o->links[LINK_OPEN].count + o->links[LINK_FULL].count > 0;
+}
+
+/* Over HTTP/1.1 each dial is made for one wish, which hears how it failed. Over HTTP/2 all wait for
+ * what any connection brings; they are told once there is nothing left to wait for. Either way a
+ * failed dial is not followed by another for the same wishes. */
+static void dial_failed(struct origin *o, enum stream_error error, const char *why)
+{
+    struct list_node *first = list_first(&o->waiting);
+
+    if (!may_be_http2(o)) {
+        if (first)
+            answer(LIST_OWNER(first, struct origin_wish, node), NULL, error, why);
+    } else if (any_standing(o) || o->links[LINK_DIALLING].count > 0) {
+        deadline_set(&o->held, HOLD_MS);
+    } else {
+        deadline_clear(&o->held);
+        answer_all(o, error, why);
+    }
+}
+
+static void on_dialled(void *owner, struct conn *conn, enum stream_error error, const char *why)
+{
+    struct link *l = owner;
+    struct origin *o = l->origin;
+    bool http2;
+
+    l->dial = NULL;
+    if (!conn) {
+        close_link(l);
+        dial_failed(o, error, why);
+        wake(o);
+        return;
+    }
+    http2 = str_eq(conn_alpn(conn), STR("h2"));
+    o->speaks = http2 ? SPEAKS_HTTP2 : SPEAKS_HTTP1;
+    if (http2)
+        l->h2 = h2_client_open(conn, &o->h2_limits, on_h2, l);
+    else
+        l->h1 = h1_client_open(conn, &o->h1_limits, on_h1, l);
+    if (!l->h2 && !l->h1) {
+        close_link(l);
+        dial_failed(o, STREAM_E_MEMORY, "out of memory");
+    } else {
+        set_state(l, LINK_IDLE);
+    }
+    wake(o);
+}
+
+static bool dial_one(struct origin *o)
+{
+    const struct dial_target t = { .host = o->host,
+        .port = o->port,
+        .tls = o->tls,
+        .http2 = o->http2,
+        .private_only = o->private_only,
+        .timeout_ms = o->connect_timeout_ms };
+    struct link *l = calloc(1, sizeof(*l));
+
+    if (!l)
+        return false;
+    l->origin = o;
+    deadline_init(&l->unused, on_unused, l);
+    l->dial = dial_open(o->resolver, &t, on_dialled, l);
+    if (!l->dial) {
+        free(l);
+        return false;
+    }
+    set_state(l, LINK_DIALLING);
+    return true;
+}
+
+/* How many streams the connections that are being made will bring. */
+static size_t promised(const struct origin *o, size_t each)
+{
+    size_t n = o->links[LINK_DIALLING].count * each;
+
+    LIST_EACH(at, &o->links[LINK_FULL])
+    {
+        const struct link *l = LIST_OWNER(at, struct link, node);
+
+        if (l->h2 && !h2_client_settled(l->h2))
+            n += each - 1;
+    }
+    return n;
+}
+
+static size_t dials_wanted(const struct origin *o)
+{
+    size_t waiting = o->waiting.count, dialling = o->links[LINK_DIALLING].count, each;
+
+    if (!may_be_http2(o))
+        return waiting > dialling ? waiting - dialling : 0;
+    if (o->speaks == SPEAKS_UNKNOWN)
+        return waiting > 0 && dialling == 0;
+    if (o->streams_each ==
+        0) /* a peer that allows none for now would not allow more on another connection */
+        return waiting > 0 && dialling == 0 && !any_standing(o);
+    each = o->streams_each;
+    if (waiting <= promised(o, each))
+        return 0;
+    return (waiting - promised(o, each) + each - 1) / each;
+}
+
+static void dial_as_needed(struct origin *o)
+{
+    size_t wanted = dials_wanted(o);
+    size_t have = o->links[LINK_DIALLING].count + o->links[LINK_IDLE].count +
+                  o->links[LINK_OPEN].count + o->links[LINK_FULL].count;
+
+    if (deadline_is_set(&o->held))
+        return;
+    for (; wanted > 0 && have < o->max_connections; wanted--, have++) {
+        if (dial_one(o))
+            continue;
+        if (have == 0)
+            answer_all(o, STREAM_E_MEMORY, "out of memory");
+        return;
+    }
+}
+
+static bool is_over(struct origin *o)
+{
+    if (!o->retired || o->waiting.count > 0)
+        return false;
+    LIST_EACH(n, &o->links[LINK_IDLE])
+    {
+        on_unused(LIST_OWNER(n, struct link, node));
+    }
+    for (int i = 0; i < LINK_NSTATES; i++) {
+        if (o->links[i].count > 0)
+            return false;
+    }
+    return true;
+}
+
+/* Before the loop sleeps: streams for wishes as far as there are any, connections for the others.
+ */
+static void serve(void *owner)
+{
+    struct origin *o = owner;
+    struct list_node *first;
+
+    while ((first = list_first(&o->waiting))) {
+        struct stream *s = take_stream(o);
+
+        if (!s)
+            break;
+        answer(LIST_OWNER(first, struct origin_wish, node), s, 0, "");
+        if (o->closed)
+            return;
+    }
+    dial_as_needed(o);
+    if (!o->closed && is_over(o))
+        origin_close(o);
+}
+
+static void on_held(void *owner)
+{
+    wake(owner);
+}
+
+void origin_ask(struct origin *o, struct origin_wish *w)
+{
+    BUG_IF(w->origin || o->closed);
+    w->origin = o;
+    list_push(&o->waiting, &w->node);
+    wake(o);
+}
+
+void origin_cancel(struct origin_wish *w)
+{
+    list_remove(&w->node);
+    w->origin = NULL;
+}
+
+struct origin_counts origin_counts(const struct origin *o)
+{
+    struct origin_counts c = { .waiting = o->waiting.count };
+
+    for (int i = LINK_IDLE; i < LINK_NSTATES; i++) {
+        c.connections += o->links[i].count;
+        LIST_EACH(n, &o->links[i])
+        {
+            const struct link *l = LIST_OWNER(n, struct link, node);
+
+            c.streams += l->h2 ? h2_client_streams(l->h2) : l->state == LINK_FULL;
+        }
+    }
+    return c;
+}
+
+static void free_origin(void *what)
+{
+    struct origin *o = what;
+
+    tls_peer_unref(o->tls);
+    arena_release(&o->arena);
+    free(o);
+}
+
+struct origin *origin_open(struct list *list, struct resolver *r, const struct origin_terms *t)
+{
+    struct origin *o = calloc(1, sizeof(*o));
+
+    if (!o)
+        return NULL;
+    o->resolver = r;
+    o->origin = arena_copy(&o->arena, t->u->origin);
+    o->host = arena_copy(&o->arena, t->u->host);
+    o->ca_file = arena_copy(&o->arena, t->u->ca_file);
+    if (!o->origin.p || !o->host.p || !o->ca_file.p) {
+        free_origin(o);
+        return NULL;
+    }
+    o->port = t->u->port;
+    o->http2 = t->u->http2;
+    o->streams_each = STREAMS_EACH_GUESS;
+    for (int i = 0; i < LINK_NSTATES; i++)
+        list_init(&o->links[i]);
+    list_init(&o->waiting);
+    deadline_init(&o->held, on_held, o);
+    origin_update(o, t);
+    list_push(list, &o->node);
+    return o;
+}
+
+bool origin_is_for(const struct origin *o, const struct upstream_conf *u)
+{
+    return str_eq(o->origin, u->origin) && str_eq(o->ca_file, u->ca_file) && o->http2 == u->http2;
+}
+
+void origin_update(struct origin *o, const struct origin_terms *t)
+{
+    struct tls_peer *old = o->tls;
+
+    o->tls = t->tls ? tls_peer_ref(t->tls) : NULL;
+    tls_peer_unref(old);
+    o->h1_limits = (struct h1_limits){ .head_max = t->head_max,
+        .fields_max = t->fields_max < H1_FIELDS_MAX ? t->fields_max : H1_FIELDS_MAX,
+        .target_max = t->head_max };
+    o->h2_limits = (struct h2_limits){ .head_max = t->head_max,
+        .fields_max = t->fields_max,
+        .ping_interval_ms = t->u->ping_interval_ms,
+        .ping_timeout_ms = t->u->ping_timeout_ms };
+    o->connect_timeout_ms = t->u->connect_timeout_ms;
+    o->keep_alive_timeout_ms = t->u->keep_alive_timeout_ms;
+    o->max_connections = t->u->max_connections;
+    o->private_only = !t->u->tls && !t->u->insecure;
+}
+
+void origin_enlist(struct origin *o, struct list *list)
+{
+    list_push(list, &o->node);
+    o->retired = false;
+}
+
+void origin_retire(struct origin *o, struct list *list)
+{
+    list_push(list, &o->node);
+    o->retired = true;
+    wake(o);
+}
+
+void origin_close(struct origin *o)
+{
+    struct list_node *n;
+
+    if (o->closed)
+        return;
+    o->closed = true;
+    list_remove(&o->node);
+    loop_undefer(&o->work);
+    deadline_close(&o->held);
+    loop_bury(&o->grave, o, free_origin);
+    answer_all(o, STREAM_E_CONNECT, "closing down");
+    for (int i = 0; i < LINK_NSTATES; i++) {
+        while ((n = list_first(&o->links[i])))
+            close_link(LIST_OWNER(n, struct link, node));
+    }
+}
+
+struct origin *origin_on(struct list_node *n)
+{
+    return LIST_OWNER(n, struct origin, node);
+}

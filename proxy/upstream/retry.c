@@ -1,0 +1,185 @@
+/* The decisions, and the clock arithmetic of Retry-After. */
+#include "upstream/retry.h"
+
+#include "base/entropy.h"
+#include "base/num.h"
+
+/* So many calls that were turned away together are told the same moment: they come back spread over
+ * this much. */
+enum { HINT_JITTER_MS = 100 };
+
+static bool status_is_retried(unsigned status)
+{
+    switch (status) {
+    case 408:
+    case 409:
+    case 429:
+    case 500:
+    case 502:
+    case 503:
+    case 504:
+    case 529: /* overloaded (Anthropic) */
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* First pause, doubled with each retry, up to the longest; less up to a quarter, so that calls that
+ * failed together do not return together. */
+static uint64_t backoff(const struct retry_situation *s)
+{
+    uint64_t pause = s->conf->retry_first_pause_ms;
+
+    for (unsigned i = 0; i < s->retries_done && pause < s->conf->retry_max_pause_ms; i++)
+        pause *= 2;
+    if (pause > s->conf->retry_max_pause_ms)
+        pause = s->conf->retry_max_pause_ms;
+    return pause - entropy_below(pause / 4 + 1);
+}
+
+/* "1500" or "1500.25" (the SDKs read a float): milliseconds, rounded up. */
+static bool parse_after_ms(struct str value, uint64_t *ms)
+{
+    struct str whole, fraction;
+    uint64_t digits;
+
+    value = str_trim(value);
+    if (!str_cut(value, '.', &whole, &fraction))
+        return num_parse_u64(value, ms);
+    if (!num_parse_u64(whole, ms) || !num_parse_u64(fraction, &digits))
+        return false;
+    *ms += digits > 0;
+    return true;
+}
+
+/* What the service asks for. */
+static bool find_hint(const struct head *response, uint64_t wall_ms, uint64_t *ms)
+{
+    const struct field *f = head_find(response, STR("retry-after-ms"));
+
+    if (f && parse_after_ms(f->value, ms))
+        return true;
+    f = head_find(response, STR("retry-after"));
+    return f && retry_parse_after(f->value, wall_ms, ms);
+}
+
+bool retry_after_response(
+    const struct retry_situation *s, const struct head *response, uint64_t *pause_ms)
+{
+    const struct field *should = head_find(response, STR("x-should-retry"));
+    bool again = status_is_retried(response->status);
+    uint64_t hint;
+
+    if (should && response->status >= 400) {
+        if (str_eq_nocase(str_trim(should->value), STR("true")))
+            again = true;
+        else if (str_eq_nocase(str_trim(should->value), STR("false")))
+            again = false;
+    }
+    if (!again || s->retries_done >= s->retries_max)
+        return false;
+    if (find_hint(response, s->wall_ms, &hint))
+        *pause_ms = hint + (hint > 0 ? entropy_below(HINT_JITTER_MS + 1) : 0);
+    else
+        *pause_ms = backoff(s);
+    return *pause_ms < s->left_ms;
+}
+
+bool retry_after_failure(const struct retry_situation *s, enum stream_error e, uint64_t *pause_ms)
+{
+    bool never_seen = e == STREAM_E_REFUSED || e == STREAM_E_STALE;
+
+    if (!never_seen && e != STREAM_E_RESOLVE && e != STREAM_E_CONNECT &&
+        e != STREAM_E_CONNECT_TIMEOUT)
+        return false;
+    /* A connection that ended under a request which the peer has not looked at is no failed try:
+     * even a call that must not be tried again may be sent once. */
+    if (never_seen && s->retries_done == 0) {
+        *pause_ms = 0;
+        return s->left_ms > 0;
+    }
+    if (s->retries_done >= s->retries_max)
+        return false;
+    *pause_ms = backoff(s);
+    return *pause_ms < s->left_ms;
+}
+
+static const struct str months[12] = { STR_INIT("Jan"), STR_INIT("Feb"), STR_INIT("Mar"),
+    STR_INIT("Apr"), STR_INIT("May"), STR_INIT("Jun"), STR_INIT("Jul"), STR_INIT("Aug"),
+    STR_INIT("Sep"), STR_INIT("Oct"), STR_INIT("Nov"), STR_INIT("Dec") };
+
+/* Days from 1970-01-01 to a day of the Gregorian calendar (month 1 to 12). Years begin in March for
+ * the arithmetic. */
+static int64_t days_of(int64_t year, int64_t month, int64_t day)
+{
+    int64_t era, yoe, doy;
+
+    year -= month <= 2;
+    era = year / 400;
+    yoe = year - era * 400;
+    doy = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
+    return era * 146097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719468;
+}
+
+static bool number(struct str s, uint64_t most, uint64_t *out)
+{
+    return num_parse_u64(s, out) && *out <= most;
+}
+
+/* The parts of a date, as text, to seconds since 1970. */
+static bool seconds_of(
+    struct str day, struct str month, struct str year, struct str time, int64_t *out)
+{
+    uint64_t d, y, h, m, s;
+    int64_t mon = 0;
+
+    for (int i = 0; i < 12; i++) {
+        if (str_eq(month, months[i]))
+            mon = i + 1;
+    }
+    if (time.n != 8 || time.p[2] != ':' || time.p[5] != ':' || !mon || !number(day, 31, &d) || !d ||
+        !number(year, 9999, &y) || !number(str_make(time.p, 2), 23, &h) ||
+        !number(str_make(time.p + 3, 2), 59, &m) || !number(str_make(time.p + 6, 2), 60, &s))
+        return false;
+    if (year.n == 2)
+        y += y < 70 ? 2000 : 1900;
+    *out = days_of((int64_t)y, mon, (int64_t)d) * 86400 + (int64_t)(h * 3600 + m * 60 + s);
+    return true;
+}
+
+/* The three forms of RFC 9110 5.6.7: "Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37
+ * GMT", "Sun Nov  6 08:49:37 1994". */
+static bool parse_date(struct str v, int64_t *out)
+{
+    struct str word[6], date[3];
+    size_t n = 0;
+
+    while (v.n > 0 && n < 6) {
+        str_cut(v, ' ', &word[n], &v);
+        n += word[n].n > 0;
+    }
+    if (v.n > 0)
+        return false;
+    if (n == 6 && str_eq(word[5], STR("GMT")))
+        return seconds_of(word[1], word[2], word[3], word[4], out);
+    if (n == 4 && str_eq(word[3], STR("GMT")) && str_cut(word[1], '-', &date[0], &v) &&
+        str_cut(v, '-', &date[1], &date[2]))
+        return seconds_of(date[0], date[1], date[2], word[2], out);
+    if (n == 5)
+        return seconds_of(word[2], word[1], word[4], word[3], out);
+    return false;
+}
+
+bool retry_parse_after(struct str value, uint64_t wall_ms, uint64_t *ms)
+{
+    int64_t at_s;
+
+    value = str_trim(value);
+    if (num_parse_seconds(value, ms))
+        return true;
+    if (!parse_date(value, &at_s))
+        return false;
+    *ms = at_s > 0 && (uint64_t)at_s * 1000 > wall_ms ? (uint64_t)at_s * 1000 - wall_ms : 0;
+    return true;
+}

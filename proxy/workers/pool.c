@@ -1,0 +1,432 @@
+/* The queue and who is served next. Dispatching happens once a turn, deferred: whatever frees a slot or joins the queue only
+ * asks for it. */
+#include "workers/pool.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "observe/log.h"
+#include "workers/server.h"
+
+struct pool {
+    struct list_node node; /* on the registry's list */
+    unsigned refs;
+    struct conf *snapshot;
+    const struct pool_conf *conf;
+    struct list servers;
+    struct list ahead; /* wishes: resumes, replays, notifies */
+    struct list fresh; /* wishes: new requests */
+    struct deferred dispatch;
+    struct deadline again; /* a server that was full may have room */
+    struct grave grave;
+};
+
+struct pools {
+    struct list all;
+    struct conf *next;
+    struct list fresh; /* pools prepared for `next` */
+};
+
+static void want_dispatch(struct pool *p);
+
+static void free_pool(void *what)
+{
+    struct pool *p = what;
+
+    while (list_first(&p->servers)) {
+        struct server *s = LIST_OWNER(list_take_first(&p->servers), struct server, node);
+
+        free(s);
+    }
+    conf_unref(p->snapshot);
+    free(p);
+}
+
+struct pool *pool_ref(struct pool *p)
+{
+    p->refs++;
+    return p;
+}
+
+void pool_unref(struct pool *p)
+{
+    if (!p || --p->refs > 0)
+        return;
+    LIST_EACH(n, &p->servers)
+    server_close(LIST_OWNER(n, struct server, node), true);
+    loop_undefer(&p->dispatch);
+    deadline_close(&p->again);
+    loop_bury(&p->grave, p, free_pool);
+}
+
+const struct pool_conf *pool_conf(const struct pool *p)
+{
+    return p->conf;
+}
+
+static void close_wish(struct slot_wish *w)
+{
+    list_remove(&w->node);
+    deadline_close(&w->deadline);
+    loop_undefer(&w->deferred);
+}
+
+static void answer(struct slot_wish *w, enum pool_error error, const char *why)
+{
+    struct pool *p = w->pool;
+
+    close_wish(w);
+    w->pool = NULL;
+    w->link = NULL;
+    w->on_answer(w->owner, NULL, error, why);
+    pool_unref(p);
+}
+
+static void on_deferred_error(void *owner)
+{
+    struct slot_wish *w = owner;
+
+    answer(w, w->error, "the queue is full");
+}
+
+static void on_wish_deadline(void *owner)
+{
+    answer(owner, POOL_E_QUEUE_TIMEOUT, "waited too long for a free worker");
+}
+
+void pool_on_connected(struct pool *p, struct slot_wish *w, struct link *l)
+{
+    struct stream *s = h1_client_begin(l->client);
+
+    close_wish(w);
+    w->on_answer(w->owner, s, 0, NULL);
+}
+
+/* Back to the front of its queue: it was its turn. */
+static void requeue(struct pool *p, struct slot_wish *w)
+{
+    w->link = NULL;
+    list_push_front(w->ahead ? &p->ahead : &p->fresh, &w->node);
+    want_dispatch(p);
+}
+
+void pool_on_connect_failed(struct pool *p, struct slot_wish *w, struct server *s, const char *why)
+{
+    char text[256];
+
+    log_warn(NULL, "cannot connect to worker " STR_FMT " of pool \"" STR_FMT "\": %s",
+        STR_ARG(s->text), STR_ARG(p->conf->name), why);
+    /* Nothing was sent: another server may take it. Each gets one chance. */
+    if (++w->tries < p->servers.count) {
+        requeue(p, w);
+        return;
+    }
+    snprintf(text, sizeof(text), "worker " STR_FMT ": %s", STR_ARG(s->text), why);
+    want_dispatch(p);
+    answer(w, POOL_E_UNREACHABLE, text);
+}
+
+void pool_on_backlog_full(struct pool *p, struct slot_wish *w, struct server *s)
+{
+    w->link = NULL;
+    list_push_front(w->ahead ? &p->ahead : &p->fresh, &w->node);
+    if (!deadline_is_set(&p->again))
+        deadline_set(&p->again, s->full_until_ms - loop_now_ms());
+}
+
+/* The server with the smallest share of its slots taken. One that refuses connections is left alone while there is another that
+ * does not, busy or not; if all refuse, they are tried: nobody would notice otherwise that they are back. */
+static struct server *pick(struct pool *p)
+{
+    uint64_t now = loop_now_ms();
+    struct server *best = NULL;
+    bool any_healthy = false;
+
+    LIST_EACH(n, &p->servers)
+    {
+        struct server *s = LIST_OWNER(n, struct server, node);
+
+        if (!s->removed && s->paused_until_ms <= now)
+            any_healthy = true;
+    }
+    LIST_EACH(n, &p->servers)
+    {
+        struct server *s = LIST_OWNER(n, struct server, node);
+
+        if (!server_has_room(s) || s->full_until_ms > now)
+            continue;
+        if (any_healthy && s->paused_until_ms > now)
+            continue;
+        if (!best || (uint64_t)s->busy * best->slots < (uint64_t)best->busy * s->slots)
+            best = s;
+    }
+    return best;
+}
+
+static void on_dispatch(void *owner)
+{
+    struct pool *p = owner;
+    struct list_node *n;
+
+    pool_ref(p); /* an answer may drop the last reference */
+    while ((n = list_first(&p->ahead)) || (n = list_first(&p->fresh))) {
+        struct slot_wish *w = LIST_OWNER(n, struct slot_wish, node);
+        struct server *s = pick(p);
+
+        if (!s)
+            break;
+        list_remove(&w->node);
+        server_serve(s, w);
+    }
+    pool_unref(p);
+}
+
+static void want_dispatch(struct pool *p)
+{
+    loop_defer(&p->dispatch, on_dispatch, p);
+}
+
+static void on_again(void *owner)
+{
+    want_dispatch(owner);
+}
+
+void pool_ask(struct pool *p, struct slot_wish *w, bool ahead, uint64_t timeout_ms)
+{
+    BUG_IF(w->pool);
+    w->pool = pool_ref(p);
+    w->link = NULL;
+    w->tries = 0;
+    w->ahead = ahead;
+    deadline_init(&w->deadline, on_wish_deadline, w);
+    /* The bound is for those who wait behind taken slots; resumes are bounded by the exchanges that exist. */
+    if (!ahead && p->fresh.count >= p->conf->queue_max) {
+        w->error = POOL_E_QUEUE_FULL;
+        loop_defer(&w->deferred, on_deferred_error, w);
+        return;
+    }
+    deadline_set(&w->deadline, timeout_ms ? timeout_ms : p->conf->queue_timeout_ms);
+    list_push(ahead ? &p->ahead : &p->fresh, &w->node);
+    want_dispatch(p);
+}
+
+void pool_cancel(struct slot_wish *w)
+{
+    if (w->pool)
+        pool_release(w);
+}
+
+void pool_release(struct slot_wish *w)
+{
+    struct pool *p = w->pool;
+
+    if (!p)
+        return;
+    close_wish(w);
+    if (w->link)
+        server_take_back(w->link);
+    w->link = NULL;
+    w->pool = NULL;
+    want_dispatch(p);
+    pool_unref(p);
+}
+
+struct pool_counts pool_counts(const struct pool *p)
+{
+    struct pool_counts c = { .queued_ahead = p->ahead.count, .queued_new = p->fresh.count };
+
+    LIST_EACH(n, &p->servers)
+    {
+        const struct server *s = LIST_OWNER(n, struct server, node);
+
+        if (s->removed)
+            continue;
+        c.servers++;
+        c.servers_paused += s->paused_until_ms > loop_now_ms();
+        c.slots += s->slots;
+        c.busy += s->busy;
+    }
+    return c;
+}
+
+static struct pool *make(const struct pool_conf *pc)
+{
+    struct pool *p = calloc(1, sizeof(*p));
+
+    if (!p)
+        return NULL;
+    p->refs = 1;
+    p->conf = pc;
+    list_init(&p->servers);
+    list_init(&p->ahead);
+    list_init(&p->fresh);
+    deadline_init(&p->again, on_again, p);
+    return p;
+}
+
+static struct server *find_server(struct pool *p, struct str text)
+{
+    LIST_EACH(n, &p->servers)
+    {
+        struct server *s = LIST_OWNER(n, struct server, node);
+
+        if (str_eq(s->text, text))
+            return s;
+    }
+    return NULL;
+}
+
+static struct pool *find_in(struct list *l, struct str name)
+{
+    LIST_EACH(n, l)
+    {
+        struct pool *p = LIST_OWNER(n, struct pool, node);
+
+        if (str_eq(p->conf->name, name))
+            return p;
+    }
+    return NULL;
+}
+
+struct pool *pools_find(struct pools *ps, struct str name)
+{
+    return find_in(&ps->all, name);
+}
+
+/* Builds the pools of `conf` with their servers on `to`. */
+static int build(struct list *to, struct conf *conf)
+{
+    for (size_t i = 0; i < conf->npools; i++) {
+        struct pool *p = make(&conf->pools[i]);
+
+        if (!p)
+            return -1;
+        p->snapshot = conf_ref(conf);
+        list_push(to, &p->node);
+        for (size_t k = 0; k < p->conf->nservers; k++) {
+            struct server *s = malloc(sizeof(*s));
+
+            if (!s)
+                return -1;
+            server_init(s, p, &p->conf->servers[k]);
+            list_push(&p->servers, &s->node);
+        }
+    }
+    return 0;
+}
+
+static void drop_all(struct list *l)
+{
+    struct list_node *n;
+
+    while ((n = list_take_first(l)))
+        pool_unref(LIST_OWNER(n, struct pool, node));
+}
+
+int pools_prepare(struct pools *ps, struct conf *next)
+{
+    list_init(&ps->fresh);
+    if (build(&ps->fresh, next) < 0) {
+        drop_all(&ps->fresh);
+        return -1;
+    }
+    ps->next = next;
+    return 0;
+}
+
+void pools_abandon(struct pools *ps)
+{
+    drop_all(&ps->fresh);
+    ps->next = NULL;
+}
+
+/* A server without a slot taken can go; one that still serves goes when its pool does. */
+static void remove_server(struct server *s)
+{
+    s->removed = true;
+    server_close(s, false);
+    if (s->busy == 0 && !list_first(&s->links[LINK_BUSY])) {
+        list_remove(&s->node);
+        free(s);
+    }
+}
+
+/* The live pool takes over what the prepared one says; servers that are in both keep their connections and their counts. */
+static void merge(struct pool *live, struct pool *fresh)
+{
+    struct conf *old = live->snapshot;
+
+    LIST_EACH(n, &live->servers)
+    {
+        struct server *s = LIST_OWNER(n, struct server, node);
+        struct server *next = find_server(fresh, s->text);
+
+        if (!next) {
+            s->text = (struct str){ 0 };
+            remove_server(s);
+            continue;
+        }
+        s->text = next->text;
+        s->slots = next->slots;
+        list_remove(&next->node);
+        free(next);
+    }
+    while (list_first(&fresh->servers)) {
+        struct server *s = LIST_OWNER(list_first(&fresh->servers), struct server, node);
+
+        s->pool = live;
+        list_push(&live->servers, &s->node);
+    }
+    live->snapshot = fresh->snapshot;
+    live->conf = fresh->conf;
+    fresh->snapshot = old;
+    want_dispatch(live);
+}
+
+void pools_commit(struct pools *ps)
+{
+    struct list kept;
+    struct list_node *n;
+
+    list_init(&kept);
+    while ((n = list_first(&ps->fresh))) {
+        struct pool *fresh = LIST_OWNER(n, struct pool, node);
+        struct pool *live = find_in(&ps->all, fresh->conf->name);
+
+        if (live) {
+            merge(live, fresh);
+            list_push(&kept, &live->node);
+            list_remove(&fresh->node);
+            pool_unref(fresh);
+        } else {
+            list_push(&kept, &fresh->node);
+        }
+    }
+    drop_all(&ps->all);
+    while ((n = list_first(&kept)))
+        list_push(&ps->all, n);
+    ps->next = NULL;
+}
+
+struct pools *pools_open(struct conf *conf)
+{
+    struct pools *ps = calloc(1, sizeof(*ps));
+
+    if (!ps)
+        return NULL;
+    list_init(&ps->all);
+    list_init(&ps->fresh);
+    if (build(&ps->all, conf) < 0) {
+        pools_close(ps);
+        return NULL;
+    }
+    return ps;
+}
+
+void pools_close(struct pools *ps)
+{
+    if (!ps)
+        return;
+    drop_all(&ps->all);
+    free(ps);
+}

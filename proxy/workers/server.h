@@ -1,0 +1,74 @@
+/* One server of a pool: its slots, its connections, and how it has been doing. Belongs to its pool. */
+#ifndef TARRY_WORKERS_SERVER_H
+#define TARRY_WORKERS_SERVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "conf/snapshot.h"
+#include "http/h1client.h"
+#include "net/conn.h"
+#include "net/deadline.h"
+#include "net/loop.h"
+
+struct pool;
+struct server;
+struct slot_wish;
+
+/*   CONNECTING -> BUSY <-> IDLE        from anywhere to closed
+ *   CONNECTING and BUSY hold a slot and serve `wish`; IDLE is kept for the next. */
+enum link_state { LINK_CONNECTING, LINK_BUSY, LINK_IDLE };
+
+/* One connection to a server. */
+struct link {
+    struct list_node node; /* on the server's list of its state */
+    struct server *server;
+    struct conn *conn; /* while CONNECTING */
+    struct h1_client *client; /* afterwards */
+    struct slot_wish *wish; /* NULL: IDLE, or the slot is given back and the connection is about to settle */
+    struct deadline deadline;
+    struct grave grave;
+    bool closed;
+};
+
+struct server {
+    struct list_node node; /* on the pool's servers */
+    struct pool *pool;
+    struct str text; /* the address as written: the key over reloads; in the pool's snapshot */
+    struct sockaddr_storage sa;
+    socklen_t salen;
+    unsigned slots;
+    unsigned busy; /* slots taken */
+    struct list links[3]; /* by enum link_state */
+    uint64_t paused_until_ms; /* refuses connections: others first until then */
+    uint64_t full_until_ms; /* its backlog was full: nobody knocks until then */
+    uint64_t pause_ms; /* the last pause; doubles */
+    bool removed; /* no longer in the conf: finishes what it has */
+};
+
+/* What happens to a wish that was given to a server. */
+void pool_on_connected(struct pool *p, struct slot_wish *w, struct link *l);
+void pool_on_connect_failed(struct pool *p, struct slot_wish *w, struct server *s, const char *why);
+void pool_on_backlog_full(struct pool *p, struct slot_wish *w, struct server *s);
+
+/* The bounds of responses' heads, for all servers of the process. */
+void server_set_limits(const struct h1_limits *l);
+
+void server_init(struct server *s, struct pool *p, const struct server_conf *conf);
+
+/* Whether it can take one more now. */
+bool server_has_room(const struct server *s);
+
+/* Takes a slot for the wish and gets it a connection, kept or new; one of the three above follows, or (kept) at once
+ * pool_on_connected(). */
+void server_serve(struct server *s, struct slot_wish *w);
+
+/* The wish is done with its connection: the slot is free. The connection is kept if it can be. */
+void server_take_back(struct link *l);
+
+/* Closes idle connections (all: every one). */
+void server_close(struct server *s, bool all);
+
+#endif

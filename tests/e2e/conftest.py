@@ -1,0 +1,37 @@
+import pytest
+
+pytest.register_assert_rewrite("harness")
+
+from harness.bed import Bed  # noqa: E402
+from harness.certs import Authority  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory):
+    """A certificate authority, made when the first test asks for it."""
+    made = []
+
+    def get():
+        if not made:
+            made.append(Authority(tmp_path_factory.mktemp("certs")))
+        return made[0]
+    return get
+
+
+@pytest.fixture
+def bed(tmp_path, authority, request):
+    """Starts what the test asks for; stops it all, and fails if Tarry did not end well."""
+    b = Bed(tmp_path, authority)
+    request.node.bed = b
+    yield b
+    b.stop()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A failure's report shows the logs of everything that ran."""
+    outcome = yield
+    report = outcome.get_result()
+    b = getattr(item, "bed", None)
+    if report.failed and b is not None:
+        report.sections.extend(b.describe())
