@@ -2,6 +2,7 @@
 #include "base/arena.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -9,24 +10,30 @@
 
 #include "config.h"
 
-enum { BLOCK_MIN = 512, ALIGN = _Alignof(max_align_t) };
+enum { BLOCK_MIN = 256, ALIGN = _Alignof(max_align_t) };
 
 struct arena_block {
     struct arena_block *next;
-    size_t size, used;
+    uint32_t size, used;
     _Alignas(max_align_t) char mem[];
 };
 
-static struct arena_block *open_block(struct arena *a, size_t n)
+/* `behind`: the newest block stays the one that is cut from. */
+static struct arena_block *open_block(struct arena *a, size_t n, bool behind)
 {
-    struct arena_block *b = malloc(sizeof(*b) + n);
+    struct arena_block *b = n < UINT32_MAX / 2 ? malloc(sizeof(*b) + n) : NULL;
 
     if (!b)
         return NULL;
-    b->size = n;
+    b->size = (uint32_t)n;
     b->used = 0;
-    b->next = a->blocks;
-    a->blocks = b;
+    if (behind) {
+        b->next = a->blocks->next;
+        a->blocks->next = b;
+    } else {
+        b->next = a->blocks;
+        a->blocks = b;
+    }
     return b;
 }
 
@@ -36,7 +43,7 @@ void arena_expect(struct arena *a, size_t n)
     struct arena_block *b = a->blocks;
 
     if (!b || b->size - b->used < n)
-        open_block(a, n);
+        open_block(a, n, false);
 #endif
 }
 
@@ -49,15 +56,16 @@ void *arena_alloc(struct arena *a, size_t n)
         return NULL;
     n = (n + ALIGN - 1) & ~((size_t)ALIGN - 1);
 #ifdef TARRY_PLAIN_MALLOC
-    b = open_block(a, n);
+    b = open_block(a, n, false);
 #else
+    /* What is large gets a block of just its size, and the rest of the newest one stays in use. */
     if (!b || b->size - b->used < n)
-        b = open_block(a, n > BLOCK_MIN ? n : BLOCK_MIN);
+        b = n >= BLOCK_MIN / 2 ? open_block(a, n, b != NULL) : open_block(a, BLOCK_MIN, false);
 #endif
     if (!b)
         return NULL;
     p = b->mem + b->used;
-    b->used += n;
+    b->used += (uint32_t)n;
     a->used += n;
     memset(p, 0, n);
     return p;

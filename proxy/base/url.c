@@ -48,8 +48,7 @@ static unsigned class_of(unsigned char c)
     case '\\':
         return C_TARGET;
     default:
-        /* Raw UTF-8 in a target is wrong but common, and safe to forward: it cannot end a line. */
-        return c >= 0x80 ? C_TARGET : 0;
+        return 0;
     }
 }
 

@@ -28,6 +28,15 @@ static struct mistake *add_row(struct mistakes *m)
     return &m->list[m->count++];
 }
 
+/* Paths and the like may hold control octets, which could play with a terminal or break the line.
+ */
+static void make_printable(char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < 0x20 || *text == 0x7f)
+            *text = '?';
+}
+
 void mistake_add(struct mistakes *m, struct place at, const char *fmt, ...)
 {
     struct mistake *row;
@@ -44,7 +53,9 @@ void mistake_add(struct mistakes *m, struct place at, const char *fmt, ...)
     va_end(ap);
     row->seq = at.seq;
     row->text = arena_printf(&m->arena, "%s:%u: %s", at.file, at.line, text);
-    if (!row->text.p)
+    if (row->text.p)
+        make_printable((char *)row->text.p); /* our own copy */
+    else
         m->no_memory = true;
 }
 

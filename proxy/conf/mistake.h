@@ -29,7 +29,7 @@ struct mistakes {
 /* A list longer than this is cut: nobody reads on. */
 enum { MISTAKES_MAX = 1000 };
 
-/* Adds "FILE:LINE: " and the text. */
+/* Adds "FILE:LINE: " and the text, control octets replaced. */
 void mistake_add(struct mistakes *m, struct place at, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -10,6 +10,7 @@
 #define IN(type, field) offsetof(struct type, field), sizeof(((struct type *)0)->field)
 
 static const char *const level_words[] = { "error", "warn", "info", "debug", NULL };
+static const char *const underscore_words[] = { "drop", "refuse", "pass", NULL };
 static const char *const format_words[] = { "json", "combined", "logfmt", NULL };
 
 static const struct opt root_rows[] = {
@@ -54,6 +55,12 @@ static const struct opt root_rows[] = {
             "(\"10.0.0.0/8\"), or \"unix\" for those that come over a unix socket. From all others "
             "these "
             "fields are replaced." },
+    { "underscore_headers", OPT_WORD, IN(conf, underscore_headers), "drop", NULL, NULL, OPT_LIVE,
+        .help = "What becomes of a client's header fields with \"_\" in their names, which "
+                "CGI-style backends cannot tell from those with \"-\": \"drop\" leaves them out, "
+                "\"refuse\" answers 400, \"pass\" passes them on, except those that would be taken "
+                "for Tarry's own.",
+        .words = underscore_words },
 };
 
 static const struct opt access_log_rows[] = {
@@ -242,7 +249,7 @@ static const struct opt route_rows[] = {
 
 static const struct opt_section sections[OPT_NSECTIONS] = {
     [SECTION_ROOT] = { "", NULL, NULL, SECTION_ROOT, false, ROWS(root_rows),
-        "These stand outside of any section." },
+        "What holds for the whole proxy." },
     [SECTION_ACCESS_LOG] = { "access_log", NULL, NULL, SECTION_ROOT, false, ROWS(access_log_rows),
         "With this section each exchange writes a line when it ends. Without it there is no access "
         "log." },

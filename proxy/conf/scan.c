@@ -331,8 +331,8 @@ static void read_option(struct reader *r, struct block *b, const struct token *n
         mistake_add(
             s->mistakes, sign.place, "%s has no value; write %s = \"...\"", row->name, row->name);
         b->lost |= lost_row(b->id, row);
-        if (token_peek(r, 0)->kind == T_PUNCTUATION && !token_is(token_peek(r, 0), '}'))
-            token_take(r);
+        if (token_peek(r, 0)->kind == T_PUNCTUATION)
+            skip_statement(r, sign.place.line);
         return;
     }
     if (options_is_list(row->type)) {
@@ -547,6 +547,10 @@ static void report_no_statement(struct reader *r, struct block *b, const struct 
     } else if (row) {
         mistake_add(s->mistakes, name->place, "\"=\" is missing behind %s", quote(s, name->text));
         b->lost |= lost_row(b->id, row);
+    } else if (str_eq(name->text, STR("include"))) {
+        mistake_add(s->mistakes, name->place,
+            "include takes one file in parentheses; write include(\"file.conf\")");
+        b->lost = SCAN_LOST_ALL;
     } else {
         mistake_add(s->mistakes, name->place,
             "%s is neither an option nor a section; write NAME = \"value\" or SECTION { ... }",
@@ -663,7 +667,7 @@ void scan_read(struct scan *s, const char *path, struct mistakes *m)
     if (str_starts_with(r.in, STR("\xef\xbb\xbf"))) /* some editors put it before UTF-8 */
         r.pos = 3;
     read_statements(&r, &root, false);
-    s->root_lost = root.lost;
+    s->root_lost = s->cut_short ? SCAN_LOST_ALL : root.lost;
     if (buf_append(&s->clean, "", 1) < 0) /* libconfuse wants a C string */
         s->no_memory = true;
 }

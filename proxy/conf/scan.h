@@ -50,6 +50,7 @@ struct scan {
     uint64_t root_lost;
     unsigned seq;
     size_t bytes, sections, depth;
+    bool cut_short; /* a comment without end hides the rest of a file */
     bool no_memory;
 };
 

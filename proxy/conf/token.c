@@ -30,6 +30,7 @@ static void skip_comment(struct reader *r)
         if (look(r, 0) == '\n')
             r->line++;
     }
+    r->scan->cut_short = true;
     mistake_add(r->scan->mistakes, opened, "the comment is never closed; end it with \"*/\"");
 }
 

@@ -43,12 +43,14 @@ int answer_take_head(struct answer *an, const struct head *head)
 {
     struct arena *a = &an->ex->arena;
     struct str length = head_value(head, STR("content-length"));
+    struct arena scratch = { 0 };
     struct head kept = *head;
     uint64_t n;
+    int rc;
 
     kept.nfields = 0;
     kept.room = head->nfields;
-    kept.fields = arena_alloc(a, (head->nfields + 1) * sizeof(struct field));
+    kept.fields = arena_alloc(&scratch, (head->nfields + 1) * sizeof(struct field));
     if (!kept.fields)
         return -1;
     for (size_t i = 0; i < head->nfields; i++) {
@@ -60,7 +62,10 @@ int answer_take_head(struct answer *an, const struct head *head)
     }
     if (length.p && num_parse_u64(length, &n))
         body_expect(&an->body, n);
-    return head_copy(a, &an->head, &kept, 4);
+    an->head = arena_alloc(a, sizeof(*an->head));
+    rc = an->head ? head_copy(a, an->head, &kept, 4) : -1;
+    arena_release(&scratch);
+    return rc;
 }
 
 int answer_take_data(struct answer *an, struct str data)
@@ -84,14 +89,14 @@ static int make_problem(struct answer *an, enum problem p)
 {
     struct exchange *ex = an->ex;
     struct str json = problem_json(&ex->arena, p, 0, ex->id);
-    struct head head;
 
     body_clear(&an->body);
-    if (!json.p || problem_head(&ex->arena, p, 0, loop_wall_ms(), json, &head) < 0 ||
+    an->head = arena_alloc(&ex->arena, sizeof(*an->head));
+    if (!json.p || !an->head ||
+        problem_head(&ex->arena, p, 0, loop_wall_ms(), json, an->head) < 0 ||
         body_append(&an->body, json.p, json.n) < 0)
         return -1;
-    head_remove(&head, STR("content-length"));
-    an->head = head;
+    head_remove(an->head, STR("content-length"));
     return 0;
 }
 
@@ -105,16 +110,16 @@ int answer_finish(struct answer *an, enum problem p, const struct call *c)
     if (p != PROBLEM_NONE && make_problem(an, p) < 0)
         return -1;
     /* Answers to HEAD, 204 and 304 may announce a body that is not there. */
-    rc |= head_add(&an->head, a, STR("Content-Length"),
+    rc |= head_add(an->head, a, STR("Content-Length"),
         arena_printf(a, "%" PRIu64, body_size(&an->body)));
     if (an->enclosed->call_id.p)
-        rc |= head_add(&an->head, a, STR("Tarry-Call-Id"), an->enclosed->call_id);
-    rc |= head_add(&an->head, a, STR("Tarry-Attempts"),
+        rc |= head_add(an->head, a, STR("Tarry-Call-Id"), an->enclosed->call_id);
+    rc |= head_add(an->head, a, STR("Tarry-Attempts"),
         arena_printf(a, "%u", c && call_attempts(c) ? call_attempts(c) : 1));
-    rc |= head_add(&an->head, a, STR("Tarry-Time"),
+    rc |= head_add(an->head, a, STR("Tarry-Time"),
         arena_printf(a, "%" PRIu64 ".%03u", ms / 1000, (unsigned)(ms % 1000)));
     if (rc == 0)
-        rc = h1_write_head(&out, H1_RESPONSE, &an->head);
+        rc = h1_write_head(&out, H1_RESPONSE, an->head);
     if (rc == 0)
         an->text = arena_copy(a, buf_str(&out));
     buf_release(&out);

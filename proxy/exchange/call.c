@@ -10,7 +10,8 @@
 #include "observe/counter.h"
 #include "upstream/retry.h"
 
-/*   WAITING -> SENDING -> RECEIVING -> DONE       from anywhere to DONE: failure, deadline, call_close()
+/*   PAUSING    before each attempt, the first too
+ *   WAITING -> SENDING -> RECEIVING -> DONE       from anywhere to DONE: failure, deadline, call_close()
  *      ^          v
  *      +------ PAUSING                            WAITING: for a stream, connecting included
  *   SENDING lasts until the head of the response. Nothing of a response that is tried again is told. */
@@ -28,7 +29,6 @@ struct call {
     call_event_fn *on_event;
     void *owner;
     const struct log_context *log;
-    struct deferred start;
     struct grave grave;
     unsigned attempts, retries_max;
     enum call_state state;
@@ -251,11 +251,6 @@ static void free_call(void *what)
     free(what);
 }
 
-static void on_start(void *owner)
-{
-    attempt(owner);
-}
-
 struct call *call_open(struct origins *origins, const struct call_request *r,
     call_make_head_fn *make_head, call_event_fn *on_event, void *owner,
     const struct log_context *log)
@@ -277,8 +272,9 @@ struct call *call_open(struct origins *origins, const struct call_request *r,
     c->log = log;
     c->started_ms = loop_now_ms();
     c->total_at_ms = c->started_ms + total;
+    c->state = CALL_PAUSING;
     deadline_init(&c->deadline, on_deadline, c);
-    loop_defer(&c->start, on_start, c);
+    deadline_set(&c->deadline, 0); /* the first attempt begins from the loop */
     return c;
 }
 
@@ -296,7 +292,6 @@ void call_close(struct call *c)
     if (!c || c->closed)
         return;
     c->closed = true;
-    loop_undefer(&c->start);
     let_go(c);
     c->state = CALL_DONE;
     deadline_close(&c->deadline);

@@ -86,8 +86,10 @@ void exchange_log(struct exchange *ex)
     if (ex->logged || !access_enabled())
         return;
     ex->logged = true;
+    if (ex->nanswers > 0)
+        e.upstream = ex->answers[ex->nanswers - 1]->enclosed->upstream->name;
     if (ex->gateway)
-        e.route = ex->gateway->name;
+        e.route = e.upstream = ex->gateway->name;
     else if (ex->pool_conf)
         e.route = ex->pool_conf->name;
     addr_ip_text(&ex->peer, peer);
@@ -104,7 +106,8 @@ static void free_exchange(void *what)
     if (ex->handoff)
         handoff_release(ex->handoff);
     body_release(&ex->body);
-    body_release(&ex->spool);
+    if (ex->spool)
+        body_release(ex->spool);
     arena_release(&ex->visit_arena);
     arena_release(&ex->arena);
     pool_unref(ex->pool);
@@ -217,7 +220,7 @@ static void send_problem(struct exchange *ex, enum problem p, unsigned status)
     struct head head;
 
     if (problem_head(&ex->arena, p, status, loop_wall_ms(), json, &head) < 0 ||
-        forward_add_cookies(&ex->arena, &ex->cookies, &head) < 0) {
+        forward_add_cookies(&ex->arena, ex->cookies, &head) < 0) {
         exchange_cut(ex, "out_of_memory");
         return;
     }
@@ -329,6 +332,21 @@ static void on_client_failed(struct exchange *ex, const struct stream_event *ev)
         client_gone(ex, stream_strerror(ev->error));
 }
 
+/* The client is gone, or only done with sending: nobody can tell. Who waits for a slot, or for a call, is taken for gone; but as
+ * long as the calls are to finish anyway, the answer is still offered. */
+static void on_half_closed(struct exchange *ex)
+{
+    ex->half_closed = true;
+    if (ex->state == EX_QUEUED && ex->hop == 0)
+        client_gone(ex, "closed by the client");
+    else if (ex->state != EX_PARKED && !(ex->state == EX_ANSWERING && ex->relay))
+        return;
+    else if (park_cancels(ex))
+        client_gone(ex, "closed by the client");
+    else
+        log_debug(&ex->log, "client gone, or done with sending: the calls go on");
+}
+
 static void on_client(void *owner, struct stream *s, const struct stream_event *ev)
 {
     struct exchange *ex = owner;
@@ -353,12 +371,7 @@ static void on_client(void *owner, struct stream *s, const struct stream_event *
             hop_on_client_drained(ex);
         break;
     case STREAM_HALF_CLOSED:
-        /* Gone, or only done with sending: who waits for a slot or is parked is taken for gone. */
-        ex->half_closed = true;
-        if (ex->state == EX_QUEUED && ex->hop == 0)
-            client_gone(ex, "closed by the client");
-        else if (ex->state == EX_PARKED)
-            park_client_gone(ex);
+        on_half_closed(ex);
         break;
     case STREAM_FAILED:
         on_client_failed(ex, ev);
@@ -495,7 +508,6 @@ void exchange_begin(struct front *f, struct stream *client, const struct stream_
     ex->started_wall_ms = loop_wall_ms();
     ex->started_us = ex->mark_us = loop_precise_us();
     body_init(&ex->body, ex->conf->body_memory_max, ex->conf->temp_dir.p);
-    body_init(&ex->spool, ex->conf->body_memory_max, ex->conf->temp_dir.p);
     deadline_init(&ex->timer, on_timer, ex);
     list_push(&f->exchanges[EX_READING], &ex->node);
     stream_set_owner(client, on_client, ex);

@@ -60,7 +60,7 @@ struct answer {
     struct exchange *ex;
     struct call *call; /* NULL once it is complete */
     const struct enclosed *enclosed;
-    struct head head; /* as it came, filtered; nfields 0 and status 0 before */
+    struct head *head; /* as it came, filtered; NULL before */
     struct str text; /* the enclosed response's head, when the call is complete */
     struct body body;
     bool cut; /* the record is shorter than the response */
@@ -82,25 +82,25 @@ struct exchange {
     struct stream *client; /* NULL: gone, or answered */
     struct head request; /* as workers see it at every hop */
     struct body body; /* the client's */
-    struct body spool; /* of a response that the client takes more slowly than the worker gives it */
+    struct body *spool; /* of a response that the client takes more slowly than the worker gives it; NULL: never did */
     uint64_t spool_off;
 
     struct visit *visit;
     struct arena visit_arena;
-    struct head visit_head;
+    struct head *visit_head; /* in visit_arena */
     struct piece *pieces;
     size_t npieces;
     struct str hop_path; /* of a resume */
 
     struct handoff *handoff; /* the last one */
     struct head handoff_head; /* its fields, for the client's response */
-    struct head cookies; /* that handoff responses have set so far */
+    struct head *cookies; /* NULL: none; that handoff responses have set so far */
     struct answer **answers; /* of all hops, in order */
     size_t nanswers, answers_room;
     size_t first_answer; /* of the last handoff */
     size_t calls_left; /* of the last handoff */
     struct call *relay; /* the call whose response streams to the client */
-    struct head relay_head; /* for the client; held until the turn ends or a byte of the body comes */
+    struct head *relay_head; /* for the client; held until the turn ends or a byte of the body comes */
     struct deferred relay_flush;
     struct str outcome; /* of the relayed call, for the notify; p NULL: it has not ended */
 

@@ -98,33 +98,37 @@ int forward_save_request(struct arena *a, const struct conf *conf, const struct 
     struct sockaddr_storage sa;
     struct head kept = *in;
     struct str id = head_value(in, STR("x-request-id"));
+    struct arena scratch = { 0 };
     char ip[ADDR_TEXT_MAX];
     bool trusted;
+    int rc;
 
     addr_to_sockaddr(client->peer, &sa);
     trusted = conf_trusts(conf, (struct sockaddr *)&sa);
     addr_ip_text(client->peer, ip);
 
     kept.room = in->nfields + 5;
-    kept.fields = array(a, kept.room);
+    kept.fields = array(&scratch, kept.room);
     kept.nfields = 0;
     if (!kept.fields)
         return -1;
     for (size_t i = 0; i < in->nfields; i++)
         if (!is_refused(conf, in, in->fields[i].name, trusted))
             put(&kept, in->fields[i].name, in->fields[i].value);
-    put(&kept, STR("X-Forwarded-For"), forwarded_for(a, in, ip, trusted));
+    put(&kept, STR("X-Forwarded-For"), forwarded_for(&scratch, in, ip, trusted));
     if (!head_find(&kept, STR("x-forwarded-proto")))
         put(&kept, STR("X-Forwarded-Proto"), client->secure ? STR("https") : STR("http"));
     if (!head_find(&kept, STR("x-forwarded-host")) && in->authority.n)
         put(&kept, STR("X-Forwarded-Host"), in->authority);
     if (!trusted && head_find(in, STR("x-real-ip")))
-        put(&kept, STR("X-Real-IP"), arena_copy(a, str_of(ip)));
+        put(&kept, STR("X-Real-IP"), str_of(ip));
     if (head_count(in, STR("x-request-id")) != 1 || !is_safe_id(id))
         id = str_of(request_id);
     put(&kept, STR("X-Request-Id"), id);
     /* Spans of `in` borrow from the receive buffer: everything is copied into one block. */
-    return head_copy(a, out, &kept, 0);
+    rc = head_copy(a, out, &kept, 0);
+    arena_release(&scratch);
+    return rc;
 }
 
 bool forward_describes_body(struct str name)
@@ -321,9 +325,18 @@ static bool sets_cookie(const struct head *h, struct str name)
     return false;
 }
 
-int forward_keep_cookies(struct arena *a, struct head *kept, const struct head *response)
+int forward_keep_cookies(struct arena *a, struct head **all, const struct head *response)
 {
+    struct head *kept = *all;
     size_t n = 0;
+
+    if (!kept) {
+        if (!head_find(response, STR("set-cookie")))
+            return 0;
+        kept = *all = arena_alloc(a, sizeof(*kept));
+        if (!kept)
+            return -1;
+    }
 
     for (size_t i = 0; i < kept->nfields; i++)
         if (!sets_cookie(response, cookie_name(kept->fields[i].value)))
@@ -346,7 +359,7 @@ int forward_add_cookies(struct arena *a, const struct head *kept, struct head *r
 {
     size_t own = response->nfields;
 
-    for (size_t i = 0; i < kept->nfields; i++) {
+    for (size_t i = 0; kept && i < kept->nfields; i++) {
         struct head mine = *response;
 
         mine.nfields = own;

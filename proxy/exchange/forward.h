@@ -53,10 +53,11 @@ int forward_set_upstream_fields(
 /* host[:port] as the Host field of a request to the upstream has it. */
 struct str forward_authority(struct arena *a, const struct upstream_conf *conf);
 
-/* Cookies that handoff responses set, in `kept`: those of `response` are added and replace their namesakes. 0, or -1. */
-int forward_keep_cookies(struct arena *a, struct head *kept, const struct head *response);
+/* Cookies that handoff responses set, in *kept (NULL: none yet; made in `a`): those of `response` are added and replace their
+ * namesakes. 0, or -1. */
+int forward_keep_cookies(struct arena *a, struct head **kept, const struct head *response);
 
-/* Adds the kept cookies to the final response, but for those that it sets itself. 0, or -1. */
+/* Adds the kept cookies (NULL: none) to the final response, but for those that it sets itself. 0, or -1. */
 int forward_add_cookies(struct arena *a, const struct head *kept, struct head *response);
 
 #endif

@@ -1,6 +1,7 @@
 /* A hop: the request for the worker is put together, a worker is visited, and its response is the client's or the next handoff. */
 #include <inttypes.h>
 
+#include "base/num.h"
 #include "exchange/exchange.h"
 #include "exchange/forward.h"
 #include "observe/counter.h"
@@ -46,8 +47,11 @@ static int gather(struct exchange *ex, bool with_body, size_t first)
 /* Starts ex->visit_head with the fields of the client's that come along. */
 static int take_fields(struct exchange *ex, bool whole)
 {
-    struct head *h = &ex->visit_head;
+    struct head *h = arena_alloc(&ex->visit_arena, sizeof(*h));
 
+    ex->visit_head = h;
+    if (!h)
+        return -1;
     *h = ex->request;
     h->room = ex->request.nfields + 18;
     h->nfields = 0;
@@ -69,7 +73,7 @@ static int take_fields(struct exchange *ex, bool whole)
 
 static int add_length(struct exchange *ex)
 {
-    return head_add(&ex->visit_head, &ex->visit_arena, STR("Content-Length"),
+    return head_add(ex->visit_head, &ex->visit_arena, STR("Content-Length"),
         arena_printf(
             &ex->visit_arena, "%" PRIu64, pieces_size(ex->pieces, ex->npieces)));
 }
@@ -85,7 +89,7 @@ static int build_replay(struct exchange *ex)
 {
     if (take_fields(ex, true) < 0 || gather(ex, true, 0) < 0 || add_length(ex) < 0)
         return -1;
-    return head_add(&ex->visit_head, &ex->visit_arena, STR("Tarry-Body-Length"),
+    return head_add(ex->visit_head, &ex->visit_arena, STR("Tarry-Body-Length"),
         arena_printf(&ex->visit_arena, "%" PRIu64, body_size(&ex->body)));
 }
 
@@ -93,9 +97,9 @@ static int build_resume(struct exchange *ex, struct str path)
 {
     if (take_fields(ex, false) < 0 || gather(ex, false, ex->first_answer) < 0)
         return -1;
-    ex->visit_head.method = STR("POST");
-    ex->visit_head.target = path;
-    if (head_add(&ex->visit_head, &ex->visit_arena, STR("Content-Type"),
+    ex->visit_head->method = STR("POST");
+    ex->visit_head->target = path;
+    if (head_add(ex->visit_head, &ex->visit_arena, STR("Content-Type"),
             STR("application/http; msgtype=response")) < 0)
         return -1;
     return add_length(ex);
@@ -113,7 +117,7 @@ int hop_visit(struct exchange *ex, struct str path, visit_event_fn *on_event)
         .outcome = ex->kind == HOP_NOTIFY ? ex->outcome : (struct str){ 0 },
         .attempt = ex->attempt,
     };
-    struct visit_request r = { .head = &ex->visit_head, .ahead = ahead };
+    struct visit_request r = { .ahead = ahead };
     int rc = 0;
 
     if (ahead && ex->handoff)
@@ -133,8 +137,9 @@ int hop_visit(struct exchange *ex, struct str path, visit_event_fn *on_event)
         rc = build_resume(ex, path);
         break;
     }
-    if (rc < 0 || forward_add_tarry(&ex->visit_head, &ex->visit_arena, ex->conf, pc, &hop) < 0)
+    if (rc < 0 || forward_add_tarry(ex->visit_head, &ex->visit_arena, ex->conf, pc, &hop) < 0)
         return -1;
+    r.head = ex->visit_head;
     r.pieces = ex->pieces;
     r.npieces = ex->npieces;
     ex->visit = visit_open(ex->pool, &r, on_event, ex);
@@ -191,7 +196,7 @@ static void answer_head(struct exchange *ex, const struct head *in)
         return;
     }
     if (forward_worker_response(&scratch, in, &out) < 0 ||
-        forward_add_cookies(&scratch, &ex->cookies, &out) < 0)
+        forward_add_cookies(&scratch, ex->cookies, &out) < 0)
         exchange_fail(ex, PROBLEM_INTERNAL, 0, "out of memory");
     else
         exchange_send_head(ex, &out);
@@ -226,6 +231,7 @@ static void handoff_head(struct exchange *ex, const struct head *in)
     struct head fields;
     struct arena scratch = { 0 };
     char why[256] = "";
+    uint64_t length;
     int rc;
 
     if (ex->hop + 1 >= ex->pool_conf->max_hops) {
@@ -249,10 +255,13 @@ static void handoff_head(struct exchange *ex, const struct head *in)
     head_remove(&ex->handoff_head, STR("set-cookie"));
     rc = handoff_read_head(
         ex->handoff, &ex->arena, ex->conf, ex->pool_conf, in, why, sizeof(why));
-    if (rc < 0)
+    if (rc < 0) {
         refuse_handoff(ex, rc, why);
-    else
-        ex->collecting = true;
+        return;
+    }
+    ex->collecting = true;
+    if (num_parse_u64(head_value(in, STR("content-length")), &length))
+        body_expect(&ex->handoff->body, length);
 }
 
 static void handoff_data(struct exchange *ex, struct str data)
@@ -286,19 +295,36 @@ static void handoff_end(struct exchange *ex)
     park_begin(ex);
 }
 
+static uint64_t spooled(const struct exchange *ex)
+{
+    return ex->spool ? body_size(ex->spool) - ex->spool_off : 0;
+}
+
+/* Keeps what the client does not take yet. */
+static int spool(struct exchange *ex, struct str data)
+{
+    if (!ex->spool) {
+        ex->spool = arena_alloc(&ex->arena, sizeof(*ex->spool));
+        if (!ex->spool)
+            return -1;
+        body_init(ex->spool, ex->conf->body_memory_max, ex->conf->temp_dir.p);
+    }
+    return body_append(ex->spool, data.p, data.n);
+}
+
 static void answer_data(struct exchange *ex, struct str data)
 {
     if (!ex->client)
         return;
-    if (!ex->client_full && body_size(&ex->spool) == 0) {
+    if (!ex->client_full && spooled(ex) == 0) {
         exchange_send_data(ex, data);
         return;
     }
-    if (body_append(&ex->spool, data.p, data.n) < 0) {
+    if (spool(ex, data) < 0) {
         exchange_fail(ex, PROBLEM_INTERNAL, 0, "cannot keep the response in temp_dir");
         return;
     }
-    if (body_size(&ex->spool) - ex->spool_off > ex->pool_conf->spool_max && !ex->worker_paused) {
+    if (spooled(ex) > ex->pool_conf->spool_max && !ex->worker_paused) {
         ex->worker_paused = true;
         visit_pause(ex->visit, true);
     }
@@ -309,7 +335,7 @@ static void answer_end(struct exchange *ex)
     ex->worker_us += loop_precise_us() - ex->mark_us;
     ex->source_ended = true;
     close_visit(ex);
-    if (body_size(&ex->spool) == 0 || !ex->client)
+    if (spooled(ex) == 0 || !ex->client)
         exchange_complete(ex);
 }
 
@@ -317,10 +343,10 @@ void hop_on_client_drained(struct exchange *ex)
 {
     char scratch[SPOOL_STEP];
 
-    while (ex->client && !ex->client_full && ex->spool_off < body_size(&ex->spool)) {
+    while (ex->client && !ex->client_full && spooled(ex) > 0) {
         struct str data;
 
-        if (body_read(&ex->spool, ex->spool_off, sizeof(scratch), scratch, &data) < 0) {
+        if (body_read(ex->spool, ex->spool_off, sizeof(scratch), scratch, &data) < 0) {
             exchange_fail(ex, PROBLEM_INTERNAL, 0, "cannot read the response from temp_dir");
             return;
         }
@@ -329,20 +355,15 @@ void hop_on_client_drained(struct exchange *ex)
         if (ex->state == EX_DONE)
             return;
     }
-    if (ex->spool_off < body_size(&ex->spool)) {
-        if (ex->worker_paused &&
-            body_size(&ex->spool) - ex->spool_off < ex->pool_conf->spool_max / 2) {
-            ex->worker_paused = false;
-            visit_pause(ex->visit, false);
-        }
-        return;
-    }
-    body_clear(&ex->spool);
-    ex->spool_off = 0;
-    if (ex->worker_paused) {
+    if (ex->worker_paused && spooled(ex) < ex->pool_conf->spool_max / 2) {
         ex->worker_paused = false;
         visit_pause(ex->visit, false);
     }
+    if (spooled(ex) > 0)
+        return;
+    if (ex->spool)
+        body_clear(ex->spool);
+    ex->spool_off = 0;
     if (ex->source_ended)
         exchange_complete(ex);
 }
@@ -440,10 +461,12 @@ static void on_visit(void *owner, struct visit *v, const struct visit_event *ev)
     switch (ev->kind) {
     case VISIT_STARTED:
         counter_add(COUNTER_VISITS, 1);
-        if (ex->attempt == 1)
-            ex->nhops++;
+        ex->nhops = ex->hop + 1;
         ex->unreachable_since_ms = 0;
         exchange_set_state(ex, EX_VISITING);
+        break;
+    case VISIT_QUEUED:
+        exchange_set_state(ex, EX_QUEUED);
         break;
     case VISIT_HEAD:
         /* Hop 0 and replays have the client's method. */

@@ -72,6 +72,8 @@ static void on_visit(void *owner, struct visit *v, const struct visit_event *ev)
     case VISIT_STARTED:
         counter_add(COUNTER_VISITS, 1);
         break;
+    case VISIT_QUEUED:
+        break;
     case VISIT_HEAD:
         ex->notify_status = ev->head->status;
         break;

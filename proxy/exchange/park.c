@@ -132,7 +132,7 @@ static int send_keep_alive_head(struct exchange *ex)
     if (rc == 0)
         rc = head_add(&head, &scratch, STR("Content-Type"), type);
     if (rc == 0)
-        rc = forward_add_cookies(&scratch, &ex->cookies, &head);
+        rc = forward_add_cookies(&scratch, ex->cookies, &head);
     if (rc == 0) {
         ex->head_sent = true;
         ex->status = 200;

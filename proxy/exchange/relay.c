@@ -26,7 +26,7 @@ static bool flush_head(struct exchange *ex)
         return true;
     ex->relay_pending = false;
     loop_undefer(&ex->relay_flush);
-    exchange_send_head(ex, &ex->relay_head);
+    exchange_send_head(ex, ex->relay_head);
     return ex->state != EX_DONE;
 }
 
@@ -72,9 +72,11 @@ static void on_head(struct exchange *ex, struct call *c, const struct head *in)
         rc = forward_relay_response(
             &scratch, in, &ex->handoff_head, call_request(c)->upstream, &out);
     if (rc == 0)
-        rc = forward_add_cookies(&scratch, &ex->cookies, &out);
-    if (rc == 0)
-        rc = head_copy(&ex->arena, &ex->relay_head, &out, 0);
+        rc = forward_add_cookies(&scratch, ex->cookies, &out);
+    if (rc == 0) {
+        ex->relay_head = arena_alloc(&ex->arena, sizeof(*ex->relay_head));
+        rc = ex->relay_head ? head_copy(&ex->arena, ex->relay_head, &out, 0) : -1;
+    }
     arena_release(&scratch);
     if (rc < 0) {
         exchange_fail(ex, PROBLEM_INTERNAL, 0, "out of memory");
@@ -124,7 +126,7 @@ static void on_end(struct exchange *ex, struct call *c)
 
 static void on_failed(struct exchange *ex, struct call *c, const struct call_event *ev)
 {
-    bool had_head = ex->relay_pending || (record(ex) && record(ex)->head.status) ||
+    bool had_head = ex->relay_pending || (record(ex) && record(ex)->head) ||
                     (ex->head_sent && ex->keep_alive_sent == KEEP_ALIVE_OFF);
     bool real = ex->head_sent && (ex->keep_alive_sent == KEEP_ALIVE_OFF || ex->body_begun);
 
@@ -182,7 +184,7 @@ void relay_client_gone(struct exchange *ex)
     }
     if (ex->handoff && ex->handoff->notify.p) {
         close_record(ex, STR("cancelled"),
-            record(ex)->head.status ? PROBLEM_NONE : PROBLEM_CALL_CANCELLED, c);
+            record(ex)->head ? PROBLEM_NONE : PROBLEM_CALL_CANCELLED, c);
         end_call(ex);
         if (!ex->end)
             ex->end = "client_gone";

@@ -143,6 +143,7 @@ static void on_failed(struct visit *v, enum stream_error error)
     case STREAM_E_CONNECT:
         let_go(v);
         ask(v, true);
+        emit(v, (struct visit_event){ .kind = VISIT_QUEUED });
         break;
     case STREAM_E_TERMINATED:
     case STREAM_E_ENDED:

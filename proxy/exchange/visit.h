@@ -25,6 +25,7 @@ enum visit_failure {
 
 enum visit_event_kind {
     VISIT_STARTED, /* a worker has it: the queue is behind */
+    VISIT_QUEUED, /* the worker had closed the connection before: back in the queue */
     VISIT_HEAD,
     VISIT_DATA,
     VISIT_END, /* the slot has been given back */

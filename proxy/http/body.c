@@ -68,7 +68,7 @@ int body_append(struct body *b, const void *p, size_t n)
     const char *from = p;
     size_t room = b->mem_max - b->mem_len;
 
-    if (b->fd < 0 && room > 0) {
+    if (b->fd < 0 && room > 0 && n > 0) {
         size_t k = n < room ? n : room;
 
         if (grow(b, b->mem_len + k) < 0)

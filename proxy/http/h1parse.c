@@ -150,7 +150,7 @@ static int parse_status_line(struct str line, struct head *out)
 
 /* What ends before its line does is a bad name, no colon, a blank before it, or a line that
  * continues the one before (obs-fold). */
-static int parse_field(const struct h1_limits *limits, struct str line, struct head *out)
+static int parse_field(struct str line, struct head *out)
 {
     size_t n = field_token_len(line);
 
@@ -167,7 +167,7 @@ static int parse_line(enum h1_kind kind, const struct h1_limits *limits, size_t 
     struct str line, struct head *out)
 {
     if (number > 0)
-        return parse_field(limits, line, out);
+        return parse_field(line, out);
     if (kind == H1_RESPONSE)
         return parse_status_line(line, out);
     return parse_request_line(kind, limits, line, out);

@@ -54,7 +54,7 @@ enum { H1_FIELDS_MAX = 1024 };
 enum h1_kind { H1_REQUEST, H1_RESPONSE, H1_ENCLOSED_REQUEST };
 
 /* How far a head has been looked at, so that a head that comes byte by byte costs each byte one
- * look. Zeroed before each message. */
+ * look, and one more when it is complete. Zeroed before each message. */
 struct h1_scan {
     size_t pos;     /* bytes looked at */
     size_t line;    /* where the current line begins */

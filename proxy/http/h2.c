@@ -11,8 +11,6 @@ enum {
         1
         << 20, /* unread data of one stream that its peer may send: what is buffered while paused */
     CONNECTION_WINDOW = INT32_MAX, /* one paused stream must not hold up the others */
-    OUT_HIGH = 64 << 10,           /* of one stream's data that is not framed yet */
-    OUT_LOW = 16 << 10,
     HEAD_SENT_MAX =
         1 << 20,       /* header block of ours; its parts have been bounded where they came from */
     GOODBYE_MS = 5000, /* for the last bytes of a connection that is done */
@@ -23,44 +21,6 @@ static void on_turn(void *owner);
 void h2_wake(struct h2 *h)
 {
     loop_defer(&h->turn, on_turn, h);
-}
-
-void h2_stream_ready(struct h2_stream *s)
-{
-    if (s->closed)
-        return;
-    list_push(&s->session->ready, &s->node);
-    h2_wake(s->session);
-}
-
-void h2_stream_set_error(struct h2_stream *s, enum stream_error error)
-{
-    if (s->in_ended || s->error || s->closed)
-        return;
-    s->error = (signed char)error;
-    h2_stream_ready(s);
-}
-
-struct h2_stream *h2_stream_new(struct h2 *h)
-{
-    struct h2_stream *s = calloc(1, sizeof(*s));
-
-    if (!s)
-        return NULL;
-    s->session = h;
-    s->stream.ops = h->ops;
-    s->stream.peer = &h->peer;
-    s->stream.secure = conn_has_tls(h->conn);
-    s->stream.http2 = true;
-    s->begins_at = H2_NOT_SENT;
-    s->in_left = UINT64_MAX;
-    list_push(&h->quiet, &s->node);
-    return s;
-}
-
-static void free_stream(void *what)
-{
-    free(what);
 }
 
 /* The memory goes with the last stream: their owners may hold them for longer than the connection
@@ -74,64 +34,6 @@ static void bury_if_over(struct h2 *h)
     loop_bury(&h->grave, h, h->free_role);
 }
 
-/* Delivery */
-
-static void emit(struct h2_stream *s, struct stream_event ev)
-{
-    if (s->stream.on_event)
-        s->stream.on_event(s->stream.owner, &s->stream, &ev);
-}
-
-static void deliver_head(struct h2_stream *s)
-{
-    struct h2_inbox *inbox = s->inbox;
-
-    s->inbox = NULL;
-    s->given_in = H2_IN_BODY;
-    emit(s, (struct stream_event){ .kind = STREAM_HEAD, .head = &inbox->head });
-    h2_inbox_free(inbox);
-}
-
-static void deliver_data(struct h2_stream *s)
-{
-    struct buf data = s->in;
-    size_t n = buf_len(&data);
-
-    s->in = (struct buf){ 0 };
-    emit(s, (struct stream_event){ .kind = STREAM_DATA, .data = buf_str(&data) });
-    buf_release(&data);
-    if (!s->closed && !s->wire_closed && !s->session->dead) {
-        nghttp2_session_consume_stream(s->session->library, s->id, n);
-        h2_wake(s->session);
-    }
-}
-
-/* What has come, in order: head, data, and how it ended. Each step may close the stream. */
-static void deliver_stream(struct h2_stream *s)
-{
-    if (s->given_in == H2_IN_HEAD && s->head_complete && s->inbox)
-        deliver_head(s);
-    if (!s->closed && s->given_in == H2_IN_BODY && !s->paused && buf_len(&s->in) > 0)
-        deliver_data(s);
-    if (!s->closed && s->given_in == H2_IN_BODY && !s->paused && buf_len(&s->in) == 0 &&
-        s->in_ended) {
-        s->given_in = H2_IN_DONE;
-        emit(s, (struct stream_event){ .kind = STREAM_END });
-    }
-    /* A reader that has paused gets the data first, and then hears that more will not come. */
-    if (!s->closed && s->error && s->given_in < H2_IN_DONE && buf_len(&s->in) == 0) {
-        s->given_in = H2_IN_FAILED;
-        emit(s,
-            (struct stream_event){ .kind = STREAM_FAILED, .error = (enum stream_error)s->error });
-        return;
-    }
-    if (!s->closed && s->drained_due) {
-        s->drained_due = false;
-        if (!s->wire_closed && s->given_in != H2_IN_FAILED)
-            emit(s, (struct stream_event){ .kind = STREAM_DRAINED });
-    }
-}
-
 static void deliver(struct h2 *h)
 {
     struct list_node *first;
@@ -139,7 +41,7 @@ static void deliver(struct h2 *h)
     BUG_IF(h->inside);
     while ((first = list_first(&h->ready))) {
         list_push(&h->quiet, first);
-        deliver_stream(LIST_OWNER(first, struct h2_stream, node));
+        h2_stream_deliver(LIST_OWNER(first, struct h2_stream, node));
     }
 }
 
@@ -316,37 +218,11 @@ static int on_stream_close(nghttp2_session *library, int32_t id, uint32_t code, 
         return 0;
     if (h->block_stream == s)
         h->block_stream = NULL;
-    s->wire_closed = true;
-    buf_release(&s->out);
+    h2_stream_cut(s);
     if (!s->in_ended)
         h2_stream_set_error(s, h->role->close_error(s, code, false));
     h2_stream_ready(s);
     return 0;
-}
-
-ssize_t h2_read_body(nghttp2_session *library, int32_t id, uint8_t *to, size_t n, uint32_t *flags,
-    nghttp2_data_source *source, void *user)
-{
-    struct h2_stream *s = find(user, id);
-
-    if (!s)
-        return NGHTTP2_ERR_DEFERRED; /* its reset is on the way */
-    if (n > buf_len(&s->out))
-        n = buf_len(&s->out);
-    if (n == 0 && s->given_out != H2_OUT_DONE)
-        return NGHTTP2_ERR_DEFERRED;
-    if (n > 0) {
-        memcpy(to, buf_str(&s->out).p, n);
-        buf_consume(&s->out, n);
-    }
-    if (s->full && buf_len(&s->out) <= OUT_LOW) {
-        s->full = false;
-        s->drained_due = true;
-        h2_stream_ready(s);
-    }
-    if (buf_len(&s->out) == 0 && s->given_out == H2_OUT_DONE)
-        *flags |= NGHTTP2_DATA_FLAG_EOF;
-    return (ssize_t)n;
 }
 
 int h2_library_setup(nghttp2_session_callbacks **cbs, nghttp2_option **options)
@@ -454,9 +330,9 @@ static void on_probe(void *owner)
         h2_die(h, STREAM_E_TERMINATED, "no SETTINGS from the peer", false);
         return;
     }
-    /* Bytes that the peer's kernel takes are a sign of life too: the ping may lie behind a long
-     * upload. */
-    if (h->asked && h->heard_ms < h->asked_ms && conn_bytes_out(h->conn) == h->asked_out) {
+    /* A queue that moves is a sign of life too: the ping may lie behind a long upload. */
+    if (h->asked && h->heard_ms < h->asked_ms &&
+        (conn_queued(h->conn) == 0 || conn_bytes_out(h->conn) == h->asked_out)) {
         h2_die(h, STREAM_E_TERMINATED, "the peer does not answer pings", false);
         return;
     }
@@ -504,7 +380,8 @@ static void on_conn(void *owner, struct conn *c, enum conn_event ev)
         h2_wake(h);
         break;
     case CONN_EOF:
-        /* Garbage is often followed by the end at once: what the library makes of it shows in what it would send. */
+        /* Garbage is often followed by the end at once: what the library makes of it shows in what
+         * it would send. */
         if (flush(h) == 0)
             h2_die(h, h->broken ? STREAM_E_PROTOCOL : STREAM_E_ENDED, "closed by the peer", false);
         break;
@@ -596,6 +473,14 @@ void h2_die(struct h2 *h, enum stream_error error, const char *why, bool quietly
     bury_if_over(h);
 }
 
+void h2_forget_stream(struct h2 *h)
+{
+    if (h->dead)
+        bury_if_over(h);
+    else
+        h2_wake(h);
+}
+
 void h2_say_goodbye(struct h2 *h)
 {
     if (h->dead)
@@ -608,9 +493,141 @@ void h2_say_goodbye(struct h2 *h)
     h2_die(h, STREAM_E_ENDED, "no longer used", false);
 }
 
+enum {
+    OUT_HIGH = 64 << 10, /* of data that is not framed yet */
+    OUT_LOW = 16 << 10,
+};
+
+void h2_stream_ready(struct h2_stream *s)
+{
+    if (s->closed)
+        return;
+    list_push(&s->session->ready, &s->node);
+    h2_wake(s->session);
+}
+
+void h2_stream_set_error(struct h2_stream *s, enum stream_error error)
+{
+    if (s->in_ended || s->error || s->closed)
+        return;
+    s->error = (signed char)error;
+    h2_stream_ready(s);
+}
+
+struct h2_stream *h2_stream_new(struct h2 *h)
+{
+    struct h2_stream *s = calloc(1, sizeof(*s));
+
+    if (!s)
+        return NULL;
+    s->session = h;
+    s->stream.ops = h->ops;
+    s->stream.peer = &h->peer;
+    s->stream.secure = conn_has_tls(h->conn);
+    s->stream.http2 = true;
+    s->begins_at = H2_NOT_SENT;
+    s->in_left = UINT64_MAX;
+    list_push(&h->quiet, &s->node);
+    return s;
+}
+
+static void free_stream(void *what)
+{
+    free(what);
+}
+
+/* Delivery */
+
+static void emit(struct h2_stream *s, struct stream_event ev)
+{
+    if (s->stream.on_event)
+        s->stream.on_event(s->stream.owner, &s->stream, &ev);
+}
+
+static void deliver_head(struct h2_stream *s)
+{
+    struct h2_inbox *inbox = s->inbox;
+
+    s->inbox = NULL;
+    s->given_in = H2_IN_BODY;
+    emit(s, (struct stream_event){ .kind = STREAM_HEAD, .head = &inbox->head });
+    h2_inbox_free(inbox);
+}
+
+static void deliver_data(struct h2_stream *s)
+{
+    struct buf data = s->in;
+    size_t n = buf_len(&data);
+
+    s->in = (struct buf){ 0 };
+    emit(s, (struct stream_event){ .kind = STREAM_DATA, .data = buf_str(&data) });
+    buf_release(&data);
+    if (!s->closed && !s->wire_closed && !s->session->dead) {
+        nghttp2_session_consume_stream(s->session->library, s->id, n);
+        h2_wake(s->session);
+    }
+}
+
+/* What has come, in order: head, data, and how it ended. Each step may close the stream. */
+void h2_stream_deliver(struct h2_stream *s)
+{
+    if (s->given_in == H2_IN_HEAD && s->head_complete && s->inbox)
+        deliver_head(s);
+    if (!s->closed && s->given_in == H2_IN_BODY && !s->paused && buf_len(&s->in) > 0)
+        deliver_data(s);
+    if (!s->closed && s->given_in == H2_IN_BODY && !s->paused && buf_len(&s->in) == 0 &&
+        s->in_ended) {
+        s->given_in = H2_IN_DONE;
+        emit(s, (struct stream_event){ .kind = STREAM_END });
+    }
+    /* A reader that has paused gets the data first, and then hears that more will not come. */
+    if (!s->closed && s->error && s->given_in < H2_IN_DONE && buf_len(&s->in) == 0) {
+        s->given_in = H2_IN_FAILED;
+        emit(s,
+            (struct stream_event){ .kind = STREAM_FAILED, .error = (enum stream_error)s->error });
+        return;
+    }
+    if (!s->closed && s->drained_due) {
+        s->drained_due = false;
+        if (!s->wire_closed && s->given_in != H2_IN_FAILED)
+            emit(s, (struct stream_event){ .kind = STREAM_DRAINED });
+    }
+}
+
+void h2_stream_cut(struct h2_stream *s)
+{
+    s->wire_closed = true;
+    buf_release(&s->out);
+}
+
+ssize_t h2_stream_read(nghttp2_session *library, int32_t id, uint8_t *to, size_t n, uint32_t *flags,
+    nghttp2_data_source *source, void *user)
+{
+    struct h2_stream *s = nghttp2_session_get_stream_user_data(library, id);
+
+    if (!s)
+        return NGHTTP2_ERR_DEFERRED; /* its reset is on the way */
+    if (n > buf_len(&s->out))
+        n = buf_len(&s->out);
+    if (n == 0 && s->given_out != H2_OUT_DONE)
+        return NGHTTP2_ERR_DEFERRED;
+    if (n > 0) {
+        memcpy(to, buf_str(&s->out).p, n);
+        buf_consume(&s->out, n);
+    }
+    if (s->full && buf_len(&s->out) <= OUT_LOW) {
+        s->full = false;
+        s->drained_due = true;
+        h2_stream_ready(s);
+    }
+    if (buf_len(&s->out) == 0 && s->given_out == H2_OUT_DONE)
+        *flags |= NGHTTP2_DATA_FLAG_EOF;
+    return (ssize_t)n;
+}
+
 /* A stream's operations */
 
-int h2_op_send_data(struct stream *stream, const void *p, size_t n)
+int h2_stream_send_data(struct stream *stream, const void *p, size_t n)
 {
     struct h2_stream *s = h2_stream_of(stream);
     struct h2 *h = s->session;
@@ -618,7 +635,7 @@ int h2_op_send_data(struct stream *stream, const void *p, size_t n)
     if (n == 0 || s->given_out != H2_OUT_BODY || s->wire_closed || s->error || h->dead)
         return 0; /* how it ended is told, or about to be */
     if (buf_append(&s->out, p, n) < 0) {
-        h2_op_reset(stream, STREAM_ABORT);
+        h2_stream_reset(stream, STREAM_ABORT);
         return STREAM_E_MEMORY;
     }
     nghttp2_session_resume_data(h->library, s->id);
@@ -629,7 +646,7 @@ int h2_op_send_data(struct stream *stream, const void *p, size_t n)
     return STREAM_FULL;
 }
 
-int h2_op_send_end(struct stream *stream)
+int h2_stream_send_end(struct stream *stream)
 {
     struct h2_stream *s = h2_stream_of(stream);
 
@@ -643,7 +660,7 @@ int h2_op_send_end(struct stream *stream)
     return 0;
 }
 
-void h2_op_pause(struct stream *stream, bool paused)
+void h2_stream_pause(struct stream *stream, bool paused)
 {
     struct h2_stream *s = h2_stream_of(stream);
 
@@ -670,7 +687,7 @@ static void detach(struct h2_stream *s, uint32_t code)
     h2_wake(h);
 }
 
-void h2_op_reset(struct stream *stream, enum stream_reset why)
+void h2_stream_reset(struct stream *stream, enum stream_reset why)
 {
     struct h2_stream *s = h2_stream_of(stream);
 
@@ -683,7 +700,7 @@ void h2_op_reset(struct stream *stream, enum stream_reset why)
     buf_release(&s->out);
 }
 
-void h2_op_close(struct stream *stream)
+void h2_stream_close(struct stream *stream)
 {
     struct h2_stream *s = h2_stream_of(stream);
     struct h2 *h = s->session;
@@ -698,8 +715,5 @@ void h2_op_close(struct stream *stream)
     buf_release(&s->out);
     list_remove(&s->node);
     loop_bury(&s->grave, s, free_stream);
-    if (h->dead)
-        bury_if_over(h);
-    else
-        h2_wake(h);
+    h2_forget_stream(h);
 }

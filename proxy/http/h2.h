@@ -2,9 +2,9 @@
  * with their queues, flow control, pings, and how all of it ends. What only a client does is in
  * h2client; it is the only user so far.
  *
- * Inside nghttp2's callbacks only records are made; streams' owners hear of them from h2_deliver(),
- * after the library has returned. The library is driven from three places: on_conn (bytes came),
- * the deferred turn (something was submitted) and the probe.
+ * Inside nghttp2's callbacks only records are made; streams' owners hear of them after
+ * the library has returned (h2_stream_deliver). The library is driven from three places: on_conn
+ * (bytes came), the deferred turn (something was submitted) and the probe.
  *
  * A session lives until it is dead (h2_die) and the last of its streams was closed by its owner. */
 #ifndef TARRY_HTTP_H2_H
@@ -15,50 +15,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/buf.h"
 #include "base/list.h"
-#include "http/h2head.h"
+#include "http/h2stream.h"
 #include "http/stream.h"
 #include "net/conn.h"
 #include "net/deadline.h"
 #include "net/loop.h"
-
-struct h2;
-
-/* What of the peer's message the owner has been given. */
-enum h2_in { H2_IN_HEAD, H2_IN_BODY, H2_IN_DONE, H2_IN_FAILED };
-
-/* What of our message the owner has given. H2_OUT_NOTHING: the stream has no id yet. */
-enum h2_out { H2_OUT_NOTHING, H2_OUT_BODY, H2_OUT_DONE };
-
-/* Thousands of these wait for an answer at once: small, and nothing hangs on them but what is on
- * its way. */
-struct h2_stream {
-    struct stream stream;
-    struct h2 *session;
-    union {
-        struct list_node node; /* on the session's `quiet` or `ready` */
-        struct grave grave;    /* once closed */
-    };
-    struct h2_inbox *inbox; /* the peer's head, from its first field until it is delivered */
-    struct buf in, out;     /* data not yet delivered; not yet framed */
-    uint64_t begins_at;     /* place of our head in the session's output; H2_NOT_SENT */
-    uint64_t in_left;       /* of a declared length; UINT64_MAX if there is none */
-    int32_t id;
-    signed char error;       /* enum stream_error: what is to be told once the data is */
-    unsigned char given_in;  /* enum h2_in */
-    unsigned char given_out; /* enum h2_out */
-    unsigned char interim;   /* 1xx responses so far */
-    bool head_complete;      /* in `inbox`, or delivered */
-    bool in_ended;           /* the peer's message is complete */
-    bool in_too_long;        /* more data than declared */
-    bool full, drained_due;
-    bool paused;
-    bool wire_closed; /* the library has forgotten it */
-    bool closed;
-};
-
-#define H2_NOT_SENT UINT64_MAX
 
 /* What a side adds. All but on_turn and on_dead are called from within the library and only record.
  */
@@ -72,9 +34,10 @@ struct h2_role {
      * with RST_STREAM or GOAWAY, or (by_peer false) by the library because the message is
      * malformed. */
     enum stream_error (*close_error)(const struct h2_stream *s, uint32_t code, bool by_peer);
-    void (*on_turn)(
-        struct h2 *h); /* at the end of each turn in which something happened; may h2_die() */
-    void (*on_dead)(struct h2 *h); /* the last thing that happens, unless the holder closed it */
+    /* At the end of each turn in which something happened. May h2_die(). */
+    void (*on_turn)(struct h2 *h);
+    /* The last thing that happens, unless the holder closed it. */
+    void (*on_dead)(struct h2 *h);
 };
 
 struct h2_limits {
@@ -110,7 +73,7 @@ struct h2 {
     bool settled; /* the peer's first SETTINGS are here */
     bool asked;
     bool broken; /* the peer broke the protocol, and the library says so */
-    bool going; /* GOAWAY was received or is to be sent: no new streams */
+    bool going;  /* GOAWAY was received or is to be sent: no new streams */
     bool dead, buried;
 };
 
@@ -127,39 +90,17 @@ int h2_library_setup(nghttp2_session_callbacks **cbs, nghttp2_option **options);
  */
 int h2_greet(struct h2 *h);
 
-/* A stream without an id. NULL if there is no memory. */
-struct h2_stream *h2_stream_new(struct h2 *h);
-
-/* To be told to its owner before the loop sleeps. */
-void h2_stream_ready(struct h2_stream *s);
-
-/* Records what it ended with, unless its message is complete or it has failed before. */
-void h2_stream_set_error(struct h2_stream *s, enum stream_error error);
-
 /* Schedules the turn: what was submitted is sent, what is ready is delivered. */
 void h2_wake(struct h2 *h);
 
-/* Ends the session and its connection: streams fail with `error` (0: by what is known of each), and
- * on_dead follows unless `quietly`. Not from within the library. `why` is static. */
+/* Ends the session and its connection: streams fail with `error`, or with what is known of each to
+ * be nearer the truth; on_dead follows unless `quietly`. Not from within the library. */
 void h2_die(struct h2 *h, enum stream_error error, const char *why, bool quietly);
+
+/* A stream has been closed by its owner: a dead session's memory goes with the last one. */
+void h2_forget_stream(struct h2 *h);
 
 /* Says GOAWAY, sends what is queued and ends. For a session without streams. on_dead follows. */
 void h2_say_goodbye(struct h2 *h);
-
-/* The stream_ops that do not depend on the side. */
-int h2_op_send_data(struct stream *s, const void *p, size_t n);
-int h2_op_send_end(struct stream *s);
-void h2_op_pause(struct stream *s, bool paused);
-void h2_op_reset(struct stream *s, enum stream_reset why);
-void h2_op_close(struct stream *s);
-
-/* For nghttp2_data_provider: takes from s->out. */
-ssize_t h2_read_body(nghttp2_session *library, int32_t id, uint8_t *to, size_t n, uint32_t *flags,
-    nghttp2_data_source *source, void *user_data);
-
-static inline struct h2_stream *h2_stream_of(struct stream *s)
-{
-    return LIST_OWNER(s, struct h2_stream, stream);
-}
 
 #endif

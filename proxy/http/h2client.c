@@ -115,7 +115,7 @@ static int op_send_head(struct stream *stream, const struct head *head, bool end
 {
     struct h2_stream *s = h2_stream_of(stream);
     struct h2 *h = s->session;
-    const nghttp2_data_provider body = { .read_callback = h2_read_body };
+    const nghttp2_data_provider body = { .read_callback = h2_stream_read };
     nghttp2_nv *nv;
     size_t n;
 
@@ -144,7 +144,7 @@ static void op_send_continue(struct stream *stream)
 
 static void op_reset(struct stream *stream, enum stream_reset why)
 {
-    h2_op_reset(stream, why);
+    h2_stream_reset(stream, why);
 }
 
 static void op_close(struct stream *stream)
@@ -153,15 +153,15 @@ static void op_close(struct stream *stream)
 
     if (!s->closed && s->given_out == H2_OUT_NOTHING)
         client_of(s->session)->reserved--;
-    h2_op_close(stream);
+    h2_stream_close(stream);
 }
 
 static const struct stream_ops ops = {
     .send_head = op_send_head,
-    .send_data = h2_op_send_data,
-    .send_end = h2_op_send_end,
+    .send_data = h2_stream_send_data,
+    .send_end = h2_stream_send_end,
     .send_continue = op_send_continue,
-    .pause = h2_op_pause,
+    .pause = h2_stream_pause,
     .reset = op_reset,
     .close = op_close,
 };

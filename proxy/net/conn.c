@@ -653,13 +653,14 @@ bool conn_may_have_arrived(const struct conn *c)
 
     if (c->bytes_out <= c->marked_out)
         return false;
-    /* A unix socket that is closed with our bytes unread says so. Only of a request small enough for one piece is it sure that
-     * no part was read. */
+    /* A unix socket that is closed with our bytes unread says so. A server reads at least so much at once: with fewer bytes, unread
+     * means that it has seen none. */
     if (c->peer.family == AF_UNIX)
-        return !(c->err_no == ECONNRESET && c->bytes_out - c->marked_out <= 16384);
-    /* TLS records and the handshake are not counted one by one here: be careful. */
-    if (c->ssl || c->phase == PHASE_CLOSED)
+        return !(c->err_no == ECONNRESET && c->bytes_out - c->marked_out <= 4096);
+    /* TLS records and the handshake are not counted one by one here: be careful. Nor does a reset tell what came before it. */
+    if (c->ssl || c->phase == PHASE_CLOSED || c->err_no == ECONNRESET)
         return true;
+    /* A FIN that was sent after our bytes had come acknowledges them; one that crossed them does not. */
     if (getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &n) < 0 ||
         n < offsetof(struct tcp_info, tcpi_bytes_acked) + sizeof(info.tcpi_bytes_acked))
         return true;

@@ -149,6 +149,7 @@ static void write_json(struct buf *b, const struct access_entry *e)
         e->status, e->bytes_in, e->bytes_out, e->hops, e->calls, MS_ARG(e->queue_us),
         MS_ARG(e->worker_us), MS_ARG(e->parked_us), MS_ARG(e->total_us));
     json_pair(b, "route", e->route);
+    json_pair(b, "upstream", e->upstream);
     json_pair(b, "user_agent", e->user_agent);
     json_pair(b, "end", e->end);
     buf_append(b, "}\n", 2);
@@ -207,10 +208,10 @@ static void write_logfmt(struct buf *b, const struct access_entry *e)
     buf_printf(b,
         " status=%u bytes_in=%" PRIu64 " bytes_out=%" PRIu64
         " hops=%u calls=%u queue_ms=" MS_FMT " worker_ms=" MS_FMT " parked_ms=" MS_FMT
-        " total_ms=" MS_FMT " route=" STR_FMT " end=" STR_FMT "\n",
+        " total_ms=" MS_FMT " route=" STR_FMT " upstream=" STR_FMT " end=" STR_FMT "\n",
         e->status, e->bytes_in, e->bytes_out, e->hops, e->calls, MS_ARG(e->queue_us),
         MS_ARG(e->worker_us), MS_ARG(e->parked_us), MS_ARG(e->total_us), STR_ARG(e->route),
-        STR_ARG(e->end));
+        STR_ARG(e->upstream), STR_ARG(e->end));
 }
 
 bool access_enabled(void)

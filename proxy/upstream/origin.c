@@ -41,7 +41,6 @@ enum speaks { SPEAKS_UNKNOWN, SPEAKS_HTTP1, SPEAKS_HTTP2 };
 
 enum {
     HOLD_MS = 250,            /* after a failed dial, while there is something else to wait for */
-    STREAMS_EACH_GUESS = 100, /* what most services allow on a connection */
 };
 
 struct origin {
@@ -59,7 +58,8 @@ struct origin {
     struct h2_limits h2_limits;
     uint64_t connect_timeout_ms, keep_alive_timeout_ms;
     size_t max_connections;
-    size_t streams_each; /* what the peer allowed on a connection when it was last asked */
+    size_t streams_each; /* what the peer allowed on a connection when it last said so */
+    bool limit_known; /* it has said so */
     enum speaks speaks;  /* as of the last connection */
     uint16_t port;
     bool http2, private_only, retired, closed;
@@ -132,8 +132,10 @@ static void on_unused(void *owner)
 /* An HTTP/2 link's state follows from its session. */
 static void settle(struct link *l)
 {
-    if (h2_client_settled(l->h2))
+    if (h2_client_settled(l->h2) && !h2_client_going(l->h2)) {
         l->origin->streams_each = h2_client_limit(l->h2);
+        l->origin->limit_known = true;
+    }
     if (h2_client_going(l->h2))
         set_state(l, LINK_GOING);
     else if (h2_client_streams(l->h2) > 0)
@@ -317,6 +319,18 @@ static bool dial_one(struct origin *o)
     return true;
 }
 
+static bool any_unsettled(const struct origin *o)
+{
+    LIST_EACH(at, &o->links[LINK_FULL])
+    {
+        const struct link *l = LIST_OWNER(at, struct link, node);
+
+        if (l->h2 && !h2_client_settled(l->h2))
+            return true;
+    }
+    return false;
+}
+
 /* How many streams the connections that are being made will bring. */
 static size_t promised(const struct origin *o, size_t each)
 {
@@ -326,8 +340,9 @@ static size_t promised(const struct origin *o, size_t each)
     {
         const struct link *l = LIST_OWNER(at, struct link, node);
 
-        if (l->h2 && !h2_client_settled(l->h2))
-            n += each - 1;
+        /* Its SETTINGS may have come within this turn and not been told yet. */
+        if (l->h2)
+            n += h2_client_settled(l->h2) ? h2_client_room(l->h2) : each - 1;
     }
     return n;
 }
@@ -338,8 +353,9 @@ static size_t dials_wanted(const struct origin *o)
 
     if (!may_be_http2(o))
         return waiting > dialling ? waiting - dialling : 0;
-    if (o->speaks == SPEAKS_UNKNOWN)
-        return waiting > 0 && dialling == 0;
+    /* Whether it speaks HTTP/2, and how many streams it allows, the first connection tells. */
+    if (!o->limit_known)
+        return waiting > 0 && dialling == 0 && !any_unsettled(o);
     if (o->streams_each ==
         0) /* a peer that allows none for now would not allow more on another connection */
         return waiting > 0 && dialling == 0 && !any_standing(o);
@@ -462,7 +478,6 @@ struct origin *origin_open(struct list *list, struct resolver *r, const struct o
     }
     o->port = t->u->port;
     o->http2 = t->u->http2;
-    o->streams_each = STREAMS_EACH_GUESS;
     for (int i = 0; i < LINK_NSTATES; i++)
         list_init(&o->links[i]);
     list_init(&o->waiting);

@@ -8,8 +8,6 @@
 #include "cuts.h"
 #include "unit.h"
 
-#define COUNT(table) (sizeof(table) / sizeof(*(table)))
-
 START_TEST(knows_every_octet_of_a_token)
 {
     for (int c = 0; c < 256; c++) {
@@ -62,7 +60,7 @@ START_TEST(wants_values_without_blanks_around)
         { STR_INIT("a\x7f"), false },
     };
 
-    for (size_t i = 0; i < COUNT(rows); i++)
+    for (size_t i = 0; i < COUNT_OF(rows); i++)
         ck_assert_int_eq(field_is_value(rows[i].s), rows[i].is);
 }
 END_TEST
@@ -76,11 +74,11 @@ START_TEST(knows_hop_by_hop_fields)
         "Proxy-Status", "Content-Encoding", "Authorization", "Keep_Alive" };
     struct head h = { 0 };
 
-    for (size_t i = 0; i < COUNT(ends); i++) {
+    for (size_t i = 0; i < COUNT_OF(ends); i++) {
         ck_assert_msg(field_is_hop_by_hop(str_of(ends[i])), "%s", ends[i]);
         ck_assert(field_ends_here(&h, str_of(ends[i])));
     }
-    for (size_t i = 0; i < COUNT(stays); i++) {
+    for (size_t i = 0; i < COUNT_OF(stays); i++) {
         ck_assert_msg(!field_is_hop_by_hop(str_of(stays[i])), "%s", stays[i]);
         ck_assert(!field_ends_here(&h, str_of(stays[i])));
     }
@@ -93,7 +91,7 @@ START_TEST(obeys_connection)
         { STR_INIT("Connection"), STR_INIT("close, X-One") },
         { STR_INIT("connection"), STR_INIT("x-two") },
     };
-    struct head h = { .fields = fields, .nfields = COUNT(fields) };
+    struct head h = { .fields = fields, .nfields = COUNT_OF(fields) };
 
     ck_assert(field_ends_here(&h, STR("x-one")));
     ck_assert(field_ends_here(&h, STR("X-Two")));
@@ -118,7 +116,7 @@ START_TEST(knows_tarry_fields_in_every_spelling)
         { "", false },
     };
 
-    for (size_t i = 0; i < COUNT(rows); i++)
+    for (size_t i = 0; i < COUNT_OF(rows); i++)
         ck_assert_msg(field_is_tarry(str_of(rows[i].name)) == rows[i].is, "%s", rows[i].name);
 }
 END_TEST
@@ -148,3 +146,5 @@ static TCase *cases(void)
     tcase_add_test(t, folds_names_as_cgi_does);
     return t;
 }
+
+UNIT_MAIN("fields")

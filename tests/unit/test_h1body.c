@@ -7,8 +7,6 @@
 #include "cuts.h"
 #include "unit.h"
 
-#define COUNT(table) (sizeof(table) / sizeof(*(table)))
-
 struct decoded {
     char data[4096];
     size_t n;    /* of data */
@@ -105,7 +103,7 @@ START_TEST(leaves_what_follows) /* F11, F23, U05 */
         STR_INIT("\r\n\r\n"), STR_INIT("0\r\n\r\n"), STR_INIT("\0") };
     struct str in = bodies[_i].in;
 
-    for (size_t t = 0; t < COUNT(tails); t++) {
+    for (size_t t = 0; t < COUNT_OF(tails); t++) {
         char both[256];
 
         memcpy(both, in.p, in.n);
@@ -178,6 +176,7 @@ static const struct {
     { STR_INIT("5\r\nhello!\r\n0\r\n\r\n"), STR_INIT("hello"), H1_E_CHUNK },
     { STR_INIT("5\r\nhelloxx0\r\n\r\n"), STR_INIT("hello"), H1_E_CHUNK },
     { STR_INIT("5\r\nhello\rx0\r\n\r\n"), STR_INIT("hello"), H1_E_CHUNK },
+    { STR_INIT("5\r\nhellox\n0\r\n\r\n"), STR_INIT("hello"), H1_E_CHUNK },
     { STR_INIT("5\r\nhello0\r\n\r\n"), STR_INIT("hello"), H1_E_CHUNK },
     { STR_INIT("4\r\nhello\r\n0\r\n\r\n"), STR_INIT("hell"), H1_E_CHUNK },
     { STR_INIT("5\r\nhello\r\n\r\n0\r\n\r\n"), STR_INIT("hello"), H1_E_CHUNK },
@@ -253,7 +252,7 @@ START_TEST(bounds_what_carries_nothing) /* F10, F12 */
     };
     static const size_t pieces[] = { SIZE_MAX, 1, 7 };
 
-    for (size_t i = 0; i < COUNT(pieces); i++) {
+    for (size_t i = 0; i < COUNT_OF(pieces); i++) {
         struct h1_body b;
 
         h1_body_begin(&b, &chunked);
@@ -306,7 +305,7 @@ START_TEST(knows_when_there_is_no_body)
         { .framing = H1_LENGTH, .length = 0 },
     };
 
-    for (size_t i = 0; i < COUNT(none); i++) {
+    for (size_t i = 0; i < COUNT_OF(none); i++) {
         struct h1_body b;
         struct str data;
 
@@ -353,10 +352,10 @@ static TCase *cases(void)
 {
     TCase *t = tcase_create("bodies");
 
-    tcase_add_loop_test(t, decodes_chunks, 0, COUNT(bodies));
-    tcase_add_loop_test(t, leaves_what_follows, 0, COUNT(bodies));
-    tcase_add_loop_test(t, is_not_complete_before_the_last_byte, 0, COUNT(bodies));
-    tcase_add_loop_test(t, refuses_chunks, 0, COUNT(bad_bodies));
+    tcase_add_loop_test(t, decodes_chunks, 0, COUNT_OF(bodies));
+    tcase_add_loop_test(t, leaves_what_follows, 0, COUNT_OF(bodies));
+    tcase_add_loop_test(t, is_not_complete_before_the_last_byte, 0, COUNT_OF(bodies));
+    tcase_add_loop_test(t, refuses_chunks, 0, COUNT_OF(bad_bodies));
     tcase_add_loop_test(t, bounds_what_carries_nothing, 0, 15);
     tcase_add_test(t, takes_the_largest_chunk_size);
     tcase_add_test(t, borrows_data_where_it_lies);
@@ -366,3 +365,5 @@ static TCase *cases(void)
     tcase_add_test(t, tells_an_early_end);
     return t;
 }
+
+UNIT_MAIN("h1body")

@@ -7,8 +7,6 @@
 
 #include "unit.h"
 
-#define COUNT(table) (sizeof(table) / sizeof(*(table)))
-
 struct parsed {
     struct head head;
     struct field fields[64];
@@ -272,7 +270,7 @@ START_TEST(tells_the_authority)
     struct h1_message m;
     struct parsed p;
 
-    for (size_t i = 0; i < COUNT(rows); i++) {
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
         parse(&p, H1_REQUEST, rows[i].in);
         ck_assert_int_eq(h1_check_request(&p.head, &m), 0);
         ck_assert_msg(str_eq(p.head.authority, str_of(rows[i].authority)), "%s", rows[i].in);
@@ -352,7 +350,7 @@ START_TEST(refuses_responses)
     struct h1_message m;
     struct parsed p;
 
-    for (size_t i = 0; i < COUNT(methods); i++) {
+    for (size_t i = 0; i < COUNT_OF(methods); i++) {
         parse(&p, H1_RESPONSE, bad_responses[_i].in);
         ck_assert_int_eq(h1_check_response(&p.head, str_of(methods[i]), &m), bad_responses[_i].err);
     }
@@ -385,7 +383,7 @@ START_TEST(frames_enclosed_requests_by_length_only)
     struct h1_message m;
     struct parsed p;
 
-    for (size_t i = 0; i < COUNT(rows); i++) {
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
         parse(&p, H1_ENCLOSED_REQUEST, rows[i].in);
         ck_assert_msg(h1_check_enclosed(&p.head, &m) == rows[i].rc, "%s", rows[i].in);
         if (rows[i].rc == 0)
@@ -398,12 +396,14 @@ static TCase *cases(void)
 {
     TCase *t = tcase_create("framing");
 
-    tcase_add_loop_test(t, reads_what_requests_say, 0, COUNT(requests));
-    tcase_add_loop_test(t, refuses_requests, 0, COUNT(bad_requests));
+    tcase_add_loop_test(t, reads_what_requests_say, 0, COUNT_OF(requests));
+    tcase_add_loop_test(t, refuses_requests, 0, COUNT_OF(bad_requests));
     tcase_add_test(t, takes_32_names_in_connection);
     tcase_add_test(t, tells_the_authority);
-    tcase_add_loop_test(t, reads_what_responses_say, 0, COUNT(responses));
-    tcase_add_loop_test(t, refuses_responses, 0, COUNT(bad_responses));
+    tcase_add_loop_test(t, reads_what_responses_say, 0, COUNT_OF(responses));
+    tcase_add_loop_test(t, refuses_responses, 0, COUNT_OF(bad_responses));
     tcase_add_test(t, frames_enclosed_requests_by_length_only);
     return t;
 }
+
+UNIT_MAIN("h1framing")

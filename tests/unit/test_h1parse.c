@@ -9,7 +9,6 @@
 #include "cuts.h"
 #include "unit.h"
 
-#define COUNT(table) (sizeof(table) / sizeof(*(table)))
 #define LONG_50 "0123456789012345678901234567890123456789012345678X"
 
 static const struct h1_limits limits = { .head_max = 1000, .fields_max = 8, .target_max = 100 };
@@ -121,7 +120,7 @@ START_TEST(
         STR_INIT("\0\0"), STR_INIT(" x") };
     struct str head = requests[_i].in;
 
-    for (size_t t = 0; t < COUNT(tails); t++) {
+    for (size_t t = 0; t < COUNT_OF(tails); t++) {
         char both[1024];
 
         memcpy(both, head.p, head.n);
@@ -271,6 +270,8 @@ START_TEST(refuses_before_the_head_is_complete)
         { STR_INIT("GET / HTTP/1.1\r\nHo\n"), H1_E_LINE_END },
         { STR_INIT("GET / HTTP/1.1\r\nHo: \x01"), H1_E_FIELD },
         { STR_INIT("GET / HTTP/1.1\r\n A: b\r\n"), H1_E_FIELD },
+        { STR_INIT("GET / HTTP/1.1\r\na:\r\na:\r\na:\r\na:\r\na:\r\na:\r\na:\r\na:\r\na:\r\n"),
+            H1_E_HEAD_TOO_LARGE },
         { STR_INIT(LONG_50 LONG_50 LONG_50), H1_E_METHOD },
         { STR_INIT("GET /" LONG_50 LONG_50 LONG_50), H1_E_TARGET_TOO_LONG },
     };
@@ -472,18 +473,20 @@ static TCase *cases(void)
 {
     TCase *t = tcase_create("heads");
 
-    tcase_add_loop_test(t, reads_requests, 0, COUNT(requests));
-    tcase_add_loop_test(t, leaves_what_follows_the_head, 0, COUNT(requests));
-    tcase_add_loop_test(t, waits_for_the_end_of_the_head, 0, COUNT(requests));
-    tcase_add_loop_test(t, refuses_requests, 0, COUNT(bad_requests));
-    tcase_add_loop_test(t, refuses_before_the_head_is_complete, 0, 9);
+    tcase_add_loop_test(t, reads_requests, 0, COUNT_OF(requests));
+    tcase_add_loop_test(t, leaves_what_follows_the_head, 0, COUNT_OF(requests));
+    tcase_add_loop_test(t, waits_for_the_end_of_the_head, 0, COUNT_OF(requests));
+    tcase_add_loop_test(t, refuses_requests, 0, COUNT_OF(bad_requests));
+    tcase_add_loop_test(t, refuses_before_the_head_is_complete, 0, 10);
     tcase_add_test(t, holds_to_its_limits);
     tcase_add_test(t, looks_no_further_than_the_limit);
     tcase_add_test(t, refuses_long_heads_at_the_first_byte_too_many);
-    tcase_add_loop_test(t, reads_responses, 0, COUNT(responses));
-    tcase_add_loop_test(t, refuses_responses, 0, COUNT(bad_responses));
+    tcase_add_loop_test(t, reads_responses, 0, COUNT_OF(responses));
+    tcase_add_loop_test(t, refuses_responses, 0, COUNT_OF(bad_responses));
     tcase_add_test(t, reads_enclosed_requests);
-    tcase_add_loop_test(t, refuses_enclosed_requests, 0, COUNT(bad_enclosed));
+    tcase_add_loop_test(t, refuses_enclosed_requests, 0, COUNT_OF(bad_enclosed));
     tcase_add_test(t, names_every_error);
     return t;
 }
+
+UNIT_MAIN("h1parse")

@@ -6,8 +6,6 @@
 
 #include "unit.h"
 
-#define COUNT(table) (sizeof(table) / sizeof(*(table)))
-
 static void expect(enum h1_kind kind, const struct head *h, const char *text)
 {
     struct buf b = { 0 };
@@ -24,7 +22,7 @@ START_TEST(writes_requests)
     struct head h = { .method = STR("POST"), .target = STR("/a?b"), .fields = fields };
 
     expect(H1_REQUEST, &h, "POST /a?b HTTP/1.1\r\n\r\n");
-    h.nfields = COUNT(fields);
+    h.nfields = COUNT_OF(fields);
     expect(H1_REQUEST, &h, "POST /a?b HTTP/1.1\r\nHost: a\r\nX: \r\nx: a\tb \xff\r\n\r\n");
     h.target = STR("https://a/b");
     h.nfields = 0;
@@ -66,7 +64,7 @@ START_TEST(leaves_out_what_would_inject)
         { STR_INIT("\xc3\xa9"), STR_INIT("b") },
         { STR_INIT("Good"), STR_INIT("yes") },
     };
-    struct head h = { .status = 200, .fields = fields, .nfields = COUNT(fields) };
+    struct head h = { .status = 200, .fields = fields, .nfields = COUNT_OF(fields) };
 
     expect(H1_RESPONSE, &h, "HTTP/1.1 200 OK\r\nGood: yes\r\n\r\n");
 }
@@ -93,7 +91,7 @@ START_TEST(writes_nothing_if_the_start_line_is_unsafe)
         { H1_RESPONSE, { .status = 1000 } },
     };
 
-    for (size_t i = 0; i < COUNT(rows); i++) {
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
         struct buf b = { 0 };
 
         buf_append_str(&b, STR("before"));
@@ -140,3 +138,5 @@ static TCase *cases(void)
     tcase_add_test(t, knows_reasons);
     return t;
 }
+
+UNIT_MAIN("h1write")

@@ -6,8 +6,6 @@
 
 #include "unit.h"
 
-#define COUNT(table) (sizeof(table) / sizeof(*(table)))
-
 static const struct field sample[] = {
     { STR_INIT("Host"), STR_INIT("a") },
     { STR_INIT("Accept"), STR_INIT("x, y ,, Z") },
@@ -17,10 +15,10 @@ static const struct field sample[] = {
 };
 
 /* A head whose fields may be written to but not added to. */
-static struct head make(struct field mem[COUNT(sample)])
+static struct head make(struct field mem[COUNT_OF(sample)])
 {
     memcpy(mem, sample, sizeof(sample));
-    return (struct head){ .fields = mem, .nfields = COUNT(sample) };
+    return (struct head){ .fields = mem, .nfields = COUNT_OF(sample) };
 }
 
 static void expect(const struct head *h, const char *text)
@@ -38,7 +36,7 @@ static void expect(const struct head *h, const char *text)
 
 START_TEST(finds_fields_in_any_case)
 {
-    struct field mem[COUNT(sample)];
+    struct field mem[COUNT_OF(sample)];
     struct head h = make(mem);
 
     ck_assert_ptr_eq(head_find(&h, STR("accept")), &mem[1]);
@@ -60,10 +58,10 @@ START_TEST(reads_lists_over_all_lines)
         bool is;
     } rows[] = { { "x", true }, { "Y", true }, { "z", true }, { "w", true }, { "", false },
         { "x, y", false }, { "xy", false }, { "a", false } };
-    struct field mem[COUNT(sample)];
+    struct field mem[COUNT_OF(sample)];
     struct head h = make(mem);
 
-    for (size_t i = 0; i < COUNT(rows); i++)
+    for (size_t i = 0; i < COUNT_OF(rows); i++)
         ck_assert_int_eq(head_has_token(&h, STR("accept"), str_of(rows[i].token)), rows[i].is);
     ck_assert(!head_has_token(&h, STR("none"), STR("x")));
 }
@@ -71,7 +69,7 @@ END_TEST
 
 START_TEST(adds_without_touching_a_borrowed_array)
 {
-    struct field mem[COUNT(sample)];
+    struct field mem[COUNT_OF(sample)];
     struct head h = make(mem);
     struct arena a = { 0 };
 
@@ -81,7 +79,7 @@ START_TEST(adds_without_touching_a_borrowed_array)
     ck_assert_uint_gt(h.room, h.nfields);
     for (int i = 0; i < 1000; i++)
         ck_assert_int_eq(head_add(&h, &a, STR("N"), STR("2")), 0);
-    ck_assert_uint_eq(h.nfields, COUNT(sample) + 1001);
+    ck_assert_uint_eq(h.nfields, COUNT_OF(sample) + 1001);
     ck_assert(str_eq(h.fields[1005].value, STR("2")));
     ck_assert_mem_eq(mem, sample, sizeof(sample));
     arena_release(&a);
@@ -101,7 +99,7 @@ END_TEST
 
 START_TEST(sets_in_the_first_ones_place)
 {
-    struct field mem[COUNT(sample)];
+    struct field mem[COUNT_OF(sample)];
     struct head h = make(mem);
     struct arena a = { 0 };
 
@@ -116,11 +114,11 @@ END_TEST
 
 START_TEST(removes_all_of_a_name)
 {
-    struct field mem[COUNT(sample)];
+    struct field mem[COUNT_OF(sample)];
     struct head h = make(mem);
 
     head_remove(&h, STR("None"));
-    ck_assert_uint_eq(h.nfields, COUNT(sample));
+    ck_assert_uint_eq(h.nfields, COUNT_OF(sample));
     head_remove(&h, STR("aCCEPT"));
     expect(&h, "Host=a|Empty=|Last=l|");
     head_remove(&h, STR("host"));
@@ -169,7 +167,7 @@ END_TEST
 
 START_TEST(copies_onto_itself_and_keeps_what_is_absent_absent)
 {
-    struct field mem[COUNT(sample)];
+    struct field mem[COUNT_OF(sample)];
     struct head h = make(mem);
     struct arena a = { 0 };
 
@@ -200,3 +198,5 @@ static TCase *cases(void)
     tcase_add_test(t, copies_onto_itself_and_keeps_what_is_absent_absent);
     return t;
 }
+
+UNIT_MAIN("head")

@@ -2,15 +2,17 @@
  *
  *     UNIT_MAIN("name")
  *
- * Each case runs in a process of its own; CK_FORK=no in the environment runs all in one, for a debugger. CK_RUN_CASE and
- * CK_VERBOSITY work as Check describes them. */
+ * Each case runs in a process of its own; CK_FORK=no in the environment runs all in one, for a
+ * debugger. CK_RUN_CASE and CK_VERBOSITY work as Check describes them. */
 #ifndef TARRY_TESTS_UNIT_H
 #define TARRY_TESTS_UNIT_H
 
 #include <check.h>
 #include <stdlib.h>
 
-enum { UNIT_TIMEOUT_S = 120 }; /* for what hangs: far above what a slow machine needs under a sanitizer */
+enum {
+    UNIT_TIMEOUT_S = 120
+}; /* for what hangs: far above what a slow machine needs under a sanitizer */
 
 #define UNIT_MAIN(name)                                                                            \
     int main(void)                                                                                 \

@@ -1,0 +1,86 @@
+/* One stream of an HTTP/2 connection, as both sides share it: what has come and is not delivered
+ * yet, what is to be sent and not framed yet, and the operations that do not depend on the side.
+ * Belongs to its owner from the time it is given out; ends with h2_stream_close(). */
+#ifndef TARRY_HTTP_H2STREAM_H
+#define TARRY_HTTP_H2STREAM_H
+
+#include <nghttp2/nghttp2.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/list.h"
+#include "http/h2head.h"
+#include "http/stream.h"
+#include "net/loop.h"
+
+struct h2;
+
+/* What of the peer's message the owner has been given. */
+enum h2_in { H2_IN_HEAD, H2_IN_BODY, H2_IN_DONE, H2_IN_FAILED };
+
+/* What of our message the owner has given. H2_OUT_NOTHING: the stream has no id yet. */
+enum h2_out { H2_OUT_NOTHING, H2_OUT_BODY, H2_OUT_DONE };
+
+/* Thousands of these wait for an answer at once: small, and nothing hangs on them but what is on
+ * its way. */
+struct h2_stream {
+    struct stream stream;
+    struct h2 *session;
+    union {
+        struct list_node node; /* on the session's `quiet` or `ready` */
+        struct grave grave;    /* once closed */
+    };
+    struct h2_inbox *inbox; /* the peer's head, from its first field until it is delivered */
+    struct buf in, out;     /* data not yet delivered; not yet framed */
+    uint64_t begins_at;     /* place of our head in the session's output; H2_NOT_SENT */
+    uint64_t in_left;       /* of a declared length; UINT64_MAX if there is none */
+    int32_t id;
+    signed char error;       /* enum stream_error: what is to be told once the data is */
+    unsigned char given_in;  /* enum h2_in */
+    unsigned char given_out; /* enum h2_out */
+    unsigned char interim;   /* 1xx responses so far */
+    bool head_complete;      /* in `inbox`, or delivered */
+    bool in_ended;           /* the peer's message is complete */
+    bool in_too_long;        /* more data than declared */
+    bool full, drained_due;
+    bool paused;
+    bool wire_closed; /* the library has forgotten it */
+    bool closed;
+};
+
+#define H2_NOT_SENT UINT64_MAX
+
+/* A stream without an id. NULL if there is no memory. */
+struct h2_stream *h2_stream_new(struct h2 *h);
+
+/* To be told to its owner before the loop sleeps. */
+void h2_stream_ready(struct h2_stream *s);
+
+/* Records what it ended with, unless its message is complete or it has failed before. */
+void h2_stream_set_error(struct h2_stream *s, enum stream_error error);
+
+/* The session was woken: delivers what has come, in order. May close it. */
+void h2_stream_deliver(struct h2_stream *s);
+
+/* The library has forgotten it. */
+void h2_stream_cut(struct h2_stream *s);
+
+/* The stream_ops that do not depend on the side. */
+int h2_stream_send_data(struct stream *s, const void *p, size_t n);
+int h2_stream_send_end(struct stream *s);
+void h2_stream_pause(struct stream *s, bool paused);
+void h2_stream_reset(struct stream *s, enum stream_reset why);
+void h2_stream_close(struct stream *s);
+
+/* For nghttp2_data_provider: takes from s->out. */
+ssize_t h2_stream_read(nghttp2_session *library, int32_t id, uint8_t *to, size_t n, uint32_t *flags,
+    nghttp2_data_source *source, void *user_data);
+
+static inline struct h2_stream *h2_stream_of(struct stream *s)
+{
+    return LIST_OWNER(s, struct h2_stream, stream);
+}
+
+#endif
