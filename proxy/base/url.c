@@ -258,3 +258,22 @@ bool url_normalise_path(struct arena *a, struct str target, struct str *path)
     *path = str_make(out, n);
     return true;
 }
+
+bool url_decode_path(struct arena *a, struct str target, struct str *path)
+{
+    struct str in, query;
+    size_t n = 0, i = 0;
+    char *out;
+
+    str_cut(target, '?', &in, &query);
+    out = arena_alloc(a, in.n + 1);
+    if (!out)
+        return false;
+    while (i < in.n) {
+        int c = decode(in, &i);
+
+        out[n++] = c < 0 ? '\0' : (char)c;
+    }
+    *path = str_make(out, n);
+    return true;
+}

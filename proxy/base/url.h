@@ -44,4 +44,7 @@ bool url_is_origin_form(struct str s);
  * overlong UTF-8 form, or there is no memory. */
 bool url_normalise_path(struct arena *a, struct str target, struct str *path);
 
+/* The path percent-decoded once and otherwise as it is: what a backend that resolves nothing sees. False if there is no memory. */
+bool url_decode_path(struct arena *a, struct str target, struct str *path);
+
 #endif

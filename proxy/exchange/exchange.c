@@ -401,25 +401,30 @@ static void on_timer(void *owner)
     }
 }
 
-/* The route for the request, or NULL with *bad set if the path cannot be read. */
+/* The route for the request, or NULL with *bad set if the path cannot be read. A path that only looks protected before it is
+ * normalised ("/internal/../x") is protected too: it is forwarded as it came, and a backend may resolve nothing. */
 static const struct route_conf *find_route(
     struct exchange *ex, const struct head *head, bool *bad)
 {
-    struct str path, host = { 0 };
+    struct str path, raw, host = { 0 };
     struct arena scratch = { 0 };
-    const struct route_conf *r = NULL;
+    const struct route_conf *r = NULL, *seen;
     uint16_t port;
     bool ipv6;
 
     *bad = false;
-    if (str_eq(head->target, STR("*")))
-        path = STR("/");
-    else
-        *bad = !url_normalise_path(&scratch, head->target, &path);
-    if (!*bad) {
-        if (head->authority.n)
-            url_parse_authority(head->authority, &host, &ipv6, &port);
+    if (head->authority.n)
+        url_parse_authority(head->authority, &host, &ipv6, &port);
+    if (str_eq(head->target, STR("*"))) {
+        r = conf_find_route(ex->conf, host, STR("/"));
+    } else if (!url_normalise_path(&scratch, head->target, &path) ||
+               !url_decode_path(&scratch, head->target, &raw)) {
+        *bad = true;
+    } else {
         r = conf_find_route(ex->conf, host, path);
+        seen = conf_find_route(ex->conf, host, raw);
+        if (seen && seen->internal)
+            r = seen;
     }
     arena_release(&scratch);
     return r;

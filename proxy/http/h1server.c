@@ -24,7 +24,7 @@ struct h1_server {
     struct h1_scan scan;
     struct h1_body body;
     uint64_t out_left; /* of OUT_LENGTH */
-    uint64_t sent_mark; /* conn_bytes_out() when the send timeout was set */
+    uint64_t sent_mark; /* conn_bytes_taken() when the send timeout was looked at last */
     unsigned char in; /* enum in */
     unsigned char out; /* enum out */
     unsigned char minor;
@@ -286,26 +286,22 @@ static void on_deadline(void *owner)
 {
     struct h1_server *h = owner;
 
-    if (!h->streaming) {
-        if (h->node.on == &h->acceptor->idle || conn_input(h->conn).n == 0)
-            end(h, CUT);
-        else
-            refuse(h, NULL, 408, "the request's head did not come in time");
+    /* A client that still takes bytes of a response has its time, however slowly. */
+    if (conn_queued(h->conn) > 0 && conn_bytes_taken(h->conn) != h->sent_mark) {
+        h->sent_mark = conn_bytes_taken(h->conn);
+        deadline_set(&h->deadline, h->acceptor->send_timeout_ms);
         return;
     }
-    if (conn_queued(h->conn) > 0 && h->out != OUT_NOTHING) {
-        if (conn_bytes_out(h->conn) != h->sent_mark) {
-            h->sent_mark = conn_bytes_out(h->conn);
-            deadline_set(&h->deadline, h->acceptor->send_timeout_ms);
+    if (h->streaming) {
+        if (conn_queued(h->conn) == 0 && h->in != IN_BODY)
             return;
-        }
         h->in = IN_FAILED;
         h->keep_alive = false;
         emit(h, (struct stream_event){ .kind = STREAM_FAILED, .error = STREAM_E_TIMEOUT });
-    } else if (h->in == IN_BODY) {
-        h->in = IN_FAILED;
-        h->keep_alive = false;
-        emit(h, (struct stream_event){ .kind = STREAM_FAILED, .error = STREAM_E_TIMEOUT });
+    } else if (h->node.on == &h->acceptor->idle || conn_input(h->conn).n == 0) {
+        end(h, CUT);
+    } else {
+        refuse(h, NULL, 408, "the request's head did not come in time");
     }
 }
 
@@ -313,7 +309,7 @@ static void on_deadline(void *owner)
 static int sent(struct h1_server *h, int rc)
 {
     if (!deadline_is_set(&h->deadline)) {
-        h->sent_mark = conn_bytes_out(h->conn);
+        h->sent_mark = 0;
         deadline_set(&h->deadline, h->acceptor->send_timeout_ms);
     }
     if (rc == CONN_E_MEMORY)

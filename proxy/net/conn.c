@@ -2,10 +2,12 @@
 #include "net/conn.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <linux/tcp.h> /* not netinet/tcp.h: its struct tcp_info lacks tcpi_bytes_acked */
 #include <netinet/in.h>
 #include <openssl/err.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "base/list.h"
@@ -359,10 +361,10 @@ static void opened(struct conn *c)
     c->phase = PHASE_OPEN;
     emit(c, CONN_CONNECTED);
     /* What came together with the last handshake message makes no descriptor readable. */
-    if (c->phase == PHASE_OPEN && c->ssl) {
+    if (c->phase == PHASE_OPEN && c->ssl)
         c->fill_due = true;
+    if (c->phase == PHASE_OPEN && (c->fill_due || buf_len(&c->out) > 0))
         wake(c);
-    }
 }
 
 static void handshake(struct conn *c)
@@ -399,10 +401,10 @@ static void tcp_stands(struct conn *c)
 
 static void on_connecting(struct conn *c)
 {
-    int err = 0;
+    int err = c->err_no; /* what connect() said at once, if it did */
     socklen_t n = sizeof(err);
 
-    if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &err, &n) < 0)
+    if (!err && getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &err, &n) < 0)
         err = errno;
     if (err)
         fail(c, CONN_E_CONNECT, err);
@@ -529,15 +531,14 @@ struct conn *conn_open(
     c->phase = PHASE_CONNECTING;
     if (ssl)
         SSL_set_connect_state(ssl);
-    if (connect(fd, to, tolen) < 0) {
+    if (connect(fd, to, tolen) == 0) {
+        wake(c);
+    } else if (errno == EINPROGRESS) {
+        update_interest(c);
+    } else {
         c->err_no = errno;
-        if (c->err_no == EINPROGRESS) {
-            c->err_no = 0;
-            update_interest(c);
-            return c;
-        }
+        wake(c);
     }
-    wake(c);
     return c;
 }
 
@@ -639,6 +640,16 @@ uint64_t conn_bytes_out(const struct conn *c)
 uint64_t conn_bytes_in(const struct conn *c)
 {
     return c->bytes_in;
+}
+
+uint64_t conn_bytes_taken(const struct conn *c)
+{
+    int waiting;
+
+    if (c->phase == PHASE_CLOSED || ioctl(c->fd, SIOCOUTQ, &waiting) < 0 || waiting < 0 ||
+        (uint64_t)waiting > c->bytes_out)
+        return c->bytes_out;
+    return c->bytes_out - (uint64_t)waiting;
 }
 
 void conn_mark(struct conn *c)

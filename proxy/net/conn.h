@@ -78,6 +78,9 @@ size_t conn_queued(const struct conn *c);
 uint64_t conn_bytes_out(const struct conn *c);
 uint64_t conn_bytes_in(const struct conn *c);
 
+/* Bytes that have left for good: that the peer's kernel has acknowledged (TCP) or its process has read (unix). Asks the kernel. */
+uint64_t conn_bytes_taken(const struct conn *c);
+
 /* Whether the peer may have received bytes of the output since conn_mark(): false only if it provably has not. For deciding whether a
  * request on a kept connection can be sent again. */
 void conn_mark(struct conn *c);

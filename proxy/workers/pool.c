@@ -176,6 +176,7 @@ static void on_dispatch(void *owner)
         if (!s)
             break;
         list_remove(&w->node);
+        list_push(&p->servers, &s->node); /* of equals, the one that served least recently is next */
         server_serve(s, w);
     }
     pool_unref(p);

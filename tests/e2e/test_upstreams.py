@@ -237,11 +237,15 @@ def test_many_calls_share_few_connections(bed):
 
 
 def test_the_peer_s_stream_limit_is_respected(bed):
+    """Once it is known: before that, a client may open as many as it likes."""
     gate = Gate()
     up = bed.h2_upstream(lambda s: (gate.wait(), b"x")[1], max_streams=5)
     site = site_for(bed, up, n=30, resume=lambda r, c: Reply(200, str(sum(a.status == 200 for a in r.enclosed))))
+    gate.open()
+    assert site.tarry.get("/").body == b"30"
+    gate = Gate()
     task = bed.background(site.tarry.get, "/")
-    up.wait_for(5)
+    up.wait_for(30 + 5)
     gate.open()
     assert task.result().body == b"30"
     # The h2 package ends a connection whose peer goes over the limit: none did.

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdlib.h>
 
+#include "conffile.h"
 #include "unit.h"
 #include "world.h"
 
@@ -119,6 +120,7 @@ END_TEST
 
 START_TEST(stops_on_a_bug)
 {
+    conffile_close(); /* nothing more is cleaned up */
     BUG_IF(1 == 2);
     BUG_IF(1 == 1);
 }

@@ -80,12 +80,23 @@ static void adopt(struct peer *p, int fd)
     *p = (struct peer){ .fd = fd };
 }
 
+/* Small buffers: tests fill them. */
+static void make_small(int fd)
+{
+    int n = 32 << 10;
+
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &n, sizeof(n));
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &n, sizeof(n));
+}
+
 int peer_pair(struct peer *p)
 {
     int fd[2];
 
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fd), 0);
     adopt(p, fd[0]);
+    make_small(fd[0]);
+    make_small(fd[1]);
     return fd[1];
 }
 
@@ -102,6 +113,8 @@ int peer_tcp_pair(struct peer *p)
     fd = accept4(listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     ck_assert_int_ge(fd, 0);
     close(listening);
+    make_small(p->fd);
+    make_small(fd);
     return fd;
 }
 

@@ -1,5 +1,6 @@
 """A scripted upstream that speaks HTTP/2 over TLS (python3-h2), with hooks for what real ones do at the worst moment."""
 
+import select
 import socket
 import ssl
 import threading
@@ -252,19 +253,24 @@ class H2Upstream:
             conn.close()
 
     def _serve(self, conn):
-        conn.h2.update_settings({
-            h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: self.max_streams,
-            h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: self.window,
-        })
-        conn.do(lambda h: h.initiate_connection())
+        # As settings that follow the first ones: the package holds a peer to the first ones before it can know them.
+        def begin(h):
+            h.initiate_connection()
+            h.update_settings({
+                h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: self.max_streams,
+                h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: self.window,
+            })
+        conn.do(begin)
         while not self.stopping.is_set():
             # TLS sockets must not be read and written at once, so the reader holds the lock but for short waits.
             if self.silent:
                 self.stopping.wait(0.05)
                 continue
             if not conn.sock.pending():
-                import select
-                ready, _, _ = select.select([conn.sock], [], [], 0.2)
+                try:
+                    ready, _, _ = select.select([conn.sock], [], [], 0.2)
+                except ValueError:  # the handler has closed it
+                    return
                 if not ready:
                     continue
             with conn.changed:
