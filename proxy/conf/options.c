@@ -152,7 +152,7 @@ static const struct opt workers_rows[] = {
         .help = "A file with a secret of visible ASCII characters in one line. Workers get it as "
                 "Tarry-Auth, so "
                 "that an app can refuse who reaches it past Tarry." },
-    { "spool_max", OPT_SIZE, IN(pool_conf, spool_max), "1G", "64K", NULL, OPT_LIVE,
+    { "spool_max", OPT_SIZE, IN(pool_conf, spool_max), "1G", "64K", "1024G", OPT_LIVE,
         .help = "How much of a response is kept (memory, then a temporary file) for a client that "
                 "takes it more slowly than the worker gives it; beyond that the worker waits." },
     { "state_max", OPT_NUMBER, IN(pool_conf, state_max), "8000", "0", "8000", OPT_LIVE,

@@ -433,7 +433,7 @@ static bool read_file(struct reader *r, struct place at)
     int fd = open(r->file, r->from ? O_RDONLY | O_CLOEXEC | O_NONBLOCK : O_RDONLY | O_CLOEXEC);
     const char *why = NULL;
     struct buf in = { 0 };
-    struct stat st;
+    struct stat st = { 0 };
 
     if (fd < 0)
         why = strerror(errno);
@@ -441,6 +441,10 @@ static bool read_file(struct reader *r, struct place at)
         why = "it is no regular file";
     else if (is_open(r, &st))
         why = "it includes itself; leave that out";
+    if (!why) {
+        r->device = st.st_dev;
+        r->inode = st.st_ino;
+    }
     while (!why) {
         size_t room;
         char *to = buf_reserve(&in, 16384, &room);
@@ -456,10 +460,6 @@ static bool read_file(struct reader *r, struct place at)
         if (buf_len(&in) > SCAN_FILE_MAX)
             why = "it is larger than 1 MiB";
     }
-    if (!why) {
-        r->device = st.st_dev;
-        r->inode = st.st_ino;
-    }
     s->bytes += buf_len(&in);
     if (!why && s->bytes > SCAN_TOTAL_MAX)
         why = "all files together are larger than 4 MiB";
@@ -467,6 +467,7 @@ static bool read_file(struct reader *r, struct place at)
         mistake_add(s->mistakes, at, "cannot read \"%s\": %s", r->file, why);
     else
         r->in = arena_copy(&s->arena, buf_str(&in));
+    s->no_memory |= !why && !r->in.p;
     if (fd >= 0)
         close(fd);
     buf_release(&in);

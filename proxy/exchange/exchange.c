@@ -220,7 +220,10 @@ static void send_problem(struct exchange *ex, enum problem p, unsigned status)
     struct head head;
 
     if (problem_head(&ex->arena, p, status, loop_wall_ms(), json, &head) < 0 ||
-        forward_add_cookies(&ex->arena, ex->cookies, &head) < 0) {
+        forward_add_cookies(&ex->arena, ex->cookies, &head) < 0 ||
+        /* Who sends what is malformed may mean something else by what follows. */
+        (p == PROBLEM_BAD_REQUEST &&
+            head_add(&head, &ex->arena, STR("Connection"), STR("close")) < 0)) {
         exchange_cut(ex, "out_of_memory");
         return;
     }
@@ -251,7 +254,10 @@ void exchange_fail(struct exchange *ex, enum problem p, unsigned status, const c
     ex->end = problem_error(p);
     if (!ex->client) {
         ex->status = ex->head_sent ? ex->status : code;
-        exchange_end(ex, ex->end);
+        if (notify_wanted(ex))
+            notify_begin(ex);
+        else
+            exchange_end(ex, ex->end);
         return;
     }
     if (ex->body_begun || (ex->head_sent && ex->keep_alive_sent == KEEP_ALIVE_OFF)) {
@@ -280,6 +286,8 @@ static void client_gone(struct exchange *ex, const char *why)
     counter_add(COUNTER_CLIENTS_GONE, 1);
     log_debug(&ex->log, "client gone while %s: %s", states[ex->state].name, why);
     release_client(ex);
+    if (!ex->end && ex->state != EX_NOTIFYING)
+        ex->end = "client_gone";
     switch (ex->state) {
     case EX_READING:
         exchange_end(ex, "client_gone");
@@ -295,8 +303,6 @@ static void client_gone(struct exchange *ex, const char *why)
         park_client_gone(ex);
         break;
     case EX_ANSWERING:
-        if (!ex->end)
-            ex->end = "client_gone";
         if (ex->relay)
             relay_client_gone(ex);
         else

@@ -1,11 +1,13 @@
 /* The front: listeners, the connections behind them, and the swap of snapshots. */
 #include "exchange/front.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "net/conn.h"
 #include "net/tls.h"
 #include "observe/access.h"
@@ -22,7 +24,11 @@ struct door {
     bool stays; /* in the snapshot that is being prepared */
 };
 
-enum { RESERVED_FDS = 256 }; /* for workers, upstreams, logs and files, when max_connections fill the rest */
+enum {
+    RESERVED_FDS = 256, /* for workers, upstreams, logs and files, when max_connections fill the rest */
+    TRIM_PEAK = 512, /* fewer exchanges than this leave nothing worth the work */
+    TRIM_PAUSE_MS = 2000,
+};
 
 static void close_door(struct door *d, bool unlink_file)
 {
@@ -179,6 +185,9 @@ static void commit_doors(struct front *f)
     }
 }
 
+static void on_drain_timer(void *owner);
+static void on_trim(void *owner);
+
 int front_open(struct front *f, struct conf *conf, bool reuse_port, char *why, size_t whylen)
 {
     *f = (struct front){ .conf = conf_ref(conf), .reuse_port = reuse_port };
@@ -186,6 +195,8 @@ int front_open(struct front *f, struct conf *conf, bool reuse_port, char *why, s
     list_init(&f->next_doors);
     for (size_t i = 0; i < EX_NSTATES; i++)
         list_init(&f->exchanges[i]);
+    deadline_init(&f->drain_timer, on_drain_timer, f);
+    deadline_init(&f->trim_timer, on_trim, f);
     h1_acceptor_init(&f->acceptor);
     f->acceptor.on_request = on_request;
     f->acceptor.owner = f;
@@ -276,7 +287,6 @@ void front_drain(struct front *f, void (*on_idle)(void *owner), void *owner)
     LIST_EACH(n, &f->doors)
     close_door(LIST_OWNER(n, struct door, node), true);
     h1_acceptor_drain(&f->acceptor);
-    deadline_init(&f->drain_timer, on_drain_timer, f);
     deadline_set(&f->drain_timer, 1);
 }
 
@@ -285,6 +295,7 @@ size_t front_close(struct front *f)
     size_t left = front_in_flight(f);
 
     deadline_close(&f->drain_timer);
+    deadline_close(&f->trim_timer);
     LIST_EACH(n, &f->doors)
     close_door(LIST_OWNER(n, struct door, node), true);
     for (size_t i = 0; i < EX_DONE; i++)
@@ -311,8 +322,24 @@ void front_flush_access(struct front *f)
     loop_defer(&f->access_flush, on_access_flush, f);
 }
 
+/* A wave of exchanges has gone: what it needed goes back to the system. */
+static void on_trim(void *owner)
+{
+    struct front *f = owner;
+
+    f->peak = front_in_flight(f);
+    buf_trim();
+    malloc_trim(0);
+}
+
 void front_exchange_ended(struct front *f)
 {
+    size_t n = front_in_flight(f);
+
+    if (n >= f->peak)
+        f->peak = n + 1;
+    else if (f->peak >= TRIM_PEAK && n < f->peak / 8 && !deadline_is_set(&f->trim_timer))
+        deadline_set(&f->trim_timer, TRIM_PAUSE_MS);
     if (f->draining)
         deadline_set(&f->drain_timer, 1);
 }

@@ -23,6 +23,8 @@ struct front {
     struct list next_doors; /* prepared by a reload */
     struct deferred access_flush;
     struct deadline drain_timer;
+    struct deadline trim_timer;
+    size_t peak; /* exchanges in flight at most since memory was given back last */
     void (*on_idle)(void *owner); /* while draining: nothing is in flight any more */
     void *owner;
     size_t connections_max; /* max_connections, or fewer where the descriptors do not suffice */

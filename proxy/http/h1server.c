@@ -353,7 +353,8 @@ static void frame(struct h1_server *h, const struct head *from, struct head *out
     }
     if (bodiless)
         h->out = OUT_NO_BODY;
-    if (h->acceptor->draining || h->in == IN_BODY || h->in == IN_FAILED)
+    if (h->acceptor->draining || h->in == IN_BODY || h->in == IN_FAILED ||
+        head_has_token(from, STR("connection"), STR("close")))
         h->keep_alive = false;
     if (!h->keep_alive)
         out->fields[out->nfields++] = (struct field){ STR("Connection"), STR("close") };
@@ -454,6 +455,8 @@ static void op_pause(struct stream *s, bool paused)
         return;
     h->paused = paused;
     conn_pause(h->conn, paused);
+    if (h->in == IN_BODY) /* a client that is held back is not slow */
+        set_deadline(h);
     if (!paused)
         loop_defer(&h->work, on_work, h);
 }

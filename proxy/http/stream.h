@@ -85,7 +85,8 @@ enum stream_reset {
 struct stream_ops {
     /* Each: 0, STREAM_FULL, or a negative error (then STREAM_FAILED follows, from the loop). `end`: no body follows. The fields
      * are copied. Framing fields (Content-Length, Transfer-Encoding, Connection …) are the stream's to set: a Content-Length field in `head` is
-     * believed and must be right; without one the body is framed as the version has it. */
+     * believed and must be right; without one the body is framed as the version has it. Server side, "Connection: close" ends an
+     * HTTP/1.1 connection with this response. */
     int (*send_head)(struct stream *s, const struct head *head, bool end);
     int (*send_data)(struct stream *s, const void *p, size_t n);
     int (*send_end)(struct stream *s);

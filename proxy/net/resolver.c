@@ -219,6 +219,21 @@ static void make_room(struct resolver *r)
     }
 }
 
+/* An address needs nobody to be asked, and stays what it is. */
+static void take_literal(struct name *n)
+{
+    struct addr *a = &n->addrs[0];
+
+    if (inet_pton(AF_INET, n->text, a->ip) == 1)
+        a->family = AF_INET;
+    else if (inet_pton(AF_INET6, n->text, a->ip) == 1)
+        a->family = AF_INET6;
+    else
+        return;
+    n->naddrs = 1;
+    n->expires_ms = UINT64_MAX;
+}
+
 static struct name *find_name(struct resolver *r, struct str text)
 {
     struct name *n;
@@ -237,6 +252,7 @@ static struct name *find_name(struct resolver *r, struct str text)
     n->resolver = r;
     list_init(&n->waiting);
     list_init(&n->answering);
+    take_literal(n);
     return n;
 }
 

@@ -61,6 +61,7 @@ START_TEST(has_defaults)
     ck_assert_uint_eq(p->replay_body_max, 10 << 20);
     ck_assert_uint_eq(p->call_max, 32 << 20);
     ck_assert_uint_eq(p->handoff_max, 128 << 20);
+    ck_assert_uint_eq(p->spool_max, 1 << 30);
     ck_assert_uint_eq(p->state_max, 8000);
     ck_assert_uint_eq(p->max_calls, 64);
     ck_assert_uint_eq(p->max_hops, 64);
@@ -144,7 +145,8 @@ START_TEST(reads_a_pool)
         "server \"unix:/run/a.sock\" { slots = 5 }\nserver \"[::1]:8001\" { }\n"
         "queue_max = 0 queue_timeout = \"1s\" connect_timeout = \"2s\" response_timeout = \"3s\"\n"
         "keep_alive_timeout = \"4s\" retry_idempotent = true secret_file = \"secret\"\n"
-        "replay_body_max = \"1K\" call_max = \"2K\" handoff_max = \"3K\" state_max = 100\n"
+        "replay_body_max = \"1K\" call_max = \"2K\" handoff_max = \"3K\" state_max = 100 spool_max "
+        "= \"1M\"\n"
         "max_calls = 3 max_hops = 4 resume_attempts = 5 resume_wait = \"0s\"\n"
         "notify_attempts = 7 notify_first_pause = \"8s\" notify_max_pause = \"9s\"\n"
         "keep_alive_interval = \"10ms\"\n}\n");
@@ -164,6 +166,7 @@ START_TEST(reads_a_pool)
     ck_assert_uint_eq(p->call_max, 2048);
     ck_assert_uint_eq(p->handoff_max, 3072);
     ck_assert_uint_eq(p->state_max, 100);
+    ck_assert_uint_eq(p->spool_max, 1 << 20);
     ck_assert_uint_eq(p->max_calls, 3);
     ck_assert_uint_eq(p->max_hops, 4);
     ck_assert_uint_eq(p->resume_attempts, 5);

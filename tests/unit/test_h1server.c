@@ -195,7 +195,7 @@ START_TEST(reads_the_same_however_it_is_cut)
 {
     static const char in[] =
         POST("4") "abcd" GET "PUT /c HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: "
-                             "chunked\r\n\r\n3\r\nxyz\r\n0\r\n\r\n" GET;
+                  "chunked\r\n\r\n3\r\nxyz\r\n0\r\n\r\n" GET;
     static const char want[] = "POST /p h|GET /a h|PUT /c h|GET /a h|";
     struct cuts c = { .n = sizeof(in) - 1 };
 
@@ -299,8 +299,10 @@ static const struct {
     { GET, 204, "Content-Length=0", NULL, "\r\n", true },
     { GET, 304, "Content-Length=5|ETag=x", NULL, "ETag: x\r\nContent-Length: 5\r\n\r\n", true },
     /* Framing is the stream's: what else the head says of it is left out. */
-    { GET, 200, "Transfer-Encoding=gzip|Connection=close|Keep-Alive=1|A=b|Content-Length=2", "ab",
+    { GET, 200, "Transfer-Encoding=gzip|Connection=x|Keep-Alive=1|A=b|Content-Length=2", "ab",
         "A: b\r\nContent-Length: 2\r\n\r\nab", true },
+    { GET, 200, "Connection=close|Content-Length=2", "ab",
+        "Content-Length: 2\r\nConnection: close\r\n\r\nab", false },
     /* Never more than was announced */
     { GET, 200, "Content-Length=2", "abHTTP/1.1 200 OK\r\n\r\n", "Content-Length: 2\r\n\r\nab",
         true },

@@ -94,8 +94,10 @@ static void on_stream(void *owner, struct stream *s, const struct stream_event *
         ck_assert_uint_ne(c->status, 0);
         c->bytes += ev->data.n;
         c->pieces++;
-        for (size_t i = 0; i < ev->data.n; i++)
-            ck_assert_int_eq(ev->data.p[i], 'x');
+        for (size_t i = 0; i < ev->data.n; i++) {
+            if (ev->data.p[i] != 'x')
+                ck_abort_msg("the body has changed on its way");
+        }
         if (c->pause_at_data)
             stream_pause(s, true);
         break;

@@ -238,14 +238,41 @@ class Tarry:
         assert code == 0, f"tarry exited {code}:\n" + "\n".join(self.lines[-60:])
         return gone
 
+    def wait_end(self, *codes, timeout=None):
+        """Waits until it has ended by itself; its exit code must be one of `codes` (0 if none is given)."""
+        try:
+            code = self.process.wait(DEADLINE if timeout is None else timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError("tarry has not ended") from None
+        self._reader.join(DEADLINE)
+        self.process = None
+        assert not SANITIZERS.search(self.stderr), "a sanitizer complained:\n" + self.stderr[-8000:]
+        assert code in (codes or (0,)), f"tarry exited {code}:\n" + "\n".join(self.lines[-60:])
+        return code
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def children(self):
+        """The processes of a conf with more than one."""
+        text = pathlib.Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        return [int(p) for p in text.split()]
+
     def kill(self):
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
 
 
-def check_conf(path):
-    """tarry -t: (exit code, standard error)."""
-    done = subprocess.run([find_binary(), "-t", "-c", str(path)], capture_output=True, text=True, timeout=DEADLINE)
+def run_command(*args, env=None):
+    """The command with these arguments: (exit code, standard output, standard error)."""
+    done = subprocess.run([find_binary(), *map(str, args)], capture_output=True, text=True, timeout=DEADLINE, stdin=subprocess.DEVNULL,
+                          env=dict(os.environ, **(env or {})))
     assert not SANITIZERS.search(done.stderr), done.stderr
-    return done.returncode, done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+def check_conf(path, env=None):
+    """tarry -t: (exit code, standard error)."""
+    code, _, err = run_command("-t", "-c", path, env=env)
+    return code, err
