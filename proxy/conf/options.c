@@ -274,8 +274,8 @@ static const struct opt_section sections[OPT_NSECTIONS] = {
         "slashes are resolved; \"/a/\" does not match \"/a\". At least one." },
     [SECTION_UPSTREAM] = { "upstream", "name", "openai", SECTION_ROOT, true, ROWS(upstream_rows),
         "A service that slow calls may go to. Calls to any other origin are refused. Handoffs name "
-        "it "
-        "by its origin, or as tarry://NAME." },
+        "it by its origin, or as tarry://NAME. Several may have one origin, with a key each, say: the "
+        "first in the file is the one that the origin means." },
     [SECTION_WORKERS] = { "workers", "name", "app", SECTION_ROOT, true, ROWS(workers_rows),
         "A pool of servers that run the sync app, with one queue in front of them." },
     [SECTION_SERVER] = { "server", "address", "127.0.0.1:8001", SECTION_WORKERS, true,

@@ -87,11 +87,6 @@ static struct str address_key(struct draft *d, const struct draft_section *s)
     return str_make((const char *)&a->sa, a->salen);
 }
 
-static struct str origin_key(struct draft *d, const struct draft_section *s)
-{
-    return ((const struct upstream_conf *)s->base)->origin;
-}
-
 static struct str route_key(struct draft *d, const struct draft_section *s)
 {
     const struct route_conf *r = s->base;
@@ -408,8 +403,6 @@ void verify_draft(struct draft *d)
         "give it another name");
     check_twins(d, 0, d->nsections, SECTION_UPSTREAM, SECTION_UPSTREAM, title_key, "upstream",
         "give it another name");
-    check_twins(d, 0, d->nsections, SECTION_UPSTREAM, SECTION_UPSTREAM, origin_key,
-        "the origin of upstream", "a call to it could not be told from the other's; make them one");
     check_twins(d, 0, d->nsections, SECTION_LISTEN, SECTION_ADMIN, address_key, "the address",
         "take another");
     check_twins(d, 0, d->nsections, SECTION_ROUTE, SECTION_ROUTE, route_key,

@@ -139,6 +139,15 @@ bool forward_describes_body(struct str name)
            str_eq_nocase(name, STR("transfer-encoding"));
 }
 
+/* Whether an upstream before the `i`th has the same origin: another key, say, by tarry://NAME. */
+static bool told_before(const struct conf *conf, size_t i)
+{
+    for (size_t k = 0; k < i; k++)
+        if (str_eq(conf->upstreams[k].origin, conf->upstreams[i].origin))
+            return true;
+    return false;
+}
+
 static struct str origins_text(struct arena *a, const struct conf *conf)
 {
     size_t n = 0, at = 0;
@@ -152,7 +161,9 @@ static struct str origins_text(struct arena *a, const struct conf *conf)
     for (size_t i = 0; i < conf->nupstreams; i++) {
         struct str o = conf->upstreams[i].origin;
 
-        if (i > 0) {
+        if (told_before(conf, i))
+            continue;
+        if (at > 0) {
             p[at++] = ',';
             p[at++] = ' ';
         }

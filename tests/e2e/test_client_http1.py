@@ -4,6 +4,7 @@ import os
 import re
 import resource
 import select
+import signal
 import socket
 import time
 
@@ -275,12 +276,14 @@ def test_a_client_that_has_done_with_sending_gets_its_answer(bed):
 
 
 def test_a_client_that_sends_and_is_done_at_once_gets_its_answer(bed):
-    """As `printf ... | nc -N` does."""
+    """As `printf ... | nc -N` does: Tarry sees the request and the end together."""
     site = bed.site(echo)
-    for _ in range(5):
+    for _ in range(3):
         with site.tarry.client() as c:
+            site.tarry.signal(signal.SIGSTOP)
             c.send(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody")
             c.half_close()
+            site.tarry.signal(signal.SIGCONT)
             assert c.read_response("POST").body == b"/x body" and c.wait_closed() == "eof"
 
 
@@ -444,19 +447,18 @@ def test_what_a_client_does_not_take_yet_is_in_a_file_without_a_name(bed):
     site = bed.site(lambda r, c: Reply(200, big) if r.target == "/big" else OK, slots=1, top={"temp_dir": str(spool)})
 
     def spooled():
-        links = (os.readlink(f"/proc/{site.tarry.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{site.tarry.pid}/fd"))
-        return [link for link in links if str(spool) in link]
+        folder = f"/proc/{site.tarry.pid}/fd"
+        return sum(os.stat(f"{folder}/{fd}").st_size for fd in os.listdir(folder) if str(spool) in os.readlink(f"{folder}/{fd}"))
     with Client(site.tarry.address, receive_buffer=4096) as c:
         c.send_request("GET", "/big")
         site.worker.wait_for(1)
         site.worker.wait_idle()
         assert site.tarry.get("/other").body == b"ok"
-        assert spooled() and list(spool.iterdir()) == []
-        assert site.tarry.private_memory() < 64 << 20
+        assert spooled() > len(big) // 2 and list(spool.iterdir()) == []
         # The rest with a window like anybody's.
         c.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         assert c.read_response().body == big
-    eventually(lambda: not spooled(), "the file is closed")
+    eventually(lambda: spooled() == 0, "the file is closed")
 
 
 def test_a_response_that_never_ends_ends_when_the_client_goes(bed):

@@ -212,7 +212,8 @@ void h2peer_until(const volatile bool *flag)
     uint64_t begun = now_ms();
     ev_timer tick;
 
-    ev_timer_init(&tick, on_tick, 0.5, 0.5);
+    /* What deferred calls do before the loop sleeps must not wait for the next event. */
+    ev_timer_init(&tick, on_tick, 2e-3, 2e-3);
     ev_timer_start(loop_ev(), &tick);
     while (!*flag && now_ms() - begun < TOO_LONG_MS)
         ev_run(loop_ev(), EVRUN_ONCE);

@@ -193,9 +193,6 @@ static const struct {
     { "upstream \"u\" { origin = \"https://a.b\" }\nupstream \"u\" { origin = \"https://a.c\" "
       "}" REST,
         { 2, "upstream \"u\" stands twice" } },
-    { "upstream \"u\" { origin = \"https://a.b\" }\nupstream \"v\" { origin = \"https://A.b:443/\" "
-      "}" REST,
-        { 2, "the origin of upstream \"v\" stands twice" } },
     { "upstream \"u\" { origin = \"https://a.b\" connect_timeout = \"2s\" total_timeout = \"1s\" "
       "}" REST,
         { 1, "connect_timeout (\"2s\") is more than total_timeout (\"1s\"" } },

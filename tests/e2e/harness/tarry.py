@@ -150,10 +150,11 @@ class Tarry:
         env.setdefault("UBSAN_OPTIONS", "print_stacktrace=1")
         self.process = subprocess.Popen([find_binary(), "-c", str(self.path), *self.args], env=env, stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=self.preexec)
+        since = len(self.lines)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         if ready:
-            self.wait_log(lambda line: line.strip() == READY, "the line " + READY)
+            self.wait_log(lambda line: line.strip() == READY, "the line " + READY, since)
 
     def _read(self):
         for raw in self.process.stderr:
