@@ -127,6 +127,7 @@ struct exchange {
     bool collecting; /* the worker's response is a handoff */
     bool relay_pending; /* relay_head is to be sent */
     bool on_error; /* a worker answers instead of the failed relay */
+    bool body_dropped; /* it was larger than replay_body_max: no replay can be made */
     bool logged;
 };
 

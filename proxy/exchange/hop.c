@@ -287,7 +287,8 @@ static void handoff_end(struct exchange *ex)
         refuse_handoff(ex, rc, why);
         return;
     }
-    if (ex->handoff->then == THEN_REPLAY && body_size(&ex->body) > ex->pool_conf->replay_body_max) {
+    if (ex->handoff->then == THEN_REPLAY &&
+        (ex->body_dropped || body_size(&ex->body) > ex->pool_conf->replay_body_max)) {
         exchange_fail(ex, PROBLEM_BODY_TOO_LARGE, 0,
             "a replay needs the request's body, which is larger than replay_body_max");
         return;

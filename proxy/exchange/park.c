@@ -68,8 +68,10 @@ void park_begin(struct exchange *ex)
     bool gone = !ex->client || ex->half_closed;
 
     counter_add(COUNTER_HANDOFFS, 1);
-    if (body_size(&ex->body) > ex->pool_conf->replay_body_max)
-        body_clear(&ex->body); /* no replay can come */
+    if (body_size(&ex->body) > ex->pool_conf->replay_body_max) {
+        ex->body_dropped = true;
+        body_clear(&ex->body);
+    }
     exchange_set_state(ex, EX_PARKED);
     ex->relay = NULL;
     ex->relay_pending = false;

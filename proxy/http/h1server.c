@@ -11,6 +11,7 @@
 #include "net/loop.h"
 
 enum in { IN_HEAD, IN_BODY, IN_DONE, IN_FAILED };
+enum half_closed { HALF_CLOSED_NOT, HALF_CLOSED_SEEN, HALF_CLOSED_TOLD };
 enum out { OUT_NOTHING, OUT_LENGTH, OUT_CHUNKED, OUT_UNTIL_CLOSE, OUT_NO_BODY, OUT_DONE };
 
 struct h1_server {
@@ -33,7 +34,7 @@ struct h1_server {
     bool expects_continue;
     bool head_method;
     bool paused;
-    bool half_closed_told;
+    unsigned char half_closed; /* enum half_closed */
     bool closed;
 };
 
@@ -100,7 +101,7 @@ static void rest(struct h1_server *h)
     h->in = IN_HEAD;
     h->out = OUT_NOTHING;
     h->scan = (struct h1_scan){ 0 };
-    h->half_closed_told = false;
+    h->half_closed = HALF_CLOSED_NOT;
     h->paused = false;
     conn_pause(h->conn, false);
     list_push(&h->acceptor->idle, &h->node);
@@ -210,6 +211,29 @@ static void take_body(struct h1_server *h)
     }
 }
 
+/* The client will send no more. */
+static void client_closed(struct h1_server *h)
+{
+    if (h->in == IN_BODY && !h->paused) {
+        h->in = IN_FAILED;
+        h->keep_alive = false;
+        emit(h, (struct stream_event){ .kind = STREAM_FAILED, .error = STREAM_E_GONE });
+        return;
+    }
+    /* While another pipelined request waits, the client is only done with sending. */
+    if (h->in != IN_DONE || !h->streaming || conn_input(h->conn).n > 0)
+        return;
+    h->keep_alive = false;
+    if (h->half_closed == HALF_CLOSED_NOT) {
+        /* Told a round later: a request that came together with the end gets its chance of a free worker first. */
+        h->half_closed = HALF_CLOSED_SEEN;
+        loop_defer(&h->work, on_work, h);
+    } else if (h->half_closed == HALF_CLOSED_SEEN) {
+        h->half_closed = HALF_CLOSED_TOLD;
+        emit(h, (struct stream_event){ .kind = STREAM_HALF_CLOSED });
+    }
+}
+
 /* Goes on with what lies in the input. */
 static void process(struct h1_server *h)
 {
@@ -239,17 +263,8 @@ static void process(struct h1_server *h)
         if (h->closed)
             return;
     }
-    if (!conn_eof(h->conn))
-        return;
-    if (h->in == IN_BODY && !h->paused) {
-        h->in = IN_FAILED;
-        h->keep_alive = false;
-        emit(h, (struct stream_event){ .kind = STREAM_FAILED, .error = STREAM_E_GONE });
-    } else if (h->in == IN_DONE && h->streaming && !h->half_closed_told) {
-        h->half_closed_told = true;
-        h->keep_alive = conn_input(h->conn).n > 0 && h->keep_alive;
-        emit(h, (struct stream_event){ .kind = STREAM_HALF_CLOSED });
-    }
+    if (conn_eof(h->conn))
+        client_closed(h);
 }
 
 static void on_conn(void *owner, struct conn *c, enum conn_event ev)

@@ -222,10 +222,15 @@ SSL *tls_peer_begin(struct tls_peer *p)
         return NULL;
     }
     if (p->ntickets > 0) {
-        SSL_SESSION *session = p->tickets[--p->ntickets];
+        SSL_SESSION *session = p->tickets[p->ntickets - 1];
 
         SSL_set_session(ssl, session);
-        SSL_SESSION_free(session);
+        /* TLS 1.3 sends new tickets on each connection; before that, one stays good (and a new one
+         * need not come). */
+        if (SSL_SESSION_get_protocol_version(session) >= TLS1_3_VERSION) {
+            SSL_SESSION_free(session);
+            p->ntickets--;
+        }
     }
     ERR_clear_error();
     return ssl;

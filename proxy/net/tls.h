@@ -29,8 +29,8 @@ struct tls_peer *tls_peer_ref(struct tls_peer *p);
 void tls_peer_unref(struct tls_peer *p); /* NULL is allowed */
 struct tls_client *tls_peer_client(const struct tls_peer *p);
 
-/* For conn_open(), which takes it over. Resumes an earlier session if there is one; each is used
- * once (RFC 8446 C.4). NULL if there is no memory. */
+/* For conn_open(), which takes it over. Resumes an earlier session if there is one; a TLS 1.3
+ * ticket is used once (RFC 8446 C.4). NULL if there is no memory. */
 SSL *tls_peer_begin(struct tls_peer *p);
 
 /* For `listen`: HTTP/1.1 by ALPN; a client that offers protocols but not that one is refused. The

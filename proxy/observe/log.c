@@ -147,3 +147,12 @@ void log_write(enum log_level level, const struct log_context *ctx, const char *
     if (write(log_state.fd, line, n) < 0)
         return;
 }
+
+void log_announce(const char *text)
+{
+    if (log_state.kind != LOG_TO_STDERR || !log_enabled(LEVEL_INFO)) {
+        fprintf(stderr, "tarry: %s\n", text);
+        fflush(stderr);
+    }
+    log_info(NULL, "%s", text);
+}

@@ -22,6 +22,9 @@ int log_open(enum log_level level, const struct log_target *target);
 int log_reopen(void);
 void log_close(void);
 
+/* One line that must be seen on standard error whatever the level and the target are; the log gets it too. */
+void log_announce(const char *text);
+
 bool log_enabled(enum log_level level);
 
 void log_write(enum log_level level, const struct log_context *ctx, const char *fmt, ...)

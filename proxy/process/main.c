@@ -38,7 +38,7 @@ static void version(void)
 
 static void ready(void)
 {
-    log_info(NULL, "ready");
+    log_announce("ready");
 }
 
 int main(int argc, char **argv)

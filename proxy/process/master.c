@@ -164,7 +164,7 @@ int master_run(const char *conf_path, struct conf *conf)
     }
     close(master.ready_pipe[0]);
     status = 0;
-    log_info(NULL, "ready");
+    log_announce("ready");
     for (;;) {
         int signo = sigtimedwait(&set, NULL, &tick);
 

@@ -40,7 +40,7 @@ struct link {
 enum speaks { SPEAKS_UNKNOWN, SPEAKS_HTTP1, SPEAKS_HTTP2 };
 
 enum {
-    HOLD_MS = 250,            /* after a failed dial, while there is something else to wait for */
+    HOLD_MS = 250, /* after a failed dial, while there is something else to wait for */
 };
 
 struct origin {
@@ -53,13 +53,13 @@ struct origin {
     struct deadline held; /* no dial until then */
     struct grave grave;
     struct arena arena; /* of the strings */
-    struct str origin, host, ca_file;
+    struct str name, origin, host, ca_file;
     struct h1_limits h1_limits;
     struct h2_limits h2_limits;
     uint64_t connect_timeout_ms, keep_alive_timeout_ms;
     size_t max_connections;
     size_t streams_each; /* what the peer allowed on a connection when it last said so */
-    bool limit_known; /* it has said so */
+    bool limit_known;    /* it has said so */
     enum speaks speaks;  /* as of the last connection */
     uint16_t port;
     bool http2, private_only, retired, closed;
@@ -80,7 +80,7 @@ static void set_state(struct link *l, enum link_state to)
     struct origin *o = l->origin;
 
     if (l->state != to || !list_on(&l->node))
-        log_debug(NULL, "upstream " STR_FMT ": connection %s -> %s", STR_ARG(o->origin),
+        log_debug(NULL, "upstream \"" STR_FMT "\": connection %s -> %s", STR_ARG(o->name),
             list_on(&l->node) ? state_names[l->state] : "new", state_names[to]);
     /* Of idle ones the newest is taken first, so that the others may pass their time. */
     if (to == LINK_IDLE)
@@ -154,7 +154,7 @@ static void on_h2(void *owner, struct h2_client *c, enum h2_client_event ev)
         settle(l);
         break;
     case H2_CLIENT_CLOSED:
-        log_debug(NULL, "upstream " STR_FMT ": connection ended: %s", STR_ARG(o->origin),
+        log_debug(NULL, "upstream \"" STR_FMT "\": connection ended: %s", STR_ARG(o->name),
             h2_client_describe_error(c));
         l->h2 = NULL;
         close_link(l);
@@ -469,10 +469,11 @@ struct origin *origin_open(struct list *list, struct resolver *r, const struct o
     if (!o)
         return NULL;
     o->resolver = r;
+    o->name = arena_copy(&o->arena, t->u->name);
     o->origin = arena_copy(&o->arena, t->u->origin);
     o->host = arena_copy(&o->arena, t->u->host);
     o->ca_file = arena_copy(&o->arena, t->u->ca_file);
-    if (!o->origin.p || !o->host.p || !o->ca_file.p) {
+    if (!o->name.p || !o->origin.p || !o->host.p || !o->ca_file.p) {
         free_origin(o);
         return NULL;
     }
@@ -489,7 +490,8 @@ struct origin *origin_open(struct list *list, struct resolver *r, const struct o
 
 bool origin_is_for(const struct origin *o, const struct upstream_conf *u)
 {
-    return str_eq(o->origin, u->origin) && str_eq(o->ca_file, u->ca_file) && o->http2 == u->http2;
+    return str_eq(o->name, u->name) && str_eq(o->origin, u->origin) &&
+           str_eq(o->ca_file, u->ca_file) && o->http2 == u->http2;
 }
 
 void origin_update(struct origin *o, const struct origin_terms *t)

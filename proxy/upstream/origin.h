@@ -1,7 +1,8 @@
 /* An upstream as it lives: its addresses, its connections (HTTP/2 sessions that many calls share,
  * HTTP/1.1 connections one call at a time), and the requests that wait for one. Origins belong to a
- * registry, `struct origins`, and outlive reloads as long as what identifies them (origin, CA file,
- * http2) stays the same; a new snapshot changes their limits in place.
+ * registry, `struct origins`, and outlive reloads as long as what identifies them (name,
+ * origin, CA file, http2) stays the same; a new snapshot changes their limits in place. Two
+ * upstreams of one origin, with a key each, share nothing.
  *
  * upstream/ is how Tarry talks to the AI services. It knows nothing of workers or exchanges: it
  * gives out streams. */
@@ -73,7 +74,8 @@ struct origin_terms {
 /* On `list` until it is closed. NULL if there is no memory. */
 struct origin *origin_open(struct list *list, struct resolver *r, const struct origin_terms *t);
 
-/* Whether it is the origin that `u` means: the same scheme, host, port, CA file and protocols. */
+/* Whether it is the one that `u` means: the same name, scheme, host, port, CA file and protocols.
+ */
 bool origin_is_for(const struct origin *o, const struct upstream_conf *u);
 
 /* New terms for what it does from now on; connections stay. */

@@ -17,7 +17,7 @@ struct pool {
     struct list ahead; /* wishes: resumes, replays, notifies */
     struct list fresh; /* wishes: new requests */
     struct deferred dispatch;
-    struct deadline again; /* a server that was full may have room */
+    struct deadline again; /* a server that was full or refused may serve again */
     struct grave grave;
 };
 
@@ -110,14 +110,26 @@ static void requeue(struct pool *p, struct slot_wish *w)
     want_dispatch(p);
 }
 
+static bool any_serves(const struct pool *p)
+{
+    LIST_EACH(n, &p->servers)
+    {
+        const struct server *s = LIST_OWNER(n, struct server, node);
+
+        if (!s->removed && s->busy > 0 && s->pause_ms == 0)
+            return true;
+    }
+    return false;
+}
+
 void pool_on_connect_failed(struct pool *p, struct slot_wish *w, struct server *s, const char *why)
 {
     char text[256];
 
     log_warn(NULL, "cannot connect to worker " STR_FMT " of pool \"" STR_FMT "\": %s",
         STR_ARG(s->text), STR_ARG(p->conf->name), why);
-    /* Nothing was sent: another server may take it. Each gets one chance. */
-    if (++w->tries < p->servers.count) {
+    /* Nothing was sent: another server may take it. Each gets one chance; while one serves, its next slot is waited for. */
+    if (++w->tries < p->servers.count || any_serves(p)) {
         requeue(p, w);
         return;
     }
@@ -128,10 +140,7 @@ void pool_on_connect_failed(struct pool *p, struct slot_wish *w, struct server *
 
 void pool_on_backlog_full(struct pool *p, struct slot_wish *w, struct server *s)
 {
-    w->link = NULL;
-    list_push_front(w->ahead ? &p->ahead : &p->fresh, &w->node);
-    if (!deadline_is_set(&p->again))
-        deadline_set(&p->again, s->full_until_ms - loop_now_ms());
+    requeue(p, w);
 }
 
 /* The server with the smallest share of its slots taken. One that refuses connections is left alone while there is another that
@@ -163,6 +172,24 @@ static struct server *pick(struct pool *p)
     return best;
 }
 
+/* Nobody can serve now: whose pause ends first is tried then. */
+static void look_again(struct pool *p)
+{
+    uint64_t now = loop_now_ms(), soonest = UINT64_MAX;
+
+    LIST_EACH(n, &p->servers)
+    {
+        const struct server *s = LIST_OWNER(n, struct server, node);
+        uint64_t at =
+            s->paused_until_ms > s->full_until_ms ? s->paused_until_ms : s->full_until_ms;
+
+        if (server_has_room(s) && at > now && at < soonest)
+            soonest = at;
+    }
+    if (soonest != UINT64_MAX)
+        deadline_set(&p->again, soonest - now);
+}
+
 static void on_dispatch(void *owner)
 {
     struct pool *p = owner;
@@ -173,8 +200,10 @@ static void on_dispatch(void *owner)
         struct slot_wish *w = LIST_OWNER(n, struct slot_wish, node);
         struct server *s = pick(p);
 
-        if (!s)
+        if (!s) {
+            look_again(p);
             break;
+        }
         list_remove(&w->node);
         list_push(&p->servers, &s->node); /* of equals, the one that served least recently is next */
         server_serve(s, w);
@@ -192,6 +221,21 @@ static void on_again(void *owner)
     want_dispatch(owner);
 }
 
+/* Slots that nobody has and nobody who goes ahead waits for: who joins the queue now does not have to wait in it. */
+static size_t free_slots(const struct pool *p)
+{
+    size_t n = 0;
+
+    LIST_EACH(at, &p->servers)
+    {
+        const struct server *s = LIST_OWNER(at, struct server, node);
+
+        if (server_has_room(s))
+            n += s->slots - s->busy;
+    }
+    return n > p->ahead.count ? n - p->ahead.count : 0;
+}
+
 void pool_ask(struct pool *p, struct slot_wish *w, bool ahead, uint64_t timeout_ms)
 {
     BUG_IF(w->pool);
@@ -201,7 +245,8 @@ void pool_ask(struct pool *p, struct slot_wish *w, bool ahead, uint64_t timeout_
     w->ahead = ahead;
     deadline_init(&w->deadline, on_wish_deadline, w);
     /* The bound is for those who wait behind taken slots; resumes are bounded by the exchanges that exist. */
-    if (!ahead && p->fresh.count >= p->conf->queue_max) {
+    if (!ahead && p->fresh.count >= p->conf->queue_max &&
+        p->fresh.count >= p->conf->queue_max + free_slots(p)) {
         w->error = POOL_E_QUEUE_FULL;
         loop_defer(&w->deferred, on_deferred_error, w);
         return;

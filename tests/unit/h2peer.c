@@ -8,8 +8,6 @@
 
 #include "net/loop.h"
 
-enum { TOO_LONG_MS = 60000 };
-
 struct body {
     size_t left;
     bool hold;
@@ -196,34 +194,4 @@ void h2peer_respond(struct h2peer *p, int32_t id, const char *status, const nght
         nghttp2_submit_response(p->library, id, nv, nfields + 1, n > 0 || hold ? &provider : NULL),
         0);
     h2peer_flush(p);
-}
-
-static uint64_t now_ms(void)
-{
-    return loop_precise_us() / 1000;
-}
-
-static void on_tick(struct ev_loop *ev, ev_timer *w, int revents)
-{
-}
-
-void h2peer_until(const volatile bool *flag)
-{
-    uint64_t begun = now_ms();
-    ev_timer tick;
-
-    /* What deferred calls do before the loop sleeps must not wait for the next event. */
-    ev_timer_init(&tick, on_tick, 2e-3, 2e-3);
-    ev_timer_start(loop_ev(), &tick);
-    while (!*flag && now_ms() - begun < TOO_LONG_MS)
-        ev_run(loop_ev(), EVRUN_ONCE);
-    ev_timer_stop(loop_ev(), &tick);
-    ck_assert_msg(*flag, "waited for something that did not happen");
-}
-
-void h2peer_settle(void)
-{
-    /* All ends are within this process: what one turn sends the next one finds. */
-    for (int turn = 0; turn < 32; turn++)
-        ev_run(loop_ev(), EVRUN_NOWAIT);
 }

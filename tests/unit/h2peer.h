@@ -50,12 +50,6 @@ void h2peer_end(struct h2peer *p, bool reset);
 void h2peer_respond(struct h2peer *p, int32_t id, const char *status, const nghttp2_nv *fields,
     size_t nfields, size_t n, bool hold);
 
-/* Turns the loop until `*flag` is not 0; fails the test when that takes far too long. */
-void h2peer_until(const volatile bool *flag);
-
-/* Turns it until everything that is on its way has arrived. */
-void h2peer_settle(void);
-
 #define H2PEER_NV(n, v)                                                                            \
     {                                                                                              \
         (uint8_t *)(n), (uint8_t *)(v), sizeof(n) - 1, sizeof(v) - 1, NGHTTP2_NV_FLAG_NONE         \

@@ -12,6 +12,7 @@
 #include "h2peer.h"
 #include "net/loop.h"
 #include "unit.h"
+#include "world.h"
 
 /* One request and what came of it. */
 struct call {
@@ -45,7 +46,6 @@ static void set_up_as(const struct h2peer_options *o)
     struct sockaddr_storage sa = { .ss_family = AF_UNIX };
     int fds[2];
 
-    ck_assert_int_eq(loop_init(), 0);
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
     limits = (struct h2_limits){ .head_max = 8192,
         .fields_max = 50,
@@ -62,7 +62,7 @@ static void set_up_as(const struct h2peer_options *o)
 static void set_up(void)
 {
     set_up_as(&(struct h2peer_options){ .max_streams = 100 });
-    h2peer_settle();
+    world_settle();
 }
 
 static void tear_down(void)
@@ -70,9 +70,6 @@ static void tear_down(void)
     if (!closed)
         h2_client_close(client);
     h2peer_close(peer);
-    conn_close_finishing();
-    loop_release();
-    buf_trim();
 }
 
 static void on_stream(void *owner, struct stream *s, const struct stream_event *ev)
@@ -183,14 +180,14 @@ START_TEST(carries_a_request_and_its_response)
     ck_assert_int_eq(stream_send_data(c.s, "hel", 3), 0);
     ck_assert_int_eq(stream_send_data(c.s, "lo", 2), 0);
     ck_assert_int_eq(stream_send_end(c.s), 0);
-    h2peer_settle();
+    world_settle();
     ck_assert_uint_eq(peer->requests, 1);
     ck_assert_uint_eq(peer->body_bytes, 5);
     ck_assert_str_eq(peer->fields, ":method: POST\n:scheme: http\n:authority: api.example\n"
                                    ":path: /v1/x?y=1\ncontent-type: application/json\n"
                                    "content-length: 5\nx-empty: \ncookie: a=1; b=2\n");
     h2peer_respond(peer, peer->last_id, "201", answer, COUNT_OF(answer), 70000, false);
-    h2peer_until(&c.over);
+    WORLD_UNTIL(c.over);
     ck_assert(c.ended);
     ck_assert_uint_eq(c.status, 201);
     ck_assert_uint_eq(c.bytes, 70000);
@@ -200,7 +197,7 @@ START_TEST(carries_a_request_and_its_response)
     peer->on_request = answer_at_once;
     get(&c);
     ck_assert(c.s->reused);
-    h2peer_until(&c.over);
+    WORLD_UNTIL(c.over);
     ck_assert(c.ended);
     ck_assert_uint_eq(h2_client_streams(client), 0);
     tear_down();
@@ -213,9 +210,9 @@ START_TEST(ends_with_the_head_where_there_is_no_body)
 
     set_up();
     get(&c);
-    h2peer_settle();
+    world_settle();
     h2peer_respond(peer, peer->last_id, "204", NULL, 0, 0, false);
-    h2peer_until(&c.over);
+    WORLD_UNTIL(c.over);
     ck_assert(c.ended);
     ck_assert_uint_eq(c.status, 204);
     ck_assert_uint_eq(c.bytes, 0);
@@ -231,7 +228,7 @@ START_TEST(holds_back_a_large_request_body)
     size_t sent = 0, fulls = 0;
 
     set_up_as(&(struct h2peer_options){ .max_streams = 10, .window = 1000 });
-    h2peer_settle();
+    world_settle();
     take(&c);
     send_head_of(&c, NULL, 0, false);
     while (sent < 1000000) {
@@ -249,7 +246,7 @@ START_TEST(holds_back_a_large_request_body)
     }
     stream_send_end(c.s);
     peer->on_request = answer_at_once;
-    h2peer_until(&c.over);
+    WORLD_UNTIL(c.over);
     ck_assert(c.ended);
     ck_assert_uint_eq(peer->body_bytes, sent);
     ck_assert_uint_gt(fulls, 5);
@@ -265,7 +262,7 @@ START_TEST(begins_no_more_than_the_peer_allows)
     set_up_as(&(struct h2peer_options){ .max_streams = 3 });
     ck_assert_uint_eq(h2_client_room(client), 1); /* until the peer has spoken */
     ck_assert(!h2_client_settled(client));
-    h2peer_settle();
+    world_settle();
     ck_assert(h2_client_settled(client));
     ck_assert_uint_eq(h2_client_limit(client), 3);
     ck_assert_uint_eq(h2_client_room(client), 3);
@@ -273,32 +270,32 @@ START_TEST(begins_no_more_than_the_peer_allows)
         get(&c[i]);
     ck_assert_uint_eq(h2_client_room(client), 0);
     ck_assert_ptr_null(h2_client_begin(client));
-    h2peer_settle();
+    world_settle();
     ck_assert_uint_eq(peer->open, 3);
     /* One ends: there is room again, and the holder hears of it. */
     changes = 0;
     h2peer_respond(peer, 1, "200", NULL, 0, 10, false);
-    h2peer_until(&c[0].over);
-    h2peer_settle();
+    WORLD_UNTIL(c[0].over);
+    world_settle();
     ck_assert_uint_eq(h2_client_room(client), 1);
     ck_assert_uint_gt(changes, 0);
     /* The peer allows none any more: those that are open live on. */
     nghttp2_submit_settings(peer->library, 0, &most, 1);
     h2peer_flush(peer);
-    h2peer_settle();
+    world_settle();
     ck_assert_uint_eq(h2_client_room(client), 0);
     ck_assert(!c[1].over && !c[2].over);
     h2peer_respond(peer, 3, "200", NULL, 0, 10, false);
     h2peer_respond(peer, 5, "200", NULL, 0, 10, false);
-    h2peer_until(&c[1].over);
-    h2peer_until(&c[2].over);
+    WORLD_UNTIL(c[1].over);
+    WORLD_UNTIL(c[2].over);
     ck_assert(c[1].ended && c[2].ended);
     ck_assert_uint_eq(h2_client_room(client), 0);
     /* And then two. */
     most.value = 2;
     nghttp2_submit_settings(peer->library, 0, &most, 1);
     h2peer_flush(peer);
-    h2peer_settle();
+    world_settle();
     ck_assert_uint_eq(h2_client_room(client), 2);
     ck_assert_uint_eq(peer->peak, 3);
     ck_assert_uint_eq(peer->resets, 0);
@@ -311,7 +308,7 @@ START_TEST(gives_room_back_for_streams_that_were_never_used)
     struct call c;
 
     set_up_as(&(struct h2peer_options){ .max_streams = 1 });
-    h2peer_settle();
+    world_settle();
     take(&c);
     ck_assert_uint_eq(h2_client_room(client), 0);
     stream_close(c.s);
@@ -320,7 +317,7 @@ START_TEST(gives_room_back_for_streams_that_were_never_used)
      * must come back. */
     get(&c);
     stream_close(c.s);
-    h2peer_settle();
+    world_settle();
     ck_assert_uint_eq(h2_client_room(client), 1);
     ck_assert_uint_eq(peer->open, 0);
     ck_assert_uint_eq(peer->requests, peer->resets);
@@ -334,17 +331,17 @@ START_TEST(cancels_at_the_peer)
 
     set_up();
     get(&c);
-    h2peer_settle();
+    world_settle();
     ck_assert_uint_eq(peer->open, 1);
     if (_i == 0) {
         stream_close(c.s);
     } else {
         stream_reset(c.s, STREAM_CANCEL);
-        h2peer_settle();
+        world_settle();
         ck_assert_uint_eq(peer->resets, 1);
         stream_close(c.s);
     }
-    h2peer_settle();
+    world_settle();
     ck_assert_uint_eq(peer->resets, 1);
     ck_assert_uint_eq(peer->reset_code, NGHTTP2_CANCEL);
     ck_assert_uint_eq(peer->open, 0);
@@ -361,11 +358,11 @@ START_TEST(loses_nothing_to_goaway)
     set_up();
     for (int i = 0; i < 4; i++)
         get(&c[i]);
-    h2peer_settle();
+    world_settle();
     nghttp2_submit_goaway(peer->library, 0, 3, NGHTTP2_NO_ERROR, NULL, 0);
     h2peer_flush(peer);
-    h2peer_until(&c[2].over);
-    h2peer_until(&c[3].over);
+    WORLD_UNTIL(c[2].over);
+    WORLD_UNTIL(c[3].over);
     ck_assert_int_eq(c[2].error, STREAM_E_REFUSED);
     ck_assert_int_eq(c[3].error, STREAM_E_REFUSED);
     ck_assert(h2_client_going(client));
@@ -373,10 +370,10 @@ START_TEST(loses_nothing_to_goaway)
     ck_assert(!c[0].over && !c[1].over && !closed);
     h2peer_respond(peer, 1, "200", NULL, 0, 1000, false);
     h2peer_respond(peer, 3, "200", NULL, 0, 1000, false);
-    h2peer_until(&c[0].over);
-    h2peer_until(&c[1].over);
+    WORLD_UNTIL(c[0].over);
+    WORLD_UNTIL(c[1].over);
     ck_assert(c[0].ended && c[1].ended);
-    h2peer_until(&closed); /* after the last stream it ends by itself */
+    WORLD_UNTIL(closed); /* after the last stream it ends by itself */
     tear_down();
 }
 END_TEST
@@ -389,20 +386,20 @@ START_TEST(begins_nothing_after_an_announced_goaway)
     set_up();
     get(&c);
     take(&late);
-    h2peer_settle();
+    world_settle();
     nghttp2_submit_shutdown_notice(peer->library);
     h2peer_flush(peer);
-    h2peer_settle();
+    world_settle();
     ck_assert(h2_client_going(client));
     ck_assert(!c.over && !late.over);
     ck_assert_int_eq(send_head_of(&late, NULL, 0, true), STREAM_E_REFUSED);
     ck_assert(!late.over); /* never from within */
-    h2peer_until(&late.over);
+    WORLD_UNTIL(late.over);
     ck_assert_int_eq(late.error, STREAM_E_REFUSED);
     h2peer_respond(peer, 1, "200", NULL, 0, 10, false);
-    h2peer_until(&c.over);
+    WORLD_UNTIL(c.over);
     ck_assert(c.ended);
-    h2peer_until(&closed);
+    WORLD_UNTIL(closed);
     tear_down();
 }
 END_TEST
@@ -430,19 +427,19 @@ START_TEST(tells_what_a_reset_means)
     set_up();
     get(&c);
     get(&other);
-    h2peer_settle();
+    world_settle();
     if (resets[_i].after_head) {
         h2peer_respond(peer, 1, "200", NULL, 0, 10, true);
-        h2peer_settle();
+        world_settle();
         ck_assert_uint_eq(c.bytes, 10);
     }
     nghttp2_submit_rst_stream(peer->library, 0, 1, resets[_i].code);
     h2peer_flush(peer);
-    h2peer_until(&c.over);
+    WORLD_UNTIL(c.over);
     ck_assert(c.failed);
     ck_assert_int_eq(c.error, resets[_i].error);
     h2peer_respond(peer, 3, "200", NULL, 0, 10, false);
-    h2peer_until(&other.over);
+    WORLD_UNTIL(other.over);
     ck_assert(other.ended);
     tear_down();
 }
@@ -457,15 +454,15 @@ START_TEST(takes_a_whole_answer_to_half_a_request)
     take(&c);
     send_head_of(&c, NULL, 0, false);
     stream_send_data(c.s, "abc", 3);
-    h2peer_settle();
+    world_settle();
     h2peer_respond(peer, 1, "413", NULL, 0, 20, false);
     nghttp2_submit_rst_stream(peer->library, 0, 1, NGHTTP2_NO_ERROR);
     h2peer_flush(peer);
-    h2peer_until(&c.over);
+    WORLD_UNTIL(c.over);
     ck_assert(c.ended);
     ck_assert_uint_eq(c.status, 413);
     ck_assert_uint_eq(c.bytes, 20);
-    h2peer_settle();
+    world_settle();
     ck_assert_uint_eq(h2_client_room(client), 100);
     tear_down();
 }
@@ -479,14 +476,14 @@ START_TEST(tells_how_far_each_stream_was_when_the_connection_ended)
     get(&waiting);
     get(&reading);
     get(&done);
-    h2peer_settle();
+    world_settle();
     h2peer_respond(peer, 3, "200", NULL, 0, 10, true);
     h2peer_respond(peer, 5, "200", NULL, 0, 10, false);
-    h2peer_settle();
+    world_settle();
     ck_assert(done.ended);
     h2peer_end(peer, false);
     get(&unsent); /* nothing of it leaves: the end is seen in the same turn */
-    h2peer_until(&closed);
+    WORLD_UNTIL(closed);
     ck_assert_int_eq(reading.error, STREAM_E_INCOMPLETE);
     ck_assert(waiting.failed && unsent.failed);
     ck_assert_int_eq(waiting.error, STREAM_E_ENDED);
@@ -518,9 +515,9 @@ START_TEST(finds_out_that_the_peer_is_dead)
     limits.ping_interval_ms = 30;
     limits.ping_timeout_ms = 30;
     get(&c);
-    h2peer_settle();
+    world_settle();
     peer->mute = true;
-    h2peer_until(&c.over);
+    WORLD_UNTIL(c.over);
     ck_assert_int_eq(c.error, STREAM_E_TERMINATED);
     ck_assert(closed);
     tear_down();
@@ -546,10 +543,10 @@ START_TEST(leaves_alone_who_answers_pings)
     passed = false;
     ev_timer_init(&timer, on_passed, 0.5, 0.);
     ev_timer_start(loop_ev(), &timer);
-    h2peer_until(&passed);
+    WORLD_UNTIL(passed);
     ck_assert(!c.over && !closed);
     h2peer_respond(peer, 1, "200", NULL, 0, 10, false);
-    h2peer_until(&c.over);
+    WORLD_UNTIL(c.over);
     ck_assert(c.ended);
     tear_down();
 }
@@ -563,7 +560,7 @@ START_TEST(does_not_wait_for_ever_for_settings)
     set_up_as(&(struct h2peer_options){ .max_streams = 1 });
     peer->mute = true;
     get(&c);
-    h2peer_until(&c.over);
+    WORLD_UNTIL(c.over);
     ck_assert_int_eq(c.error, STREAM_E_TERMINATED);
     ck_assert(closed);
     tear_down();
@@ -584,7 +581,7 @@ START_TEST(bounds_the_head_of_a_response)
 
     set_up();
     get(&c);
-    h2peer_settle();
+    world_settle();
     memset(text, 'a', sizeof(text));
     if (_i == 0) /* one field, just over */
         nv[n++] = nv_of("x-a", text, 8192 - 3 - 32 - 42 + 1);
@@ -600,17 +597,17 @@ START_TEST(bounds_the_head_of_a_response)
         for (; n < 49; n++)
             nv[n] = nv_of("x-a", text, 1);
     h2peer_respond(peer, 1, "200", nv, n, 10, false);
-    h2peer_until(&c.over);
+    WORLD_UNTIL(c.over);
     if (_i < 3)
         ck_assert_int_eq(c.error, STREAM_E_HEAD_TOO_LARGE);
     else
         ck_assert(c.ended);
-    h2peer_settle();
+    world_settle();
     ck_assert_uint_eq(peer->resets, _i < 3);
     /* The connection is none the worse for it: HPACK's state is right. */
     peer->on_request = answer_at_once;
     get(&c);
-    h2peer_until(&c.over);
+    WORLD_UNTIL(c.over);
     ck_assert(c.ended);
     tear_down();
 }
@@ -637,17 +634,17 @@ START_TEST(refuses_fields_that_could_inject)
     struct call c, next;
 
     set_up_as(&(struct h2peer_options){ .max_streams = 10, .lax = true });
-    h2peer_settle();
+    world_settle();
     get(&c);
-    h2peer_settle();
+    world_settle();
     h2peer_respond(peer, 1, "200", &nv, 1, 10, false);
-    h2peer_until(&c.over);
+    WORLD_UNTIL(c.over);
     ck_assert(c.failed);
     ck_assert_int_eq(c.error, STREAM_E_PROTOCOL);
     ck_assert_uint_eq(c.status, 0);
     peer->on_request = answer_at_once;
     get(&next);
-    h2peer_until(&next.over);
+    WORLD_UNTIL(next.over);
     ck_assert(next.ended);
     tear_down();
 }
@@ -660,9 +657,9 @@ START_TEST(refuses_statuses_that_are_none)
     struct call c;
 
     set_up_as(&(struct h2peer_options){ .max_streams = 10, .lax = true });
-    h2peer_settle();
+    world_settle();
     get(&c);
-    h2peer_settle();
+    world_settle();
     if (strlen(bad_statuses[_i]) == 3) {
         h2peer_respond(peer, 1, bad_statuses[_i], NULL, 0, 10, false);
     } else {
@@ -671,7 +668,7 @@ START_TEST(refuses_statuses_that_are_none)
         nghttp2_submit_response(peer->library, 1, &nv, 1, NULL);
         h2peer_flush(peer);
     }
-    h2peer_until(&c.over);
+    WORLD_UNTIL(c.over);
     ck_assert_int_eq(c.error, STREAM_E_PROTOCOL);
     tear_down();
 }
@@ -685,11 +682,11 @@ START_TEST(swallows_interim_responses_up_to_a_point)
 
     set_up();
     get(&c);
-    h2peer_settle();
+    world_settle();
     for (int i = 0; i < n; i++)
         nghttp2_submit_headers(peer->library, 0, 1, NULL, early, 2, NULL);
     h2peer_respond(peer, 1, "200", NULL, 0, 10, false);
-    h2peer_until(&c.over);
+    WORLD_UNTIL(c.over);
     if (_i == 0) {
         ck_assert(c.ended);
         ck_assert_uint_eq(c.status, 200);
@@ -715,9 +712,9 @@ START_TEST(checks_the_declared_length)
 
     set_up();
     get(&c);
-    h2peer_settle();
+    world_settle();
     h2peer_respond(peer, 1, "200", &nv, 1, 10, false);
-    h2peer_until(&c.over);
+    WORLD_UNTIL(c.over);
     ck_assert(c.failed);
     ck_assert_int_eq(c.error, wrong_lengths[_i].error);
     tear_down();
@@ -743,10 +740,10 @@ START_TEST(drops_trailers)
 
     set_up();
     get(&c);
-    h2peer_settle();
+    world_settle();
     nghttp2_submit_response(peer->library, 1, &head, 1, &provider);
     h2peer_flush(peer);
-    h2peer_until(&c.over);
+    WORLD_UNTIL(c.over);
     ck_assert(c.ended);
     ck_assert_uint_eq(c.bytes, 10);
     ck_assert_str_eq(c.fields, "");
@@ -764,13 +761,13 @@ START_TEST(a_paused_stream_holds_up_no_other)
     get(&slow);
     slow.pause_at_data = true;
     get(&fast);
-    h2peer_settle();
+    world_settle();
     h2peer_respond(peer, 1, "200", NULL, 0, 8 << 20, false);
     while (slow.pieces == 0)
         ev_run(loop_ev(), EVRUN_ONCE);
     first = slow.bytes;
     h2peer_respond(peer, 3, "200", NULL, 0, 8 << 20, false);
-    h2peer_until(&fast.over);
+    WORLD_UNTIL(fast.over);
     ck_assert(fast.ended);
     ck_assert_uint_eq(fast.bytes, 8 << 20);
     ck_assert_uint_eq(slow.bytes, first);
@@ -781,7 +778,7 @@ START_TEST(a_paused_stream_holds_up_no_other)
     slow.pause_at_data = false;
     stream_pause(slow.s, false);
     ck_assert_uint_eq(slow.bytes, first);
-    h2peer_until(&slow.over);
+    WORLD_UNTIL(slow.over);
     ck_assert(slow.ended);
     ck_assert_uint_eq(slow.bytes, 8 << 20);
     tear_down();
@@ -795,18 +792,18 @@ START_TEST(a_paused_stream_gets_its_data_before_its_failure)
     set_up();
     get(&c);
     stream_pause(c.s, true);
-    h2peer_settle();
+    world_settle();
     h2peer_respond(peer, 1, "200", NULL, 0, 10, true);
-    h2peer_settle();
+    world_settle();
     ck_assert_uint_eq(c.status, 200);
     ck_assert_uint_eq(c.bytes, 0);
     h2peer_end(peer, false);
-    h2peer_until(&closed);
-    h2peer_settle();
+    WORLD_UNTIL(closed);
+    world_settle();
     ck_assert(!c.over);
     if (_i == 0) {
         stream_pause(c.s, false);
-        h2peer_until(&c.over);
+        WORLD_UNTIL(c.over);
         ck_assert_int_eq(c.error, STREAM_E_INCOMPLETE);
         ck_assert_uint_eq(c.bytes, 10);
     } else {
@@ -823,15 +820,15 @@ START_TEST(survives_what_owners_do_in_their_callbacks)
     set_up();
     for (int i = 0; i < 3; i++)
         get(&c[i]);
-    h2peer_settle();
+    world_settle();
     c[0].close_too = &c[1];
     c[0].close_session = _i == 1;
     for (int i = 0; i < 3; i++)
         h2peer_respond(peer, 1 + 2 * i, "200", NULL, 0, 1000, false);
-    h2peer_until(&c[0].over);
+    WORLD_UNTIL(c[0].over);
     ck_assert(c[0].ended);
     ck_assert(!c[1].over);
-    h2peer_until(&c[2].over);
+    WORLD_UNTIL(c[2].over);
     if (_i == 0)
         ck_assert(c[2].ended);
     tear_down();
@@ -846,7 +843,7 @@ START_TEST(survives_streams_that_outlive_it)
     s = h2_client_begin(client);
     h2_client_close(client);
     closed = true;
-    h2peer_settle();
+    world_settle();
     stream_pause(s, true);
     ck_assert_int_eq(stream_send_data(s, "x", 1), 0);
     stream_pause(s, false);
@@ -862,13 +859,13 @@ START_TEST(gives_up_on_garbage)
 
     set_up();
     get(&c);
-    h2peer_settle();
+    world_settle();
     conn_write(peer->conn, "HTTP/1.1 400 Bad Request\r\n\r\n", 28);
     if (_i == 1)
         h2peer_end(peer, false);
-    h2peer_until(&c.over);
+    WORLD_UNTIL(c.over);
     ck_assert_int_eq(c.error, STREAM_E_PROTOCOL);
-    h2peer_until(&closed);
+    WORLD_UNTIL(closed);
     tear_down();
 }
 END_TEST
@@ -879,17 +876,17 @@ START_TEST(says_goodbye_when_it_is_drained)
 
     set_up();
     get(&c);
-    h2peer_settle();
+    world_settle();
     h2_client_drain(client);
-    h2peer_settle();
+    world_settle();
     ck_assert(h2_client_going(client));
     ck_assert_uint_eq(h2_client_room(client), 0);
     ck_assert(!c.over && !closed);
     h2peer_respond(peer, 1, "200", NULL, 0, 10, false);
-    h2peer_until(&c.over);
+    WORLD_UNTIL(c.over);
     ck_assert(c.ended);
-    h2peer_until(&closed);
-    h2peer_until(&peer->ended);
+    WORLD_UNTIL(closed);
+    WORLD_UNTIL(peer->ended);
     tear_down();
 }
 END_TEST
@@ -905,6 +902,7 @@ static TCase *cases(void)
 {
     TCase *t = tcase_create("client");
 
+    tcase_add_checked_fixture(t, world_open, world_close);
     tcase_add_test(t, carries_a_request_and_its_response);
     tcase_add_test(t, ends_with_the_head_where_there_is_no_body);
     tcase_add_test(t, holds_back_a_large_request_body);

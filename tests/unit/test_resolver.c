@@ -9,9 +9,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "h2peer.h"
 #include "net/loop.h"
 #include "unit.h"
+#include "world.h"
 
 enum { TYPE_A = 1, TYPE_AAAA = 28 };
 
@@ -85,7 +85,6 @@ static void set_up(void)
     socklen_t n = sizeof(sin);
     char servers[64];
 
-    ck_assert_int_eq(loop_init(), 0);
     memset(&server, 0, sizeof(server));
     server.ttl = 300;
     memcpy(server.v4, (unsigned char[]){ 192, 0, 2, 1 }, 4);
@@ -104,7 +103,6 @@ static void tear_down(void)
     resolver_close(resolver);
     ev_io_stop(loop_ev(), &server.io);
     close(server.fd);
-    loop_release();
 }
 
 static void on_answer(void *owner, const struct resolver_answer *a)
@@ -152,7 +150,7 @@ static void let_it_expire(void)
     passed = false;
     ev_timer_init(&timer, on_passed, 1.1, 0.);
     ev_timer_start(loop_ev(), &timer);
-    h2peer_until(&passed);
+    WORLD_UNTIL(passed);
 }
 
 START_TEST(finds_addresses_of_both_families)
@@ -161,7 +159,7 @@ START_TEST(finds_addresses_of_both_families)
 
     set_up();
     ask(&q, "api.good");
-    h2peer_until(&q.over);
+    WORLD_UNTIL(q.over);
     ck_assert_uint_eq(q.n4, 1);
     ck_assert_uint_eq(q.n6, 1);
     ck_assert_int_eq(q.first4.ip[3], 1);
@@ -177,7 +175,7 @@ START_TEST(one_family_is_enough)
     set_up();
     server.no_v6 = true;
     ask(&q, "api.good");
-    h2peer_until(&q.over);
+    WORLD_UNTIL(q.over);
     ck_assert_uint_eq(q.n, 1);
     ck_assert_uint_eq(q.n4, 1);
     tear_down();
@@ -191,10 +189,10 @@ START_TEST(asks_once_for_all_and_for_as_long_as_the_answer_lives)
     set_up();
     ask(&a, "api.good");
     ask(&b, "API.good");
-    h2peer_until(&a.over);
-    h2peer_until(&b.over);
+    WORLD_UNTIL(a.over);
+    WORLD_UNTIL(b.over);
     ask(&a, "api.good");
-    h2peer_until(&a.over);
+    WORLD_UNTIL(a.over);
     ck_assert_uint_eq(a.n, 2);
     ck_assert_uint_eq(server.queries, 2); /* A and AAAA */
     tear_down();
@@ -208,19 +206,19 @@ START_TEST(serves_the_old_answer_while_it_fetches_the_new)
     set_up();
     server.ttl = 0; /* read as 1 s */
     ask(&q, "api.good");
-    h2peer_until(&q.over);
+    WORLD_UNTIL(q.over);
     ask(&q, "api.good");
-    h2peer_until(&q.over);
+    WORLD_UNTIL(q.over);
     ck_assert_uint_eq(server.queries, 2);
     server.v4[3] = 2;
     let_it_expire();
     ask(&q, "api.good");
-    h2peer_until(&q.over);
+    WORLD_UNTIL(q.over);
     ck_assert_int_eq(q.first4.ip[3], 1);
-    h2peer_settle();
+    world_settle();
     ck_assert_uint_eq(server.queries, 4);
     ask(&q, "api.good");
-    h2peer_until(&q.over);
+    WORLD_UNTIL(q.over);
     ck_assert_int_eq(q.first4.ip[3], 2);
     tear_down();
 }
@@ -233,7 +231,7 @@ START_TEST(keeps_the_old_answer_when_there_is_no_new_one)
     set_up();
     server.ttl = 1;
     ask(&q, "api.good");
-    h2peer_until(&q.over);
+    WORLD_UNTIL(q.over);
     let_it_expire();
     if (_i == 0)
         server.mute = true;
@@ -241,9 +239,9 @@ START_TEST(keeps_the_old_answer_when_there_is_no_new_one)
         server.broken = true;
     for (int i = 0; i < 3; i++) {
         ask(&q, "api.good");
-        h2peer_until(&q.over);
+        WORLD_UNTIL(q.over);
         ck_assert_uint_eq(q.n, 2);
-        h2peer_settle();
+        world_settle();
     }
     tear_down();
 }
@@ -255,17 +253,17 @@ START_TEST(says_why_there_is_no_address)
 
     set_up();
     ask(&q, "api.bad");
-    h2peer_until(&q.over);
+    WORLD_UNTIL(q.over);
     ck_assert_uint_eq(q.n, 0);
     ck_assert_ptr_nonnull(strstr(q.why, "not found"));
     /* It may come into being: the next one asks again. */
     server.queries = 0;
     ask(&q, "api.bad");
-    h2peer_until(&q.over);
+    WORLD_UNTIL(q.over);
     ck_assert_uint_gt(server.queries, 0);
     server.broken = true;
     ask(&q, "other.good");
-    h2peer_until(&q.over);
+    WORLD_UNTIL(q.over);
     ck_assert_uint_eq(q.n, 0);
     ck_assert_str_ne(q.why, "");
     tear_down();
@@ -281,7 +279,7 @@ START_TEST(needs_no_server_for_what_is_known)
     set_up();
     server.mute = true;
     ask(&q, known[_i]);
-    h2peer_until(&q.over);
+    WORLD_UNTIL(q.over);
     ck_assert_uint_gt(q.n, 0);
     ck_assert_uint_eq(server.queries, 0);
     tear_down();
@@ -298,8 +296,8 @@ START_TEST(nothing_comes_after_cancel)
     a.cancel_too = &c; /* which waits for the same answer */
     ask(&c, "api.good");
     resolver_cancel(&b.lookup);
-    h2peer_until(&a.over);
-    h2peer_settle();
+    WORLD_UNTIL(a.over);
+    world_settle();
     ck_assert(!b.over && !c.over);
     resolver_cancel(&b.lookup); /* idempotent */
     tear_down();
@@ -314,32 +312,31 @@ START_TEST(closes_at_any_time)
     if (_i == 0) { /* while it waits for the server */
         server.mute = true;
         ask(&a, "api.good");
-        h2peer_settle();
+        world_settle();
     } else if (_i == 1) { /* when the answer is about to be told */
         ask(&a, "127.0.0.1");
     } else if (_i == 2) { /* from within an answer, with another one to follow */
         a.close_resolver = true;
         ask(&a, "api.good");
         ask(&b, "api.good");
-        h2peer_until(&a.over);
+        WORLD_UNTIL(a.over);
     } else { /* with a refresh under way */
         server.ttl = 1;
         ask(&a, "api.good");
-        h2peer_until(&a.over);
+        WORLD_UNTIL(a.over);
         let_it_expire();
         server.mute = true;
         ask(&a, "api.good");
-        h2peer_until(&a.over);
+        WORLD_UNTIL(a.over);
     }
     if (!a.close_resolver)
         resolver_close(resolver);
-    h2peer_settle();
+    world_settle();
     if (_i < 2)
         ck_assert(!a.over);
     ck_assert(!b.over);
     ev_io_stop(loop_ev(), &server.io);
     close(server.fd);
-    loop_release();
 }
 END_TEST
 
@@ -352,13 +349,13 @@ START_TEST(forgets_names_that_nobody_asks_for)
     for (int i = 0; i < 600; i++) {
         snprintf(name, sizeof(name), "n%d.good", i % 300);
         ask(&q, name);
-        h2peer_until(&q.over);
+        WORLD_UNTIL(q.over);
         ck_assert_uint_eq(q.n, 2);
     }
     /* 256 are kept: of 300 in turn, each was forgotten before it was asked for again. */
     ck_assert_uint_eq(server.queries, 1200);
     ask(&q, "n299.good");
-    h2peer_until(&q.over);
+    WORLD_UNTIL(q.over);
     ck_assert_uint_eq(server.queries, 1200);
     tear_down();
 }
@@ -366,9 +363,7 @@ END_TEST
 
 START_TEST(refuses_servers_that_are_none)
 {
-    ck_assert_int_eq(loop_init(), 0);
     ck_assert_ptr_null(resolver_open("not an address"));
-    loop_release();
 }
 END_TEST
 
@@ -376,6 +371,7 @@ static TCase *cases(void)
 {
     TCase *t = tcase_create("resolver");
 
+    tcase_add_checked_fixture(t, world_open, world_close);
     tcase_add_test(t, finds_addresses_of_both_families);
     tcase_add_test(t, one_family_is_enough);
     tcase_add_test(t, asks_once_for_all_and_for_as_long_as_the_answer_lives);

@@ -15,7 +15,7 @@
 #include "conffile.h"
 #include "net/conn.h"
 
-enum { TURN_MS = 5, SETTLE_TURNS = 20, GIVE_UP_S = 10 };
+enum { TURN_MS = 5, SETTLE_TURNS = 20, GIVE_UP_S = 60 };
 
 static size_t fds_before;
 

@@ -212,6 +212,11 @@ class Tarry:
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
+    @property
+    def sanitized(self):
+        """Whether it is a build with AddressSanitizer, which keeps freed memory: no test of memory means anything then."""
+        return b"__asan_init" in pathlib.Path(find_binary()).read_bytes()
+
     def private_memory(self):
         """Bytes of private memory."""
         text = pathlib.Path(f"/proc/{self.pid}/smaps_rollup").read_text()

@@ -1,0 +1,645 @@
+/* Pools: who is served next and by which server, what bounds the queue, and what a reload keeps. */
+#include "workers/pool.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "conffile.h"
+#include "observe/log.h"
+#include "unit.h"
+#include "workers/server.h"
+#include "world.h"
+
+enum { WANTS = 12 };
+
+/* One who wishes for a slot. */
+struct want {
+    struct slot_wish wish;
+    struct stream *stream;
+    unsigned answers, rank; /* rank: as the how manieth it was served */
+    int error;
+    bool got_end;
+    char why[256];
+};
+
+static struct want wants[WANTS];
+static unsigned served;
+static struct pools *pools;
+static struct pool *pool;
+static struct conf *conf;
+static int servers[3]; /* listening, "a" to "c"; -1: nobody listens */
+static struct peer peers[WANTS];
+
+static void on_event(void *owner, struct stream *s, const struct stream_event *ev)
+{
+    struct want *w = owner;
+
+    if (ev->kind == STREAM_END)
+        w->got_end = true;
+}
+
+static void on_answer(void *owner, struct stream *s, enum pool_error error, const char *why)
+{
+    struct want *w = owner;
+
+    w->answers++;
+    w->stream = s;
+    w->error = error;
+    if (s) {
+        stream_set_owner(s, on_event, w);
+        w->rank = ++served;
+    } else {
+        snprintf(w->why, sizeof(w->why), "%s", why);
+    }
+}
+
+static void want(int i, bool ahead)
+{
+    wants[i].wish.on_answer = on_answer;
+    wants[i].wish.owner = &wants[i];
+    wants[i].stream = NULL;
+    wants[i].answers = wants[i].rank = 0;
+    wants[i].error = 0;
+    wants[i].got_end = false;
+    pool_ask(pool, &wants[i].wish, ahead, 0);
+    ck_assert_uint_eq(wants[i].answers, 0); /* never from within */
+}
+
+static void release(int i)
+{
+    if (wants[i].stream)
+        stream_close(wants[i].stream);
+    wants[i].stream = NULL;
+    pool_release(&wants[i].wish);
+}
+
+/* "server "unix:…/a" { slots = N }" for each N that is not 0. */
+static const char *servers_text(const unsigned slots[3])
+{
+    static char text[1000];
+    size_t n = 0;
+
+    text[0] = '\0';
+    for (int i = 0; i < 3; i++)
+        if (slots[i])
+            n += (size_t)snprintf(text + n, sizeof(text) - n, "server \"unix:%s\" { slots = %u }\n",
+                conffile_path((const char *[]){ "a", "b", "c" }[i]), slots[i]);
+    return text;
+}
+
+static struct conf *load(const char *name, const char *inside)
+{
+    struct arena a = { 0 };
+    struct conf *c = conffile_must_load(arena_printf(&a,
+        "listen \"127.0.0.1:8080\" { }\nworkers \"%s\" {\n%s }\nroute \"/\" { workers = "
+        "\"%s\" }\n",
+        name, inside, name)
+                                            .p);
+
+    arena_release(&a);
+    return c;
+}
+
+static void open_pool(const char *options, unsigned a, unsigned b, unsigned c)
+{
+    struct arena mem = { 0 };
+    const char *text = servers_text((const unsigned[]){ a, b, c });
+    static const struct h1_limits limits = { 4096, 50, 1000 };
+    struct log_target log = { LOG_TO_FILE, str_of(conffile_path("log")) };
+
+    ck_assert_int_eq(log_open(LEVEL_DEBUG, &log), 0);
+    server_set_limits(&limits);
+    conf = load("app", arena_printf(&mem, "%s%s", text, options).p);
+    arena_release(&mem);
+    pools = pools_open(conf);
+    pool = pools_find(pools, STR("app"));
+    ck_assert_ptr_nonnull(pool);
+}
+
+static void reload(const char *name, const char *inside)
+{
+    struct conf *next = load(name, inside);
+
+    ck_assert_int_eq(pools_prepare(pools, next), 0);
+    pools_commit(pools);
+    conf_unref(conf);
+    conf = next;
+}
+
+static void set_up(void)
+{
+    world_open();
+    memset(wants, 0, sizeof(wants));
+    served = 0;
+    pools = NULL;
+    for (int i = 0; i < 3; i++)
+        servers[i] = peer_listen_unix((const char *[]){ "a", "b", "c" }[i], 16);
+    for (int i = 0; i < WANTS; i++)
+        peers[i] = (struct peer){ .fd = -1 };
+}
+
+static void stop_listening(int i)
+{
+    if (servers[i] >= 0)
+        close(servers[i]);
+    servers[i] = -1;
+}
+
+static void tear_down(void)
+{
+    for (int i = 0; i < WANTS; i++)
+        if (wants[i].wish.pool)
+            release(i);
+    pools_close(pools);
+    conf_unref(conf);
+    world_settle();
+    log_close();
+    for (int i = 0; i < WANTS; i++)
+        peer_close(&peers[i]);
+    for (int i = 0; i < 3; i++)
+        stop_listening(i);
+    world_close();
+}
+
+/* How many connections wait at a server; they are taken. */
+static int accept_all(int server, int first)
+{
+    int n = 0;
+
+    while (peer_accept(&peers[first + n], servers[server]))
+        n++;
+    return n;
+}
+
+static void expect_counts(size_t busy, size_t ahead, size_t fresh)
+{
+    struct pool_counts c = pool_counts(pool);
+
+    ck_assert_uint_eq(c.busy, busy);
+    ck_assert_uint_eq(c.queued_ahead, ahead);
+    ck_assert_uint_eq(c.queued_new, fresh);
+}
+
+START_TEST(gives_a_slot)
+{
+    open_pool("", 2, 0, 0);
+    expect_counts(0, 0, 0);
+    want(0, false);
+    expect_counts(0, 0, 1);
+    WORLD_UNTIL(wants[0].stream);
+    expect_counts(1, 0, 0);
+    ck_assert_uint_eq(pool_counts(pool).slots, 2);
+    ck_assert(!wants[0].stream->reused);
+    release(0);
+    expect_counts(0, 0, 0);
+    ck_assert_ptr_null(wants[0].wish.pool);
+    world_settle();
+    ck_assert_uint_eq(wants[0].answers, 1);
+}
+END_TEST
+
+START_TEST(serves_resumes_before_new_requests)
+{
+    static const bool ahead[] = { false, false, false, true, false, true };
+    static const unsigned ranks[] = { 1, 4, 5, 2, 6, 3 };
+
+    open_pool("", 1, 0, 0);
+    want(0, false);
+    WORLD_UNTIL(wants[0].stream);
+    for (int i = 1; i < COUNT_OF(ahead); i++)
+        want(i, ahead[i]);
+    world_settle();
+    expect_counts(1, 2, 3);
+    for (unsigned rank = 1; rank <= COUNT_OF(ahead); rank++) {
+        WORLD_UNTIL(served == rank);
+        world_settle();
+        ck_assert_uint_eq(served, rank); /* one slot */
+        for (int i = 0; i < COUNT_OF(ahead); i++) {
+            if (wants[i].rank == rank) {
+                ck_assert_uint_eq(ranks[i], rank);
+                release(i);
+            }
+        }
+    }
+    expect_counts(0, 0, 0);
+}
+END_TEST
+
+START_TEST(bounds_the_queue)
+{
+    open_pool("queue_max = 2", 1, 0, 0);
+    want(0, false);
+    WORLD_UNTIL(wants[0].stream);
+    for (int i = 1; i < 4; i++)
+        want(i, false);
+    WORLD_UNTIL(wants[3].answers);
+    ck_assert_int_eq(wants[3].error, POOL_E_QUEUE_FULL);
+    want(4, true); /* what has been paid for always gets in */
+    want(5, true);
+    world_settle();
+    expect_counts(1, 2, 2);
+    ck_assert_uint_eq(wants[1].answers + wants[2].answers + wants[4].answers, 0);
+    want(3, false);
+    pool_cancel(&wants[3].wish); /* before it is told */
+    world_settle();
+    ck_assert_uint_eq(wants[3].answers, 0);
+}
+END_TEST
+
+START_TEST(bounds_the_wait)
+{
+    open_pool("queue_timeout = \"40ms\"", 1, 0, 0);
+    want(0, false);
+    WORLD_UNTIL(wants[0].stream);
+    want(1, false);
+    wants[2].wish.on_answer = on_answer;
+    wants[2].wish.owner = &wants[2];
+    pool_ask(pool, &wants[2].wish, true, 3600000); /* its own bound */
+    WORLD_UNTIL(wants[1].answers);
+    ck_assert_int_eq(wants[1].error, POOL_E_QUEUE_TIMEOUT);
+    ck_assert_uint_eq(wants[2].answers, 0);
+    expect_counts(1, 1, 0);
+    ck_assert_uint_eq(wants[0].answers, 1); /* a slot once given is not taken away */
+}
+END_TEST
+
+START_TEST(can_be_cancelled_anywhere)
+{
+    open_pool("", 1, 0, 0);
+    want(0, false);
+    pool_cancel(&wants[0].wish); /* in the queue */
+    pool_cancel(&wants[0].wish);
+    world_settle();
+    ck_assert_uint_eq(wants[0].answers, 0);
+    want(0, false);
+    while (pool_counts(pool).busy == 0 && !wants[0].stream)
+        ev_run(loop_ev(), EVRUN_NOWAIT);
+    pool_cancel(&wants[0].wish); /* connecting, or just connected */
+    expect_counts(0, 0, 0);
+    want(1, false);
+    WORLD_UNTIL(wants[1].stream);
+}
+END_TEST
+
+/* A request and its response over the slot of `i`, at the peer `p`. */
+static void use(int i, int p, const char *fields)
+{
+    struct head h = { .method = STR("GET"), .target = STR("/"), .authority = STR("h") };
+
+    stream_send_head(wants[i].stream, &h, true);
+    if (peers[p].fd < 0)
+        WORLD_UNTIL(peer_accept(&peers[p], servers[0]));
+    WORLD_UNTIL(peer_has(&peers[p], "\r\n\r\n"));
+    peer_take(&peers[p]);
+    peer_send(&peers[p], "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n");
+    peer_send(&peers[p], fields);
+    peer_send(&peers[p], "\r\n");
+    WORLD_UNTIL(wants[i].got_end);
+    release(i);
+}
+
+START_TEST(keeps_connections_where_the_server_does)
+{
+    open_pool("keep_alive_timeout = \"50ms\"", 1, 0, 0);
+    for (int i = 0; i < 3; i++) {
+        want(0, false);
+        WORLD_UNTIL(wants[0].stream);
+        ck_assert_int_eq(wants[0].stream->reused, i > 0);
+        use(0, 0, "");
+        world_settle();
+    }
+    ck_assert(!peer_accept(&peers[1], servers[0]));
+    ck_assert(!peer_ended(&peers[0]));
+    WORLD_UNTIL(peer_ended(&peers[0])); /* not for ever */
+    want(0, false);
+    WORLD_UNTIL(wants[0].stream);
+    ck_assert(!wants[0].stream->reused);
+    use(0, 1, "Connection: close\r\n");
+    WORLD_UNTIL(peer_ended(&peers[1]));
+    want(0, false);
+    WORLD_UNTIL(wants[0].stream);
+    ck_assert(!wants[0].stream->reused);
+}
+END_TEST
+
+START_TEST(does_not_use_a_connection_that_the_server_closed)
+{
+    open_pool("", 1, 0, 0);
+    want(0, false);
+    WORLD_UNTIL(wants[0].stream);
+    use(0, 0, "");
+    world_settle();
+    peer_close(&peers[0]);
+    want(0, false); /* the loop has not seen it yet */
+    WORLD_UNTIL(wants[0].stream);
+    ck_assert(!wants[0].stream->reused);
+}
+END_TEST
+
+START_TEST(cuts_a_connection_whose_response_is_not_complete)
+{
+    struct head h = { .method = STR("GET"), .target = STR("/"), .authority = STR("h") };
+
+    open_pool("", 1, 0, 0);
+    want(0, false);
+    WORLD_UNTIL(wants[0].stream);
+    stream_send_head(wants[0].stream, &h, true);
+    WORLD_UNTIL(peer_accept(&peers[0], servers[0]));
+    WORLD_UNTIL(peer_has(&peers[0], "\r\n\r\n"));
+    release(0);
+    WORLD_UNTIL(peer_ended(&peers[0]));
+    expect_counts(0, 0, 0);
+}
+END_TEST
+
+START_TEST(fills_servers_by_the_share_of_their_slots)
+{
+    open_pool("", 2, 4, 1);
+    for (int i = 0; i < 7; i++)
+        want(i, false);
+    want(7, false);
+    WORLD_UNTIL(served == 7);
+    world_settle();
+    ck_assert_uint_eq(served, 7);
+    ck_assert_int_eq(accept_all(0, 0), 2);
+    ck_assert_int_eq(accept_all(1, 2), 4);
+    ck_assert_int_eq(accept_all(2, 6), 1);
+}
+END_TEST
+
+START_TEST(prefers_the_least_busy_server)
+{
+    open_pool("", 4, 4, 0);
+    for (int i = 0; i < 4; i++)
+        want(i, false);
+    WORLD_UNTIL(served == 4);
+    ck_assert_int_eq(accept_all(0, 0), 2);
+    ck_assert_int_eq(accept_all(1, 2), 2);
+}
+END_TEST
+
+START_TEST(leaves_a_server_that_refuses_alone)
+{
+    struct pool_counts c;
+
+    open_pool("", 4, 4, 0);
+    stop_listening(0);
+    for (int i = 0; i < 4; i++) {
+        want(i, false);
+        WORLD_UNTIL(wants[i].answers);
+        ck_assert_ptr_nonnull(wants[i].stream);
+    }
+    c = pool_counts(pool);
+    ck_assert_uint_eq(c.servers, 2);
+    ck_assert_uint_eq(c.busy, 4);
+    ck_assert_int_eq(accept_all(1, 0), 4);
+    want(4, false);
+    want(5, false);
+    WORLD_UNTIL(pool_counts(pool).servers_paused == 0 && pool_counts(pool).busy == 4);
+    WORLD_UNTIL(pool_counts(pool).servers_paused == 1); /* asked once more, and again */
+    WORLD_UNTIL(pool_counts(pool).servers_paused == 0 && pool_counts(pool).busy == 4);
+    WORLD_UNTIL(pool_counts(pool).servers_paused == 1);
+    world_settle();
+    ck_assert_uint_eq(wants[4].answers + wants[5].answers, 0); /* who waits need not know */
+    release(0);
+    WORLD_UNTIL(wants[4].stream);
+    unlink(conffile_path("a"));
+    servers[0] = peer_listen_unix("a", 16);
+    WORLD_UNTIL(wants[5].stream); /* nothing else had to happen */
+}
+END_TEST
+
+START_TEST(waits_for_a_healthy_server_though_a_refusing_one_is_free)
+{
+    open_pool("", 1, 1, 0);
+    stop_listening(0);
+    want(0, false);
+    WORLD_UNTIL(wants[0].stream);
+    ck_assert_int_eq(accept_all(1, 0), 1);
+    if (pool_counts(pool).servers_paused == 1) {
+        want(1, false);
+        world_settle();
+        ck_assert_uint_eq(wants[1].answers, 0);
+        release(0);
+        WORLD_UNTIL(wants[1].stream);
+    }
+}
+END_TEST
+
+START_TEST(finds_a_server_that_is_back)
+{
+    open_pool("", 1, 1, 0);
+    stop_listening(0);
+    unlink(conffile_path("a"));
+    want(0, false);
+    WORLD_UNTIL(wants[0].stream);
+    servers[0] = peer_listen_unix("a", 16);
+    WORLD_UNTIL(pool_counts(pool).servers_paused == 0);
+    want(1, false);
+    WORLD_UNTIL(wants[1].stream);
+    ck_assert_int_eq(accept_all(0, 0) + accept_all(1, 2), 2);
+}
+END_TEST
+
+START_TEST(says_when_no_server_can_be_reached)
+{
+    open_pool("", 2, 2, 2);
+    for (int i = 0; i < 3; i++)
+        stop_listening(i);
+    want(0, false);
+    WORLD_UNTIL(wants[0].answers);
+    ck_assert_int_eq(wants[0].error, POOL_E_UNREACHABLE);
+    ck_assert_ptr_nonnull(strstr(wants[0].why, "refused"));
+    expect_counts(0, 0, 0);
+    ck_assert_uint_eq(pool_counts(pool).servers_paused, 3);
+    unlink(conffile_path("b"));
+    servers[1] = peer_listen_unix("b", 16);
+    want(1, false); /* all refuse: all are tried, at once */
+    WORLD_UNTIL(wants[1].answers);
+    ck_assert_ptr_nonnull(wants[1].stream);
+}
+END_TEST
+
+/* A full backlog says nothing about the server's health: the wish waits. */
+START_TEST(knocks_again_at_a_full_backlog)
+{
+    int taken = 0;
+
+    open_pool("", 6, 0, 0);
+    stop_listening(0);
+    unlink(conffile_path("a"));
+    servers[0] = peer_listen_unix("a", 0);
+    for (int i = 0; i < 6; i++)
+        want(i, false);
+    world_settle();
+    ck_assert_uint_lt(served, 6);
+    ck_assert_uint_eq(pool_counts(pool).servers_paused, 0);
+    WORLD_UNTIL((taken += accept_all(0, taken), served == 6));
+    for (int i = 0; i < 6; i++)
+        ck_assert_ptr_nonnull(wants[i].stream);
+}
+END_TEST
+
+START_TEST(bounds_the_time_to_connect)
+{
+    struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t n = sizeof(sa);
+    int listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), fill[8];
+    static const struct h1_limits limits = { 4096, 50, 1000 };
+    struct arena a = { 0 };
+
+    /* Nobody accepts, and the backlog is full: the kernel drops what comes. */
+    ck_assert_int_eq(bind(listening, (struct sockaddr *)&sa, n), 0);
+    ck_assert_int_eq(listen(listening, 0), 0);
+    getsockname(listening, (struct sockaddr *)&sa, &n);
+    for (int i = 0; i < COUNT_OF(fill); i++) {
+        fill[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        connect(fill[i], (struct sockaddr *)&sa, n);
+    }
+    server_set_limits(&limits);
+    conf = load(
+        "app", arena_printf(&a, "server \"127.0.0.1:%u\" { slots = 4 }\nconnect_timeout = \"40ms\"",
+                   ntohs(sa.sin_port))
+                   .p);
+    arena_release(&a);
+    pools = pools_open(conf);
+    pool = pools_find(pools, STR("app"));
+    want(0, false);
+    WORLD_UNTIL(wants[0].answers);
+    ck_assert_int_eq(wants[0].error, POOL_E_UNREACHABLE);
+    ck_assert_ptr_nonnull(strstr(wants[0].why, "too long"));
+    for (int i = 0; i < COUNT_OF(fill); i++)
+        close(fill[i]);
+    close(listening);
+}
+END_TEST
+
+/* Reloads */
+
+START_TEST(keeps_servers_that_stay)
+{
+    open_pool("", 1, 0, 0);
+    want(0, false);
+    WORLD_UNTIL(wants[0].stream);
+    use(0, 0, "");
+    want(1, false);
+    WORLD_UNTIL(wants[1].stream); /* over the kept connection, and holds the slot */
+    ck_assert(wants[1].stream->reused);
+    want(2, false);
+    world_settle();
+    reload("app", servers_text((const unsigned[]){ 2, 0, 0 }));
+    ck_assert_ptr_eq(pools_find(pools, STR("app")), pool);
+    ck_assert_uint_eq(pool_counts(pool).slots, 2);
+    WORLD_UNTIL(wants[2].stream); /* there is room now */
+    use(1, 0, "");
+    ck_assert(!peer_ended(&peers[0]));
+    want(3, false);
+    WORLD_UNTIL(wants[3].stream);
+    ck_assert(wants[3].stream->reused);
+}
+END_TEST
+
+START_TEST(lets_a_removed_server_finish)
+{
+    open_pool("", 1, 0, 0);
+    want(0, false);
+    WORLD_UNTIL(wants[0].stream);
+    reload("app", servers_text((const unsigned[]){ 0, 1, 0 }));
+    ck_assert_uint_eq(pool_counts(pool).servers, 1);
+    want(1, false);
+    WORLD_UNTIL(wants[1].stream);
+    ck_assert_int_eq(accept_all(1, 1), 1);
+    use(0, 0, "");
+    world_settle();
+    ck_assert(peer_ended(&peers[0]));                           /* not kept */
+    reload("app", servers_text((const unsigned[]){ 1, 0, 0 })); /* and back again */
+    want(0, false);
+    WORLD_UNTIL(wants[0].stream);
+    ck_assert(!wants[0].stream->reused);
+}
+END_TEST
+
+START_TEST(closes_what_a_removed_server_kept)
+{
+    open_pool("", 1, 0, 0);
+    want(0, false);
+    WORLD_UNTIL(wants[0].stream);
+    use(0, 0, "");
+    world_settle();
+    reload("app", servers_text((const unsigned[]){ 0, 1, 0 }));
+    WORLD_UNTIL(peer_ended(&peers[0]));
+}
+END_TEST
+
+START_TEST(lives_on_while_somebody_holds_it)
+{
+    open_pool("", 1, 0, 0);
+    pool_ref(pool);
+    want(0, false);
+    want(1, true);
+    WORLD_UNTIL(wants[1].stream);
+    reload("other", servers_text((const unsigned[]){ 0, 1, 0 }));
+    ck_assert_ptr_null(pools_find(pools, STR("app")));
+    ck_assert_ptr_nonnull(pools_find(pools, STR("other")));
+    pool_unref(pool);
+    use(1, 0, "");
+    WORLD_UNTIL(wants[0].stream); /* it waited there and is served there */
+    ck_assert_ptr_eq(wants[0].wish.pool, pool);
+    release(0);
+    world_settle();
+    WORLD_UNTIL(peer_ended(&peers[0]));
+}
+END_TEST
+
+START_TEST(changes_nothing_when_a_reload_is_abandoned)
+{
+    struct conf *next;
+
+    open_pool("", 1, 0, 0);
+    want(0, false);
+    WORLD_UNTIL(wants[0].stream);
+    next = load("other", servers_text((const unsigned[]){ 0, 3, 0 }));
+    ck_assert_int_eq(pools_prepare(pools, next), 0);
+    pools_abandon(pools);
+    conf_unref(next);
+    world_settle();
+    ck_assert_ptr_eq(pools_find(pools, STR("app")), pool);
+    ck_assert_uint_eq(pool_counts(pool).slots, 1);
+    expect_counts(1, 0, 0);
+    ck_assert_ptr_eq(pool_conf(pool), &conf->pools[0]);
+}
+END_TEST
+
+static TCase *cases(void)
+{
+    TCase *t = tcase_create("pool");
+
+    tcase_add_checked_fixture(t, set_up, tear_down);
+    tcase_add_test(t, gives_a_slot);
+    tcase_add_test(t, serves_resumes_before_new_requests);
+    tcase_add_test(t, bounds_the_queue);
+    tcase_add_test(t, bounds_the_wait);
+    tcase_add_test(t, can_be_cancelled_anywhere);
+    tcase_add_test(t, keeps_connections_where_the_server_does);
+    tcase_add_test(t, does_not_use_a_connection_that_the_server_closed);
+    tcase_add_test(t, cuts_a_connection_whose_response_is_not_complete);
+    tcase_add_test(t, fills_servers_by_the_share_of_their_slots);
+    tcase_add_test(t, prefers_the_least_busy_server);
+    tcase_add_test(t, leaves_a_server_that_refuses_alone);
+    tcase_add_test(t, waits_for_a_healthy_server_though_a_refusing_one_is_free);
+    tcase_add_test(t, finds_a_server_that_is_back);
+    tcase_add_test(t, says_when_no_server_can_be_reached);
+    tcase_add_test(t, knocks_again_at_a_full_backlog);
+    tcase_add_test(t, bounds_the_time_to_connect);
+    tcase_add_test(t, keeps_servers_that_stay);
+    tcase_add_test(t, lets_a_removed_server_finish);
+    tcase_add_test(t, closes_what_a_removed_server_kept);
+    tcase_add_test(t, lives_on_while_somebody_holds_it);
+    tcase_add_test(t, changes_nothing_when_a_reload_is_abandoned);
+    return t;
+}
+
+UNIT_MAIN("pool")
