@@ -79,20 +79,26 @@ static SSL_CTX *make_context(const SSL_METHOD *method)
     return ctx;
 }
 
-/* A session can be resumed later (TLS 1.3: a ticket came). The newest are kept. 1: taken over. */
+/* A session can be resumed later (TLS 1.3: a ticket came). The newest are kept, as copies: OpenSSL
+ * marks a connection's own as not resumable when that connection ends without close_notify. 0: not
+ * taken over. */
 static int on_new_session(SSL *ssl, SSL_SESSION *session)
 {
     struct tls_peer *p = SSL_get_ex_data(ssl, peer_index);
+    SSL_SESSION *copy;
 
     if (!p || !SSL_SESSION_is_resumable(session))
+        return 0;
+    copy = SSL_SESSION_dup(session);
+    if (!copy)
         return 0;
     if (p->ntickets == TICKETS_KEPT) {
         SSL_SESSION_free(p->tickets[0]);
         memmove(p->tickets, p->tickets + 1, (TICKETS_KEPT - 1) * sizeof(*p->tickets));
         p->ntickets--;
     }
-    p->tickets[p->ntickets++] = session;
-    return 1;
+    p->tickets[p->ntickets++] = copy;
+    return 0;
 }
 
 struct tls_client *tls_client_new(struct str ca_file, char *why, size_t whylen)

@@ -275,6 +275,30 @@ def test_a_client_that_has_done_with_sending_gets_its_answer(bed):
         assert c.read_response().body == b"ok" and c.wait_closed() == "eof"
 
 
+def test_an_end_that_comes_with_the_answer_loses_nothing_of_it(bed):
+    """The client's FIN and the worker's response in the same moment: many times, for they must meet."""
+    gates = [Gate()]
+    site = bed.site(lambda r, c: (gates[-1].wait(), OK)[1])
+    for i in range(100):
+        gates.append(Gate())
+        with site.tarry.client() as c:
+            c.send_request("GET", "/")
+            site.worker.wait_for(i + 1)
+            c.half_close()
+            gates[-1].open()
+            assert c.read_response().body == b"ok"
+
+
+@pytest.mark.parametrize("rest", [b"", b"GET /half HTTP/1.1\r\nHo"])
+def test_an_end_behind_half_a_request_loses_nothing_of_the_answer_before(bed, rest):
+    site = bed.site(echo)
+    for _ in range(20):
+        with site.tarry.client() as c:
+            c.send(b"GET /whole HTTP/1.1\r\nHost: a\r\n\r\n" + rest)
+            c.half_close()
+            assert c.read_response().body == b"/whole "
+
+
 def test_a_client_that_sends_and_is_done_at_once_gets_its_answer(bed):
     """As `printf ... | nc -N` does: Tarry sees the request and the end together."""
     site = bed.site(echo)

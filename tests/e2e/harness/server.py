@@ -337,7 +337,8 @@ class ScriptedServer:
         else:
             conn.send(head)
             for piece in answer.pieces:
-                conn.send(chunk(piece) if answer.framing == "chunked" else piece)
+                if piece:  # an empty chunk would be the last one
+                    conn.send(chunk(piece) if answer.framing == "chunked" else piece)
             if answer.framing == "chunked":
                 conn.end_chunks()
         return stay
