@@ -244,7 +244,7 @@ static void process(struct h1_server *h)
 
         if (conn_input(h->conn).n == 0) {
             if (conn_eof(h->conn))
-                end(h, CUT);
+                end(h, FINISH); /* the last response may still be on its way */
             return;
         }
         n = take_head(h);
@@ -252,7 +252,7 @@ static void process(struct h1_server *h)
             return;
         if (n == 0) {
             if (conn_eof(h->conn))
-                end(h, CUT); /* half a request and the end of the connection: nobody to answer */
+                end(h, FINISH); /* half a request and the end: nobody to answer it */
             return;
         }
         conn_consume(h->conn, (size_t)n);
@@ -486,8 +486,6 @@ static void op_reset(struct stream *s, enum stream_reset why)
     /* The end of the connection is the end of such a body: only a reset shows that it is not whole. */
     if (h->out == OUT_UNTIL_CLOSE)
         end(h, RESET);
-    else if (h->out == OUT_NOTHING)
-        end(h, CUT);
     else
         end(h, FINISH); /* what was sent arrives, and then the missing end shows */
 }
@@ -541,7 +539,7 @@ void h1_acceptor_drain(struct h1_acceptor *a)
         struct h1_server *h = LIST_OWNER(n, struct h1_server, node);
 
         if (conn_input(h->conn).n == 0)
-            end(h, CUT);
+            end(h, conn_queued(h->conn) > 0 ? FINISH : CUT);
     }
 }
 

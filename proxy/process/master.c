@@ -45,6 +45,7 @@ static void tell_ready(void)
     close(master.ready_pipe[1]);
 }
 
+/* The child has the master's reference to `conf` as its own, by the fork. */
 static pid_t start_child(const char *conf_path, struct conf *conf, const sigset_t *old_mask)
 {
     pid_t pid = fork();
@@ -57,6 +58,8 @@ static pid_t start_child(const char *conf_path, struct conf *conf, const sigset_
     if (master.ready < master.n)
         close(master.ready_pipe[0]);
     entropy_forget();
+    free(master.pids);
+    free(master.started_ms);
     exit(child_run(&(struct child_setup){
         .conf_path = conf_path, .conf = conf, .reuse_port = true, .on_ready = tell_ready }));
 }
@@ -111,7 +114,7 @@ static void start_missing(const char *conf_path, struct conf **conf, const sigse
             *conf = fresh;
         }
         master.started_ms[i] = now_ms();
-        master.pids[i] = start_child(conf_path, conf_ref(*conf), old_mask);
+        master.pids[i] = start_child(conf_path, *conf, old_mask);
         if (master.pids[i] > 0)
             log_info(NULL, "process %d started", (int)master.pids[i]);
     }
@@ -155,7 +158,7 @@ int master_run(const char *conf_path, struct conf *conf)
     sigprocmask(SIG_BLOCK, &set, &old);
     for (size_t i = 0; i < master.n; i++) {
         master.started_ms[i] = now_ms();
-        master.pids[i] = start_child(conf_path, conf_ref(conf), &old);
+        master.pids[i] = start_child(conf_path, conf, &old);
     }
     close(master.ready_pipe[1]);
     if (await_ready() < 0) {
