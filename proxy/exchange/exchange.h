@@ -205,5 +205,7 @@ void relay_client_gone(struct exchange *ex);
 bool notify_wanted(const struct exchange *ex);
 void notify_begin(struct exchange *ex);
 void notify_on_timer(struct exchange *ex);
+/* Tarry stops now: a notify that is owed and was not delivered is lost, and that is told. */
+void notify_on_shutdown(struct exchange *ex);
 
 #endif

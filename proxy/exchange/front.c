@@ -299,9 +299,13 @@ size_t front_close(struct front *f)
     LIST_EACH(n, &f->doors)
     close_door(LIST_OWNER(n, struct door, node), true);
     for (size_t i = 0; i < EX_DONE; i++)
-        while (list_first(&f->exchanges[i]))
-            exchange_end(
-                LIST_OWNER(list_first(&f->exchanges[i]), struct exchange, node), "shutdown");
+        while (list_first(&f->exchanges[i])) {
+            struct exchange *ex =
+                LIST_OWNER(list_first(&f->exchanges[i]), struct exchange, node);
+
+            notify_on_shutdown(ex);
+            exchange_end(ex, "shutdown");
+        }
     h1_acceptor_close(&f->acceptor);
     conn_close_finishing();
     pools_close(f->pools);

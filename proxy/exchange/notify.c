@@ -13,12 +13,16 @@ bool notify_wanted(const struct exchange *ex)
 
 static void on_visit(void *owner, struct visit *v, const struct visit_event *ev);
 
+static void lost(struct exchange *ex, const char *why)
+{
+    counter_add(COUNTER_NOTIFIES_LOST, 1);
+    log_error(&ex->log, "the notify to " STR_FMT " is lost: %s", STR_ARG(ex->handoff->notify), why);
+}
+
 static void deliver(struct exchange *ex)
 {
     if (hop_visit(ex, ex->handoff->notify, on_visit) < 0) {
-        counter_add(COUNTER_NOTIFIES_LOST, 1);
-        log_error(&ex->log, "the notify to " STR_FMT " is lost: out of memory",
-            STR_ARG(ex->handoff->notify));
+        lost(ex, "out of memory");
         exchange_end(ex, "notify_lost");
     }
 }
@@ -41,6 +45,14 @@ void notify_on_timer(struct exchange *ex)
     ex->attempt++;
     counter_add(COUNTER_REDELIVERIES, 1);
     deliver(ex);
+}
+
+void notify_on_shutdown(struct exchange *ex)
+{
+    bool owed = ex->state == EX_PARKED || ex->state == EX_ANSWERING || ex->state == EX_NOTIFYING;
+
+    if (owed && ex->handoff && ex->handoff->notify.p)
+        lost(ex, "Tarry stopped before it was delivered");
 }
 
 static void again(struct exchange *ex, const char *why)

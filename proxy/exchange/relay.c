@@ -71,6 +71,9 @@ static void on_head(struct exchange *ex, struct call *c, const struct head *in)
     else
         rc = forward_relay_response(
             &scratch, in, &ex->handoff_head, call_request(c)->upstream, &out);
+    /* The answer to a HEAD announces a body that does not come: the client asked for one. */
+    if (rc == 0 && ex->handoff && str_eq(record(ex)->enclosed->method, STR("HEAD")))
+        head_remove(&out, STR("content-length"));
     if (rc == 0)
         rc = forward_add_cookies(&scratch, ex->cookies, &out);
     if (rc == 0) {

@@ -2,37 +2,29 @@
 #include "observe/access.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <syslog.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "observe/sink.h"
 
 enum { GATHER_MAX = 64 << 10 };
 
 static struct {
-    enum log_target_kind kind;
+    struct sink sink;
     enum access_format format;
-    int fd;
-    char *path;
     struct buf lines;
-} access_state = { .kind = LOG_TO_NOWHERE, .fd = -1 };
-
-static int open_file(const char *path)
-{
-    return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
-}
+} access_state = { .sink = { .kind = LOG_TO_NOWHERE, .fd = -1 } };
 
 void access_flush(void)
 {
     while (buf_len(&access_state.lines) > 0) {
         struct str s = buf_str(&access_state.lines);
-        ssize_t n = write(access_state.fd, s.p, s.n);
+        ssize_t n = write(access_state.sink.fd, s.p, s.n);
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -46,53 +38,23 @@ void access_flush(void)
 
 int access_open(const struct log_target *target, enum access_format format)
 {
-    char *path = NULL;
-    int fd = target->kind == LOG_TO_STDERR ? 2 : -1;
-
-    if (target->kind == LOG_TO_FILE) {
-        path = strndup(target->path.p, target->path.n);
-        fd = path ? open_file(path) : -1;
-        if (fd < 0) {
-            int saved = path ? errno : ENOMEM;
-
-            free(path);
-            errno = saved;
-            return -1;
-        }
-    }
-    access_close();
-    access_state.kind = target->kind;
+    access_flush();
+    if (sink_open(&access_state.sink, target) < 0)
+        return -1;
     access_state.format = format;
-    access_state.fd = fd;
-    access_state.path = path;
     return 0;
 }
 
 int access_reopen(void)
 {
-    int fd;
-
-    if (access_state.kind != LOG_TO_FILE)
-        return 0;
-    fd = open_file(access_state.path);
-    if (fd < 0)
-        return -1;
     access_flush();
-    close(access_state.fd);
-    access_state.fd = fd;
-    return 0;
+    return sink_reopen(&access_state.sink);
 }
 
 void access_close(void)
 {
-    if (access_state.fd >= 0)
-        access_flush();
-    if (access_state.kind == LOG_TO_FILE)
-        close(access_state.fd);
-    free(access_state.path);
-    access_state.path = NULL;
-    access_state.fd = -1;
-    access_state.kind = LOG_TO_NOWHERE;
+    access_flush();
+    sink_close(&access_state.sink);
 }
 
 /* A string as JSON has it; octets that are no UTF-8 text by themselves become \u00NN, so that a line is always valid. */
@@ -216,14 +178,14 @@ static void write_logfmt(struct buf *b, const struct access_entry *e)
 
 bool access_enabled(void)
 {
-    return access_state.kind != LOG_TO_NOWHERE;
+    return access_state.sink.kind != LOG_TO_NOWHERE;
 }
 
 void access_write(const struct access_entry *e)
 {
     struct buf *b = &access_state.lines;
 
-    if (access_state.kind == LOG_TO_NOWHERE)
+    if (access_state.sink.kind == LOG_TO_NOWHERE)
         return;
     switch (access_state.format) {
     case ACCESS_JSON:
@@ -236,7 +198,7 @@ void access_write(const struct access_entry *e)
         write_logfmt(b, e);
         break;
     }
-    if (access_state.kind == LOG_TO_SYSLOG) {
+    if (access_state.sink.kind == LOG_TO_SYSLOG) {
         struct str s = buf_str(b);
 
         syslog(LOG_INFO, "%.*s", (int)s.n - 1, s.p);

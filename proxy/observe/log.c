@@ -2,24 +2,20 @@
  * octets are escaped: what a client sends cannot write lines of its own. */
 #include "observe/log.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <syslog.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "observe/sink.h"
 
 enum { LINE_MAX_BYTES = 2048 };
 
 static struct {
     enum log_level level;
-    enum log_target_kind kind;
-    int fd;
-    char *path;
-} log_state = { .level = LEVEL_INFO, .kind = LOG_TO_STDERR, .fd = 2 };
+    struct sink sink;
+} log_state = { .level = LEVEL_INFO, .sink = { .kind = LOG_TO_STDERR, .fd = 2 } };
 
 static const char *const names[LOG_NLEVELS] = {
     [LEVEL_ERROR] = "error", [LEVEL_WARN] = "warn", [LEVEL_INFO] = "info", [LEVEL_DEBUG] = "debug"
@@ -31,61 +27,23 @@ static const int priorities[LOG_NLEVELS] = {
     [LEVEL_DEBUG] = LOG_DEBUG,
 };
 
-static int open_file(const char *path)
-{
-    return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
-}
-
 int log_open(enum log_level level, const struct log_target *target)
 {
-    char *path = NULL;
-    int fd = 2;
-
-    if (target->kind == LOG_TO_FILE) {
-        path = strndup(target->path.p, target->path.n);
-        fd = path ? open_file(path) : -1;
-        if (fd < 0) {
-            int saved = path ? errno : ENOMEM;
-
-            free(path);
-            errno = saved;
-            return -1;
-        }
-    }
-    log_close();
-    if (target->kind == LOG_TO_SYSLOG)
-        openlog("tarry", LOG_PID, LOG_DAEMON);
-    log_state.kind = target->kind;
+    if (sink_open(&log_state.sink, target) < 0)
+        return -1;
     log_state.level = level;
-    log_state.fd = fd;
-    log_state.path = path;
     return 0;
 }
 
 int log_reopen(void)
 {
-    int fd;
-
-    if (log_state.kind != LOG_TO_FILE)
-        return 0;
-    fd = open_file(log_state.path);
-    if (fd < 0)
-        return -1;
-    close(log_state.fd);
-    log_state.fd = fd;
-    return 0;
+    return sink_reopen(&log_state.sink);
 }
 
 void log_close(void)
 {
-    if (log_state.kind == LOG_TO_FILE)
-        close(log_state.fd);
-    else if (log_state.kind == LOG_TO_SYSLOG)
-        closelog();
-    free(log_state.path);
-    log_state.path = NULL;
-    log_state.kind = LOG_TO_STDERR;
-    log_state.fd = 2;
+    sink_close(&log_state.sink);
+    log_state.sink = (struct sink){ .kind = LOG_TO_STDERR, .fd = 2 };
 }
 
 bool log_enabled(enum log_level level)
@@ -120,13 +78,13 @@ void log_write(enum log_level level, const struct log_context *ctx, const char *
     va_start(ap, fmt);
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
-    if (log_state.kind != LOG_TO_SYSLOG) {
+    if (log_state.sink.kind != LOG_TO_SYSLOG) {
         struct timespec ts;
         struct tm tm;
 
         clock_gettime(CLOCK_REALTIME, &ts);
         gmtime_r(&ts.tv_sec, &tm);
-        if (log_state.kind == LOG_TO_FILE) {
+        if (log_state.sink.kind == LOG_TO_FILE) {
             n = strftime(line, 32, "%Y-%m-%dT%H:%M:%S", &tm);
             n += (size_t)snprintf(line + n, 32, ".%03ldZ ", ts.tv_nsec / 1000000);
         }
@@ -138,19 +96,19 @@ void log_write(enum log_level level, const struct log_context *ctx, const char *
     n += escape(line + n, sizeof(line) - n - 96, text);
     if (ctx && ctx->exchange)
         n += (size_t)snprintf(line + n, 80, " exchange=%.64s", ctx->exchange);
-    if (log_state.kind == LOG_TO_SYSLOG) {
+    if (log_state.sink.kind == LOG_TO_SYSLOG) {
         syslog(priorities[level], "%.*s", (int)n, line);
         return;
     }
     line[n++] = '\n';
     /* A log that cannot be written must not stop the service. */
-    if (write(log_state.fd, line, n) < 0)
+    if (write(log_state.sink.fd, line, n) < 0)
         return;
 }
 
 void log_announce(const char *text)
 {
-    if (log_state.kind != LOG_TO_STDERR || !log_enabled(LEVEL_INFO)) {
+    if (log_state.sink.kind != LOG_TO_STDERR || !log_enabled(LEVEL_INFO)) {
         fprintf(stderr, "tarry: %s\n", text);
         fflush(stderr);
     }

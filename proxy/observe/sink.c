@@ -1,0 +1,57 @@
+/* Targets of logs. A file is opened for appending: several processes may write to it. */
+#include "observe/sink.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <syslog.h>
+#include <unistd.h>
+
+static int open_file(const char *path)
+{
+    return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
+}
+
+int sink_open(struct sink *s, const struct log_target *target)
+{
+    struct sink next = { .kind = target->kind, .fd = target->kind == LOG_TO_STDERR ? 2 : -1 };
+
+    if (target->kind == LOG_TO_FILE) {
+        next.path = strndup(target->path.p, target->path.n);
+        next.fd = next.path ? open_file(next.path) : -1;
+        if (next.fd < 0) {
+            int saved = next.path ? errno : ENOMEM;
+
+            free(next.path);
+            errno = saved;
+            return -1;
+        }
+    }
+    sink_close(s);
+    if (target->kind == LOG_TO_SYSLOG)
+        openlog("tarry", LOG_PID, LOG_DAEMON);
+    *s = next;
+    return 0;
+}
+
+int sink_reopen(struct sink *s)
+{
+    int fd;
+
+    if (s->kind != LOG_TO_FILE)
+        return 0;
+    fd = open_file(s->path);
+    if (fd < 0)
+        return -1;
+    close(s->fd);
+    s->fd = fd;
+    return 0;
+}
+
+void sink_close(struct sink *s)
+{
+    if (s->kind == LOG_TO_FILE)
+        close(s->fd);
+    free(s->path);
+    *s = (struct sink){ .kind = LOG_TO_NOWHERE, .fd = -1 };
+}

@@ -1,0 +1,192 @@
+"""The exchange that the current request belongs to, read from the WSGI environ; and the calls it is about to hand off.
+
+Only a request that came through Tarry has one. `current()` is what every other part of the package asks first."""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import threading
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Iterator, Optional
+
+from . import notices
+from .body import Source, split_replay
+from .branch import Branch
+from .message import HANDOFF_TYPE, Answer, Call, Headers, encode_handoff, origin_of
+from .settings import settings
+from .state import State, decode
+
+ENVIRON_KEY = "tarry.exchange"
+
+_current: ContextVar[Optional["Exchange"]] = ContextVar("tarry_exchange", default=None)
+
+
+@dataclass
+class Limits:
+    """The pool's bounds, out of Tarry-Limits; what is not given is the proxy's default."""
+
+    max_hops: int = 64
+    max_calls: int = 64
+    replay_body: int = 10 << 20
+    call: int = 32 << 20
+    state: int = 8000
+
+
+@dataclass
+class Exchange:
+    id: str
+    hop: int
+    kind: str
+    attempt: int
+    started: float
+    features: frozenset[str]
+    origins: frozenset[str]
+    limits: Limits
+    method: str
+    state: State
+    raw_state: str = ""
+    record: dict[str, tuple[str, Answer]] = field(default_factory=dict)
+    """The recorded answers: path -> (digests, answer)."""
+
+    source: Optional[Source] = None
+    direct: str = ""
+    """Why calls of this request are made directly; "" where they are handed off."""
+
+    view: str = ""
+    pending: list[tuple[str, Call]] = field(default_factory=list)
+    writes: list[str] = field(default_factory=list)
+    """Statements whose effect was committed while the view ran: a handoff would have them run again."""
+
+    used: set[str] = field(default_factory=set)
+    counts: dict[str, int] = field(default_factory=dict)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    root: Branch = field(default_factory=lambda: Branch(""))
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """Calls made in this context belong to the exchange."""
+        token = _current.set(self)
+        try:
+            with self.root.entered():
+                yield
+        finally:
+            _current.reset(token)
+
+    @property
+    def name(self) -> str:
+        """What messages call the view."""
+        return self.view or "the view"
+
+    def add(self, call_id: str, call: Call) -> None:
+        with self.lock:
+            if len(self.pending) < self.limits.max_calls:  # the others go with the next handoff
+                self.pending.append((call_id, call))
+
+    def handoff(self) -> tuple[Headers, bytes]:
+        """Headers and body of the response that names the pending calls."""
+        if self.source is not None:
+            self.source.drain()
+        body = encode_handoff(self.pending)
+        headers = [
+            ("Content-Type", HANDOFF_TYPE),
+            ("Content-Length", str(len(body))),
+            # Nothing on the way may store it, give it an ETag, or answer 304 in its place.
+            ("Cache-Control", "no-store, private, max-age=0"),
+            ("Tarry-Then", "replay"),
+        ]
+        state = self.state.encode()
+        if state:
+            headers.append(("Tarry-State", state))
+        return headers, body
+
+    def finished(self) -> None:
+        """The view has answered: tells how often it was run."""
+        if self.hop and self.kind == "replay":
+            notices.log.info("%s was run %d times (exchange %s)", self.name, self.hop + 1, self.id)
+
+
+def current() -> Optional[Exchange]:
+    """The exchange of the request that is being worked on here; None outside of requests that came through Tarry."""
+    return _current.get()
+
+
+def of(environ: dict[str, Any]) -> Optional[Exchange]:
+    """The exchange of a request, made when it is first asked for. For a replay, wsgi.input is the client's body again from
+    here on, so this must come before anything reads it."""
+    if ENVIRON_KEY not in environ:
+        environ[ENVIRON_KEY] = _read(environ)
+    exchange: Optional[Exchange] = environ[ENVIRON_KEY]
+    return exchange
+
+
+@contextlib.contextmanager
+def outside() -> Iterator[None]:
+    """Calls made in here are made directly, as if Tarry were not there."""
+    token = _current.set(None)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def _read(environ: dict[str, Any]) -> Optional[Exchange]:
+    if environ.get("HTTP_TARRY_VERSION") != "1":
+        return None
+    if settings.secret and not hmac.compare_digest(settings.secret.encode(), environ.get("HTTP_TARRY_AUTH", "").encode("latin-1", "replace")):
+        for name in [n for n in environ if n.startswith("HTTP_TARRY_")]:
+            del environ[name]
+        notices.warn_once("a request claimed to come from Tarry and did not know its secret: it is served as any other")
+        return None
+    exchange = Exchange(
+        id=environ.get("HTTP_TARRY_EXCHANGE", ""),
+        hop=int(environ.get("HTTP_TARRY_HOP", 0)),
+        kind=environ.get("HTTP_TARRY_KIND", "request"),
+        attempt=int(environ.get("HTTP_TARRY_ATTEMPT", 1)),
+        started=float(environ.get("HTTP_TARRY_STARTED", 0)),
+        features=frozenset(_words(environ.get("HTTP_TARRY_FEATURES", ""))),
+        origins=frozenset(origin_of(o) for o in _words(environ.get("HTTP_TARRY_ORIGINS", ""))),
+        limits=_limits(environ.get("HTTP_TARRY_LIMITS", "")),
+        method=environ.get("REQUEST_METHOD", "GET"),
+        state=State(),
+        raw_state=environ.get("HTTP_TARRY_STATE", ""),
+    )
+    if exchange.kind == "replay":
+        exchange.state = decode(exchange.raw_state)
+        exchange.source, answers = split_replay(environ)
+        for answer in answers:
+            path, _, digests = answer.call_id.partition(";")
+            exchange.record[path] = (digests, answer)
+    else:
+        exchange.source = Source.of_request(environ)
+    exchange.direct = _why_direct(exchange)
+    return exchange
+
+
+def _why_direct(exchange: Exchange) -> str:
+    if "replay" not in exchange.features:
+        return "this Tarry does no replay"
+    if exchange.kind not in ("request", "replay"):
+        return f"a {exchange.kind} cannot be replayed"
+    if exchange.method == "HEAD":
+        return "the answer to HEAD cannot be a handoff"
+    if exchange.source is not None and exchange.source.length > exchange.limits.replay_body:
+        return "the request's body is larger than what Tarry keeps for a replay (replay_body_max)"
+    if exchange.hop + 1 >= exchange.limits.max_hops:
+        return "the exchange is at its last hop (max_hops)"
+    return ""
+
+
+def _limits(text: str) -> Limits:
+    limits = Limits()
+    for word in _words(text):
+        name, _, value = word.partition("=")
+        name = name.replace("-", "_")
+        if value.isdigit() and name in Limits.__dataclass_fields__:
+            setattr(limits, name, int(value))
+    return limits
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]

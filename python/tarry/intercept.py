@@ -1,0 +1,154 @@
+"""The decision about a call that a library is about to make: hand it off, answer it from the record, or let it go.
+
+The transports (on_urllib3, on_httpx, on_http_client) ask `answer_to`; none of them knows more than this."""
+
+from __future__ import annotations
+
+import logging
+from typing import Optional
+
+from . import notices
+from .branch import Branch, here
+from .digest import body_digest, first_difference, is_streamed, outline, url_digest
+from .errors import CommittedWrites, Handoff, ReplayMismatch
+from .exchange import Exchange, current
+from .message import Answer, Call, origin_of
+from .settings import settings
+
+REPEATS_MAX = 3
+"""How often a failure that Tarry has seen to is given again to a library that tries the same call again."""
+
+
+def wanted(url: str) -> bool:
+    """Whether a call to this URL could be Tarry's: cheap, asked before the body is read."""
+    exchange = current()
+    return exchange is not None and origin_of(url) in exchange.origins
+
+
+def answer_to(call: Call) -> Optional[Answer]:
+    """The recorded answer; None if the library shall make the call itself. Raises Handoff to leave the view."""
+    exchange = current()
+    if exchange is None or origin_of(call.url) not in exchange.origins:
+        return None
+    with exchange.lock:
+        branch = here(exchange.root)
+        if branch.left:
+            raise Handoff()
+        url, body = url_digest(call), body_digest(call)
+        repeated = _same_failure(branch, f"{url}.{body}")
+        if repeated is not None:
+            return repeated
+        path = _path(exchange, branch, call, url, body)
+        if path in exchange.record:
+            return _recorded(exchange, branch, path, call, url, body)
+        if not _may_leave(exchange, call):
+            return None
+        if is_streamed(call):
+            call.timeout = None
+        exchange.state.note(path, call.url, outline(call))
+        exchange.add(f"{path};{url}.{body}", call)
+        branch.left = True
+        branch.skip_sleeps()
+    raise Handoff()
+
+
+def _path(exchange: Exchange, branch: Branch, call: Call, url: str, body: str) -> str:
+    if not branch.named:
+        _name(exchange, branch, call, url, body)
+    return branch.take()
+
+
+def _name(exchange: Exchange, branch: Branch, call: Call, url: str, body: str) -> None:
+    """A thread's or task's branch gets its name from its first call. If that is not in the record, but one recorded first
+    call to the same URL has not been asked for yet, it is taken for that one, with a date or an id in it; with more than one
+    nobody could say which."""
+    branch.named = True
+    start = branch.path
+    key = f"{start}t{body[:8]}"
+    count = exchange.counts.get(key, 0)
+    if f"{key}.{count}.0" not in exchange.record and exchange.record:
+        lost = [
+            path
+            for path, (digests, _) in exchange.record.items()
+            if path not in exchange.used and _is_first_of_child(path, start) and digests.split(".")[0] == url
+        ]
+        if len(lost) > 1:
+            raise ReplayMismatch(
+                f"{exchange.name}: a call to {call.url} in a thread or task differs from all that were answered, and"
+                f" {len(lost)} answers are left to choose from. Calls side by side are told apart by what they ask: keep clock"
+                " and random values out of them, or use tarry.gather"
+            )
+        if lost:
+            branch.path = lost[0][:-1]
+            return
+    exchange.counts[key] = count + 1
+    branch.path = f"{key}.{count}."
+
+
+def _is_first_of_child(path: str, start: str) -> bool:
+    parts = path[len(start) :].split(".") if path.startswith(start) else []
+    return len(parts) == 3 and parts[0].startswith("t") and parts[2] == "0"
+
+
+def _recorded(exchange: Exchange, branch: Branch, path: str, call: Call, url: str, body: str) -> Answer:
+    digests, answer = exchange.record[path]
+    exchange.used.add(path)
+    was_url, _, was_body = digests.partition(".")
+    if was_url != url:
+        earlier = exchange.state.notes.get(path, ("another URL", ""))[0]
+        raise ReplayMismatch(
+            f"{exchange.name}: call {path} went to {earlier} and, when the view was run again, goes to {call.method} {call.url}."
+            " The view must take the same way on every run"
+        )
+    if was_body != body:
+        place = first_difference(call, exchange.state.notes.get(path, ("", ""))[1])
+        message = (
+            f"{exchange.name}: the body of call {path} to {call.url} differs from the one that was answered"
+            + (f", first in {place}" if place else "")
+            + ". A clock or a random id in it?"
+        )
+        if settings.strict:
+            raise ReplayMismatch(message)
+        notices.warn_once(message + " The recorded answer is used; strict=True makes this an error")
+    if answer.failed:
+        branch.skip_sleeps()
+        branch.failure = (f"{url}.{body}", answer) if answer.tarry_error else None
+        branch.repeats = 0
+    else:
+        branch.sleeps = 0
+        branch.failure = None
+    return answer
+
+
+def _same_failure(branch: Branch, digests: str) -> Optional[Answer]:
+    """Tarry has tried this call, more than once, and got no response: a library's own retry learns just that."""
+    if branch.failure is None or branch.failure[0] != digests or branch.repeats >= REPEATS_MAX:
+        return None
+    branch.repeats += 1
+    return branch.failure[1]
+
+
+def _may_leave(exchange: Exchange, call: Call) -> bool:
+    """Whether a new call can be handed off; says so if not."""
+    why = exchange.direct
+    level = logging.INFO
+    if not why and len(call.body) > exchange.limits.call:
+        why = "it is larger than an enclosed request may be (call_max)"
+    if not why and exchange.writes:
+        statement = exchange.writes[0]
+        message = f"{exchange.name} has committed rows before a call to {call.url}; each run of the view commits them again: {statement}"
+        if settings.committed_writes == "raise":
+            raise CommittedWrites(message)
+        if settings.committed_writes == "warn":
+            notices.warn_once(message)
+        else:
+            why = f"handing it off would run committed writes again: {statement}"
+            level = logging.WARNING
+    if not why:
+        return True
+    if exchange.pending:
+        # Part of a request that leaves anyway: made directly now, it would be made once more when the view is run again.
+        raise Handoff()
+    message = f"call in {exchange.name} at {notices.call_site()} made directly, holds the worker: {why}"
+    notices.warn_once(message, level)
+    return False

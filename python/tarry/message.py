@@ -1,0 +1,178 @@
+"""The wire format: calls as HTTP requests in a handoff, answers as HTTP responses in a replay or resume."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass, field
+from http.client import responses as reasons
+from typing import BinaryIO, Iterable, Iterator, Optional
+from urllib.parse import urlsplit
+
+from .errors import BadRecord
+
+Headers = list[tuple[str, str]]
+
+HANDOFF_TYPE = "application/http; msgtype=request"
+
+# Headers of one connection, and those that the handoff sets by itself.
+_NOT_SENT = frozenset(
+    ["host", "connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "content-length"]
+)
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?: (.*))?\Z")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_LINE_MAX = 1 << 16
+
+
+def origin_of(url: str) -> str:
+    """scheme://host[:port] in lower case, without a default port; "" for what has no origin."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        return ""
+    if not parts.scheme or not parts.hostname:
+        return ""
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    if port is None or port == _DEFAULT_PORTS.get(parts.scheme):
+        return f"{parts.scheme}://{host}"
+    return f"{parts.scheme}://{host}:{port}"
+
+
+@dataclass
+class Call:
+    """A request to an upstream, as a library was about to send it."""
+
+    method: str
+    url: str
+    headers: Headers = field(default_factory=list)
+    body: bytes = b""
+    timeout: Optional[float] = None
+    """How long the caller would have waited for the response, in seconds."""
+
+    def header(self, name: str) -> str:
+        return _first(self.headers, name)
+
+    def encode(self, call_id: str) -> bytes:
+        """As it stands in a handoff."""
+        lines = [f"{self.method} {self.url.split('#', 1)[0]} HTTP/1.1"]
+        # A request's Connection header names further headers of one connection.
+        dropped = _NOT_SENT | {name.strip().lower() for name in self.header("connection").split(",")}
+        for name, value in self.headers:
+            lowered = name.lower()
+            if lowered not in dropped and not lowered.startswith("tarry-call"):
+                lines.append(f"{name}: {value}")
+        if self.timeout is not None and not self.header("tarry-timeout"):
+            lines.append(f"Tarry-Timeout: {self.timeout:.3f}")
+        lines.append(f"Tarry-Call-Id: {call_id}")
+        if self.body or self.method not in ("GET", "HEAD", "OPTIONS", "DELETE"):
+            lines.append(f"Content-Length: {len(self.body)}")
+        for line in lines:
+            if "\r" in line or "\n" in line:
+                raise ValueError("a header of the call has a line break in it")
+        return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + self.body
+
+
+@dataclass
+class Answer:
+    """The response to a call, as Tarry recorded it."""
+
+    status: int
+    reason: str
+    headers: Headers
+    body: bytes
+    call_id: str = ""
+    attempts: int = 1
+    time: float = 0.0
+
+    def header(self, name: str) -> str:
+        return _first(self.headers, name)
+
+    @property
+    def failed(self) -> bool:
+        """True where clients try again by habit."""
+        return self.status in (408, 409, 429) or self.status >= 500
+
+    @property
+    def tarry_error(self) -> str:
+        """The error of a response that Tarry made because the upstream gave none; "" for an upstream's own response."""
+        found = re.match(r"tarry\s*;\s*error=([a-z0-9_]+)", self.header("proxy-status"))
+        return found.group(1) if found and self.status in (502, 503, 504) else ""
+
+    def as_headers(self) -> Headers:
+        """The headers for the library that made the call: a failure that was tried again already says so."""
+        headers = [(n, v) for n, v in self.headers if not n.lower().startswith("tarry-")]
+        if self.failed:
+            headers = [(n, v) for n, v in headers if n.lower() != "x-should-retry"]
+            headers.append(("x-should-retry", "false"))
+        return headers
+
+    def encode(self) -> bytes:
+        """As the upstream would have sent it, for http.client to read."""
+        lines = [f"HTTP/1.1 {self.status} {self.reason}"]
+        lines += [f"{n}: {v}" for n, v in self.as_headers()]
+        return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + self.body
+
+
+def encode_handoff(calls: Iterable[tuple[str, Call]]) -> bytes:
+    """The body of a handoff: each call with its id."""
+    return b"".join(call.encode(call_id) for call_id, call in calls)
+
+
+def read_answers(stream: BinaryIO) -> Iterator[Answer]:
+    """The enclosed responses of a replay or a resume, up to the end of the stream."""
+    while True:
+        line = stream.readline(_LINE_MAX)
+        if not line:
+            return
+        yield _read_answer(line, stream)
+
+
+def parse_answers(data: bytes) -> list[Answer]:
+    return list(read_answers(io.BytesIO(data)))
+
+
+def _read_answer(first: bytes, stream: BinaryIO) -> Answer:
+    found = _STATUS_LINE.match(_line(first))
+    if not found:
+        raise BadRecord("an enclosed response does not begin with a status line")
+    headers: Headers = []
+    while True:
+        line = _line(stream.readline(_LINE_MAX))
+        if not line:
+            break
+        name, colon, value = line.partition(b":")
+        if not colon or not name or name != name.strip():
+            raise BadRecord("an enclosed response has a malformed header")
+        headers.append((name.decode("latin-1"), value.strip(b" \t").decode("latin-1")))
+    length = _first(headers, "content-length")
+    if not (length.isascii() and length.isdigit()):
+        raise BadRecord("an enclosed response has no Content-Length")
+    body = stream.read(int(length))
+    if len(body) != int(length):
+        raise BadRecord("an enclosed response ends too early")
+    status = int(found.group(1))
+    reason = (found.group(2) or b"").decode("latin-1") or reasons.get(status, "")
+    return Answer(
+        status,
+        reason,
+        headers,
+        body,
+        _first(headers, "tarry-call-id"),
+        int(_first(headers, "tarry-attempts") or 1),
+        float(_first(headers, "tarry-time") or 0),
+    )
+
+
+def _line(line: bytes) -> bytes:
+    if not line.endswith(b"\r\n"):
+        raise BadRecord("an enclosed response's head ends too early")
+    return line[:-2]
+
+
+def _first(headers: Headers, name: str) -> str:
+    lowered = name.lower()
+    for n, v in headers:
+        if n.lower() == lowered:
+            return v
+    return ""

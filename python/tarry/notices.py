@@ -1,0 +1,53 @@
+"""The package's logger, and messages that are worth saying once."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+
+log = logging.getLogger("tarry")
+
+_said: set[str] = set()
+_lock = threading.Lock()
+_SAID_MAX = 1000
+
+
+def warn_once(message: str, level: int = logging.WARNING) -> None:
+    """Once in a process, whatever the number of requests."""
+    with _lock:
+        if message in _said:
+            return
+        if len(_said) >= _SAID_MAX:
+            _said.clear()
+        _said.add(message)
+    log.log(level, "%s", message)
+
+
+def forget() -> None:
+    """For tests: what was said may be said again."""
+    with _lock:
+        _said.clear()
+
+
+def call_site() -> str:
+    """file:line of the code that made the call: the first frame that is no installed library."""
+    frame = sys._getframe(1)
+    place = "?"
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if "site-packages" not in name and "dist-packages" not in name and not _is_ours(frame.f_globals.get("__name__", "")):
+            if not name.startswith(_STDLIB):
+                return f"{name}:{frame.f_lineno}"
+        place = f"{name}:{frame.f_lineno}"
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return place
+
+
+def _is_ours(module: str) -> bool:
+    return module == "tarry" or module.startswith("tarry.")
+
+
+_STDLIB = logging.__file__.rsplit("/", 2)[0] + "/"

@@ -1,0 +1,51 @@
+"""What Tarry-State carries from one run of a view to the next: results of once(), and what earlier calls looked like."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from dataclasses import dataclass, field
+from typing import Any
+
+NOTES_MAX = 1800
+"""A state with notes on calls stays below this: a server with small header buffers must be able to take it."""
+_URL_MAX = 200
+_UNPACKED_MAX = 1 << 20
+
+
+@dataclass
+class State:
+    once: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """By path: the URL of a call and the outline of its body, for messages only."""
+
+    def note(self, path: str, url: str, outline: str) -> None:
+        self.notes[path] = (url[:_URL_MAX], outline)
+
+    def encode(self) -> str:
+        """"" for nothing. The oldest notes are left out when there are too many."""
+        notes = dict(self.notes)
+        while notes:
+            packed = _pack({"o": self.once, "n": notes})
+            if len(packed) <= NOTES_MAX:
+                return packed
+            del notes[next(iter(notes))]
+        return _pack({"o": self.once}) if self.once else ""
+
+
+def decode(text: str) -> State:
+    """The state of an earlier run; an empty one for what this package did not write (an app's own handoff)."""
+    try:
+        unpacker = zlib.decompressobj()
+        data = unpacker.decompress(base64.urlsafe_b64decode(text), _UNPACKED_MAX)
+        value = json.loads(data)
+        notes = {path: (url, shape) for path, (url, shape) in value.get("n", {}).items()}
+        return State(dict(value.get("o", {})), notes)
+    except (ValueError, zlib.error, AttributeError, TypeError):
+        return State()
+
+
+def _pack(value: Any) -> str:
+    data = json.dumps(value, separators=(",", ":")).encode()
+    return base64.urlsafe_b64encode(zlib.compress(data, 6)).decode()
