@@ -281,15 +281,16 @@ int forward_relay_response(struct arena *a, const struct head *upstream,
     return 0;
 }
 
-static bool drop_cookies(struct str name)
+/* Cookies are the application's, and who its users are is no service's business. */
+static bool drop_for_gateway(struct str name)
 {
-    return str_eq_nocase(name, STR("cookie"));
+    return str_eq_nocase(name, STR("cookie")) || tells_origin(name);
 }
 
 int forward_gateway_request(struct arena *a, const struct head *saved,
     const struct upstream_conf *conf, struct head *out)
 {
-    if (filter(a, saved, out, drop_cookies) < 0)
+    if (filter(a, saved, out, drop_for_gateway) < 0)
         return -1;
     out->authority = forward_authority(a, conf);
     return out->authority.p ? forward_set_upstream_fields(out, a, conf) : -1;

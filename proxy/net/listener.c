@@ -151,7 +151,12 @@ struct listener *listener_open(struct str text, const struct sockaddr *sa, sockl
         if (sa->sa_family == AF_INET6)
             setsockopt(l->fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
     }
-    if (bind(l->fd, sa, salen) < 0 || listen(l->fd, (int)backlog) < 0)
+    if (bind(l->fd, sa, salen) < 0)
+        goto failed;
+    /* Who may connect is told by the folder's permissions, as with other servers. */
+    if (l->unix_path && chmod(l->unix_path, 0666) < 0)
+        goto failed;
+    if (listen(l->fd, (int)backlog) < 0)
         goto failed;
     ev_io_init(&l->io, on_io, l->fd, EV_READ);
     l->io.data = l;
