@@ -371,8 +371,11 @@ void hop_on_client_drained(struct exchange *ex)
 
 void hop_on_client_gone(struct exchange *ex)
 {
-    /* A worker that has said how much is to come is let finish: cutting it off saves nothing. One that streams would go on for nobody. */
-    if (ex->visit && ex->has_length) {
+    bool to_the_end = ex->has_length || (ex->handoff && !park_cancels(ex));
+
+    /* A worker that has said how much is to come is let finish: cutting it off saves nothing. So is one whose handoff said that things
+     * go on without the client. Any other stream would go on for nobody. */
+    if (ex->visit && to_the_end) {
         if (ex->worker_paused)
             visit_pause(ex->visit, false);
         ex->worker_paused = false;
@@ -468,6 +471,8 @@ static void on_visit(void *owner, struct visit *v, const struct visit_event *ev)
         break;
     case VISIT_QUEUED:
         exchange_set_state(ex, EX_QUEUED);
+        if (!ex->client && ex->hop == 0)
+            exchange_end(ex, "client_gone");
         break;
     case VISIT_HEAD:
         /* Hop 0 and replays have the client's method. */

