@@ -89,7 +89,8 @@ static void status(struct buf *b)
         struct pool_counts c = p ? pool_counts(p) : (struct pool_counts){ 0 };
 
         buf_printf(b,
-            "%s\"" STR_FMT "\":{\"slots\":%zu,\"busy\":%zu,\"queued_resumes\":%zu,\"queued_new\":%zu,"
+            "%s\"" STR_FMT
+            "\":{\"slots\":%zu,\"busy\":%zu,\"queued_resumes\":%zu,\"queued_new\":%zu,"
             "\"servers\":%zu,\"servers_paused\":%zu}",
             i ? "," : "", STR_ARG(name), c.slots, c.busy, c.queued_ahead, c.queued_new, c.servers,
             c.servers_paused);
@@ -149,8 +150,8 @@ static void on_request(void *owner, struct stream *s, const struct stream_reques
         status(&b);
         answer(s, 200, STR("application/json"), buf_str(&b));
     } else if (str_eq(path, STR("/healthz"))) {
-        answer(s, admin.stopping ? 503 : 200, text,
-            admin.stopping ? STR("stopping\n") : STR("ok\n"));
+        answer(
+            s, admin.stopping ? 503 : 200, text, admin.stopping ? STR("stopping\n") : STR("ok\n"));
     } else {
         answer(s, 404, text, STR("try /metrics, /status or /healthz\n"));
     }

@@ -1,5 +1,5 @@
-/* The operators' page, over listeners of its own: GET /metrics (Prometheus text), GET /status (JSON), GET /healthz. Never on
- * a client's listener.
+/* The operators' page, over listeners of its own: GET /metrics (Prometheus text), GET /status
+ * (JSON), GET /healthz. Never on a client's listener.
  *
  * admin/ reads what the other rooms count; it changes nothing. */
 #ifndef TARRY_ADMIN_ADMIN_H
@@ -14,8 +14,8 @@ struct front;
 /* Listens on every `admin` section's address. 0, or -1 with one line in `why`. */
 int admin_open(struct front *front, const struct conf *conf, char *why, size_t whylen);
 
-/* A reload: binds what is new in `next` (0, or -1 with one line in `why` and nothing changed), then takes it into use, or forgets
- * it. Listeners that are in both confs stay open. */
+/* A reload: binds what is new in `next` (0, or -1 with one line in `why` and nothing changed), then
+ * takes it into use, or forgets it. Listeners that are in both confs stay open. */
 int admin_prepare(const struct conf *next, char *why, size_t whylen);
 void admin_commit(void);
 void admin_abandon(void);

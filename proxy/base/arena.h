@@ -1,5 +1,6 @@
-/* Memory that is freed all at once: what belongs to one exchange, or to one conf snapshot. A zeroed struct is an empty
- * arena; its owner ends it with arena_release(). Nothing in it is freed singly. */
+/* Memory that is freed all at once: what belongs to one exchange, or to one conf snapshot. A zeroed
+ * struct is an empty arena; its owner ends it with arena_release(). Nothing in it is freed singly.
+ */
 #ifndef TARRY_BASE_ARENA_H
 #define TARRY_BASE_ARENA_H
 
@@ -11,19 +12,21 @@ struct arena_block;
 
 struct arena {
     struct arena_block *blocks; /* newest first */
-    size_t used; /* bytes handed out, for accounting */
+    size_t used;                /* bytes handed out, for accounting */
 };
 
 /* Zeroed memory aligned for any type, or NULL if there is none. */
 void *arena_alloc(struct arena *a, size_t n);
 
-/* The next block that is opened will have room for `n` bytes at once. A hint: saves a second block. */
+/* The next block that is opened will have room for `n` bytes at once. A hint: saves a second block.
+ */
 void arena_expect(struct arena *a, size_t n);
 
 /* A copy with a NUL behind it (not counted in its length). p is NULL if there is no memory. */
 struct str arena_copy(struct arena *a, struct str s);
 const char *arena_cstr(struct arena *a, struct str s);
-struct str arena_printf(struct arena *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+struct str arena_printf(struct arena *a, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
 
 void arena_release(struct arena *a);
 

@@ -1,8 +1,9 @@
-/* A queue of bytes in one piece of memory: written at the end, read from the front. Holds memory only while bytes are in
- * it: an empty buf has given its block back to a small free list by size class, so that a connection at rest costs none.
+/* A queue of bytes in one piece of memory: written at the end, read from the front. Holds memory
+ * only while bytes are in it: an empty buf has given its block back to a small free list by size
+ * class, so that a connection at rest costs none.
  *
- * A zeroed struct is an empty buf. Whoever embeds it ends it with buf_release(). Pointers into it are good until the next
- * call that changes it. */
+ * A zeroed struct is an empty buf. Whoever embeds it ends it with buf_release(). Pointers into it
+ * are good until the next call that changes it. */
 #ifndef TARRY_BASE_BUF_H
 #define TARRY_BASE_BUF_H
 
@@ -27,7 +28,8 @@ static inline struct str buf_str(const struct buf *b)
     return (struct str){ b->mem ? b->mem + b->off : "", b->len };
 }
 
-/* Room for at least `n` more bytes, or NULL if there is no memory; *room (may be NULL) is how much there is. */
+/* Room for at least `n` more bytes, or NULL if there is no memory; *room (may be NULL) is how much
+ * there is. */
 char *buf_reserve(struct buf *b, size_t n, size_t *room);
 
 /* `n` bytes were written to what buf_reserve() gave. */

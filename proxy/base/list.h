@@ -1,5 +1,6 @@
-/* Intrusive, counted, doubly linked lists. A node knows the list it is on, so that a count can never be taken off the wrong
- * one. A zeroed node is on no list; a list must be initialised. Owns nothing. */
+/* Intrusive, counted, doubly linked lists. A node knows the list it is on, so that a count can
+ * never be taken off the wrong one. A zeroed node is on no list; a list must be initialised. Owns
+ * nothing. */
 #ifndef TARRY_BASE_LIST_H
 #define TARRY_BASE_LIST_H
 

@@ -19,10 +19,12 @@ bool num_parse_size(struct str s, uint64_t *bytes);
 /* "250ms", "30s", "5m", "2h", "1d": a decimal number and a unit that must be there. */
 bool num_parse_duration(struct str s, uint64_t *ms);
 
-/* A decimal number of seconds as in HTTP fields: "2", "0.5", "17.25". Rounded up to whole milliseconds. */
+/* A decimal number of seconds as in HTTP fields: "2", "0.5", "17.25". Rounded up to whole
+ * milliseconds. */
 bool num_parse_seconds(struct str s, uint64_t *ms);
 
-/* The shortest text that num_parse_size() or num_parse_duration() read back as the same; `out` has room for 32 bytes. */
+/* The shortest text that num_parse_size() or num_parse_duration() read back as the same; `out` has
+ * room for 32 bytes. */
 void num_format_size(uint64_t bytes, char out[32]);
 void num_format_duration(uint64_t ms, char out[32]);
 

@@ -1,8 +1,8 @@
-/* A borrowed span of bytes: a pointer and a length, no terminating NUL, no ownership. A span that must outlive the event
- * in which it was given is copied (arena_copy).
+/* A borrowed span of bytes: a pointer and a length, no terminating NUL, no ownership. A span that
+ * must outlive the event in which it was given is copied (arena_copy).
  *
- * base/ is the lowest room: strings, buffers, arenas, lists, numbers, URLs and random numbers. Nothing in it does I/O, logs,
- * or knows what Tarry is for. */
+ * base/ is the lowest room: strings, buffers, arenas, lists, numbers, URLs and random numbers.
+ * Nothing in it does I/O, logs, or knows what Tarry is for. */
 #ifndef TARRY_BASE_STR_H
 #define TARRY_BASE_STR_H
 
@@ -17,7 +17,10 @@ struct str {
 
 /* A span over a string literal. STR_INIT is its form for static tables. */
 #define STR(lit) ((struct str){ "" lit, sizeof(lit) - 1 })
-#define STR_INIT(lit) { "" lit, sizeof(lit) - 1 }
+#define STR_INIT(lit)                                                                              \
+    {                                                                                              \
+        "" lit, sizeof(lit) - 1                                                                    \
+    }
 
 /* For printf: printf(STR_FMT, STR_ARG(s)). */
 #define STR_FMT "%.*s"
@@ -58,8 +61,9 @@ struct str str_trim(struct str s);
 /* Splits at the first `sep`. False, with `head` all of `s` and `tail` empty, if there is none. */
 bool str_cut(struct str s, char sep, struct str *head, struct str *tail);
 
-/* Takes the next element of a comma-separated list (RFC 9110 5.6.1) off `rest`, trimmed; empty elements are passed over.
- * False at the end. Does not know quoted strings: for lists of tokens only. */
+/* Takes the next element of a comma-separated list (RFC 9110 5.6.1) off `rest`, trimmed; empty
+ * elements are passed over. False at the end. Does not know quoted strings: for lists of tokens
+ * only. */
 bool str_next_element(struct str *rest, struct str *element);
 
 /* The place of the first `c`, or -1. */

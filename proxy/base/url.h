@@ -1,4 +1,5 @@
-/* Absolute URLs of enclosed requests and origins, and paths as routes see them. RFC 3986, strictly: nothing is repaired. */
+/* Absolute URLs of enclosed requests and origins, and paths as routes see them. RFC 3986, strictly:
+ * nothing is repaired. */
 #ifndef TARRY_BASE_URL_H
 #define TARRY_BASE_URL_H
 
@@ -10,22 +11,24 @@
 
 struct url {
     struct str scheme; /* as written */
-    struct str host; /* as written, without the brackets of an IPv6 literal */
-    bool ipv6; /* the host was in brackets */
-    uint16_t port; /* 0: none was written */
-    struct str target; /* path and query: origin-form, or "?query" if there was no path; "/" if neither */
+    struct str host;   /* as written, without the brackets of an IPv6 literal */
+    bool ipv6;         /* the host was in brackets */
+    uint16_t port;     /* 0: none was written */
+    struct str
+        target; /* path and query: origin-form, or "?query" if there was no path; "/" if neither */
 };
 
 enum url_error {
-    URL_E_SCHEME = -1, /* no "scheme://" */
+    URL_E_SCHEME = -1,   /* no "scheme://" */
     URL_E_USERINFO = -2, /* user@host */
-    URL_E_HOST = -3, /* empty, or with a character that no host has */
-    URL_E_PORT = -4, /* not a number from 1 to 65535 */
-    URL_E_TARGET = -5, /* a character that no path or query has */
+    URL_E_HOST = -3,     /* empty, or with a character that no host has */
+    URL_E_PORT = -4,     /* not a number from 1 to 65535 */
+    URL_E_TARGET = -5,   /* a character that no path or query has */
     URL_E_FRAGMENT = -6, /* a "#" */
 };
 
-/* Splits `scheme://host[:port][/path][?query]`. The spans borrow from `s`. 0, or an enum url_error. */
+/* Splits `scheme://host[:port][/path][?query]`. The spans borrow from `s`. 0, or an enum url_error.
+ */
 int url_parse(struct str s, struct url *out);
 const char *url_strerror(int err);
 
@@ -35,16 +38,19 @@ int url_parse_authority(struct str s, struct str *host, bool *ipv6, uint16_t *po
 /* The port of the scheme: 443 for https, 80 for http, otherwise 0. */
 uint16_t url_default_port(struct str scheme);
 
-/* Whether `s` is a target in origin-form: "/" and what RFC 3986 allows in a path and a query. Percent signs need not be
- * followed by two hex digits: such targets exist in the wild and are forwarded as they came. */
+/* Whether `s` is a target in origin-form: "/" and what RFC 3986 allows in a path and a query.
+ * Percent signs need not be followed by two hex digits: such targets exist in the wild and are
+ * forwarded as they came. */
 bool url_is_origin_form(struct str s);
 
-/* The path of an origin-form target, percent-decoded once, with "." and ".." segments, doubled slashes and ";parameters" of
- * segments removed, in `a`: what routes are matched with. False if it climbs above the root, holds a NUL (encoded or not) or an
- * overlong UTF-8 form, or there is no memory. */
+/* The path of an origin-form target, percent-decoded once, with "." and ".." segments, doubled
+ * slashes and ";parameters" of segments removed, in `a`: what routes are matched with. False if it
+ * climbs above the root, holds a NUL (encoded or not) or an overlong UTF-8 form, or there is no
+ * memory. */
 bool url_normalise_path(struct arena *a, struct str target, struct str *path);
 
-/* The path percent-decoded once and otherwise as it is: what a backend that resolves nothing sees. False if there is no memory. */
+/* The path percent-decoded once and otherwise as it is: what a backend that resolves nothing sees.
+ * False if there is no memory. */
 bool url_decode_path(struct arena *a, struct str target, struct str *path);
 
 #endif

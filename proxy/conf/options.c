@@ -257,7 +257,8 @@ static const struct opt_section sections[OPT_NSECTIONS] = {
         "With this section each exchange writes a line when it ends. Without it there is no access "
         "log." },
     [SECTION_ADMIN] = { "admin", "address", "127.0.0.1:9180", SECTION_ROOT, true, NULL, 0,
-        "A listener for metrics, status and dashboard. It knows no passwords: keep it on loopback "
+        "A listener for /metrics (Prometheus), /status (JSON) and /healthz. It knows no passwords: "
+        "keep it on loopback "
         "or a "
         "unix socket." },
     [SECTION_LISTEN] = { "listen", "address", "127.0.0.1:8080", SECTION_ROOT, true,
@@ -274,7 +275,8 @@ static const struct opt_section sections[OPT_NSECTIONS] = {
         "slashes are resolved; \"/a/\" does not match \"/a\". At least one." },
     [SECTION_UPSTREAM] = { "upstream", "name", "openai", SECTION_ROOT, true, ROWS(upstream_rows),
         "A service that slow calls may go to. Calls to any other origin are refused. Handoffs name "
-        "it by its origin, or as tarry://NAME. Several may have one origin, with a key each, say: the "
+        "it by its origin, or as tarry://NAME. Several may have one origin, with a key each, say: "
+        "the "
         "first in the file is the one that the origin means." },
     [SECTION_WORKERS] = { "workers", "name", "app", SECTION_ROOT, true, ROWS(workers_rows),
         "A pool of servers that run the sync app, with one queue in front of them." },

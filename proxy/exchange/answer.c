@@ -1,5 +1,6 @@
-/* A call's response as it is kept for a worker: its fields, its body (memory, then a file), and in the end the head with which it is
- * enclosed. A call that got no response is answered by Tarry itself. */
+/* A call's response as it is kept for a worker: its fields, its body (memory, then a file), and in
+ * the end the head with which it is enclosed. A call that got no response is answered by Tarry
+ * itself. */
 #include <inttypes.h>
 
 #include "base/num.h"
@@ -110,8 +111,8 @@ int answer_finish(struct answer *an, enum problem p, const struct call *c)
     if (p != PROBLEM_NONE && make_problem(an, p) < 0)
         return -1;
     /* Answers to HEAD, 204 and 304 may announce a body that is not there. */
-    rc |= head_add(an->head, a, STR("Content-Length"),
-        arena_printf(a, "%" PRIu64, body_size(&an->body)));
+    rc |= head_add(
+        an->head, a, STR("Content-Length"), arena_printf(a, "%" PRIu64, body_size(&an->body)));
     if (an->enclosed->call_id.p)
         rc |= head_add(an->head, a, STR("Tarry-Call-Id"), an->enclosed->call_id);
     rc |= head_add(an->head, a, STR("Tarry-Attempts"),

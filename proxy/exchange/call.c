@@ -10,11 +10,14 @@
 #include "observe/counter.h"
 #include "upstream/retry.h"
 
-/*   PAUSING    before each attempt, the first too
- *   WAITING -> SENDING -> RECEIVING -> DONE       from anywhere to DONE: failure, deadline, call_close()
+/*   WAITING -> SENDING -> RECEIVING -> DONE
  *      ^          v
- *      +------ PAUSING                            WAITING: for a stream, connecting included
- *   SENDING lasts until the head of the response. Nothing of a response that is tried again is told. */
+ *      +------ PAUSING      from anywhere to DONE: failure, deadline, call_close()
+ *
+ *   PAUSING    before each attempt, the first too.
+ *   WAITING    for a stream, connecting included.
+ *   SENDING    until the head of the response. Nothing of a response that is tried again is told.
+ */
 enum call_state { CALL_WAITING, CALL_SENDING, CALL_RECEIVING, CALL_PAUSING, CALL_DONE };
 
 struct call {
@@ -91,7 +94,8 @@ static void pause_before_retry(struct call *c, uint64_t ms, const char *why)
 {
     let_go(c);
     c->state = CALL_PAUSING;
-    log_debug(c->log, "call %zu to \"" STR_FMT "\": attempt %u failed (%s), again in %" PRIu64 " ms",
+    log_debug(c->log,
+        "call %zu to \"" STR_FMT "\": attempt %u failed (%s), again in %" PRIu64 " ms",
         c->request.index, STR_ARG(c->request.upstream->name), c->attempts, why, ms);
     deadline_set(&c->deadline, ms);
 }
@@ -261,8 +265,8 @@ struct call *call_open(struct origins *origins, const struct call_request *r,
 
     if (!c)
         return NULL;
-    total = r->timeout_ms && r->timeout_ms < u->total_timeout_ms ? r->timeout_ms
-                                                                 : u->total_timeout_ms;
+    total =
+        r->timeout_ms && r->timeout_ms < u->total_timeout_ms ? r->timeout_ms : u->total_timeout_ms;
     c->request = *r;
     c->retries_max = (unsigned)(r->retries < u->retries ? r->retries : u->retries);
     c->origins = origins;
@@ -283,7 +287,8 @@ void call_pause(struct call *c, bool paused)
     if (!c->stream)
         return;
     stream_pause(c->stream, paused);
-    /* A client that reads slowly is not the upstream's fault: only the whole call's time runs on. */
+    /* A client that reads slowly is not the upstream's fault: only the whole call's time runs on.
+     */
     set_deadline(c, paused ? left_ms(c) : c->request.upstream->idle_timeout_ms);
 }
 

@@ -1,5 +1,6 @@
-/* One call to an upstream, its retries included: asks the origin for a stream, sends the request, and tells of the response that
- * counts, that is the first one that is not tried again. Belongs to its exchange, which ends it with call_close(). */
+/* One call to an upstream, its retries included: asks the origin for a stream, sends the request,
+ * and tells of the response that counts, that is the first one that is not tried again. Belongs to
+ * its exchange, which ends it with call_close(). */
 #ifndef TARRY_EXCHANGE_CALL_H
 #define TARRY_EXCHANGE_CALL_H
 
@@ -40,8 +41,8 @@ struct call_request {
     const struct upstream_conf *upstream; /* of a snapshot that outlives the call */
     struct piece body;
     uint64_t timeout_ms; /* 0: the upstream's total_timeout; cut to it */
-    size_t retries; /* SIZE_MAX: the upstream's; cut to it */
-    size_t index; /* which of the handoff's calls it is */
+    size_t retries;      /* SIZE_MAX: the upstream's; cut to it */
+    size_t index;        /* which of the handoff's calls it is */
 };
 
 /* Starts it; events follow from the loop. NULL if there is no memory. `log` outlives the call. */

@@ -298,7 +298,8 @@ static void client_gone(struct exchange *ex, const char *why)
             exchange_end(ex, "client_gone");
         break;
     case EX_VISITING:
-        break; /* the worker works on it anyway; a handoff or a response is looked at when it comes */
+        break; /* the worker works on it anyway; a handoff or a response is looked at when it comes
+                */
     case EX_PARKED:
         park_client_gone(ex);
         break;
@@ -330,16 +331,17 @@ static void on_client_data(struct exchange *ex, struct str data)
 static void on_client_failed(struct exchange *ex, const struct stream_event *ev)
 {
     if (ex->state == EX_READING && ev->error == STREAM_E_BAD_REQUEST)
-        exchange_fail(ex, PROBLEM_BAD_REQUEST, h1_error_status(ev->detail), "%s",
-            h1_strerror(ev->detail));
+        exchange_fail(
+            ex, PROBLEM_BAD_REQUEST, h1_error_status(ev->detail), "%s", h1_strerror(ev->detail));
     else if (ex->state == EX_READING && ev->error == STREAM_E_TIMEOUT)
         exchange_fail(ex, PROBLEM_REQUEST_TIMEOUT, 0, "body_timeout passed");
     else
         client_gone(ex, stream_strerror(ev->error));
 }
 
-/* The client is gone, or only done with sending: nobody can tell. Who waits for a slot, or for a call, is taken for gone; but as
- * long as the calls are to finish anyway, the answer is still offered. */
+/* The client is gone, or only done with sending: nobody can tell. Who waits for a slot, or for a
+ * call, is taken for gone; but as long as the calls are to finish anyway, the answer is still
+ * offered. */
 static void on_half_closed(struct exchange *ex)
 {
     ex->half_closed = true;
@@ -407,10 +409,10 @@ static void on_timer(void *owner)
     }
 }
 
-/* The route for the request, or NULL with *bad set if the path cannot be read. A path that only looks protected before it is
- * normalised ("/internal/../x") is protected too: it is forwarded as it came, and a backend may resolve nothing. */
-static const struct route_conf *find_route(
-    struct exchange *ex, const struct head *head, bool *bad)
+/* The route for the request, or NULL with *bad set if the path cannot be read. A path that only
+ * looks protected before it is normalised ("/internal/../x") is protected too: it is forwarded as
+ * it came, and a backend may resolve nothing. */
+static const struct route_conf *find_route(struct exchange *ex, const struct head *head, bool *bad)
 {
     struct str path, raw, host = { 0 };
     struct arena scratch = { 0 };

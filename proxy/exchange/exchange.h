@@ -1,5 +1,6 @@
-/* One client request and all that happens until its response is complete: at most one visit to a worker at a time, and the calls of
- * one handoff. It owns all three; nothing else knows the whole story.
+/* One client request and all that happens until its response is complete: at most one visit to a
+ * worker at a time, and the calls of one handoff. It owns all three; nothing else knows the whole
+ * story.
  *
  * The files of this room, in the order in which to read them:
  *   exchange.c  begins, ends, answers the client, and what the client does meanwhile
@@ -8,7 +9,8 @@
  *   answer.c    a call's response as it is kept for a worker
  *   relay.c     a call's response as it streams to the client
  *   notify.c    telling a worker of a relayed response afterwards
- * handoff.[ch], visit.[ch] and call.[ch] are what they work with; front.[ch] is where clients come in. */
+ * handoff.[ch], visit.[ch] and call.[ch] are what they work with; front.[ch] is where clients come
+ * in. */
 #ifndef TARRY_EXCHANGE_EXCHANGE_H
 #define TARRY_EXCHANGE_EXCHANGE_H
 
@@ -32,15 +34,19 @@
 
 struct front;
 
-/*   READING -> QUEUED -> VISITING -> ANSWERING -> DONE       from anywhere to DONE: client gone, deadline, drain
- *      |          ^          v           ^   \      ^
- *      |          +------- PARKED -------+    > NOTIFYING
+/*   READING -> QUEUED -> VISITING -> ANSWERING -> DONE
+ *      |          ^          v         ^     \      ^
+ *      |          +------- PARKED -----+      > NOTIFYING
  *      +--(gateway)----------^
+ *   From anywhere to DONE: the client has gone, a deadline passed, the process ends.
+ *
  *   READING    owns the body that is coming in.
  *   QUEUED     owns a visit without a slot, or waits until a worker can be reached again.
  *   VISITING   owns a visit with a slot.
- *   PARKED     owns its calls, the handoff that named them and, if a replay may come, the client's body; no slot.
- *   ANSWERING  owns the visit or the call that the client's response comes from, until that is complete; then the rest of it.
+ *   PARKED     owns its calls, the handoff that named them and, if a replay may come, the
+ *              client's body; no slot.
+ *   ANSWERING  owns the visit or the call that the client's response comes from, until that is
+ *              complete; then the rest of it.
  *   NOTIFYING  has no client any more: owns the record of a call until a worker has taken it. */
 enum ex_state {
     EX_READING,
@@ -61,7 +67,7 @@ struct answer {
     struct call *call; /* NULL once it is complete */
     const struct enclosed *enclosed;
     struct head *head; /* as it came, filtered; NULL before */
-    struct str text; /* the enclosed response's head, when the call is complete */
+    struct str text;   /* the enclosed response's head, when the call is complete */
     struct body body;
     bool cut; /* the record is shorter than the response */
 };
@@ -80,9 +86,10 @@ struct exchange {
 
     struct addr peer;
     struct stream *client; /* NULL: gone, or answered */
-    struct head request; /* as workers see it at every hop */
-    struct body body; /* the client's */
-    struct body *spool; /* of a response that the client takes more slowly than the worker gives it; NULL: never did */
+    struct head request;   /* as workers see it at every hop */
+    struct body body;      /* the client's */
+    struct body *spool; /* of a response that the client takes more slowly than the worker gives it;
+                           NULL: never did */
     uint64_t spool_off;
 
     struct visit *visit;
@@ -92,20 +99,21 @@ struct exchange {
     size_t npieces;
     struct str hop_path; /* of a resume */
 
-    struct handoff *handoff; /* the last one */
+    struct handoff *handoff;  /* the last one */
     struct head handoff_head; /* its fields, for the client's response */
-    struct head *cookies; /* NULL: none; that handoff responses have set so far */
-    struct answer **answers; /* of all hops, in order */
+    struct head *cookies;     /* NULL: none; that handoff responses have set so far */
+    struct answer **answers;  /* of all hops, in order */
     size_t nanswers, answers_room;
     size_t first_answer; /* of the last handoff */
-    size_t calls_left; /* of the last handoff */
-    struct call *relay; /* the call whose response streams to the client */
-    struct head *relay_head; /* for the client; held until the turn ends or a byte of the body comes */
+    size_t calls_left;   /* of the last handoff */
+    struct call *relay;  /* the call whose response streams to the client */
+    struct head
+        *relay_head; /* for the client; held until the turn ends or a byte of the body comes */
     struct deferred relay_flush;
     struct str outcome; /* of the relayed call, for the notify; p NULL: it has not ended */
 
     struct deadline timer; /* PARKED: keep-alive; QUEUED: try again; NOTIFYING: deliver again */
-    uint64_t pause_ms; /* the timer's last, where it grows */
+    uint64_t pause_ms;     /* the timer's last, where it grows */
     uint64_t unreachable_since_ms; /* 0: a worker could be reached */
 
     uint64_t started_wall_ms, started_us, mark_us;
@@ -115,7 +123,7 @@ struct exchange {
     enum ex_state state;
     enum hop_kind kind;
     enum keep_alive keep_alive_sent; /* the head was fixed by it */
-    bool has_body; /* the client's request has a Content-Length or came chunked */
+    bool has_body;                   /* the client's request has a Content-Length or came chunked */
     bool is_head;
     bool half_closed; /* the client sent FIN */
     bool head_sent;
@@ -123,11 +131,11 @@ struct exchange {
     bool client_full;
     bool source_ended; /* all of the response is in the spool */
     bool worker_paused;
-    bool has_length; /* the worker's response says how long it is */
-    bool collecting; /* the worker's response is a handoff */
+    bool has_length;    /* the worker's response says how long it is */
+    bool collecting;    /* the worker's response is a handoff */
     bool relay_pending; /* relay_head is to be sent */
-    bool on_error; /* a worker answers instead of the failed relay */
-    bool body_dropped; /* it was larger than replay_body_max: no replay can be made */
+    bool on_error;      /* a worker answers instead of the failed relay */
+    bool body_dropped;  /* it was larger than replay_body_max: no replay can be made */
     bool logged;
 };
 
@@ -140,15 +148,16 @@ void exchange_begin(struct front *f, struct stream *client, const struct stream_
 
 void exchange_set_state(struct exchange *ex, enum ex_state to);
 
-/* Something went wrong: logs it (`fmt` is for the operator), tells the client as well as it still can be told, and ends. `status` 0: the
- * problem's own. */
+/* Something went wrong: logs it (`fmt` is for the operator), tells the client as well as it still
+ * can be told, and ends. `status` 0: the problem's own. */
 void exchange_fail(struct exchange *ex, enum problem p, unsigned status, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
 /* The response's head, unless keep-alive bytes have fixed another. */
 void exchange_send_head(struct exchange *ex, const struct head *head);
 
-/* A piece of the response. True: the client wants no more for now; exchange.c calls the state's resume when it does. */
+/* A piece of the response. True: the client wants no more for now; exchange.c calls the state's
+ * resume when it does. */
 bool exchange_send_data(struct exchange *ex, struct str data);
 
 /* The response is complete: the client is let go. The exchange ends, or notifies. */
@@ -169,8 +178,8 @@ void hop_begin(struct exchange *ex, enum hop_kind kind, struct str path);
 void hop_on_timer(struct exchange *ex);
 void hop_on_client_drained(struct exchange *ex);
 void hop_on_client_gone(struct exchange *ex); /* ANSWERING from a worker */
-/* Builds ex->visit_head and ex->pieces for ex->kind, ex->hop and ex->attempt, and opens the visit. `path` is of a resume or notify.
- * 0, or -1 without memory. */
+/* Builds ex->visit_head and ex->pieces for ex->kind, ex->hop and ex->attempt, and opens the visit.
+ * `path` is of a resume or notify. 0, or -1 without memory. */
 int hop_visit(struct exchange *ex, struct str path, visit_event_fn *on_event);
 
 /* park.c */
@@ -191,7 +200,8 @@ void answer_release(struct answer *an);
 int answer_take_head(struct answer *an, const struct head *head);
 /* 0; -1: over response_max (an->cut is set), or out of memory or disk */
 int answer_take_data(struct answer *an, struct str data);
-/* The call is complete, or has failed with `p`: makes the enclosed response's head. 0, or -1 without memory. */
+/* The call is complete, or has failed with `p`: makes the enclosed response's head. 0, or -1
+ * without memory. */
 int answer_finish(struct answer *an, enum problem p, const struct call *c);
 void answer_on_call(void *owner, struct call *c, const struct call_event *ev);
 

@@ -1,4 +1,5 @@
-/* Filters of fields. What the outside says about itself is replaced by what Tarry has seen, unless the conf trusts the peer. */
+/* Filters of fields. What the outside says about itself is replaced by what Tarry has seen, unless
+ * the conf trusts the peer. */
 #include "exchange/forward.h"
 
 #include <inttypes.h>
@@ -56,7 +57,8 @@ static bool is_safe_id(struct str id)
 }
 
 /* Whether the field is Tarry's to write, or nobody's. */
-static bool is_refused(const struct conf *conf, const struct head *in, struct str name, bool trusted)
+static bool is_refused(
+    const struct conf *conf, const struct head *in, struct str name, bool trusted)
 {
     if (field_ends_here(in, name) || field_is_tarry(name))
         return true;
@@ -66,7 +68,8 @@ static bool is_refused(const struct conf *conf, const struct head *in, struct st
     /* "Proxy: ..." would become HTTP_PROXY in a CGI environment. */
     if (field_folds_to(name, STR("proxy")))
         return true;
-    if (tells_origin(name)) /* a trusted peer's X-Forwarded-For is written anew, with the peer added */
+    if (tells_origin(
+            name)) /* a trusted peer's X-Forwarded-For is written anew, with the peer added */
         return !trusted || has_underscore(name) || str_eq_nocase(name, STR("x-forwarded-for"));
     if (field_folds_to(name, STR("x-request-id")))
         return true;
@@ -85,7 +88,8 @@ static struct str forwarded_for(
 
         if (!str_eq_nocase(in->fields[i].name, STR("x-forwarded-for")) || value.n == 0)
             continue;
-        list = list.n ? arena_printf(a, STR_FMT ", " STR_FMT, STR_ARG(list), STR_ARG(value)) : value;
+        list =
+            list.n ? arena_printf(a, STR_FMT ", " STR_FMT, STR_ARG(list), STR_ARG(value)) : value;
     }
     if (list.n)
         return arena_printf(a, STR_FMT ", %s", STR_ARG(list), ip);
@@ -179,8 +183,8 @@ int forward_add_tarry(struct head *h, struct arena *a, const struct conf *conf,
     int rc = 0;
 
     rc |= head_add(h, a, STR("Tarry-Version"), STR("1"));
-    rc |= head_add(h, a, STR("Tarry-Features"),
-        STR("relay, resume, replay, notify, on-error, keep-alive"));
+    rc |= head_add(
+        h, a, STR("Tarry-Features"), STR("relay, resume, replay, notify, on-error, keep-alive"));
     rc |= head_add(h, a, STR("Tarry-Exchange"), str_of(hop->exchange));
     rc |= head_add(h, a, STR("Tarry-Hop"), arena_printf(a, "%u", hop->hop));
     rc |= head_add(h, a, STR("Tarry-Started"),
@@ -204,8 +208,8 @@ int forward_add_tarry(struct head *h, struct arena *a, const struct conf *conf,
 }
 
 /* End-to-end fields without Tarry-* and without what `drop` (may be NULL) says. */
-static int filter(struct arena *a, const struct head *in, struct head *out,
-    bool (*drop)(struct str name))
+static int filter(
+    struct arena *a, const struct head *in, struct head *out, bool (*drop)(struct str name))
 {
     *out = *in;
     out->room = in->nfields + 8;
@@ -262,8 +266,8 @@ static bool relayed(const struct upstream_conf *conf, struct str name)
     return false;
 }
 
-int forward_relay_response(struct arena *a, const struct head *upstream,
-    const struct head *handoff, const struct upstream_conf *conf, struct head *out)
+int forward_relay_response(struct arena *a, const struct head *upstream, const struct head *handoff,
+    const struct upstream_conf *conf, struct head *out)
 {
     if (filter(a, handoff, out, drop_from_handoff) < 0)
         return -1;
@@ -287,8 +291,8 @@ static bool drop_for_gateway(struct str name)
     return str_eq_nocase(name, STR("cookie")) || tells_origin(name);
 }
 
-int forward_gateway_request(struct arena *a, const struct head *saved,
-    const struct upstream_conf *conf, struct head *out)
+int forward_gateway_request(
+    struct arena *a, const struct head *saved, const struct upstream_conf *conf, struct head *out)
 {
     if (filter(a, saved, out, drop_for_gateway) < 0)
         return -1;

@@ -1,4 +1,5 @@
-/* What is passed on: the client's fields to the workers, responses' fields to the client, and Tarry's own fields beside them. */
+/* What is passed on: the client's fields to the workers, responses' fields to the client, and
+ * Tarry's own fields beside them. */
 #ifndef TARRY_EXCHANGE_FORWARD_H
 #define TARRY_EXCHANGE_FORWARD_H
 
@@ -10,13 +11,15 @@
 #include "http/head.h"
 #include "http/stream.h"
 
-/* The client's request as the workers see it at every hop, in `a`: method, target and authority; end-to-end fields without
- * what only Tarry may say (Tarry-*, in every spelling that a CGI environment folds) and without framing; forwarding fields. `request_id`
- * is used where the client sent no good X-Request-Id. 0, or -1 if there is no memory. */
+/* The client's request as the workers see it at every hop, in `a`: method, target and authority;
+ * end-to-end fields without what only Tarry may say (Tarry-*, in every spelling that a CGI
+ * environment folds) and without framing; forwarding fields. `request_id` is used where the client
+ * sent no good X-Request-Id. 0, or -1 if there is no memory. */
 int forward_save_request(struct arena *a, const struct conf *conf, const struct head *in,
     const struct stream *client, const char *request_id, struct head *out);
 
-/* Whether a field of the saved request describes the old body or its conditions, and does not come along with a resume. */
+/* Whether a field of the saved request describes the old body or its conditions, and does not come
+ * along with a resume. */
 bool forward_describes_body(struct str name);
 
 /* What a hop's request says about itself. */
@@ -25,9 +28,9 @@ struct forward_hop {
     unsigned hop;
     struct str kind;
     uint64_t started_wall_ms;
-    struct str state; /* p NULL: none */
+    struct str state;   /* p NULL: none */
     struct str outcome; /* p NULL: none */
-    unsigned attempt; /* 1: not told */
+    unsigned attempt;   /* 1: not told */
 };
 
 /* Adds the Tarry-* fields of a request to a worker. 0, or -1. */
@@ -37,27 +40,28 @@ int forward_add_tarry(struct head *h, struct arena *a, const struct conf *conf,
 /* A worker's response for the client: end-to-end fields without Tarry-*. 0, or -1. */
 int forward_worker_response(struct arena *a, const struct head *in, struct head *out);
 
-/* The head of a relayed response: what describes the body from the upstream, the rest from the handoff. 0, or -1. */
-int forward_relay_response(struct arena *a, const struct head *upstream,
-    const struct head *handoff, const struct upstream_conf *conf, struct head *out);
+/* The head of a relayed response: what describes the body from the upstream, the rest from the
+ * handoff. 0, or -1. */
+int forward_relay_response(struct arena *a, const struct head *upstream, const struct head *handoff,
+    const struct upstream_conf *conf, struct head *out);
 
 /* A gateway's request and response: all end-to-end fields. 0, or -1. */
-int forward_gateway_request(struct arena *a, const struct head *saved,
-    const struct upstream_conf *conf, struct head *out);
+int forward_gateway_request(
+    struct arena *a, const struct head *saved, const struct upstream_conf *conf, struct head *out);
 int forward_gateway_response(struct arena *a, const struct head *in, struct head *out);
 
 /* What the conf sets for the upstream: last, and it wins. 0, or -1. */
-int forward_set_upstream_fields(
-    struct head *h, struct arena *a, const struct upstream_conf *conf);
+int forward_set_upstream_fields(struct head *h, struct arena *a, const struct upstream_conf *conf);
 
 /* host[:port] as the Host field of a request to the upstream has it. */
 struct str forward_authority(struct arena *a, const struct upstream_conf *conf);
 
-/* Cookies that handoff responses set, in *kept (NULL: none yet; made in `a`): those of `response` are added and replace their
- * namesakes. 0, or -1. */
+/* Cookies that handoff responses set, in *kept (NULL: none yet; made in `a`): those of `response`
+ * are added and replace their namesakes. 0, or -1. */
 int forward_keep_cookies(struct arena *a, struct head **kept, const struct head *response);
 
-/* Adds the kept cookies (NULL: none) to the final response, but for those that it sets itself. 0, or -1. */
+/* Adds the kept cookies (NULL: none) to the final response, but for those that it sets itself. 0,
+ * or -1. */
 int forward_add_cookies(struct arena *a, const struct head *kept, struct head *response);
 
 #endif

@@ -19,13 +19,14 @@ struct door {
     struct list_node node; /* on the front's doors or next_doors */
     struct front *front;
     struct listener *listener;
-    SSL_CTX *tls; /* NULL: plain */
+    SSL_CTX *tls;      /* NULL: plain */
     SSL_CTX *next_tls; /* prepared by a reload */
-    bool stays; /* in the snapshot that is being prepared */
+    bool stays;        /* in the snapshot that is being prepared */
 };
 
 enum {
-    RESERVED_FDS = 256, /* for workers, upstreams, logs and files, when max_connections fill the rest */
+    RESERVED_FDS =
+        256, /* for workers, upstreams, logs and files, when max_connections fill the rest */
     TRIM_PEAK = 512, /* fewer exchanges than this leave nothing worth the work */
     TRIM_PAUSE_MS = 2000,
 };
@@ -73,7 +74,8 @@ static size_t connections_max(const struct conf *conf)
         return conf->max_connections;
     fds = r.rlim_cur > 2 * RESERVED_FDS ? r.rlim_cur - RESERVED_FDS : r.rlim_cur / 2;
     if (fds < conf->max_connections)
-        log_info(NULL, "max_connections is %zu, but with a limit of %zu descriptors at most %zu fit",
+        log_info(NULL,
+            "max_connections is %zu, but with a limit of %zu descriptors at most %zu fit",
             conf->max_connections, (size_t)r.rlim_cur, fds);
     return fds < conf->max_connections ? fds : conf->max_connections;
 }
@@ -300,8 +302,7 @@ size_t front_close(struct front *f)
     close_door(LIST_OWNER(n, struct door, node), true);
     for (size_t i = 0; i < EX_DONE; i++)
         while (list_first(&f->exchanges[i])) {
-            struct exchange *ex =
-                LIST_OWNER(list_first(&f->exchanges[i]), struct exchange, node);
+            struct exchange *ex = LIST_OWNER(list_first(&f->exchanges[i]), struct exchange, node);
 
             notify_on_shutdown(ex);
             exchange_end(ex, "shutdown");

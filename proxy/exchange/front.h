@@ -1,5 +1,5 @@
-/* Where clients come in, and all that is shared between exchanges: the snapshot in force, listeners, pools, origins. One a
- * process. */
+/* Where clients come in, and all that is shared between exchanges: the snapshot in force,
+ * listeners, pools, origins. One a process. */
 #ifndef TARRY_EXCHANGE_FRONT_H
 #define TARRY_EXCHANGE_FRONT_H
 
@@ -19,30 +19,32 @@ struct front {
     struct origins *origins;
     struct h1_acceptor acceptor;
     struct list exchanges[EX_NSTATES];
-    struct list doors; /* listeners with what belongs to them */
+    struct list doors;      /* listeners with what belongs to them */
     struct list next_doors; /* prepared by a reload */
     struct deferred access_flush;
     struct deadline drain_timer;
     struct deadline trim_timer;
-    size_t peak; /* exchanges in flight at most since memory was given back last */
+    size_t peak;                  /* exchanges in flight at most since memory was given back last */
     void (*on_idle)(void *owner); /* while draining: nothing is in flight any more */
     void *owner;
     size_t connections_max; /* max_connections, or fewer where the descriptors do not suffice */
     bool reuse_port, started, draining;
 };
 
-/* Binds every listener of `conf` and makes pools and origins; accepts nothing yet. A reference to `conf` is taken. `reuse_port`: other
- * processes serve the same addresses. 0, or -1 with one line in `why`. */
+/* Binds every listener of `conf` and makes pools and origins; accepts nothing yet. A reference to
+ * `conf` is taken. `reuse_port`: other processes serve the same addresses. 0, or -1 with one line
+ * in `why`. */
 int front_open(struct front *f, struct conf *conf, bool reuse_port, char *why, size_t whylen);
 
 /* Begins to accept. */
 void front_start(struct front *f);
 
-/* Takes a new snapshot into use: everything is prepared first, then all is swapped. 0, or -1 with one line in `why` and nothing
- * changed. */
+/* Takes a new snapshot into use: everything is prepared first, then all is swapped. 0, or -1 with
+ * one line in `why` and nothing changed. */
 int front_reload(struct front *f, struct conf *next, char *why, size_t whylen);
 
-/* Stops accepting, ends idle connections, lets what is in flight finish; then on_idle, from the loop. */
+/* Stops accepting, ends idle connections, lets what is in flight finish; then on_idle, from the
+ * loop. */
 void front_drain(struct front *f, void (*on_idle)(void *owner), void *owner);
 
 /* Cuts everything. Returns how many exchanges were still in flight. */

@@ -1,4 +1,5 @@
-/* Reading handoffs. The parser is as strict as the one that faces clients: what could be read in two ways is refused. */
+/* Reading handoffs. The parser is as strict as the one that faces clients: what could be read in
+ * two ways is refused. */
 #include "exchange/handoff.h"
 
 #include <stdio.h>
@@ -114,8 +115,8 @@ static int read_state(struct handoff *h, struct arena *a, const struct pool_conf
 }
 
 /* A field with one of two words: 1 or 2; 0 if absent. */
-static int read_word(const struct head *r, struct str name, struct str first, struct str second,
-    char *why, size_t n)
+static int read_word(
+    const struct head *r, struct str name, struct str first, struct str second, char *why, size_t n)
 {
     struct str value;
     int rc = single(r, name, &value, why, n);
@@ -126,8 +127,8 @@ static int read_word(const struct head *r, struct str name, struct str first, st
         return 1;
     if (str_eq(value, second))
         return 2;
-    snprintf(why, n, STR_FMT " is neither " STR_FMT " nor " STR_FMT, STR_ARG(name),
-        STR_ARG(first), STR_ARG(second));
+    snprintf(why, n, STR_FMT " is neither " STR_FMT " nor " STR_FMT, STR_ARG(name), STR_ARG(first),
+        STR_ARG(second));
     return HANDOFF_E_MALFORMED;
 }
 
@@ -195,13 +196,11 @@ int handoff_read_head(struct handoff *h, struct arena *a, const struct conf *con
         return malformed(why, whylen, "Tarry-Notify belongs to relay only");
     if (h->then != THEN_RELAY && h->on_error.p)
         return malformed(why, whylen, "Tarry-On-Error belongs to relay only");
-    rc = read_word(
-        response, STR("Tarry-Keep-Alive"), STR("sse"), STR("space"), why, whylen);
+    rc = read_word(response, STR("Tarry-Keep-Alive"), STR("sse"), STR("space"), why, whylen);
     if (rc < 0)
         return rc;
     h->keep_alive = (enum keep_alive)rc;
-    rc = read_word(
-        response, STR("Tarry-On-Disconnect"), STR("cancel"), STR("finish"), why, whylen);
+    rc = read_word(response, STR("Tarry-On-Disconnect"), STR("cancel"), STR("finish"), why, whylen);
     if (rc < 0)
         return rc;
     h->on_disconnect = (enum on_disconnect)rc;
@@ -266,7 +265,8 @@ done:
 }
 
 /* One of Tarry's own fields in an enclosed request, or not its concern (0). */
-static int read_call_field(struct enclosed *e, struct arena *a, const struct field *f, char *why, size_t n)
+static int read_call_field(
+    struct enclosed *e, struct arena *a, const struct field *f, char *why, size_t n)
 {
     uint64_t v;
 
@@ -306,7 +306,8 @@ static const struct upstream_conf *find_upstream(
     int e = url_parse(target, &url);
 
     if (e < 0) {
-        snprintf(why, n, "the target of an enclosed request is no absolute URL: %s", url_strerror(e));
+        snprintf(
+            why, n, "the target of an enclosed request is no absolute URL: %s", url_strerror(e));
         *rc = HANDOFF_E_MALFORMED;
         return NULL;
     }
@@ -331,7 +332,8 @@ static struct h1_limits limits_of(const struct conf *conf)
     return (struct h1_limits){ conf->header_max, conf->header_fields_max, conf->target_max };
 }
 
-/* Reads up to a whole head at `off` into a span: from memory, or through `scratch` of header_max bytes. */
+/* Reads up to a whole head at `off` into a span: from memory, or through `scratch` of header_max
+ * bytes. */
 static int read_window(
     const struct handoff *h, uint64_t off, size_t max, char *scratch, struct str *out)
 {
@@ -357,7 +359,8 @@ static int read_window(
     return 0;
 }
 
-/* Parses the head at `off`: fills `head` (its fields array is the caller's). Bytes used, or an error. */
+/* Parses the head at `off`: fills `head` (its fields array is the caller's). Bytes used, or an
+ * error. */
 static ssize_t parse_at(const struct handoff *h, uint64_t off, const struct conf *conf,
     char *scratch, struct head *head, char *why, size_t whylen)
 {
@@ -373,7 +376,8 @@ static ssize_t parse_at(const struct handoff *h, uint64_t off, const struct conf
         return n;
     if (n == H1_E_HEAD_TOO_LARGE || n == H1_E_TARGET_TOO_LONG ||
         (n == 0 && window.n >= limits.head_max)) {
-        snprintf(why, whylen, "the head of an enclosed request is over header_max, header_fields_max or target_max");
+        snprintf(why, whylen,
+            "the head of an enclosed request is over header_max, header_fields_max or target_max");
         return HANDOFF_E_LIMIT;
     }
     snprintf(why, whylen, "an enclosed request is malformed: %s",

@@ -1,9 +1,10 @@
-/* A handoff: a worker's response that names calls instead of answering the client. Its fields are read when its head comes,
- * its body (application/http, one or more complete requests back to back) when it is complete; all is checked before the first call
- * is made.
+/* A handoff: a worker's response that names calls instead of answering the client. Its fields are
+ * read when its head comes, its body (application/http, one or more complete requests back to back)
+ * when it is complete; all is checked before the first call is made.
  *
- * The enclosed requests are not copied out: each is known by where it lies in the handoff's body, and its head is parsed again for each
- * attempt. A parked exchange keeps the bytes that the worker sent, and little else. */
+ * The enclosed requests are not copied out: each is known by where it lies in the handoff's body,
+ * and its head is parsed again for each attempt. A parked exchange keeps the bytes that the worker
+ * sent, and little else. */
 #ifndef TARRY_EXCHANGE_HANDOFF_H
 #define TARRY_EXCHANGE_HANDOFF_H
 
@@ -24,16 +25,16 @@ struct enclosed {
     const struct upstream_conf *upstream;
     uint64_t head_off, body_off, body_len;
     size_t head_len;
-    struct str method; /* for the framing of the answer */
-    struct str call_id; /* p NULL: none */
+    struct str method;   /* for the framing of the answer */
+    struct str call_id;  /* p NULL: none */
     uint64_t timeout_ms; /* 0: the upstream's */
-    size_t retries; /* SIZE_MAX: the upstream's */
+    size_t retries;      /* SIZE_MAX: the upstream's */
 };
 
 struct handoff {
     enum then then;
-    struct str path; /* of THEN_RESUME */
-    struct str state; /* p NULL: none */
+    struct str path;             /* of THEN_RESUME */
+    struct str state;            /* p NULL: none */
     struct str notify, on_error; /* p NULL: none */
     enum keep_alive keep_alive;
     enum on_disconnect on_disconnect;
@@ -50,11 +51,12 @@ enum handoff_error {
     HANDOFF_E_RESOURCES = -4, /* memory or disk */
 };
 
-/* Whether a worker's response is a handoff (PROTOCOL 2): 2xx with Tarry-Then. The caller has seen that the request was no HEAD. */
+/* Whether a worker's response is a handoff (PROTOCOL 2): 2xx with Tarry-Then. The caller has seen
+ * that the request was no HEAD. */
 bool handoff_is(const struct head *response);
 
-/* What the head says; copies into `a`, initialises `h` (its body too). 0 or an error with one line in `why`, which names the
- * field and never a value that could be a secret. */
+/* What the head says; copies into `a`, initialises `h` (its body too). 0 or an error with one line
+ * in `why`, which names the field and never a value that could be a secret. */
 int handoff_read_head(struct handoff *h, struct arena *a, const struct conf *conf,
     const struct pool_conf *pool, const struct head *response, char *why, size_t whylen);
 
@@ -62,8 +64,9 @@ int handoff_read_head(struct handoff *h, struct arena *a, const struct conf *con
 int handoff_read_body(struct handoff *h, struct arena *a, const struct conf *conf,
     const struct pool_conf *pool, char *why, size_t whylen);
 
-/* The enclosed request's head, ready to be sent: target and authority from the absolute target, end-to-end fields, the conf's set last,
- * Content-Length. `drop_accept_encoding`: the answer must come as it is. In `a`. 0 or an error. */
+/* The enclosed request's head, ready to be sent: target and authority from the absolute target,
+ * end-to-end fields, the conf's set last, Content-Length. `drop_accept_encoding`: the answer must
+ * come as it is. In `a`. 0 or an error. */
 int handoff_enclosed_head(const struct handoff *h, const struct enclosed *e,
     const struct conf *conf, bool drop_accept_encoding, struct arena *a, struct head *out);
 

@@ -1,4 +1,5 @@
-/* A hop: the request for the worker is put together, a worker is visited, and its response is the client's or the next handoff. */
+/* A hop: the request for the worker is put together, a worker is visited, and its response is the
+ * client's or the next handoff. */
 #include <inttypes.h>
 
 #include "base/num.h"
@@ -74,8 +75,7 @@ static int take_fields(struct exchange *ex, bool whole)
 static int add_length(struct exchange *ex)
 {
     return head_add(ex->visit_head, &ex->visit_arena, STR("Content-Length"),
-        arena_printf(
-            &ex->visit_arena, "%" PRIu64, pieces_size(ex->pieces, ex->npieces)));
+        arena_printf(&ex->visit_arena, "%" PRIu64, pieces_size(ex->pieces, ex->npieces)));
 }
 
 static int build_request(struct exchange *ex)
@@ -253,8 +253,7 @@ static void handoff_head(struct exchange *ex, const struct head *in)
     arena_release(&scratch);
     /* They are added again with the others that were kept. */
     head_remove(&ex->handoff_head, STR("set-cookie"));
-    rc = handoff_read_head(
-        ex->handoff, &ex->arena, ex->conf, ex->pool_conf, in, why, sizeof(why));
+    rc = handoff_read_head(ex->handoff, &ex->arena, ex->conf, ex->pool_conf, in, why, sizeof(why));
     if (rc < 0) {
         refuse_handoff(ex, rc, why);
         return;
@@ -281,8 +280,7 @@ static void handoff_end(struct exchange *ex)
 
     ex->collecting = false;
     close_visit(ex);
-    rc = handoff_read_body(
-        ex->handoff, &ex->arena, ex->conf, ex->pool_conf, why, sizeof(why));
+    rc = handoff_read_body(ex->handoff, &ex->arena, ex->conf, ex->pool_conf, why, sizeof(why));
     if (rc < 0) {
         refuse_handoff(ex, rc, why);
         return;
@@ -373,8 +371,9 @@ void hop_on_client_gone(struct exchange *ex)
 {
     bool to_the_end = ex->has_length || (ex->handoff && !park_cancels(ex));
 
-    /* A worker that has said how much is to come is let finish: cutting it off saves nothing. So is one whose handoff said that things
-     * go on without the client. Any other stream would go on for nobody. */
+    /* A worker that has said how much is to come is let finish: cutting it off saves nothing. So is
+     * one whose handoff said that things go on without the client. Any other stream would go on for
+     * nobody. */
     if (ex->visit && to_the_end) {
         if (ex->worker_paused)
             visit_pause(ex->visit, false);
@@ -384,7 +383,8 @@ void hop_on_client_gone(struct exchange *ex)
     exchange_end(ex, "client_gone");
 }
 
-/* A resume or replay carries what has been paid for: it is delivered again, and waits for a worker that can be reached. */
+/* A resume or replay carries what has been paid for: it is delivered again, and waits for a worker
+ * that can be reached. */
 static bool deliver_again(struct exchange *ex, const struct visit_event *ev)
 {
     const struct pool_conf *pc = ex->pool_conf;
@@ -407,17 +407,17 @@ static bool deliver_again(struct exchange *ex, const struct visit_event *ev)
     }
     if (ev->failure != VISIT_DIED)
         return false;
-    if (!paid && (!pc->retry_idempotent || ex->attempt > 1 ||
-                     !(str_eq(m, STR("GET")) || str_eq(m, STR("HEAD")) ||
-                         str_eq(m, STR("OPTIONS")) || str_eq(m, STR("PUT")) ||
-                         str_eq(m, STR("DELETE")))))
+    if (!paid &&
+        (!pc->retry_idempotent || ex->attempt > 1 ||
+            !(str_eq(m, STR("GET")) || str_eq(m, STR("HEAD")) || str_eq(m, STR("OPTIONS")) ||
+                str_eq(m, STR("PUT")) || str_eq(m, STR("DELETE")))))
         return false;
     if (paid && ex->attempt >= pc->resume_attempts)
         return false;
     ex->attempt++;
     counter_add(COUNTER_REDELIVERIES, 1);
-    log_warn(&ex->log, "a worker died at hop %u before it answered: delivering again (%u)",
-        ex->hop, ex->attempt);
+    log_warn(&ex->log, "a worker died at hop %u before it answered: delivering again (%u)", ex->hop,
+        ex->attempt);
     close_visit(ex);
     visit_again(ex);
     return true;

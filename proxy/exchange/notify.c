@@ -1,5 +1,6 @@
-/* Notifies: a worker is told of a relayed response when that has ended. The client is gone or answered by then; the exchange lives
- * until a worker has said 2xx, or none did in notify_attempts deliveries. */
+/* Notifies: a worker is told of a relayed response when that has ended. The client is gone or
+ * answered by then; the exchange lives until a worker has said 2xx, or none did in notify_attempts
+ * deliveries. */
 #include <inttypes.h>
 
 #include "exchange/exchange.h"

@@ -55,8 +55,7 @@ static int open_call(struct exchange *ex, size_t i)
     counter_add(COUNTER_CALLS, 1);
     ex->ncalls++;
     if (ex->handoff->then == THEN_RELAY) {
-        ex->relay = call_open(
-            ex->front->origins, &r, relay_make_head, relay_on_call, ex, &ex->log);
+        ex->relay = call_open(ex->front->origins, &r, relay_make_head, relay_on_call, ex, &ex->log);
         return ex->relay ? 0 : -1;
     }
     an->call = call_open(ex->front->origins, &r, park_make_head, answer_on_call, an, &ex->log);
@@ -115,8 +114,7 @@ void park_gateway(struct exchange *ex)
     }
     counter_add(COUNTER_CALLS, 1);
     ex->ncalls++;
-    ex->relay =
-        call_open(ex->front->origins, &r, relay_make_head, relay_on_call, ex, &ex->log);
+    ex->relay = call_open(ex->front->origins, &r, relay_make_head, relay_on_call, ex, &ex->log);
     if (!ex->relay)
         exchange_fail(ex, PROBLEM_INTERNAL, 0, "out of memory");
 }

@@ -15,18 +15,21 @@ static const struct {
     [PROBLEM_NOT_FOUND] = { 404, "destination_not_found", "There is nothing at this address" },
     [PROBLEM_QUEUE_FULL] = { 503, "connection_limit_reached", "The service is busy" },
     [PROBLEM_QUEUE_TIMEOUT] = { 503, "connection_limit_reached", "The service is busy" },
-    [PROBLEM_WORKER_UNREACHABLE] = { 502, "connection_refused", "The application cannot be reached" },
+    [PROBLEM_WORKER_UNREACHABLE] = { 502, "connection_refused",
+        "The application cannot be reached" },
     [PROBLEM_WORKER_PROTOCOL] = { 502, "http_protocol_error",
         "The application's response is malformed" },
     [PROBLEM_WORKER_INCOMPLETE] = { 502, "http_response_incomplete",
         "The application ended before its response was complete" },
     [PROBLEM_WORKER_TIMEOUT] = { 504, "http_response_timeout", "The application took too long" },
-    [PROBLEM_HANDOFF_MALFORMED] = { 502, "handoff_malformed", "The application's handoff is malformed" },
+    [PROBLEM_HANDOFF_MALFORMED] = { 502, "handoff_malformed",
+        "The application's handoff is malformed" },
     [PROBLEM_HANDOFF_FORBIDDEN] = { 502, "handoff_forbidden",
         "The application's handoff names an origin that is not declared" },
     [PROBLEM_HANDOFF_LIMIT] = { 502, "handoff_limit", "The application's handoff is over a limit" },
     [PROBLEM_LOOP] = { 508, "loop_detected", "The application handed off too many times" },
-    [PROBLEM_CALL_UNREACHABLE] = { 502, "connection_refused", "The upstream service cannot be reached" },
+    [PROBLEM_CALL_UNREACHABLE] = { 502, "connection_refused",
+        "The upstream service cannot be reached" },
     [PROBLEM_CALL_CERTIFICATE] = { 502, "tls_certificate_error",
         "The upstream service's certificate was not accepted" },
     [PROBLEM_CALL_TLS] = { 502, "tls_protocol_error", "TLS with the upstream service failed" },
@@ -62,9 +65,8 @@ const char *problem_title(enum problem p)
 
 struct str problem_json(struct arena *a, enum problem p, unsigned status, const char *exchange)
 {
-    return arena_printf(a,
-        "{\"title\":\"%s\",\"status\":%u,\"error\":\"%s\",\"exchange\":\"%s\"}", table[p].title,
-        status ? status : table[p].status, table[p].error, exchange);
+    return arena_printf(a, "{\"title\":\"%s\",\"status\":%u,\"error\":\"%s\",\"exchange\":\"%s\"}",
+        table[p].title, status ? status : table[p].status, table[p].error, exchange);
 }
 
 void problem_http_date(uint64_t wall_ms, char out[PROBLEM_DATE_MAX])
@@ -75,9 +77,9 @@ void problem_http_date(uint64_t wall_ms, char out[PROBLEM_DATE_MAX])
     struct tm tm;
 
     gmtime_r(&seconds, &tm);
-    snprintf(out, PROBLEM_DATE_MAX, "%.3s, %02d %.3s %04d %02d:%02d:%02d GMT", days + 3 * (tm.tm_wday % 7),
-        tm.tm_mday % 100, months + 3 * (tm.tm_mon % 12), (tm.tm_year + 1900) % 10000,
-        tm.tm_hour % 100, tm.tm_min % 100, tm.tm_sec % 100);
+    snprintf(out, PROBLEM_DATE_MAX, "%.3s, %02d %.3s %04d %02d:%02d:%02d GMT",
+        days + 3 * (tm.tm_wday % 7), tm.tm_mday % 100, months + 3 * (tm.tm_mon % 12),
+        (tm.tm_year + 1900) % 10000, tm.tm_hour % 100, tm.tm_min % 100, tm.tm_sec % 100);
 }
 
 int problem_head(struct arena *a, enum problem p, unsigned status, uint64_t wall_ms,
@@ -91,8 +93,7 @@ int problem_head(struct arena *a, enum problem p, unsigned status, uint64_t wall
     rc |= head_add(out, a, STR("Date"), arena_copy(a, str_of(date)));
     rc |= head_add(out, a, STR("Content-Type"), STR("application/problem+json"));
     rc |= head_add(out, a, STR("Content-Length"), arena_printf(a, "%zu", body.n));
-    rc |= head_add(
-        out, a, STR("Proxy-Status"), arena_printf(a, "tarry; error=%s", table[p].error));
+    rc |= head_add(out, a, STR("Proxy-Status"), arena_printf(a, "tarry; error=%s", table[p].error));
     rc |= head_add(out, a, STR("Cache-Control"), STR("no-store"));
     if (p == PROBLEM_QUEUE_FULL || p == PROBLEM_QUEUE_TIMEOUT)
         rc |= head_add(out, a, STR("Retry-After"), STR("5"));

@@ -1,8 +1,9 @@
-/* What clients get when Tarry answers itself: application/problem+json (RFC 9457) with a Proxy-Status (RFC 9209). The
- * details go to the log; a client learns what kind of thing went wrong and the exchange's id, never a secret.
+/* What clients get when Tarry answers itself: application/problem+json (RFC 9457) with a
+ * Proxy-Status (RFC 9209). The details go to the log; a client learns what kind of thing went wrong
+ * and the exchange's id, never a secret.
  *
- * exchange/ is the product: one client request, its visits to workers and its calls to upstreams, until its response is complete.
- * Read exchange.h first, then handoff.h, visit.h and call.h. */
+ * exchange/ is the product: one client request, its visits to workers and its calls to upstreams,
+ * until its response is complete. Read exchange.h first, then handoff.h, visit.h and call.h. */
 #ifndef TARRY_EXCHANGE_PROBLEM_H
 #define TARRY_EXCHANGE_PROBLEM_H
 
@@ -36,7 +37,7 @@ enum problem {
     PROBLEM_CALL_TIMEOUT,
     PROBLEM_CALL_TOO_LARGE,
     PROBLEM_CALL_CANCELLED, /* only ever recorded: the client has gone */
-    PROBLEM_INTERNAL, /* out of memory or disk */
+    PROBLEM_INTERNAL,       /* out of memory or disk */
 };
 #define PROBLEM_COUNT (PROBLEM_INTERNAL + 1)
 

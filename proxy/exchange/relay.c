@@ -1,5 +1,6 @@
-/* A call's response as it streams to the client: of a relay, or of a gateway route. With a notify it is recorded on the way;
- * with an error handler, a response that is no 2xx is kept for a worker instead. */
+/* A call's response as it streams to the client: of a relay, or of a gateway route. With a notify
+ * it is recorded on the way; with an error handler, a response that is no 2xx is kept for a worker
+ * instead. */
 #include "exchange/exchange.h"
 #include "exchange/forward.h"
 
@@ -139,8 +140,8 @@ static void on_failed(struct exchange *ex, struct call *c, const struct call_eve
         hand_to_worker(ex, ev->problem, c);
         return;
     }
-    close_record(ex, had_head ? STR("truncated") : STR("failed"),
-        had_head ? PROBLEM_NONE : ev->problem, c);
+    close_record(
+        ex, had_head ? STR("truncated") : STR("failed"), had_head ? PROBLEM_NONE : ev->problem, c);
     end_call(ex);
     if (real) {
         log_warn(&ex->log, "the upstream ended in mid-response (%s): %s",
@@ -186,8 +187,8 @@ void relay_client_gone(struct exchange *ex)
         return;
     }
     if (ex->handoff && ex->handoff->notify.p) {
-        close_record(ex, STR("cancelled"),
-            record(ex)->head ? PROBLEM_NONE : PROBLEM_CALL_CANCELLED, c);
+        close_record(
+            ex, STR("cancelled"), record(ex)->head ? PROBLEM_NONE : PROBLEM_CALL_CANCELLED, c);
         end_call(ex);
         if (!ex->end)
             ex->end = "client_gone";

@@ -1,5 +1,5 @@
-/* Visits. A kept connection that had been closed before the request can have reached the worker is no failure: the visit
- * queues again, ahead. */
+/* Visits. A kept connection that had been closed before the request can have reached the worker is
+ * no failure: the visit queues again, ahead. */
 #include "exchange/visit.h"
 
 #include <stdlib.h>
@@ -7,11 +7,18 @@
 #include "net/deadline.h"
 #include "net/loop.h"
 
-/*   WAITING -> SENDING -> AWAITING -> RECEIVING -> CLOSED       from anywhere to CLOSED by visit_close() or a failure
+/*   WAITING -> SENDING -> AWAITING -> RECEIVING -> CLOSED
  *      ^          |          |
- *      +--stale---+----------+
+ *      +--stale---+----------+       from anywhere to CLOSED: visit_close(), or a failure
+ *
  *   SENDING to RECEIVING hold a slot. A worker may answer while we are still sending. */
-enum visit_state { VISIT_IS_WAITING, VISIT_IS_SENDING, VISIT_IS_AWAITING, VISIT_IS_RECEIVING, VISIT_IS_CLOSED };
+enum visit_state {
+    VISIT_IS_WAITING,
+    VISIT_IS_SENDING,
+    VISIT_IS_AWAITING,
+    VISIT_IS_RECEIVING,
+    VISIT_IS_CLOSED
+};
 
 struct visit {
     struct slot_wish wish;
@@ -87,8 +94,7 @@ static void begin(struct visit *v, struct stream *s)
 
     v->stream = s;
     v->state = VISIT_IS_SENDING;
-    v->cursor =
-        (struct piece_cursor){ .pieces = v->request.pieces, .count = v->request.npieces };
+    v->cursor = (struct piece_cursor){ .pieces = v->request.pieces, .count = v->request.npieces };
     stream_set_owner(s, on_stream, v);
     rc = stream_send_head(s, v->request.head, bare);
     if (rc < 0 && rc != STREAM_FULL) {
@@ -193,8 +199,8 @@ static void on_stream(void *owner, struct stream *s, const struct stream_event *
     }
 }
 
-struct visit *visit_open(struct pool *pool, const struct visit_request *r,
-    visit_event_fn *on_event, void *owner)
+struct visit *visit_open(
+    struct pool *pool, const struct visit_request *r, visit_event_fn *on_event, void *owner)
 {
     struct visit *v = calloc(1, sizeof(*v));
 

@@ -1,5 +1,6 @@
-/* One visit to a worker: waits for a slot, sends the request from the pieces that it is made of, and tells of the response. The
- * slot is held from its answer until the response is complete or the visit is closed. Belongs to its exchange. */
+/* One visit to a worker: waits for a slot, sends the request from the pieces that it is made of,
+ * and tells of the response. The slot is held from its answer until the response is complete or the
+ * visit is closed. Belongs to its exchange. */
 #ifndef TARRY_EXCHANGE_VISIT_H
 #define TARRY_EXCHANGE_VISIT_H
 
@@ -16,19 +17,20 @@ enum visit_failure {
     VISIT_QUEUE_FULL,
     VISIT_QUEUE_TIMEOUT,
     VISIT_UNREACHABLE,
-    VISIT_DIED, /* the connection ended before a byte of the response; the request may have been processed */
+    VISIT_DIED, /* the connection ended before a byte of the response; the request may have been
+                   processed */
     VISIT_INCOMPLETE, /* it ended within the response */
-    VISIT_PROTOCOL, /* the response is malformed */
-    VISIT_TIMEOUT, /* response_timeout */
-    VISIT_RESOURCES, /* our memory or disk */
+    VISIT_PROTOCOL,   /* the response is malformed */
+    VISIT_TIMEOUT,    /* response_timeout */
+    VISIT_RESOURCES,  /* our memory or disk */
 };
 
 enum visit_event_kind {
     VISIT_STARTED, /* a worker has it: the queue is behind */
-    VISIT_QUEUED, /* the worker had closed the connection before: back in the queue */
+    VISIT_QUEUED,  /* the worker had closed the connection before: back in the queue */
     VISIT_HEAD,
     VISIT_DATA,
-    VISIT_END, /* the slot has been given back */
+    VISIT_END,    /* the slot has been given back */
     VISIT_FAILED, /* likewise; nothing else follows */
 };
 
@@ -47,18 +49,19 @@ struct visit_request {
     const struct head *head; /* these borrow until the visit is closed */
     const struct piece *pieces;
     size_t npieces;
-    bool ahead; /* goes before new requests in the queue */
+    bool ahead;                /* goes before new requests in the queue */
     uint64_t queue_timeout_ms; /* 0: the pool's */
 };
 
 /* Starts it; events follow from the loop. NULL if there is no memory. */
-struct visit *visit_open(struct pool *pool, const struct visit_request *r,
-    visit_event_fn *on_event, void *owner);
+struct visit *visit_open(
+    struct pool *pool, const struct visit_request *r, visit_event_fn *on_event, void *owner);
 
 /* Holds the worker's response back. */
 void visit_pause(struct visit *v, bool paused);
 
-/* Ends it, wherever it stands; the worker's connection is cut if the response is not complete. NULL is allowed. */
+/* Ends it, wherever it stands; the worker's connection is cut if the response is not complete. NULL
+ * is allowed. */
 void visit_close(struct visit *v);
 
 #endif

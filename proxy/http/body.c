@@ -161,8 +161,8 @@ int pieces_send(struct piece_cursor *c, struct stream *s)
         }
         if (!p->body)
             data = str_make(p->mem + c->off, left < SEND_STEP ? (size_t)left : SEND_STEP);
-        else if (body_read(p->body, p->off + c->off,
-                     left < SEND_STEP ? (size_t)left : SEND_STEP, scratch, &data) < 0)
+        else if (body_read(p->body, p->off + c->off, left < SEND_STEP ? (size_t)left : SEND_STEP,
+                     scratch, &data) < 0)
             return STREAM_E_MEMORY;
         rc = stream_send_data(s, data.p, data.n);
         if (rc < 0 && rc != STREAM_FULL)

@@ -1,7 +1,9 @@
-/* A body that is kept: in memory up to a limit, the rest in an unlinked temporary file. Appended to at its end, read at any place, any
- * number of times. File I/O goes to the page cache, as is usual for proxies.
+/* A body that is kept: in memory up to a limit, the rest in an unlinked temporary file. Appended to
+ * at its end, read at any place, any number of times. File I/O goes to the page cache, as is usual
+ * for proxies.
  *
- * Embedded; a zeroed struct after body_init() is an empty body. Its owner ends it with body_release(). */
+ * Embedded; a zeroed struct after body_init() is an empty body. Its owner ends it with
+ * body_release(). */
 #ifndef TARRY_HTTP_BODY_H
 #define TARRY_HTTP_BODY_H
 
@@ -33,15 +35,16 @@ static inline uint64_t body_size(const struct body *b)
     return b->size;
 }
 
-/* Up to `max` bytes at `off`: from memory without a copy, or read from the file into `scratch` (of at least `max` bytes). 0, or
- * -1 with errno. An empty span at the end. */
+/* Up to `max` bytes at `off`: from memory without a copy, or read from the file into `scratch` (of
+ * at least `max` bytes). 0, or -1 with errno. An empty span at the end. */
 int body_read(const struct body *b, uint64_t off, size_t max, char *scratch, struct str *out);
 
 /* Empties it; it can be appended to again. */
 void body_clear(struct body *b);
 void body_release(struct body *b);
 
-/* A part of a body, or a span of memory: what messages are put together from without copying. Borrows. */
+/* A part of a body, or a span of memory: what messages are put together from without copying.
+ * Borrows. */
 struct piece {
     const struct body *body; /* NULL: mem */
     uint64_t off, len;
@@ -56,8 +59,8 @@ struct piece_cursor {
 
 uint64_t pieces_size(const struct piece *pieces, size_t count);
 
-/* Sends from where the cursor stands: 0 when all has been sent (the end is not), STREAM_FULL (go on after STREAM_DRAINED), or a
- * negative error. */
+/* Sends from where the cursor stands: 0 when all has been sent (the end is not), STREAM_FULL (go on
+ * after STREAM_DRAINED), or a negative error. */
 int pieces_send(struct piece_cursor *c, struct stream *s);
 
 #endif

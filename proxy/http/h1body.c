@@ -6,9 +6,13 @@
 /*   SIZE -> [EXTENSION ->] SIZE_LF -> DATA -> DATA_CR -> DATA_LF -> SIZE
  *                             |  (the size was 0)
  *                             v
- *         TRAILER_NAME -> TRAILER_VALUE -> TRAILER_LF -> TRAILER_NAME      on an empty line:
- * LAST_LF, and the body is complete Every state can be left at any octet, so a cut may fall
- * anywhere. BROKEN keeps its error in `left`. */
+ *         TRAILER_NAME -> TRAILER_VALUE -> TRAILER_LF -> TRAILER_NAME
+ *              |  (an empty line)
+ *              v
+ *           LAST_LF, and the body is complete
+ *
+ *   Every state can be left at any octet, so a cut may fall anywhere. BROKEN keeps its error in
+ *   `left`. */
 enum state {
     SIZE,
     EXTENSION,

@@ -1,4 +1,5 @@
-/* The client side of HTTP/1.1: what was sent of the request (enum out), what came of the response (enum in). */
+/* The client side of HTTP/1.1: what was sent of the request (enum out), what came of the response
+ * (enum in). */
 #include "http/h1client.h"
 
 #include <stdlib.h>
@@ -22,7 +23,7 @@ struct h1_client {
     struct h1_body body;
     char method[16];
     unsigned served;
-    unsigned char in; /* enum in */
+    unsigned char in;  /* enum in */
     unsigned char out; /* enum out */
     unsigned char interim;
     bool owned; /* a stream is with an owner */
@@ -67,7 +68,8 @@ static void fail(struct h1_client *h, enum stream_error error)
     emit(h, (struct stream_event){ .kind = STREAM_FAILED, .error = error });
 }
 
-/* The connection ended before the response was complete: as much as can be said about what that means. */
+/* The connection ended before the response was complete: as much as can be said about what that
+ * means. */
 static enum stream_error ended_early(const struct h1_client *h)
 {
     if (h->any_byte)
@@ -77,7 +79,8 @@ static enum stream_error ended_early(const struct h1_client *h)
     return conn_error(h->conn) ? STREAM_E_TERMINATED : STREAM_E_ENDED;
 }
 
-/* What becomes of the connection is told to its holder from the loop, never from within stream_close(). */
+/* What becomes of the connection is told to its holder from the loop, never from within
+ * stream_close(). */
 static void on_settle(void *owner)
 {
     struct h1_client *h = owner;
@@ -106,8 +109,7 @@ static ssize_t take_head(struct h1_client *h)
     struct field fields[H1_FIELDS_MAX];
     struct head head = { .fields = fields };
     struct h1_message m;
-    ssize_t n =
-        h1_parse_head(&h->scan, H1_RESPONSE, h->limits, conn_input(h->conn), &head);
+    ssize_t n = h1_parse_head(&h->scan, H1_RESPONSE, h->limits, conn_input(h->conn), &head);
 
     if (n == 0)
         return 0;
@@ -138,7 +140,8 @@ static ssize_t take_head(struct h1_client *h)
 static void complete(struct h1_client *h)
 {
     h->in = IN_DONE;
-    /* A response that came before the request was all sent, or with bytes behind it, ends the connection (F17, U05). */
+    /* A response that came before the request was all sent, or with bytes behind it, ends the
+     * connection (F17, U05). */
     if (h->out != OUT_DONE || conn_input(h->conn).n > 0)
         h->keep_alive = false;
     emit(h, (struct stream_event){ .kind = STREAM_END });
@@ -362,8 +365,8 @@ static const struct stream_ops ops = {
     .close = op_close,
 };
 
-struct h1_client *h1_client_open(struct conn *conn, const struct h1_limits *limits,
-    h1_client_event_fn *on_event, void *owner)
+struct h1_client *h1_client_open(
+    struct conn *conn, const struct h1_limits *limits, h1_client_event_fn *on_event, void *owner)
 {
     struct h1_client *h = calloc(1, sizeof(*h));
 

@@ -1,5 +1,5 @@
-/* An HTTP/1.1 connection to a worker or an upstream: one request at a time, kept for the next where the peer allows it. Belongs
- * to the server or origin that opened it. */
+/* An HTTP/1.1 connection to a worker or an upstream: one request at a time, kept for the next where
+ * the peer allows it. Belongs to the server or origin that opened it. */
 #ifndef TARRY_HTTP_H1CLIENT_H
 #define TARRY_HTTP_H1CLIENT_H
 
@@ -13,22 +13,27 @@ struct h1_client;
 
 enum h1_client_event {
     H1_CLIENT_IDLE, /* the exchange of messages is complete and the connection can be used again */
-    H1_CLIENT_CLOSED, /* it is gone, or its last stream is: forget it. Comes exactly once, unless h1_client_close() came first */
+    H1_CLIENT_CLOSED, /* it is gone, or its last stream is: forget it. Comes exactly once, unless
+                         h1_client_close() came first */
 };
 
 typedef void h1_client_event_fn(void *owner, struct h1_client *c, enum h1_client_event ev);
 
-/* Takes over a connected `conn`. `limits` bound the responses' heads. NULL if there is no memory (`conn` is closed then). */
-struct h1_client *h1_client_open(struct conn *conn, const struct h1_limits *limits,
-    h1_client_event_fn *on_event, void *owner);
+/* Takes over a connected `conn`. `limits` bound the responses' heads. NULL if there is no memory
+ * (`conn` is closed then). */
+struct h1_client *h1_client_open(
+    struct conn *conn, const struct h1_limits *limits, h1_client_event_fn *on_event, void *owner);
 
-/* Whether it is idle and the peer has neither closed it nor sent bytes unasked: looks at the socket. */
+/* Whether it is idle and the peer has neither closed it nor sent bytes unasked: looks at the
+ * socket. */
 bool h1_client_usable(struct h1_client *c);
 
-/* Begins a request on an idle connection. The stream's owner and callback must be set before anything is sent. */
+/* Begins a request on an idle connection. The stream's owner and callback must be set before
+ * anything is sent. */
 struct stream *h1_client_begin(struct h1_client *c);
 
-/* Closes it, with STREAM_FAILED to the stream's owner if there is one. No H1_CLIENT_CLOSED follows. */
+/* Closes it, with STREAM_FAILED to the stream's owner if there is one. No H1_CLIENT_CLOSED follows.
+ */
 void h1_client_close(struct h1_client *c);
 
 /* What the connection failed with, for logs. */

@@ -1,5 +1,6 @@
-/* The server side of HTTP/1.1. Two stories run side by side: what the client has sent of its request (enum in), and what we
- * have sent of the response (enum out). The connection serves the next request when both are done and the owner has let go. */
+/* The server side of HTTP/1.1. Two stories run side by side: what the client has sent of its
+ * request (enum in), and what we have sent of the response (enum out). The connection serves the
+ * next request when both are done and the owner has let go. */
 #include "http/h1server.h"
 
 #include <stdio.h>
@@ -24,10 +25,10 @@ struct h1_server {
     struct grave grave;
     struct h1_scan scan;
     struct h1_body body;
-    uint64_t out_left; /* of OUT_LENGTH */
+    uint64_t out_left;  /* of OUT_LENGTH */
     uint64_t sent_mark; /* conn_bytes_taken() when the send timeout was looked at last */
-    unsigned char in; /* enum in */
-    unsigned char out; /* enum out */
+    unsigned char in;   /* enum in */
+    unsigned char out;  /* enum out */
     unsigned char minor;
     bool streaming; /* a stream is with an owner */
     bool keep_alive;
@@ -86,9 +87,9 @@ static void set_deadline(struct h1_server *h)
     const struct h1_acceptor *a = h->acceptor;
 
     if (!h->streaming && h->in == IN_HEAD)
-        deadline_set(&h->deadline,
-            list_on(&h->node) && h->node.on == &a->idle ? a->keep_alive_timeout_ms
-                                                        : a->header_timeout_ms);
+        deadline_set(&h->deadline, list_on(&h->node) && h->node.on == &a->idle
+                                       ? a->keep_alive_timeout_ms
+                                       : a->header_timeout_ms);
     else if (h->in == IN_BODY && !h->paused)
         deadline_set(&h->deadline, a->body_timeout_ms);
     else
@@ -225,7 +226,8 @@ static void client_closed(struct h1_server *h)
         return;
     h->keep_alive = false;
     if (h->half_closed == HALF_CLOSED_NOT) {
-        /* Told a round later: a request that came together with the end gets its chance of a free worker first. */
+        /* Told a round later: a request that came together with the end gets its chance of a free
+         * worker first. */
         h->half_closed = HALF_CLOSED_SEEN;
         loop_defer(&h->work, on_work, h);
     } else if (h->half_closed == HALF_CLOSED_SEEN) {
@@ -340,7 +342,8 @@ static bool is_framing_field(struct str name)
 }
 
 /* Decides how the response's end is told (RFC 9112 6.3) and adds the fields that tell it. */
-static void frame(struct h1_server *h, const struct head *from, struct head *out, char *number, bool last)
+static void frame(
+    struct h1_server *h, const struct head *from, struct head *out, char *number, bool last)
 {
     struct str length = head_value(from, STR("content-length"));
     bool bodiless = h->head_method || from->status == 204 || from->status == 304;
@@ -359,8 +362,7 @@ static void frame(struct h1_server *h, const struct head *from, struct head *out
         h->out = OUT_LENGTH;
         h->out_left = 0;
     } else if (h->minor >= 1 && !bodiless) {
-        out->fields[out->nfields++] =
-            (struct field){ STR("Transfer-Encoding"), STR("chunked") };
+        out->fields[out->nfields++] = (struct field){ STR("Transfer-Encoding"), STR("chunked") };
         h->out = OUT_CHUNKED;
     } else if (!bodiless) {
         h->out = OUT_UNTIL_CLOSE;
@@ -413,7 +415,8 @@ static int op_send_data(struct stream *s, const void *p, size_t n)
     switch ((enum out)h->out) {
     case OUT_LENGTH:
         if (n > h->out_left)
-            n = (size_t)h->out_left; /* never more than was announced: it would be the next response */
+            n = (size_t)
+                    h->out_left; /* never more than was announced: it would be the next response */
         h->out_left -= n;
         break;
     case OUT_CHUNKED: {
@@ -483,7 +486,8 @@ static void op_reset(struct stream *s, enum stream_reset why)
     if (h->closed)
         return;
     h->streaming = false;
-    /* The end of the connection is the end of such a body: only a reset shows that it is not whole. */
+    /* The end of the connection is the end of such a body: only a reset shows that it is not whole.
+     */
     if (h->out == OUT_UNTIL_CLOSE)
         end(h, RESET);
     else

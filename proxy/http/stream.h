@@ -1,12 +1,13 @@
-/* The one interface to a request and its response, over HTTP/1.1 and HTTP/2, server and client side. Above it, nobody asks
- * which version is spoken.
+/* The one interface to a request and its response, over HTTP/1.1 and HTTP/2, server and client
+ * side. Above it, nobody asks which version is spoken.
  *
- * Server side: the stream belongs to the connection that made it; the exchange that answers it is its owner until stream_close().
- * Client side: the same, with the visit or call that asked for it as the owner. After stream_close() no event follows, and the pointer must
- * not be used again.
+ * Server side: the stream belongs to the connection that made it; the exchange that answers it is
+ * its owner until stream_close(). Client side: the same, with the visit or call that asked for it
+ * as the owner. After stream_close() no event follows, and the pointer must not be used again.
  *
- * Data that arrives is handed over in pieces that the owner takes whole (STREAM_DATA); an owner that wants no more says
- * stream_pause(), and the peer is held back through the socket or the flow-control window. */
+ * Data that arrives is handed over in pieces that the owner takes whole (STREAM_DATA); an owner
+ * that wants no more says stream_pause(), and the peer is held back through the socket or the
+ * flow-control window. */
 #ifndef TARRY_HTTP_STREAM_H
 #define TARRY_HTTP_STREAM_H
 
@@ -21,31 +22,37 @@
 struct stream;
 
 enum stream_event_kind {
-    STREAM_HEAD, /* client side: the response's head (never 1xx). Fields borrow until the callback returns */
+    STREAM_HEAD, /* client side: the response's head (never 1xx). Fields borrow until the callback
+                    returns */
     STREAM_DATA, /* a piece of the body */
-    STREAM_END, /* the message from the peer is complete */
-    STREAM_DRAINED, /* after STREAM_FULL: room again */
-    STREAM_HALF_CLOSED, /* server side: the client sent FIN after its request (HTTP/1.1). It may still read, or be gone */
-    /* `error` says why; nothing else follows. The owner still has to stream_close(). Server side, STREAM_E_BAD_REQUEST and
-     * STREAM_E_TIMEOUT while the body was read: the client can still be answered; the connection ends with that. */
+    STREAM_END,  /* the message from the peer is complete */
+    STREAM_DRAINED,     /* after STREAM_FULL: room again */
+    STREAM_HALF_CLOSED, /* server side: the client sent FIN after its request (HTTP/1.1). It may
+                           still read, or be gone */
+    /* `error` says why; nothing else follows. The owner still has to stream_close(). Server side,
+     * STREAM_E_BAD_REQUEST and STREAM_E_TIMEOUT while the body was read: the client can still be
+     * answered; the connection ends with that. */
     STREAM_FAILED,
 };
 
 enum stream_error {
     STREAM_FULL = -1, /* result of sending only: taken, but send no more until STREAM_DRAINED */
-    STREAM_E_RESOLVE = -2, /* the name has no address; nothing was sent */
-    STREAM_E_CONNECT = -3, /* refused or unreachable; nothing was sent */
+    STREAM_E_RESOLVE = -2,         /* the name has no address; nothing was sent */
+    STREAM_E_CONNECT = -3,         /* refused or unreachable; nothing was sent */
     STREAM_E_CONNECT_TIMEOUT = -4, /* nothing was sent */
-    STREAM_E_CERTIFICATE = -5, /* nothing was sent */
-    STREAM_E_TLS = -6, /* handshake failed otherwise; nothing was sent */
-    STREAM_E_REFUSED = -7, /* the peer says that it did not process the request (REFUSED_STREAM, GOAWAY) */
+    STREAM_E_CERTIFICATE = -5,     /* nothing was sent */
+    STREAM_E_TLS = -6,             /* handshake failed otherwise; nothing was sent */
+    STREAM_E_REFUSED =
+        -7, /* the peer says that it did not process the request (REFUSED_STREAM, GOAWAY) */
     STREAM_E_STALE = -8, /* a kept connection ended before the peer can have received the request */
     STREAM_E_TERMINATED = -9, /* reset before a byte of the response; it may have been processed */
-    STREAM_E_ENDED = -17, /* closed cleanly before a byte of the response; it may have been processed */
-    STREAM_E_INCOMPLETE = -10, /* ended or reset within the response */
-    STREAM_E_PROTOCOL = -11, /* the peer's message is malformed */
+    STREAM_E_ENDED =
+        -17, /* closed cleanly before a byte of the response; it may have been processed */
+    STREAM_E_INCOMPLETE = -10,     /* ended or reset within the response */
+    STREAM_E_PROTOCOL = -11,       /* the peer's message is malformed */
     STREAM_E_HEAD_TOO_LARGE = -12, /* the response's header section is over the limit */
-    STREAM_E_BAD_REQUEST = -13, /* server side: the client's body is malformed; detail: an enum h1_error */
+    STREAM_E_BAD_REQUEST =
+        -13,             /* server side: the client's body is malformed; detail: an enum h1_error */
     STREAM_E_GONE = -14, /* server side: the client has closed or reset */
     STREAM_E_TIMEOUT = -15, /* server side: the client did not send or take bytes in time */
     STREAM_E_MEMORY = -16,
@@ -62,7 +69,7 @@ struct stream_event {
 /* A request as it reaches the server side. Good until the callback returns. */
 struct stream_request {
     const struct head *head; /* `error_status` set: as far as it could be read, or NULL */
-    bool body; /* one follows */
+    bool body;               /* one follows */
     bool length_known;
     uint64_t length;
     bool expects_continue;
@@ -70,8 +77,8 @@ struct stream_request {
     const char *error;
 };
 
-/* A client's request: the callee sets the stream's owner, or answers and closes it. After an error the connection ends with the
- * answer. */
+/* A client's request: the callee sets the stream's owner, or answers and closes it. After an error
+ * the connection ends with the answer. */
 typedef void stream_accept_fn(void *owner, struct stream *s, const struct stream_request *r);
 
 /* May stream_close() or reset the stream from within. */
@@ -79,14 +86,15 @@ typedef void stream_event_fn(void *owner, struct stream *s, const struct stream_
 
 enum stream_reset {
     STREAM_CANCEL, /* we no longer want the answer (RST_STREAM CANCEL) */
-    STREAM_ABORT, /* what we sent is not complete and must not look so */
+    STREAM_ABORT,  /* what we sent is not complete and must not look so */
 };
 
 struct stream_ops {
-    /* Each: 0, STREAM_FULL, or a negative error (then STREAM_FAILED follows, from the loop). `end`: no body follows. The fields
-     * are copied. Framing fields (Content-Length, Transfer-Encoding, Connection …) are the stream's to set: a Content-Length field in `head` is
-     * believed and must be right; without one the body is framed as the version has it. Server side, "Connection: close" ends an
-     * HTTP/1.1 connection with this response. */
+    /* Each: 0, STREAM_FULL, or a negative error (then STREAM_FAILED follows, from the loop). `end`:
+     * no body follows. The fields are copied. Framing fields (Content-Length, Transfer-Encoding,
+     * Connection …) are the stream's to set: a Content-Length field in `head` is believed and must
+     * be right; without one the body is framed as the version has it. Server side, "Connection:
+     * close" ends an HTTP/1.1 connection with this response. */
     int (*send_head)(struct stream *s, const struct head *head, bool end);
     int (*send_data)(struct stream *s, const void *p, size_t n);
     int (*send_end)(struct stream *s);
@@ -94,7 +102,8 @@ struct stream_ops {
     void (*send_continue)(struct stream *s);
     void (*pause)(struct stream *s, bool paused);
     void (*reset)(struct stream *s, enum stream_reset why);
-    /* The owner is done with it. If request and response are complete the connection lives on; otherwise it is as reset(STREAM_CANCEL). */
+    /* The owner is done with it. If request and response are complete the connection lives on;
+     * otherwise it is as reset(STREAM_CANCEL). */
     void (*close)(struct stream *s);
 };
 
@@ -104,7 +113,7 @@ struct stream {
     stream_event_fn *on_event;
     void *owner;
     const struct addr *peer; /* lives as long as the stream */
-    bool secure; /* over TLS */
+    bool secure;             /* over TLS */
     bool http2;
     bool reused; /* client side: not the first request on its connection */
 };

@@ -14,8 +14,9 @@
 #include "net/loop.h"
 #include "net/tls.h"
 
-/*   CONNECTING -> HANDSHAKE -> OPEN -> FINISHING -> CLOSED     from anywhere to CLOSED by conn_close() or conn_reset()
- *   CONNECTING and HANDSHAKE are left out where there is nothing to wait for. FINISHING has no owner. */
+/*   CONNECTING -> HANDSHAKE -> OPEN -> FINISHING -> CLOSED
+ *   From anywhere to CLOSED by conn_close() or conn_reset(). CONNECTING and HANDSHAKE are left out
+ *   where there is nothing to wait for. FINISHING has no owner. */
 enum phase { PHASE_CONNECTING, PHASE_HANDSHAKE, PHASE_OPEN, PHASE_FINISHING, PHASE_CLOSED };
 
 struct conn {
@@ -33,17 +34,17 @@ struct conn {
     struct addr peer;
     int fd;
     int err_no;
-    signed char error; /* enum conn_error */
+    signed char error;   /* enum conn_error */
     unsigned char phase; /* enum phase */
     bool accepted;
     bool paused;
     bool eof;
-    bool full; /* CONN_E_FULL was told and CONN_DRAINED not yet */
-    bool out_blocked; /* the socket takes no more for now */
-    bool out_broken; /* the peer takes no more at all */
+    bool full;            /* CONN_E_FULL was told and CONN_DRAINED not yet */
+    bool out_blocked;     /* the socket takes no more for now */
+    bool out_broken;      /* the peer takes no more at all */
     bool tls_wants_write; /* reading, or the handshake, waits for room to write */
-    bool shut; /* our side is shut down */
-    bool fill_due; /* reading may go on without a new event from the kernel */
+    bool shut;            /* our side is shut down */
+    bool fill_due;        /* reading may go on without a new event from the kernel */
 };
 
 enum { FINISH_LINGER_MS = 2000, SWEEP_MS = 250, READ_STEP = 16 << 10 };
@@ -132,7 +133,8 @@ static void end(struct conn *c, bool reset)
 
 void conn_close(struct conn *c)
 {
-    /* A TLS session that is not shut down would be thrown out of the cache: sessions are resumed. */
+    /* A TLS session that is not shut down would be thrown out of the cache: sessions are resumed.
+     */
     if (c && c->phase == PHASE_OPEN && c->ssl && !c->out_broken && !c->error) {
         SSL_shutdown(c->ssl);
         ERR_clear_error();
@@ -219,7 +221,8 @@ static int read_some(struct conn *c, size_t step, size_t *got, enum conn_error *
     }
 }
 
-/* Reads what is there, within the turn's share, and tells the owner: data first, then how it ended. */
+/* Reads what is there, within the turn's share, and tells the owner: data first, then how it ended.
+ */
 static void fill(struct conn *c)
 {
     enum conn_error error = 0;
@@ -253,8 +256,8 @@ static void fill(struct conn *c)
     }
 }
 
-/* The peer takes no more. It may have answered before it stopped reading (RFC 9112 9.5): what it sent is read before the
- * failure is told. */
+/* The peer takes no more. It may have answered before it stopped reading (RFC 9112 9.5): what it
+ * sent is read before the failure is told. */
 static void output_broke(struct conn *c, int err_no)
 {
     enum conn_error error = CONN_E_RESET;
@@ -459,7 +462,8 @@ static void on_io(struct ev_loop *ev, ev_io *w, int revents)
         update_interest(c);
 }
 
-/* Before the loop sleeps: what this turn queued leaves, and what needs no event from the kernel happens. */
+/* Before the loop sleeps: what this turn queued leaves, and what needs no event from the kernel
+ * happens. */
 static void on_work(void *owner)
 {
     struct conn *c = owner;
@@ -560,7 +564,8 @@ struct conn *conn_accept(
         c->phase = PHASE_HANDSHAKE;
     } else {
         c->phase = PHASE_OPEN;
-        c->fill_due = true; /* the first request is often there already: saves a trip through the kernel */
+        c->fill_due =
+            true; /* the first request is often there already: saves a trip through the kernel */
     }
     wake(c);
     return c;
@@ -664,18 +669,21 @@ bool conn_may_have_arrived(const struct conn *c)
 
     if (c->bytes_out <= c->marked_out)
         return false;
-    /* A unix socket that is closed with our bytes unread says so. A server reads at least so much at once: with fewer bytes, unread
-     * means that it has seen none. */
+    /* A unix socket that is closed with our bytes unread says so. A server reads at least so much
+     * at once: with fewer bytes, unread means that it has seen none. */
     if (c->peer.family == AF_UNIX)
         return !(c->err_no == ECONNRESET && c->bytes_out - c->marked_out <= 4096);
-    /* TLS records and the handshake are not counted one by one here: be careful. Nor does a reset tell what came before it. */
+    /* TLS records and the handshake are not counted one by one here: be careful. Nor does a reset
+     * tell what came before it. */
     if (c->ssl || c->phase == PHASE_CLOSED || c->err_no == ECONNRESET)
         return true;
-    /* A FIN that was sent after our bytes had come acknowledges them; one that crossed them does not. */
+    /* A FIN that was sent after our bytes had come acknowledges them; one that crossed them does
+     * not. */
     if (getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &n) < 0 ||
         n < offsetof(struct tcp_info, tcpi_bytes_acked) + sizeof(info.tcpi_bytes_acked))
         return true;
-    /* The SYN counts as one byte. What was sent before the mark has been acknowledged: it was answered. */
+    /* The SYN counts as one byte. What was sent before the mark has been acknowledged: it was
+     * answered. */
     return info.tcpi_bytes_acked > c->marked_out + 1;
 }
 

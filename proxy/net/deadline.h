@@ -1,7 +1,9 @@
-/* A moment by which something must have happened. Re-armed lazily: pushing a deadline back, as every byte of a transfer does, costs
- * an assignment; the timer behind it is moved when it fires too early.
+/* A moment by which something must have happened. Re-armed lazily: pushing a deadline back, as
+ * every byte of a transfer does, costs an assignment; the timer behind it is moved when it fires
+ * too early.
  *
- * Embedded and initialised by its owner, who ends it with deadline_close() before its memory goes. */
+ * Embedded and initialised by its owner, who ends it with deadline_close() before its memory goes.
+ */
 #ifndef TARRY_NET_DEADLINE_H
 #define TARRY_NET_DEADLINE_H
 

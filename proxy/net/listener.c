@@ -32,7 +32,7 @@ struct listener {
 };
 
 enum {
-    BATCH = 16, /* accepted in one turn: others get theirs too */
+    BATCH = 16,     /* accepted in one turn: others get theirs too */
     PAUSE_MS = 100, /* after EMFILE, or at max_connections */
     COMPLAIN_EVERY_MS = 10000,
 };

@@ -1,5 +1,5 @@
-/* A listening socket. Belongs to the front that opened it; survives reloads as long as its address stays in the conf: the descriptor
- * stays open, so that not one connection is refused. */
+/* A listening socket. Belongs to the front that opened it; survives reloads as long as its address
+ * stays in the conf: the descriptor stays open, so that not one connection is refused. */
 #ifndef TARRY_NET_LISTENER_H
 #define TARRY_NET_LISTENER_H
 
@@ -16,11 +16,13 @@ struct listener;
 typedef void listener_accept_fn(
     void *owner, struct listener *l, int fd, const struct sockaddr *peer);
 
-/* Whether one more connection may be accepted now; if not, the listener looks again a moment later. */
+/* Whether one more connection may be accepted now; if not, the listener looks again a moment later.
+ */
 typedef bool listener_may_accept_fn(void *owner);
 
-/* Binds and listens; accepts nothing until listener_start(). A stale unix socket file (nobody listens behind it) is replaced. `reuse_port`: several
- * processes share the address. NULL with one line in `why`. `listens_text` is copied. */
+/* Binds and listens; accepts nothing until listener_start(). A stale unix socket file (nobody
+ * listens behind it) is replaced. `reuse_port`: several processes share the address. NULL with one
+ * line in `why`. `listens_text` is copied. */
 struct listener *listener_open(struct str text, const struct sockaddr *sa, socklen_t salen,
     unsigned backlog, bool reuse_port, char *why, size_t whylen);
 
@@ -33,7 +35,8 @@ struct str listener_text(const struct listener *l);
 /* The port the kernel chose, for port 0. */
 unsigned listener_port(const struct listener *l);
 
-/* Accepts what already waits in the backlog, then closes. A unix socket's file is removed if `unlink_file`. */
+/* Accepts what already waits in the backlog, then closes. A unix socket's file is removed if
+ * `unlink_file`. */
 void listener_close(struct listener *l, bool unlink_file);
 
 /* A slot for the owner's own data. */

@@ -1,5 +1,5 @@
-/* One libev loop. Deferred calls and burials happen in a prepare watcher of the lowest priority: after all callbacks of the
- * turn, before the loop sleeps. */
+/* One libev loop. Deferred calls and burials happen in a prepare watcher of the lowest priority:
+ * after all callbacks of the turn, before the loop sleeps. */
 #include "net/loop.h"
 
 #include <stdio.h>

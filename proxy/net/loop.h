@@ -1,10 +1,11 @@
-/* The process's one event loop: its turn, its clock, what is to be done before it sleeps, and the dead.
+/* The process's one event loop: its turn, its clock, what is to be done before it sleeps, and the
+ * dead.
  *
- * An object that is closed within a callback is not freed there but buried: the loop frees the dead once all callbacks of
- * the turn have returned, and once more when it ends.
+ * An object that is closed within a callback is not freed there but buried: the loop frees the dead
+ * once all callbacks of the turn have returned, and once more when it ends.
  *
- * net/ is sockets: the loop, deadlines, addresses, connections with or without TLS, listeners and the resolver. It knows nothing of
- * HTTP. */
+ * net/ is sockets: the loop, deadlines, addresses, connections with or without TLS, listeners and
+ * the resolver. It knows nothing of HTTP. */
 #ifndef TARRY_NET_LOOP_H
 #define TARRY_NET_LOOP_H
 
@@ -21,7 +22,8 @@ struct grave {
     void *what;
 };
 
-/* Embedded in what wants to be called before the loop sleeps. A zeroed struct is a deferred that is not set. */
+/* Embedded in what wants to be called before the loop sleeps. A zeroed struct is a deferred that is
+ * not set. */
 struct deferred {
     struct list_node node;
     void (*fn)(void *owner);
@@ -49,8 +51,9 @@ uint64_t loop_precise_us(void);
 /* Milliseconds since 1970, read once a turn. */
 uint64_t loop_wall_ms(void);
 
-/* Calls fn(owner) after the callbacks of this turn, before the loop sleeps; never from within. Set again: nothing changes.
- * What is deferred while deferred calls run comes a round later, still before sleeping. */
+/* Calls fn(owner) after the callbacks of this turn, before the loop sleeps; never from within. Set
+ * again: nothing changes. What is deferred while deferred calls run comes a round later, still
+ * before sleeping. */
 void loop_defer(struct deferred *d, void (*fn)(void *owner), void *owner);
 void loop_undefer(struct deferred *d);
 

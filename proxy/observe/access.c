@@ -57,7 +57,8 @@ void access_close(void)
     sink_close(&access_state.sink);
 }
 
-/* A string as JSON has it; octets that are no UTF-8 text by themselves become \u00NN, so that a line is always valid. */
+/* A string as JSON has it; octets that are no UTF-8 text by themselves become \u00NN, so that a
+ * line is always valid. */
 static void json_string(struct buf *b, struct str s)
 {
     buf_append(b, "\"", 1);
@@ -99,8 +100,8 @@ static void write_json(struct buf *b, const struct access_entry *e)
     char when[40];
 
     format_time(when, sizeof(when), e->started_wall_ms);
-    buf_printf(b, "{\"time\":\"%s\",\"exchange\":\"%s\",\"peer\":\"%s\"", when, e->exchange,
-        e->peer);
+    buf_printf(
+        b, "{\"time\":\"%s\",\"exchange\":\"%s\",\"peer\":\"%s\"", when, e->exchange, e->peer);
     json_pair(b, "method", e->method);
     json_pair(b, "path", e->path);
     json_pair(b, "protocol", e->protocol);
@@ -117,7 +118,8 @@ static void write_json(struct buf *b, const struct access_entry *e)
     buf_append(b, "}\n", 2);
 }
 
-/* Text inside quotes: quotes, backslashes and octets that are not printable are escaped (one request cannot write two lines). */
+/* Text inside quotes: quotes, backslashes and octets that are not printable are escaped (one
+ * request cannot write two lines). */
 static void quoted(struct buf *b, struct str s)
 {
     buf_append(b, "\"", 1);
@@ -161,16 +163,15 @@ static void write_logfmt(struct buf *b, const struct access_entry *e)
     char when[40];
 
     format_time(when, sizeof(when), e->started_wall_ms);
-    buf_printf(b, "time=%s exchange=%s peer=%s method=", when, e->exchange,
-        e->peer);
+    buf_printf(b, "time=%s exchange=%s peer=%s method=", when, e->exchange, e->peer);
     quoted(b, e->method);
     buf_append(b, " path=", 6);
     quoted(b, e->path);
     buf_printf(b, " protocol=" STR_FMT, STR_ARG(e->protocol));
     buf_printf(b,
-        " status=%u bytes_in=%" PRIu64 " bytes_out=%" PRIu64
-        " hops=%u calls=%u queue_ms=" MS_FMT " worker_ms=" MS_FMT " parked_ms=" MS_FMT
-        " total_ms=" MS_FMT " route=" STR_FMT " upstream=" STR_FMT " end=" STR_FMT "\n",
+        " status=%u bytes_in=%" PRIu64 " bytes_out=%" PRIu64 " hops=%u calls=%u queue_ms=" MS_FMT
+        " worker_ms=" MS_FMT " parked_ms=" MS_FMT " total_ms=" MS_FMT " route=" STR_FMT
+        " upstream=" STR_FMT " end=" STR_FMT "\n",
         e->status, e->bytes_in, e->bytes_out, e->hops, e->calls, MS_ARG(e->queue_us),
         MS_ARG(e->worker_us), MS_ARG(e->parked_us), MS_ARG(e->total_us), STR_ARG(e->route),
         STR_ARG(e->upstream), STR_ARG(e->end));

@@ -10,14 +10,14 @@
 
 struct access_entry {
     const char *exchange;
-    const char *peer; /* without the port */
+    const char *peer;                  /* without the port */
     struct str method, path, protocol; /* path: the target as received */
     struct str user_agent, referer;
-    struct str route; /* the pool's or (gateway) upstream's name */
+    struct str route;    /* the pool's or (gateway) upstream's name */
     struct str upstream; /* the name of the last call's; empty: no call */
-    struct str end; /* how it ended, in a word */
+    struct str end;      /* how it ended, in a word */
     uint64_t started_wall_ms;
-    unsigned status; /* 0: nothing was sent */
+    unsigned status;              /* 0: nothing was sent */
     uint64_t bytes_in, bytes_out; /* of bodies */
     unsigned hops, calls;
     uint64_t queue_us, worker_us, parked_us, total_us;

@@ -1,4 +1,5 @@
-/* What has happened so often: declared once, with the help text that the metrics page shows. They survive reloads. */
+/* What has happened so often: declared once, with the help text that the metrics page shows. They
+ * survive reloads. */
 #ifndef TARRY_OBSERVE_COUNTER_H
 #define TARRY_OBSERVE_COUNTER_H
 
@@ -14,12 +15,14 @@
     X(VISITS_FAILED, "tarry_visits_failed_total", "Requests to workers that brought no response")  \
     X(REDELIVERIES, "tarry_redeliveries_total", "Resumes, replays and notifies delivered again")   \
     X(HANDOFFS, "tarry_handoffs_total", "Handoffs accepted from workers")                          \
-    X(HANDOFFS_REFUSED, "tarry_handoffs_refused_total", "Handoffs that were malformed, forbidden or over a limit") \
+    X(HANDOFFS_REFUSED, "tarry_handoffs_refused_total",                                            \
+        "Handoffs that were malformed, forbidden or over a limit")                                 \
     X(CALLS, "tarry_calls_total", "Calls to upstreams begun")                                      \
     X(CALL_RETRIES, "tarry_call_retries_total", "Attempts of calls beyond the first")              \
     X(CALLS_FAILED, "tarry_calls_failed_total", "Calls that brought no response")                  \
     X(NOTIFIES_LOST, "tarry_notifies_lost_total", "Notifies that no worker accepted")              \
-    X(CLIENTS_GONE, "tarry_clients_gone_total", "Clients that left before their response was complete") \
+    X(CLIENTS_GONE, "tarry_clients_gone_total",                                                    \
+        "Clients that left before their response was complete")                                    \
     X(RELOADS, "tarry_reloads_total", "Confs taken into use by SIGHUP")                            \
     X(RELOADS_FAILED, "tarry_reloads_failed_total", "Confs refused on SIGHUP")
 

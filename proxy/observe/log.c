@@ -1,5 +1,6 @@
-/* Lines to standard error, a file or syslog. On standard error a line is `tarry: text`; a file's lines begin with the time. Control
- * octets are escaped: what a client sends cannot write lines of its own. */
+/* Lines to standard error, a file or syslog. On standard error a line is `tarry: text`; a file's
+ * lines begin with the time. Control octets are escaped: what a client sends cannot write lines of
+ * its own. */
 #include "observe/log.h"
 
 #include <stdarg.h>

@@ -1,5 +1,5 @@
-/* The log: one line an event, with a level, the exchange's id, and words that make sense to who has never seen the code.
- * Secrets and bodies never appear. The process has one log.
+/* The log: one line an event, with a level, the exchange's id, and words that make sense to who has
+ * never seen the code. Secrets and bodies never appear. The process has one log.
  *
  * observe/ is what operators see: the log, the access log, the counters. */
 #ifndef TARRY_OBSERVE_LOG_H
@@ -14,15 +14,17 @@ struct log_context {
     const char *exchange; /* its id */
 };
 
-/* Opens what the conf names. 0, or -1 with errno; the old target stays then. Before the first call, lines of info and above
- * go to standard error. */
+/* Opens what the conf names. 0, or -1 with errno; the old target stays then. Before the first call,
+ * lines of info and above go to standard error. */
 int log_open(enum log_level level, const struct log_target *target);
 
-/* Opens the file again under its name (SIGUSR1, logrotate). 0, or -1 with errno: the old file is kept. */
+/* Opens the file again under its name (SIGUSR1, logrotate). 0, or -1 with errno: the old file is
+ * kept. */
 int log_reopen(void);
 void log_close(void);
 
-/* One line that must be seen on standard error whatever the level and the target are; the log gets it too. */
+/* One line that must be seen on standard error whatever the level and the target are; the log gets
+ * it too. */
 void log_announce(const char *text);
 
 bool log_enabled(enum log_level level);

@@ -1,4 +1,5 @@
-/* Where log lines go: standard error, a file, syslog, or nowhere. Embedded in the log and the access log. */
+/* Where log lines go: standard error, a file, syslog, or nowhere. Embedded in the log and the
+ * access log. */
 #ifndef TARRY_OBSERVE_SINK_H
 #define TARRY_OBSERVE_SINK_H
 
@@ -6,7 +7,7 @@
 
 struct sink {
     enum log_target_kind kind;
-    int fd; /* -1: none */
+    int fd;     /* -1: none */
     char *path; /* of a file */
 };
 

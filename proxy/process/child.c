@@ -1,4 +1,5 @@
-/* Serving, and the signals: HUP reloads, TERM and INT drain (a second one exits at once), USR1 reopens the logs. */
+/* Serving, and the signals: HUP reloads, TERM and INT drain (a second one exits at once), USR1
+ * reopens the logs. */
 #include "process/child.h"
 
 #include <errno.h>
@@ -21,9 +22,13 @@ static struct {
     const char *conf_path;
     ev_signal hup, term, interrupt, usr1;
     struct deadline shutdown;
+    uint64_t stopped_ms;
     bool stopping;
+    bool many; /* one of several processes, under a master */
     int status;
 } child;
+
+enum { SAME_SIGNAL_MS = 1000 };
 
 static int open_logs(const struct conf *conf)
 {
@@ -105,13 +110,14 @@ static void on_shutdown_timeout(void *owner)
 static void on_term(struct ev_loop *ev, ev_signal *w, int revents)
 {
     if (child.stopping) {
-        log_warn(NULL, "stopping at once: %zu exchange(s) are cut off",
-            front_in_flight(&child.front));
+        log_warn(
+            NULL, "stopping at once: %zu exchange(s) are cut off", front_in_flight(&child.front));
         child.status = 1;
         loop_stop();
         return;
     }
     child.stopping = true;
+    child.stopped_ms = loop_now_ms();
     log_info(NULL, "stopping: %zu exchange(s) are in flight", front_in_flight(&child.front));
     deadline_set(&child.shutdown, child.front.conf->shutdown_timeout_ms);
     admin_stop();
@@ -132,7 +138,8 @@ static void unwatch_all(void)
     ev_signal_stop(loop_ev(), &child.usr1);
 }
 
-/* As many descriptors as the system lets us have: one a client, and those of workers and upstreams. */
+/* As many descriptors as the system lets us have: one a client, and those of workers and upstreams.
+ */
 static void raise_descriptor_limit(void)
 {
     struct rlimit r;
@@ -154,6 +161,7 @@ int child_run(const struct child_setup *setup)
         return 1;
     }
     child.conf_path = setup->conf_path;
+    child.many = setup->reuse_port;
     deadline_init(&child.shutdown, on_shutdown_timeout, NULL);
     if (open_logs(setup->conf) < 0)
         goto failed;

@@ -1,6 +1,7 @@
 /* A process that serves: one loop, one front, until it is told to stop.
  *
- * process/ is the outermost room: the command line, the master that keeps several of these running, signals, reload and drain. */
+ * process/ is the outermost room: the command line, the master that keeps several of these running,
+ * signals, reload and drain. */
 #ifndef TARRY_PROCESS_CHILD_H
 #define TARRY_PROCESS_CHILD_H
 
@@ -10,8 +11,8 @@
 
 struct child_setup {
     const char *conf_path;
-    struct conf *conf; /* taken over */
-    bool reuse_port; /* other processes serve the same addresses */
+    struct conf *conf;      /* taken over */
+    bool reuse_port;        /* other processes serve the same addresses */
     void (*on_ready)(void); /* every listener accepts */
 };
 

@@ -85,6 +85,5 @@ int main(int argc, char **argv)
     }
     if (conf->processes > 1)
         return master_run(path, conf);
-    return child_run(
-        &(struct child_setup){ .conf_path = path, .conf = conf, .on_ready = ready });
+    return child_run(&(struct child_setup){ .conf_path = path, .conf = conf, .on_ready = ready });
 }

@@ -1,4 +1,5 @@
-/* Several processes that serve the same addresses (SO_REUSEPORT): starts them, passes signals on, replaces one that died. */
+/* Several processes that serve the same addresses (SO_REUSEPORT): starts them, passes signals on,
+ * replaces one that died. */
 #ifndef TARRY_PROCESS_MASTER_H
 #define TARRY_PROCESS_MASTER_H
 

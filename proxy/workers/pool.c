@@ -1,5 +1,5 @@
-/* The queue and who is served next. Dispatching happens once a turn, deferred: whatever frees a slot or joins the queue only
- * asks for it. */
+/* The queue and who is served next. Dispatching happens once a turn, deferred: whatever frees a
+ * slot or joins the queue only asks for it. */
 #include "workers/pool.h"
 
 #include <stdio.h>
@@ -128,7 +128,8 @@ void pool_on_connect_failed(struct pool *p, struct slot_wish *w, struct server *
 
     log_warn(NULL, "cannot connect to worker " STR_FMT " of pool \"" STR_FMT "\": %s",
         STR_ARG(s->text), STR_ARG(p->conf->name), why);
-    /* Nothing was sent: another server may take it. Each gets one chance; while one serves, its next slot is waited for. */
+    /* Nothing was sent: another server may take it. Each gets one chance; while one serves, its
+     * next slot is waited for. */
     if (++w->tries < p->servers.count || any_serves(p)) {
         requeue(p, w);
         return;
@@ -143,8 +144,9 @@ void pool_on_backlog_full(struct pool *p, struct slot_wish *w, struct server *s)
     requeue(p, w);
 }
 
-/* The server with the smallest share of its slots taken. One that refuses connections is left alone while there is another that
- * does not, busy or not; if all refuse, they are tried: nobody would notice otherwise that they are back. */
+/* The server with the smallest share of its slots taken. One that refuses connections is left alone
+ * while there is another that does not, busy or not; if all refuse, they are tried: nobody would
+ * notice otherwise that they are back. */
 static struct server *pick(struct pool *p)
 {
     uint64_t now = loop_now_ms();
@@ -180,8 +182,7 @@ static void look_again(struct pool *p)
     LIST_EACH(n, &p->servers)
     {
         const struct server *s = LIST_OWNER(n, struct server, node);
-        uint64_t at =
-            s->paused_until_ms > s->full_until_ms ? s->paused_until_ms : s->full_until_ms;
+        uint64_t at = s->paused_until_ms > s->full_until_ms ? s->paused_until_ms : s->full_until_ms;
 
         if (server_has_room(s) && at > now && at < soonest)
             soonest = at;
@@ -205,7 +206,8 @@ static void on_dispatch(void *owner)
             break;
         }
         list_remove(&w->node);
-        list_push(&p->servers, &s->node); /* of equals, the one that served least recently is next */
+        list_push(
+            &p->servers, &s->node); /* of equals, the one that served least recently is next */
         server_serve(s, w);
     }
     pool_unref(p);
@@ -221,7 +223,8 @@ static void on_again(void *owner)
     want_dispatch(owner);
 }
 
-/* Slots that nobody has and nobody who goes ahead waits for: who joins the queue now does not have to wait in it. */
+/* Slots that nobody has and nobody who goes ahead waits for: who joins the queue now does not have
+ * to wait in it. */
 static size_t free_slots(const struct pool *p)
 {
     size_t n = 0;
@@ -244,7 +247,8 @@ void pool_ask(struct pool *p, struct slot_wish *w, bool ahead, uint64_t timeout_
     w->tries = 0;
     w->ahead = ahead;
     deadline_init(&w->deadline, on_wish_deadline, w);
-    /* The bound is for those who wait behind taken slots; resumes are bounded by the exchanges that exist. */
+    /* The bound is for those who wait behind taken slots; resumes are bounded by the exchanges that
+     * exist. */
     if (!ahead && p->fresh.count >= p->conf->queue_max &&
         p->fresh.count >= p->conf->queue_max + free_slots(p)) {
         w->error = POOL_E_QUEUE_FULL;
@@ -397,7 +401,8 @@ static void remove_server(struct server *s)
     }
 }
 
-/* The live pool takes over what the prepared one says; servers that are in both keep their connections and their counts. */
+/* The live pool takes over what the prepared one says; servers that are in both keep their
+ * connections and their counts. */
 static void merge(struct pool *live, struct pool *fresh)
 {
     struct conf *old = live->snapshot;

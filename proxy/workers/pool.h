@@ -1,11 +1,12 @@
-/* A pool: the servers of one `workers` section with their slots, and the queue of exchanges that wait for one. Resumes go
- * ahead of new requests: finishing comes before starting.
+/* A pool: the servers of one `workers` section with their slots, and the queue of exchanges that
+ * wait for one. Resumes go ahead of new requests: finishing comes before starting.
  *
- * Pools belong to a registry, `struct pools`, and live on over reloads under their names. An exchange holds a reference, so that
- * it can finish where it began though a reload has taken the pool out of the conf.
+ * Pools belong to a registry, `struct pools`, and live on over reloads under their names. An
+ * exchange holds a reference, so that it can finish where it began though a reload has taken the
+ * pool out of the conf.
  *
- * workers/ is how Tarry talks to the sync backend: it gives out streams, one a slot. It knows nothing of upstreams or
- * exchanges. */
+ * workers/ is how Tarry talks to the sync backend: it gives out streams, one a slot. It knows
+ * nothing of upstreams or exchanges. */
 #ifndef TARRY_WORKERS_POOL_H
 #define TARRY_WORKERS_POOL_H
 
@@ -29,8 +30,9 @@ enum pool_error {
     POOL_E_UNREACHABLE = -3, /* no server took the connection: nothing was sent */
 };
 
-/* A wish for a slot. Embedded in the visit that has it; zeroed at first. Answered exactly once, never from within pool_ask(),
- * unless it is cancelled. With a stream it holds the slot until pool_release(). */
+/* A wish for a slot. Embedded in the visit that has it; zeroed at first. Answered exactly once,
+ * never from within pool_ask(), unless it is cancelled. With a stream it holds the slot until
+ * pool_release(). */
 struct slot_wish {
     struct list_node node;
     struct pool *pool; /* NULL: no wish is open and no slot is held */
@@ -38,9 +40,10 @@ struct slot_wish {
     struct deadline deadline;
     struct deferred deferred;
     unsigned tries;
-    int error; /* enum pool_error, on its way */
+    int error;  /* enum pool_error, on its way */
     bool ahead; /* a resume, replay or notify */
-    /* `s`: begin to send on it at once (set its owner first). NULL: `error` says why there is none; `why` in words for the log. */
+    /* `s`: begin to send on it at once (set its owner first). NULL: `error` says why there is none;
+     * `why` in words for the log. */
     void (*on_answer)(void *owner, struct stream *s, enum pool_error error, const char *why);
     void *owner;
 };
@@ -48,7 +51,8 @@ struct slot_wish {
 /* Makes the pools of `conf` (a reference is taken by each). NULL if there is no memory. */
 struct pools *pools_open(struct conf *conf);
 
-/* After a reload: pools and servers that are in both keep their state. In two steps, so that a reload can be called off. */
+/* After a reload: pools and servers that are in both keep their state. In two steps, so that a
+ * reload can be called off. */
 int pools_prepare(struct pools *ps, struct conf *next);
 void pools_commit(struct pools *ps);
 void pools_abandon(struct pools *ps);

@@ -1,4 +1,5 @@
-/* Connections to one server. A slot is taken when a wish is given to the server and free again when the wish has let go. */
+/* Connections to one server. A slot is taken when a wish is given to the server and free again when
+ * the wish has let go. */
 #include "workers/server.h"
 
 #include <errno.h>
@@ -84,8 +85,8 @@ static void on_conn(void *owner, struct conn *c, enum conn_event ev)
     struct link *l = owner;
 
     if (ev == CONN_FAILED) {
-        connect_failed(l, conn_strerror(c),
-            conn_error(c) == CONN_E_CONNECT && conn_errno(c) == EAGAIN);
+        connect_failed(
+            l, conn_strerror(c), conn_error(c) == CONN_E_CONNECT && conn_errno(c) == EAGAIN);
         return;
     }
     if (ev != CONN_CONNECTED)
@@ -119,9 +120,11 @@ void server_set_limits(const struct h1_limits *l)
 
 void server_init(struct server *s, struct pool *p, const struct server_conf *conf)
 {
-    *s = (struct server){
-        .pool = p, .text = conf->addr.text, .sa = conf->addr.sa, .salen = conf->addr.salen, .slots = conf->slots
-    };
+    *s = (struct server){ .pool = p,
+        .text = conf->addr.text,
+        .sa = conf->addr.sa,
+        .salen = conf->addr.salen,
+        .slots = conf->slots };
     for (size_t i = 0; i < sizeof(s->links) / sizeof(*s->links); i++)
         list_init(&s->links[i]);
 }

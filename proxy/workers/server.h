@@ -1,4 +1,5 @@
-/* One server of a pool: its slots, its connections, and how it has been doing. Belongs to its pool. */
+/* One server of a pool: its slots, its connections, and how it has been doing. Belongs to its pool.
+ */
 #ifndef TARRY_WORKERS_SERVER_H
 #define TARRY_WORKERS_SERVER_H
 
@@ -25,9 +26,10 @@ enum link_state { LINK_CONNECTING, LINK_BUSY, LINK_IDLE };
 struct link {
     struct list_node node; /* on the server's list of its state */
     struct server *server;
-    struct conn *conn; /* while CONNECTING */
+    struct conn *conn;        /* while CONNECTING */
     struct h1_client *client; /* afterwards */
-    struct slot_wish *wish; /* NULL: IDLE, or the slot is given back and the connection is about to settle */
+    struct slot_wish
+        *wish; /* NULL: IDLE, or the slot is given back and the connection is about to settle */
     struct deadline deadline;
     struct grave grave;
     bool closed;
@@ -40,12 +42,12 @@ struct server {
     struct sockaddr_storage sa;
     socklen_t salen;
     unsigned slots;
-    unsigned busy; /* slots taken */
-    struct list links[3]; /* by enum link_state */
+    unsigned busy;            /* slots taken */
+    struct list links[3];     /* by enum link_state */
     uint64_t paused_until_ms; /* refuses connections: others first until then */
-    uint64_t full_until_ms; /* its backlog was full: nobody knocks until then */
-    uint64_t pause_ms; /* the last pause; doubles */
-    bool removed; /* no longer in the conf: finishes what it has */
+    uint64_t full_until_ms;   /* its backlog was full: nobody knocks until then */
+    uint64_t pause_ms;        /* the last pause; doubles */
+    bool removed;             /* no longer in the conf: finishes what it has */
 };
 
 /* What happens to a wish that was given to a server. */
@@ -61,8 +63,8 @@ void server_init(struct server *s, struct pool *p, const struct server_conf *con
 /* Whether it can take one more now. */
 bool server_has_room(const struct server *s);
 
-/* Takes a slot for the wish and gets it a connection, kept or new; one of the three above follows, or (kept) at once
- * pool_on_connected(). */
+/* Takes a slot for the wish and gets it a connection, kept or new; one of the three above follows,
+ * or (kept) at once pool_on_connected(). */
 void server_serve(struct server *s, struct slot_wish *w);
 
 /* The wish is done with its connection: the slot is free. The connection is kept if it can be. */
