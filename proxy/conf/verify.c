@@ -380,21 +380,6 @@ static int by_rank(const void *pa, const void *pb)
     return a->line < b->line ? -1 : a->line > b->line;
 }
 
-/* Processes share a TCP address by SO_REUSEPORT; for unix sockets the kernel has nothing like it.
- */
-static void check_shared(struct draft *d, const struct draft_section *s)
-{
-    const struct addr_conf *a = s->id == SECTION_LISTEN
-                                    ? &((const struct listen_conf *)s->base)->addr
-                                    : &((const struct admin_conf *)s->base)->addr;
-
-    if (d->conf->processes > 1 && a->sa.ss_family == AF_UNIX)
-        mistake_add(&d->mistakes, s->place,
-            "\"" STR_FMT "\": several processes cannot share a unix socket; "
-            "take HOST:PORT, or processes = 1",
-            STR_ARG(a->text));
-}
-
 void verify_draft(struct draft *d)
 {
     struct conf *c = d->conf;
@@ -405,8 +390,6 @@ void verify_draft(struct draft *d)
 
         check_orders(d, s);
         check_paths(d, s);
-        if (s->id == SECTION_LISTEN || s->id == SECTION_ADMIN)
-            check_shared(d, s);
         if (s->id == SECTION_LISTEN)
             check_listen(d, s);
         else if (s->id == SECTION_WORKERS)

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <ev.h>
+#include <fcntl.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -21,13 +22,14 @@ struct listener {
     ev_timer pause;
     int fd;
     char *text;
-    char *unix_path; /* NULL: TCP */
+    char *unix_path; /* the file to remove at the end; NULL: none */
     listener_accept_fn *on_accept;
     listener_may_accept_fn *may_accept;
     void *owner;
     void *data;
     struct grave grave;
     uint64_t complained_ms;
+    bool is_unix;
     bool closed;
 };
 
@@ -70,7 +72,7 @@ static bool accept_one(struct listener *l)
     peer.ss_family = AF_UNSPEC;
     fd = accept4(l->fd, (struct sockaddr *)&peer, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
-        if (l->unix_path)
+        if (l->is_unix)
             peer.ss_family = AF_UNIX;
         l->on_accept(l->owner, l, fd, (struct sockaddr *)&peer);
         return true;
@@ -123,40 +125,126 @@ static void remove_stale(const char *path, const struct sockaddr *sa, socklen_t 
     close(fd);
 }
 
+/* A unix socket that a master has bound for its children, which inherit the descriptor. */
+struct shared {
+    struct shared *next;
+    int fd;
+    char *text, *path;
+};
+
+static struct shared *shared;
+
+/* socket(), bind(), listen(). The descriptor, or -1 with errno. */
+static int bind_to(const struct sockaddr *sa, socklen_t salen, unsigned backlog, bool many)
+{
+    const char *path =
+        sa->sa_family == AF_UNIX ? ((const struct sockaddr_un *)(const void *)sa)->sun_path : NULL;
+    int fd, on = 1, saved;
+
+    if (path)
+        remove_stale(path, sa, salen);
+    fd = socket(sa->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -1;
+    if (!path) {
+        /* Accepted sockets inherit the next two. */
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+        setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+        if (many)
+            setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
+        if (sa->sa_family == AF_INET6)
+            setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+    }
+    /* Who may connect to a unix socket is told by its folder's permissions, as with other servers.
+     */
+    if (bind(fd, sa, salen) == 0 && (!path || chmod(path, 0666) == 0) &&
+        listen(fd, (int)backlog) == 0)
+        return fd;
+    saved = errno;
+    close(fd);
+    errno = saved;
+    return -1;
+}
+
+static const struct shared *find_shared(struct str text)
+{
+    for (const struct shared *s = shared; s; s = s->next)
+        if (str_eq(str_of(s->text), text))
+            return s;
+    return NULL;
+}
+
+int listener_share(struct str text, const struct sockaddr *sa, socklen_t salen, unsigned backlog,
+    char *why, size_t whylen)
+{
+    struct shared *s;
+
+    if (sa->sa_family != AF_UNIX)
+        return 0;
+    s = calloc(1, sizeof(*s));
+    if (s) {
+        s->text = strndup(text.p, text.n);
+        s->path = strdup(((const struct sockaddr_un *)(const void *)sa)->sun_path);
+    }
+    if (s && s->text && s->path && (s->fd = bind_to(sa, salen, backlog, true)) >= 0) {
+        s->next = shared;
+        shared = s;
+        return 0;
+    }
+    snprintf(why, whylen, "cannot listen on " STR_FMT ": %s", STR_ARG(text), strerror(errno));
+    if (s) {
+        free(s->text);
+        free(s->path);
+        free(s);
+    }
+    return -1;
+}
+
+void listener_unshare(void)
+{
+    while (shared) {
+        struct shared *s = shared;
+
+        shared = s->next;
+        close(s->fd);
+        unlink(s->path);
+        free(s->text);
+        free(s->path);
+        free(s);
+    }
+}
+
 struct listener *listener_open(struct str text, const struct sockaddr *sa, socklen_t salen,
-    unsigned backlog, bool reuse_port, char *why, size_t whylen)
+    unsigned backlog, bool many, char *why, size_t whylen)
 {
     struct listener *l = calloc(1, sizeof(*l));
-    int on = 1;
+    const struct shared *s = NULL;
 
-    if (!l || !(l->text = strndup(text.p, text.n)))
-        goto no_memory;
-    l->fd = -1;
-    if (sa->sa_family == AF_UNIX) {
+    if (!l || !(l->text = strndup(text.p, text.n))) {
+        errno = ENOMEM;
+        goto failed;
+    }
+    if (many && sa->sa_family == AF_UNIX) {
+        s = find_shared(text);
+        if (!s) {
+            snprintf(why, whylen,
+                "cannot listen on " STR_FMT ": several processes share a unix socket only from "
+                "their start on: restart",
+                STR_ARG(text));
+            free_listener(l);
+            return NULL;
+        }
+    } else if (sa->sa_family == AF_UNIX) {
         l->unix_path = strdup(((const struct sockaddr_un *)(const void *)sa)->sun_path);
-        if (!l->unix_path)
-            goto no_memory;
-        remove_stale(l->unix_path, sa, salen);
+        if (!l->unix_path) {
+            errno = ENOMEM;
+            goto failed;
+        }
     }
-    l->fd = socket(sa->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    l->is_unix = sa->sa_family == AF_UNIX;
+    l->fd = s ? fcntl(s->fd, F_DUPFD_CLOEXEC, 0) : bind_to(sa, salen, backlog, many);
     if (l->fd < 0)
-        goto failed;
-    if (!l->unix_path) {
-        /* Accepted sockets inherit the last two. */
-        setsockopt(l->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-        setsockopt(l->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-        setsockopt(l->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-        if (reuse_port)
-            setsockopt(l->fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
-        if (sa->sa_family == AF_INET6)
-            setsockopt(l->fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
-    }
-    if (bind(l->fd, sa, salen) < 0)
-        goto failed;
-    /* Who may connect is told by the folder's permissions, as with other servers. */
-    if (l->unix_path && chmod(l->unix_path, 0666) < 0)
-        goto failed;
-    if (listen(l->fd, (int)backlog) < 0)
         goto failed;
     ev_io_init(&l->io, on_io, l->fd, EV_READ);
     l->io.data = l;
@@ -164,15 +252,10 @@ struct listener *listener_open(struct str text, const struct sockaddr *sa, sockl
     l->pause.data = l;
     return l;
 
-no_memory:
-    errno = ENOMEM;
 failed:
     snprintf(why, whylen, "cannot listen on " STR_FMT ": %s", STR_ARG(text), strerror(errno));
-    if (l) {
-        if (l->fd >= 0)
-            close(l->fd);
+    if (l)
         free_listener(l);
-    }
     return NULL;
 }
 

@@ -21,10 +21,19 @@ typedef void listener_accept_fn(
 typedef bool listener_may_accept_fn(void *owner);
 
 /* Binds and listens; accepts nothing until listener_start(). A stale unix socket file (nobody
- * listens behind it) is replaced. `reuse_port`: several processes share the address. NULL with one
- * line in `why`. `listens_text` is copied. */
+ * listens behind it) is replaced. `many`: several processes serve the address, a TCP one by
+ * SO_REUSEPORT, a unix socket by what listener_share() has bound. NULL with one line in `why`.
+ * `text` is copied. */
 struct listener *listener_open(struct str text, const struct sockaddr *sa, socklen_t salen,
-    unsigned backlog, bool reuse_port, char *why, size_t whylen);
+    unsigned backlog, bool many, char *why, size_t whylen);
+
+/* In a master, before it forks: binds a unix socket for all its children (nothing for TCP). 0, or
+ * -1 with one line in `why`. */
+int listener_share(struct str text, const struct sockaddr *sa, socklen_t salen, unsigned backlog,
+    char *why, size_t whylen);
+
+/* The master ends: closes what it shared and removes the files. */
+void listener_unshare(void);
 
 void listener_start(struct listener *l, listener_accept_fn *on_accept,
     listener_may_accept_fn *may_accept, void *owner);

@@ -12,6 +12,7 @@
 
 #include "base/entropy.h"
 #include "conf/load.h"
+#include "net/listener.h"
 #include "observe/log.h"
 #include "process/child.h"
 
@@ -135,6 +136,25 @@ static int await_ready(void)
     return 0;
 }
 
+/* Unix sockets are bound once, for all. */
+static int share_listeners(const struct conf *conf)
+{
+    char why[512];
+
+    for (size_t i = 0; i < conf->nlistens + conf->nadmins; i++) {
+        const struct addr_conf *a =
+            i < conf->nlistens ? &conf->listens[i].addr : &conf->admins[i - conf->nlistens].addr;
+        unsigned backlog = i < conf->nlistens ? conf->listens[i].backlog : 64;
+
+        if (listener_share(a->text, (const struct sockaddr *)&a->sa, a->salen, backlog, why,
+                sizeof(why)) < 0) {
+            log_error(NULL, "%s", why);
+            return -1;
+        }
+    }
+    return 0;
+}
+
 int master_run(const char *conf_path, struct conf *conf)
 {
     struct timespec tick = { .tv_nsec = 500 * 1000 * 1000 };
@@ -149,6 +169,8 @@ int master_run(const char *conf_path, struct conf *conf)
         log_error(NULL, "cannot start: %s", strerror(errno));
         goto done;
     }
+    if (share_listeners(conf) < 0)
+        goto done;
     sigemptyset(&set);
     sigaddset(&set, SIGHUP);
     sigaddset(&set, SIGTERM);
@@ -199,6 +221,7 @@ wait:
         ;
     sigprocmask(SIG_SETMASK, &old, NULL);
 done:
+    listener_unshare();
     free(master.pids);
     free(master.started_ms);
     conf_unref(conf);

@@ -815,6 +815,19 @@ def test_a_process_that_dies_is_replaced(two):
     two.wait_log(re.compile(rf"process {before[0]} ended by signal 9"))
 
 
+def test_processes_share_a_unix_socket(bed):
+    path = bed.folder / "shared.sock"
+    conf = bed.conf(bed.worker(lambda r, c: Reply(200, r.target)))
+    conf.top["processes"] = 2
+    conf.listens[f"unix:{path}"] = {}
+    tarry = bed.tarry(conf)
+    for i in range(20):
+        with Client(f"unix:{path}") as c:
+            assert c.request("GET", f"/{i}").body == f"/{i}".encode()
+    tarry.stop()
+    assert not path.exists()
+
+
 def test_signals_reach_all_processes(two):
     conf = two.conf
     conf.routes = [("/only/", {"workers": "app"})]

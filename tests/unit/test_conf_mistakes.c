@@ -190,8 +190,6 @@ static const struct {
         { 1, "no certificates in" } },
     { "upstream \"u\" { origin = \"https://a.b\" ca_file = \"/dev/zero\" }" REST,
         { 1, "it is no regular file" } },
-    { "processes = 2\nadmin \"unix:/tmp/tarry-test-a.sock\" { }" REST,
-        { 2, "several processes cannot share a unix socket" } },
     { "upstream \"u\" { origin = \"https://a.b\" }\nupstream \"u\" { origin = \"https://a.c\" "
       "}" REST,
         { 2, "upstream \"u\" stands twice" } },
