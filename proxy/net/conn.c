@@ -2,17 +2,15 @@
 #include "net/conn.h"
 
 #include <errno.h>
-#include <linux/sockios.h>
-#include <linux/tcp.h> /* not netinet/tcp.h: its struct tcp_info lacks tcpi_bytes_acked */
 #include <netinet/in.h>
-#include <openssl/err.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "base/list.h"
 #include "net/loop.h"
 #include "net/tls.h"
+#include "net/wire.h"
 
 /*   CONNECTING -> HANDSHAKE -> OPEN -> FINISHING -> CLOSED
  *   From anywhere to CLOSED by conn_close() or conn_reset(). CONNECTING and HANDSHAKE are left out
@@ -23,7 +21,7 @@ struct conn {
     ev_io io;
     conn_event_fn *on_event;
     void *owner;
-    SSL *ssl;
+    struct wire wire;
     struct buf in, out;
     uint64_t bytes_in, bytes_out, marked_out;
     struct deferred work;
@@ -32,19 +30,17 @@ struct conn {
     uint32_t finish_send_ms;
     struct grave grave;
     struct addr peer;
-    int fd;
     int err_no;
     signed char error;   /* enum conn_error */
     unsigned char phase; /* enum phase */
     bool accepted;
     bool paused;
     bool eof;
-    bool full;            /* CONN_E_FULL was told and CONN_DRAINED not yet */
-    bool out_blocked;     /* the socket takes no more for now */
-    bool out_broken;      /* the peer takes no more at all */
-    bool tls_wants_write; /* reading, or the handshake, waits for room to write */
-    bool shut;            /* our side is shut down */
-    bool fill_due;        /* reading may go on without a new event from the kernel */
+    bool full;        /* CONN_E_FULL was told and CONN_DRAINED not yet */
+    bool out_blocked; /* the socket takes no more for now */
+    bool out_broken;  /* the peer takes no more at all */
+    bool shut;        /* our side is shut down */
+    bool fill_due;    /* reading may go on without a new event from the kernel */
 };
 
 enum { FINISH_LINGER_MS = 2000, SWEEP_MS = 250, READ_STEP = 16 << 10 };
@@ -76,12 +72,12 @@ static void update_interest(struct conn *c)
         want = EV_WRITE;
         break;
     case PHASE_HANDSHAKE:
-        want = c->tls_wants_write ? EV_WRITE : EV_READ;
+        want = c->wire.wants_write ? EV_WRITE : EV_READ;
         break;
     case PHASE_OPEN:
         if (!c->eof && !c->paused && buf_len(&c->in) < CONN_READ_MAX)
             want |= EV_READ;
-        if (c->out_blocked || c->tls_wants_write)
+        if (c->out_blocked || c->wire.wants_write)
             want |= EV_WRITE;
         break;
     case PHASE_FINISHING:
@@ -96,7 +92,7 @@ static void update_interest(struct conn *c)
         return;
     ev_io_stop(loop_ev(), &c->io);
     if (want) {
-        ev_io_set(&c->io, c->fd, want);
+        ev_io_set(&c->io, c->wire.fd, want);
         ev_io_start(loop_ev(), &c->io);
     }
 }
@@ -105,7 +101,7 @@ static void free_conn(void *what)
 {
     struct conn *c = what;
 
-    SSL_free(c->ssl);
+    SSL_free(c->wire.ssl);
     buf_release(&c->in);
     buf_release(&c->out);
     free(c);
@@ -118,12 +114,7 @@ static void end(struct conn *c, bool reset)
     ev_io_stop(loop_ev(), &c->io);
     loop_undefer(&c->work);
     list_remove(&c->node);
-    if (reset) {
-        struct linger l = { .l_onoff = 1, .l_linger = 0 };
-
-        setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &l, sizeof(l));
-    }
-    close(c->fd);
+    wire_close(&c->wire, reset);
     if (c->accepted)
         naccepted--;
     c->phase = PHASE_CLOSED;
@@ -135,10 +126,8 @@ void conn_close(struct conn *c)
 {
     /* A TLS session that is not shut down would be thrown out of the cache: sessions are resumed.
      */
-    if (c && c->phase == PHASE_OPEN && c->ssl && !c->out_broken && !c->error) {
-        SSL_shutdown(c->ssl);
-        ERR_clear_error();
-    }
+    if (c && c->phase == PHASE_OPEN && c->wire.ssl && !c->out_broken && !c->error)
+        wire_shutdown(&c->wire, false);
     end(c, false);
 }
 
@@ -161,64 +150,51 @@ static void fail(struct conn *c, enum conn_error error, int err_no)
     emit(c, CONN_FAILED);
 }
 
-/* One read into `in`. Bytes read; 0: nothing now; -1: EOF; -2: error, in *error and *err_no. */
-static int read_some(struct conn *c, size_t step, size_t *got, enum conn_error *error, int *err_no)
+static enum conn_error error_of(enum wire_error e)
+{
+    switch (e) {
+    case WIRE_E_TLS:
+        return CONN_E_TLS;
+    case WIRE_E_CERTIFICATE:
+        return CONN_E_CERTIFICATE;
+    case WIRE_E_TRUNCATED:
+        return CONN_E_TRUNCATED;
+    case WIRE_E_RESET:
+    case WIRE_E_EOF:
+        break;
+    }
+    return CONN_E_RESET;
+}
+
+/* One read into `in`, of *got bytes. 1: there may be more; 0: nothing more now; -1: EOF; -2: error,
+ * in *error. */
+static int read_some(struct conn *c, size_t *got, enum conn_error *error)
 {
     size_t room;
-    char *to = buf_reserve(&c->in, step, &room);
+    char *to = buf_reserve(&c->in, READ_STEP, &room);
+    ssize_t n;
 
     *got = 0;
     if (!to) {
         *error = CONN_E_MEMORY;
         return -2;
     }
-    if (room > step)
-        room = step;
-    if (!c->ssl) {
-        ssize_t n = recv(c->fd, to, room, 0);
-
-        *err_no = errno;
-        if (n > 0) {
-            buf_commit(&c->in, (size_t)n);
-            *got = (size_t)n;
-            return (size_t)n == room;
-        }
-        buf_settle(&c->in);
-        if (n == 0)
-            return -1;
-        if (*err_no == EAGAIN || *err_no == EWOULDBLOCK || *err_no == EINTR)
-            return 0;
-        *error = CONN_E_RESET;
-        return -2;
+    if (room > READ_STEP)
+        room = READ_STEP;
+    n = wire_read(&c->wire, to, room);
+    if (n > 0) {
+        buf_commit(&c->in, (size_t)n);
+        *got = (size_t)n;
+        /* A socket that gave less than was asked for is empty; a TLS record ends where it ends. */
+        return c->wire.ssl || (size_t)n == room;
     }
-    ERR_clear_error();
-    {
-        int n = SSL_read(c->ssl, to, (int)room), ssl_error;
-
-        *err_no = errno;
-        c->tls_wants_write = false;
-        if (n > 0) {
-            buf_commit(&c->in, (size_t)n);
-            *got = (size_t)n;
-            return 1;
-        }
-        buf_settle(&c->in);
-        ssl_error = SSL_get_error(c->ssl, n);
-        if (ssl_error == SSL_ERROR_WANT_READ)
-            return 0;
-        if (ssl_error == SSL_ERROR_WANT_WRITE) {
-            c->tls_wants_write = true;
-            return 0;
-        }
-        if (ssl_error == SSL_ERROR_ZERO_RETURN)
-            return -1;
-        *error = CONN_E_TLS;
-        if (ssl_error == SSL_ERROR_SYSCALL)
-            *error = CONN_E_RESET;
-        else if (ERR_GET_REASON(ERR_peek_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING)
-            *error = CONN_E_TRUNCATED;
-        return -2;
-    }
+    buf_settle(&c->in);
+    if (n == 0)
+        return 0;
+    if (n == WIRE_E_EOF)
+        return -1;
+    *error = error_of((enum wire_error)n);
+    return -2;
 }
 
 /* Reads what is there, within the turn's share, and tells the owner: data first, then how it ended.
@@ -227,16 +203,16 @@ static void fill(struct conn *c)
 {
     enum conn_error error = 0;
     size_t total = 0, got;
-    int rc = 1, err_no = 0;
+    int rc = 1;
 
     c->fill_due = false;
     while (rc > 0 && total < CONN_READ_MAX && buf_len(&c->in) < CONN_READ_MAX) {
-        rc = read_some(c, READ_STEP, &got, &error, &err_no);
+        rc = read_some(c, &got, &error);
         total += got;
     }
     c->bytes_in += total;
     /* Bytes decrypted already make no descriptor readable: come back by ourselves. */
-    if (rc > 0 && c->ssl && SSL_has_pending(c->ssl))
+    if (rc > 0 && wire_has_pending(&c->wire))
         c->fill_due = true;
     if (total > 0) {
         emit(c, CONN_DATA);
@@ -244,7 +220,7 @@ static void fill(struct conn *c)
             return;
     }
     if (rc == -2) {
-        fail(c, error, err_no);
+        fail(c, error, c->wire.err_no);
     } else if (rc == -1) {
         c->eof = true;
         if (c->out_broken)
@@ -262,7 +238,7 @@ static void output_broke(struct conn *c, int err_no)
 {
     enum conn_error error = CONN_E_RESET;
     size_t got;
-    int rc = 1, read_errno;
+    int rc = 1;
 
     c->out_broken = true;
     c->out_blocked = false;
@@ -272,7 +248,7 @@ static void output_broke(struct conn *c, int err_no)
         return;
     }
     while (rc > 0) {
-        rc = read_some(c, READ_STEP, &got, &error, &read_errno);
+        rc = read_some(c, &got, &error);
         c->bytes_in += got;
         if (got > 0)
             emit(c, CONN_DATA);
@@ -284,46 +260,12 @@ static void output_broke(struct conn *c, int err_no)
     fail(c, CONN_E_RESET, err_no);
 }
 
-/* One write of the beginning of `out`. Bytes taken; 0: blocked; -1: broken. */
-static ssize_t write_some(struct conn *c, int *err_no)
-{
-    struct str s = buf_str(&c->out);
-
-    if (!c->ssl) {
-        ssize_t n = send(c->fd, s.p, s.n, MSG_NOSIGNAL);
-
-        *err_no = errno;
-        if (n >= 0)
-            return n;
-        return *err_no == EAGAIN || *err_no == EWOULDBLOCK || *err_no == EINTR ? 0 : -1;
-    }
-    ERR_clear_error();
-    {
-        int n = SSL_write(c->ssl, s.p, s.n > 16384 ? 16384 : (int)s.n);
-
-        *err_no = errno;
-        if (n > 0)
-            return n;
-        switch (SSL_get_error(c->ssl, n)) {
-        case SSL_ERROR_WANT_WRITE:
-        case SSL_ERROR_WANT_READ: /* the reading side goes on by itself and tries again */
-            return 0;
-        default:
-            return -1;
-        }
-    }
-}
-
 static void shut_output(struct conn *c)
 {
     if (c->shut)
         return;
     c->shut = true;
-    if (c->ssl) {
-        SSL_shutdown(c->ssl);
-        ERR_clear_error();
-    }
-    shutdown(c->fd, SHUT_WR);
+    wire_shutdown(&c->wire, true);
     c->finish_by_ms = loop_now_ms() + FINISH_LINGER_MS;
     if (c->eof)
         end(c, false);
@@ -331,14 +273,13 @@ static void shut_output(struct conn *c)
 
 static void flush(struct conn *c)
 {
-    int err_no = 0;
-
     c->out_blocked = false;
     while (buf_len(&c->out) > 0) {
-        ssize_t n = write_some(c, &err_no);
+        struct str s = buf_str(&c->out);
+        ssize_t n = wire_write(&c->wire, s.p, s.n);
 
         if (n < 0) {
-            output_broke(c, err_no);
+            output_broke(c, c->wire.err_no);
             return;
         }
         if (n == 0) {
@@ -364,7 +305,7 @@ static void opened(struct conn *c)
     c->phase = PHASE_OPEN;
     emit(c, CONN_CONNECTED);
     /* What came together with the last handshake message makes no descriptor readable. */
-    if (c->phase == PHASE_OPEN && c->ssl)
+    if (c->phase == PHASE_OPEN && c->wire.ssl)
         c->fill_due = true;
     if (c->phase == PHASE_OPEN && (c->fill_due || buf_len(&c->out) > 0))
         wake(c);
@@ -372,29 +313,17 @@ static void opened(struct conn *c)
 
 static void handshake(struct conn *c)
 {
-    int rc, ssl_error;
+    int rc = wire_handshake(&c->wire);
 
-    ERR_clear_error();
-    errno = 0;
-    rc = SSL_do_handshake(c->ssl);
-    if (rc == 1) {
-        c->tls_wants_write = false;
+    if (rc == 1)
         opened(c);
-        return;
-    }
-    ssl_error = SSL_get_error(c->ssl, rc);
-    c->tls_wants_write = ssl_error == SSL_ERROR_WANT_WRITE;
-    if (ssl_error == SSL_ERROR_WANT_READ || ssl_error == SSL_ERROR_WANT_WRITE)
-        return;
-    if (SSL_get_verify_result(c->ssl) != X509_V_OK)
-        fail(c, CONN_E_CERTIFICATE, 0);
-    else
-        fail(c, CONN_E_TLS, errno);
+    else if (rc < 0)
+        fail(c, error_of((enum wire_error)rc), c->wire.err_no);
 }
 
 static void tcp_stands(struct conn *c)
 {
-    if (c->ssl) {
+    if (c->wire.ssl) {
         c->phase = PHASE_HANDSHAKE;
         handshake(c);
     } else {
@@ -407,7 +336,7 @@ static void on_connecting(struct conn *c)
     int err = c->err_no; /* what connect() said at once, if it did */
     socklen_t n = sizeof(err);
 
-    if (!err && getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &err, &n) < 0)
+    if (!err && getsockopt(c->wire.fd, SOL_SOCKET, SO_ERROR, &err, &n) < 0)
         err = errno;
     if (err)
         fail(c, CONN_E_CONNECT, err);
@@ -423,7 +352,7 @@ static void drop_input(struct conn *c)
     int rounds = 0;
 
     do
-        n = recv(c->fd, scratch, sizeof(scratch), 0);
+        n = recv(c->wire.fd, scratch, sizeof(scratch), 0);
     while (n > 0 && ++rounds < 16);
     if (n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)) {
         c->eof = true;
@@ -446,7 +375,7 @@ static void on_io(struct ev_loop *ev, ev_io *w, int revents)
     case PHASE_OPEN:
         if (revents & EV_WRITE)
             flush(c);
-        if (c->phase == PHASE_OPEN && !c->error && (revents & EV_READ || c->tls_wants_write))
+        if (c->phase == PHASE_OPEN && !c->error && (revents & EV_READ || c->wire.wants_write))
             fill(c);
         break;
     case PHASE_FINISHING:
@@ -500,8 +429,8 @@ static struct conn *make(int fd, SSL *ssl, conn_event_fn *on_event, void *owner)
 
     if (!c)
         return NULL;
-    c->fd = fd;
-    c->ssl = ssl;
+    c->wire.fd = fd;
+    c->wire.ssl = ssl;
     c->on_event = on_event;
     c->owner = owner;
     ev_io_init(&c->io, on_io, fd, 0);
@@ -649,12 +578,9 @@ uint64_t conn_bytes_in(const struct conn *c)
 
 uint64_t conn_bytes_taken(const struct conn *c)
 {
-    int waiting;
+    uint64_t waiting = c->phase == PHASE_CLOSED ? 0 : wire_waiting(&c->wire);
 
-    if (c->phase == PHASE_CLOSED || ioctl(c->fd, SIOCOUTQ, &waiting) < 0 || waiting < 0 ||
-        (uint64_t)waiting > c->bytes_out)
-        return c->bytes_out;
-    return c->bytes_out - (uint64_t)waiting;
+    return waiting < c->bytes_out ? c->bytes_out - waiting : 0;
 }
 
 void conn_mark(struct conn *c)
@@ -664,9 +590,6 @@ void conn_mark(struct conn *c)
 
 bool conn_may_have_arrived(const struct conn *c)
 {
-    struct tcp_info info;
-    socklen_t n = sizeof(info);
-
     if (c->bytes_out <= c->marked_out)
         return false;
     /* A unix socket that is closed with our bytes unread says so. A server reads at least so much
@@ -675,16 +598,13 @@ bool conn_may_have_arrived(const struct conn *c)
         return !(c->err_no == ECONNRESET && c->bytes_out - c->marked_out <= 4096);
     /* TLS records and the handshake are not counted one by one here: be careful. Nor does a reset
      * tell what came before it. */
-    if (c->ssl || c->phase == PHASE_CLOSED || c->err_no == ECONNRESET)
+    if (c->wire.ssl || c->phase == PHASE_CLOSED || c->err_no == ECONNRESET)
         return true;
     /* A FIN that was sent after our bytes had come acknowledges them; one that crossed them does
      * not. */
-    if (getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &n) < 0 ||
-        n < offsetof(struct tcp_info, tcpi_bytes_acked) + sizeof(info.tcpi_bytes_acked))
-        return true;
     /* The SYN counts as one byte. What was sent before the mark has been acknowledged: it was
      * answered. */
-    return info.tcpi_bytes_acked > c->marked_out + 1;
+    return wire_acknowledged(&c->wire) > c->marked_out + 1;
 }
 
 bool conn_is_quiet(struct conn *c)
@@ -694,8 +614,8 @@ bool conn_is_quiet(struct conn *c)
 
     if (c->phase != PHASE_OPEN || c->eof || c->error || buf_len(&c->in) > 0 || c->out_broken)
         return false;
-    n = recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    if (n > 0 && c->ssl)
+    n = recv(c->wire.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (n > 0 && c->wire.ssl)
         return true; /* perhaps a session ticket: reading it will tell */
     return n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
 }
@@ -717,7 +637,7 @@ bool conn_eof(const struct conn *c)
 
 bool conn_has_tls(const struct conn *c)
 {
-    return c->ssl != NULL;
+    return c->wire.ssl != NULL;
 }
 
 enum conn_error conn_error(const struct conn *c)
@@ -738,7 +658,7 @@ const char *conn_strerror(const struct conn *c)
         return c->err_no ? strerror(c->err_no) : "connection reset by peer";
     case CONN_E_CERTIFICATE:
     case CONN_E_TLS:
-        return tls_describe_error(c->ssl);
+        return tls_describe_error(c->wire.ssl);
     case CONN_E_TRUNCATED:
         return "TLS ended without close_notify";
     case CONN_E_MEMORY:
@@ -754,14 +674,14 @@ struct str conn_alpn(const struct conn *c)
     const unsigned char *p = NULL;
     unsigned n = 0;
 
-    if (c->ssl)
-        SSL_get0_alpn_selected(c->ssl, &p, &n);
+    if (c->wire.ssl)
+        SSL_get0_alpn_selected(c->wire.ssl, &p, &n);
     return str_make((const char *)p, n);
 }
 
 SSL *conn_ssl(struct conn *c)
 {
-    return c->ssl;
+    return c->wire.ssl;
 }
 
 static void on_sweep(struct ev_loop *ev, ev_timer *w, int revents)
