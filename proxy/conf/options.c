@@ -23,7 +23,7 @@ static const struct opt root_rows[] = {
         .help = "How long a client may be silent while it sends its body; then it gets 408." },
     { "header_fields_max", OPT_NUMBER, IN(conf, header_fields_max), "100", "8", "1024", OPT_LIVE,
         .help = "How many header fields a request or a response may have." },
-    { "header_max", OPT_SIZE, IN(conf, header_max), "32K", "1K", "1M", OPT_LIVE,
+    { "header_max", OPT_SIZE, IN(conf, header_max), "32K", "256", "1M", OPT_LIVE,
         .help =
             "How long the header section of a request or a response may be. A longer request gets "
             "431." },
@@ -95,11 +95,11 @@ static const struct opt listen_rows[] = {
 };
 
 static const struct opt workers_rows[] = {
-    { "call_max", OPT_SIZE, IN(pool_conf, call_max), "32M", "1K", "4G", OPT_LIVE,
+    { "call_max", OPT_SIZE, IN(pool_conf, call_max), "32M", "1", "4G", OPT_LIVE,
         .help = "How large one enclosed request of a handoff may be, its head included." },
     { "connect_timeout", OPT_DURATION, IN(pool_conf, connect_timeout_ms), "5s", "1ms", "1h",
         OPT_LIVE, .help = "How long connecting to a server may take." },
-    { "handoff_max", OPT_SIZE, IN(pool_conf, handoff_max), "128M", "1K", "64G", OPT_LIVE,
+    { "handoff_max", OPT_SIZE, IN(pool_conf, handoff_max), "128M", "1", "64G", OPT_LIVE,
         .help = "How large a handoff's whole body may be, before and after compression is undone. "
                 "Where it "
                 "is "
@@ -213,7 +213,7 @@ static const struct opt upstream_rows[] = {
     { "relay_headers", OPT_NAMES, IN(upstream_conf, relay_headers), NULL, NULL, NULL, OPT_LIVE,
         .help = "Further response fields that a relay takes from the upstream, such as "
                 "\"x-request-id\"." },
-    { "response_max", OPT_SIZE, IN(upstream_conf, response_max), "32M", "1K", "4G", OPT_LIVE,
+    { "response_max", OPT_SIZE, IN(upstream_conf, response_max), "32M", "1", "4G", OPT_LIVE,
         .help = "How large a response may be that a worker gets back. What is relayed may have any "
                 "size." },
     { "retries", OPT_NUMBER, IN(upstream_conf, retries), "2", "0", "100", OPT_LIVE,

@@ -90,7 +90,7 @@ MISTAKES = {
     "number too large": (up("retries = 101"), "retries", "100"),
     "number too small": (text(pool='workers "app" {\n  max_calls = 0 #!\n  server "127.0.0.1:1" { }\n}\n'), "max_calls", "1"),
     "slots 0": (text(pool='workers "app" {\n  server "127.0.0.1:1" { slots = 0 } #!\n}\n'), "slots", "1"),
-    "header_max too small": (top('header_max = "1"'), "header_max", "1K"),
+    "header_max too small": (top('header_max = "1"'), "header_max", "256"),
     "boolean that is none": (up('http2 = "perhaps"'), "http2", "true"),
     "word that is none": (text() + 'log { level = "loud" } #!\n', "loud", "info"),
     "format that is none": (text() + 'access_log { format = "xml" } #!\n', "xml", "json"),

@@ -86,7 +86,7 @@ static const struct {
     { "header_timeout = \"0s\"" REST, { 1, "the least is 1ms" } },
     { "header_max = \"32KB\"" REST, { 1, "header_max: \"32KB\" is no size" } },
     { "header_max = \"5s\"" REST, { 1, "is no size" } },
-    { "header_max = \"10\"" REST, { 1, "the least is 1K" } },
+    { "header_max = \"10\"" REST, { 1, "the least is 256" } },
     { "processes = \"two\"" REST, { 1, "processes: \"two\" is no whole number" } },
     { "processes = -1" REST, { 1, "is no whole number" } },
     { "processes = 0" REST, { 1, "the least is 1" } },
