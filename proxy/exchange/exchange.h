@@ -97,7 +97,8 @@ struct exchange {
     struct head *visit_head; /* in visit_arena */
     struct piece *pieces;
     size_t npieces;
-    struct str hop_path; /* of a resume */
+    struct str hop_path;  /* of a resume */
+    struct str hop_state; /* the Tarry-State that it carries; p NULL: none */
 
     struct handoff *handoff;  /* the last one */
     struct head handoff_head; /* its fields, for the client's response */

@@ -120,8 +120,8 @@ int hop_visit(struct exchange *ex, struct str path, visit_event_fn *on_event)
     struct visit_request r = { .ahead = ahead };
     int rc = 0;
 
-    if (ahead && ex->handoff)
-        hop.state = ex->handoff->state;
+    if (ahead)
+        hop.state = ex->kind == HOP_NOTIFY ? ex->handoff->state : ex->hop_state;
     if (ahead && pc->resume_wait_ms > pc->queue_timeout_ms)
         r.queue_timeout_ms = pc->resume_wait_ms;
     arena_release(&ex->visit_arena);
@@ -171,6 +171,9 @@ void hop_begin(struct exchange *ex, enum hop_kind kind, struct str path)
     }
     ex->kind = kind;
     ex->hop_path = path;
+    /* Of its own: a handoff that breaks off has taken the last one's place when this is delivered
+     * again. */
+    ex->hop_state = ex->handoff ? ex->handoff->state : (struct str){ 0 };
     ex->attempt = 1;
     ex->unreachable_since_ms = 0;
     ex->pause_ms = 0;
@@ -405,7 +408,9 @@ static bool deliver_again(struct exchange *ex, const struct visit_event *ev)
         deadline_set(&ex->timer, ex->pause_ms);
         return true;
     }
-    if (ev->failure != VISIT_DIED)
+    /* Of a handoff that broke off nothing has gone to the client: it is as if there were no
+     * response. */
+    if (ev->failure != VISIT_DIED && !(paid && ex->collecting && ev->failure == VISIT_INCOMPLETE))
         return false;
     if (!paid &&
         (!pc->retry_idempotent || ex->attempt > 1 ||
@@ -414,6 +419,7 @@ static bool deliver_again(struct exchange *ex, const struct visit_event *ev)
         return false;
     if (paid && ex->attempt >= pc->resume_attempts)
         return false;
+    ex->collecting = false;
     ex->attempt++;
     counter_add(COUNTER_REDELIVERIES, 1);
     log_warn(&ex->log, "a worker died at hop %u before it answered: delivering again (%u)", ex->hop,
@@ -428,7 +434,7 @@ static void visit_failed(struct exchange *ex, const struct visit_event *ev)
     enum problem p = PROBLEM_INTERNAL;
 
     counter_add(COUNTER_VISITS_FAILED, 1);
-    if (ex->state != EX_ANSWERING && !ex->collecting && deliver_again(ex, ev))
+    if (ex->state != EX_ANSWERING && deliver_again(ex, ev))
         return;
     switch (ev->failure) {
     case VISIT_QUEUE_FULL:

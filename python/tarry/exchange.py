@@ -54,6 +54,12 @@ class Exchange:
     direct: str = ""
     """Why calls of this request are made directly; "" where they are handed off."""
 
+    fence: str = ""
+    """As `direct`, but for a part of the request only: while on_commit hooks run."""
+
+    responded: bool = False
+    """The first byte of the response is out."""
+
     view: str = ""
     pending: list[tuple[str, Call]] = field(default_factory=list)
     writes: list[str] = field(default_factory=list)
@@ -84,10 +90,24 @@ class Exchange:
             if len(self.pending) < self.limits.max_calls:  # the others go with the next handoff
                 self.pending.append((call_id, call))
 
+    def about_writes(self) -> str:
+        return (
+            f"{self.name} committed a write in the same request as a call that is handed off; every run of the view commits it"
+            f" again: {self.writes[0]} -- do it after the calls, in a transaction around them, or in tarry.once"
+        )
+
+    def began_response(self) -> None:
+        """From here on no handoff can be sent."""
+        if not self.responded:
+            self.responded = True
+            self.direct = "the response has begun; a call must come before its first byte"
+
     def handoff(self) -> tuple[Headers, bytes]:
         """Headers and body of the response that names the pending calls."""
         if self.source is not None:
             self.source.drain()
+        if self.writes:
+            notices.warn_once(self.about_writes())
         body = encode_handoff(self.pending)
         headers = [
             ("Content-Type", HANDOFF_TYPE),
@@ -134,7 +154,9 @@ def outside() -> Iterator[None]:
 def _read(environ: dict[str, Any]) -> Optional[Exchange]:
     if environ.get("HTTP_TARRY_VERSION") != "1":
         return None
-    if settings.secret and not hmac.compare_digest(settings.secret.encode(), environ.get("HTTP_TARRY_AUTH", "").encode("latin-1", "replace")):
+    if settings.secret and not hmac.compare_digest(
+        settings.secret.encode(), environ.get("HTTP_TARRY_AUTH", "").encode("latin-1", "replace")
+    ):
         for name in [n for n in environ if n.startswith("HTTP_TARRY_")]:
             del environ[name]
         notices.warn_once("a request claimed to come from Tarry and did not know its secret: it is served as any other")

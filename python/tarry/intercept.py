@@ -9,6 +9,7 @@ from typing import Optional
 
 from . import notices
 from .branch import Branch, here
+from .capture import capturing
 from .digest import body_digest, first_difference, is_streamed, outline, url_digest
 from .errors import CommittedWrites, Handoff, ReplayMismatch
 from .exchange import Exchange, current
@@ -21,12 +22,17 @@ REPEATS_MAX = 3
 
 def wanted(url: str) -> bool:
     """Whether a call to this URL could be Tarry's: cheap, asked before the body is read."""
+    if capturing() is not None:
+        return True
     exchange = current()
     return exchange is not None and origin_of(url) in exchange.origins
 
 
 def answer_to(call: Call) -> Optional[Answer]:
     """The recorded answer; None if the library shall make the call itself. Raises Handoff to leave the view."""
+    capture = capturing()
+    if capture is not None:
+        capture.take(call)
     exchange = current()
     if exchange is None or origin_of(call.url) not in exchange.origins:
         return None
@@ -130,25 +136,25 @@ def _same_failure(branch: Branch, digests: str) -> Optional[Answer]:
 
 def _may_leave(exchange: Exchange, call: Call) -> bool:
     """Whether a new call can be handed off; says so if not."""
-    why = exchange.direct
-    level = logging.INFO
+    why = exchange.direct or exchange.fence
+    level = logging.WARNING if exchange.responded or exchange.fence else logging.INFO
     if not why and len(call.body) > exchange.limits.call:
         why = "it is larger than an enclosed request may be (call_max)"
     if not why and exchange.writes:
-        statement = exchange.writes[0]
-        message = f"{exchange.name} has committed rows before a call to {call.url}; each run of the view commits them again: {statement}"
         if settings.committed_writes == "raise":
-            raise CommittedWrites(message)
+            raise CommittedWrites(exchange.about_writes())
         if settings.committed_writes == "warn":
-            notices.warn_once(message)
+            notices.warn_once(exchange.about_writes())
         else:
-            why = f"handing it off would run committed writes again: {statement}"
+            why = f"handing it off would run committed writes again: {exchange.writes[0]}"
             level = logging.WARNING
     if not why:
         return True
     if exchange.pending:
         # Part of a request that leaves anyway: made directly now, it would be made once more when the view is run again.
         raise Handoff()
+    # What follows must be direct as well: a later handoff would run the view, and so this call, again.
+    exchange.direct = why
     message = f"call in {exchange.name} at {notices.call_site()} made directly, holds the worker: {why}"
     notices.warn_once(message, level)
     return False

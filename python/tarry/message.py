@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import json
 import re
 from dataclasses import dataclass, field
 from http.client import responses as reasons
-from typing import BinaryIO, Iterable, Iterator, Optional
+from typing import Any, BinaryIO, Iterable, Iterator, Optional
 from urllib.parse import urlsplit
 
 from .errors import BadRecord
@@ -89,6 +91,17 @@ class Answer:
         return _first(self.headers, name)
 
     @property
+    def content(self) -> bytes:
+        """The body, unpacked."""
+        if self.header("content-encoding").lower() in ("gzip", "x-gzip"):
+            return gzip.decompress(self.body)
+        return self.body
+
+    def json(self) -> Any:
+        """The content's JSON: what an SDK's type takes in `ChatCompletion.model_validate(answer.json())`."""
+        return json.loads(self.content)
+
+    @property
     def failed(self) -> bool:
         """True where clients try again by habit."""
         return self.status in (408, 409, 429) or self.status >= 500
@@ -132,19 +145,30 @@ def parse_answers(data: bytes) -> list[Answer]:
     return list(read_answers(io.BytesIO(data)))
 
 
+def parse_calls(data: bytes) -> list[tuple[str, Call]]:
+    """The requests of a handoff with their ids: what Tarry does with it."""
+    stream = io.BytesIO(data)
+    calls: list[tuple[str, Call]] = []
+    while True:
+        line = stream.readline(_LINE_MAX)
+        if not line:
+            return calls
+        method, url, version = _line(line).decode("latin-1").split(" ")
+        headers = _read_headers(stream)
+        length = int(_first(headers, "content-length") or 0)
+        if version != "HTTP/1.1" or not origin_of(url):
+            raise BadRecord("an enclosed request does not begin with method, absolute URL and HTTP/1.1")
+        call_id = _first(headers, "tarry-call-id")
+        timeout = _first(headers, "tarry-timeout")
+        headers = [(n, v) for n, v in headers if not n.lower().startswith("tarry-")]
+        calls.append((call_id, Call(method, url, headers, stream.read(length), float(timeout) if timeout else None)))
+
+
 def _read_answer(first: bytes, stream: BinaryIO) -> Answer:
     found = _STATUS_LINE.match(_line(first))
     if not found:
         raise BadRecord("an enclosed response does not begin with a status line")
-    headers: Headers = []
-    while True:
-        line = _line(stream.readline(_LINE_MAX))
-        if not line:
-            break
-        name, colon, value = line.partition(b":")
-        if not colon or not name or name != name.strip():
-            raise BadRecord("an enclosed response has a malformed header")
-        headers.append((name.decode("latin-1"), value.strip(b" \t").decode("latin-1")))
+    headers = _read_headers(stream)
     length = _first(headers, "content-length")
     if not (length.isascii() and length.isdigit()):
         raise BadRecord("an enclosed response has no Content-Length")
@@ -164,9 +188,21 @@ def _read_answer(first: bytes, stream: BinaryIO) -> Answer:
     )
 
 
+def _read_headers(stream: BinaryIO) -> Headers:
+    headers: Headers = []
+    while True:
+        line = _line(stream.readline(_LINE_MAX))
+        if not line:
+            return headers
+        name, colon, value = line.partition(b":")
+        if not colon or not name or name != name.strip():
+            raise BadRecord("an enclosed message has a malformed header")
+        headers.append((name.decode("latin-1"), value.strip(b" \t").decode("latin-1")))
+
+
 def _line(line: bytes) -> bytes:
     if not line.endswith(b"\r\n"):
-        raise BadRecord("an enclosed response's head ends too early")
+        raise BadRecord("an enclosed message's head ends too early")
     return line[:-2]
 
 

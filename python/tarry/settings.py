@@ -21,17 +21,25 @@ class Settings:
     """What to do about a call after rows were committed: "warn", "raise", or call "direct"ly."""
 
     once_store: Any = None
-    """Where once() claims its work before it does it: an object with Django's cache API (add, get, set), shared by all
+    """Where once() claims its work before it does it: an object with Django's cache API (add, get, set, delete), shared by all
     workers. With Django also the alias of a cache. None: results are carried by the handoff only."""
+
+    state_key: str = ""
+    """Signs the state of relay() and resume(). Empty: Django's SECRET_KEY, or else `secret`."""
+
+    required: bool = False
+    """Without Tarry in front, answer 501 where a view uses relay() or resume(), instead of making the calls."""
 
     def update(self, values: dict[str, Any]) -> None:
         known = {f.name for f in fields(self)}
-        for name, value in values.items():
+        for name in values:
             if name not in known:
                 raise TypeError(f"tarry has no setting {name!r}; it has {', '.join(sorted(known))}")
+        writes = values.get("committed_writes", self.committed_writes)
+        if writes not in COMMITTED_WRITES:
+            raise ValueError(f"committed_writes is {writes!r}, but can be {', '.join(COMMITTED_WRITES)}")
+        for name, value in values.items():
             setattr(self, name, value)
-        if self.committed_writes not in COMMITTED_WRITES:
-            raise ValueError(f"committed_writes is {self.committed_writes!r}, but can be {', '.join(COMMITTED_WRITES)}")
 
 
 def from_environment() -> Settings:

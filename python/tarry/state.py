@@ -24,7 +24,7 @@ class State:
         self.notes[path] = (url[:_URL_MAX], outline)
 
     def encode(self) -> str:
-        """"" for nothing. The oldest notes are left out when there are too many."""
+        """ "" for nothing. The oldest notes are left out when there are too many."""
         notes = dict(self.notes)
         while notes:
             packed = _pack({"o": self.once, "n": notes})

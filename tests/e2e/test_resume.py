@@ -372,3 +372,28 @@ def test_the_access_log_tells_the_whole_exchange(bed):
     for name in ("time", "peer", "protocol", "bytes_in", "queue_ms", "worker_ms", "parked_ms", "total_ms", "upstream"):
         assert name in line, line
     assert line["total_ms"] >= line["parked_ms"] >= 0 and len(site.tarry.access.lines) == 1
+
+
+def test_a_resume_whose_worker_dies_within_its_handoff_is_delivered_again(bed):
+    """Nothing has gone to the client, and the answer has been paid for."""
+    upstream = bed.upstream(lambda r, c: b"paid")
+
+    def resume(r, c):
+        if r.target == "/2":
+            return DONE
+        again = handoff("resume /2", [call(upstream.origin + "/2")], state="second")
+        if r.headers.get("Tarry-Attempt") is None:
+            c.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/http; msgtype=request\r\nContent-Length: 500\r\n"
+                   b"Tarry-Then: resume /2\r\nTarry-State: second\r\n\r\nPOST ")
+            c.close()
+            return None
+        return again
+    worker = bed.worker(by_kind(request=lambda r, c: handoff("resume /1", [call(upstream.origin + "/1")], state="first"),
+                                resume=resume))
+    site = bed.site(worker, upstream)
+    assert site.tarry.get("/").body == b"done"
+    first = [r for r in worker.requests if r.target == "/1"]
+    assert [r.headers.get("Tarry-Attempt") for r in first] == [None, "2"]
+    assert {r.headers.get("Tarry-State") for r in first} == {"first"}
+    assert first[0].enclosed[0].body == first[1].enclosed[0].body == b"paid"
+    assert len(upstream.requests) == 2

@@ -1,0 +1,47 @@
+"""Sync web apps hand their slow model calls to Tarry, and no worker waits for them.
+
+import tarry
+tarry.patch_all()                                  # first, in wsgi.py
+...
+application = tarry.wsgi(get_wsgi_application())   # any WSGI app
+"""
+
+from .capture import capture
+from .completed import Completed, completed
+from .continuation import NotResumed, Resumed, continuation, resumed
+from .errors import BadRecord, CommittedWrites, Handoff, OnceUncertain, OnceUndone, ReplayMismatch, TarryError
+from .exchange import Exchange, current
+from .gather import gather
+from .handoffs import relay, resume
+from .message import Answer, Call
+from .once import once
+from .patch import patch_all
+from .wrapper import wsgi
+
+__all__ = [
+    "Answer",
+    "BadRecord",
+    "Call",
+    "CommittedWrites",
+    "Completed",
+    "Exchange",
+    "Handoff",
+    "NotResumed",
+    "OnceUncertain",
+    "OnceUndone",
+    "ReplayMismatch",
+    "Resumed",
+    "TarryError",
+    "capture",
+    "completed",
+    "continuation",
+    "current",
+    "gather",
+    "once",
+    "patch_all",
+    "relay",
+    "resume",
+    "resumed",
+    "wsgi",
+]
+__version__ = "0.1.0"

@@ -1,0 +1,61 @@
+"""The other half of relay() and resume(): the view that gets the answers."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Callable, cast
+
+from .errors import TarryError
+from .exchange import of
+from .handoffs import unsign
+from .message import Answer, read_answers
+
+
+class NotResumed(TarryError):
+    """The request is no resume or notify of Tarry's."""
+
+
+@dataclass
+class Resumed:
+    """What a continuation view is about."""
+
+    kind: str
+    """"resume" or "notify"."""
+
+    outcome: str
+    """Of a notify: "complete", "truncated", "cancelled" or "failed"."""
+
+    answers: list[Answer]
+    state: Any
+
+
+def resumed(environ: dict[str, Any]) -> Resumed:
+    """The answers and the state of a request, in Flask `tarry.resumed(flask.request.environ)`. Raises NotResumed for what Tarry did not send: such
+    a request must be refused."""
+    exchange = of(environ)
+    if exchange is None or exchange.kind not in ("resume", "notify"):
+        raise NotResumed("this address is for Tarry's continuations only")
+    state = unsign(exchange, exchange.raw_state) if exchange.raw_state else None
+    answers = list(read_answers(cast(BinaryIO, environ["wsgi.input"])))
+    return Resumed(exchange.kind, environ.get("HTTP_TARRY_OUTCOME", ""), answers, state)
+
+
+def continuation(view: Callable[..., Any]) -> Callable[..., Any]:
+    """For a Django view, or the as_view() of a class or a DRF view: `request.tarry` is then a Resumed.
+
+    Everything that is not a resume or notify of Tarry's gets 403. These have no CSRF token, and need none: they are exempt from its check,
+    DRF's included, and nothing else is."""
+    from django.http import HttpResponseForbidden
+
+    @functools.wraps(view)
+    def wrapper(request: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            request.tarry = resumed(request.META)
+        except TarryError as e:
+            return HttpResponseForbidden(str(e), content_type="text/plain")
+        request._dont_enforce_csrf_checks = True
+        return view(request, *args, **kwargs)
+
+    wrapper.csrf_exempt = True  # type: ignore[attr-defined]
+    return wrapper

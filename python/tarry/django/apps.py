@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.core import checks
+
+from .checks import check_middleware
+
+
+class TarryConfig(AppConfig):
+    name = "tarry.django"
+    label = "tarry"
+    verbose_name = "Tarry"
+
+    def ready(self) -> None:
+        checks.register(check_middleware)

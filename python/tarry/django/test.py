@@ -1,0 +1,44 @@
+"""Django's test client with Tarry in front; see tarry.test."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Optional
+
+from django.http import HttpResponse
+from django.test import Client as DjangoClient
+
+from ..message import Answer, Headers
+from ..stand_in import relayed_headers
+from ..test import Answers, FakeTarry
+
+
+class Client(FakeTarry, DjangoClient):
+    """All that django.test.Client does; `answers` are those of the upstreams."""
+
+    def __init__(
+        self, answers: Answers, origins: Optional[list[str]] = None, limits: Optional[dict[str, int]] = None, **kwargs: Any
+    ) -> None:
+        FakeTarry.__init__(self, answers, origins, **(limits or {}))
+        DjangoClient.__init__(self, **kwargs)
+
+    def request(self, **request: Any) -> Any:
+        given = request.pop("wsgi.input", None)
+        body = given.read() if given is not None else b""
+
+        def send(environ: dict[str, Any]) -> Any:
+            return DjangoClient.request(self, **environ)
+
+        return self.exchange(request, body, send, lambda r: (r.status_code, list(r.items())), _content, _relayed)
+
+
+def _content(response: Any) -> bytes:
+    return bytes(response.content)
+
+
+def _relayed(response: Any, headers: Headers, answer: Answer, ended: Callable[[Answer, str], None]) -> Any:
+    ended(answer, "complete")
+    final = HttpResponse(answer.body, status=answer.status)
+    for name, value in relayed_headers(headers, answer):
+        final[name] = value
+    final.cookies = response.cookies
+    return final

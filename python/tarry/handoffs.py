@@ -1,0 +1,155 @@
+"""The explicit API: a view's response that names the calls, and says who answers the client when they are complete.
+
+    return tarry.relay(call, notify="/chat/save/")                 # the upstream does, as it streams
+    return tarry.resume([call, …], then="finish", state={"id": 1})  # another view does, see tarry.continuation
+
+Without Tarry in front the wrapper tarry.wsgi() makes the calls itself; where neither is there, the response is a 501."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import sys
+from typing import Any, Iterable, Optional
+
+from .capture import as_call
+from .errors import TarryError
+from .exchange import Exchange, current
+from .message import HANDOFF_TYPE, Headers, encode_handoff
+from .settings import settings
+
+
+def relay(
+    request: Any,
+    *,
+    notify: Optional[str] = None,
+    on_error: Optional[str] = None,
+    keep_alive: Optional[str] = None,
+    on_disconnect: Optional[str] = None,
+    state: Any = None,
+) -> Any:
+    """A response that makes the upstream's response to `request` the client's, as it arrives.
+
+    notify: where the whole of it goes afterwards; on_error: who answers if the upstream gives no 2xx response. Both are a path or the
+    name of a Django URL, of a continuation view, which also gets `state`. keep_alive: "sse" or "space"; on_disconnect: "cancel" or "finish"."""
+    fields = [("Tarry-Then", "relay")]
+    for name, target in (("Tarry-Notify", notify), ("Tarry-On-Error", on_error)):
+        if target is not None:
+            fields.append((name, _path(target)))
+    return _handoff("relay", fields, [request], keep_alive, on_disconnect, state)
+
+
+def resume(
+    calls: Iterable[Any],
+    then: str,
+    *,
+    state: Any = None,
+    keep_alive: Optional[str] = None,
+    on_disconnect: Optional[str] = None,
+) -> Any:
+    """A response that has the calls made side by side, and then the continuation view `then` (a path or the name of a Django URL) called with
+    the answers and with `state`, which is JSON, signed, and not secret."""
+    return _handoff("resume", [("Tarry-Then", f"resume {_path(then)}")], list(calls), keep_alive, on_disconnect, state)
+
+
+def _handoff(
+    feature: str, fields: Headers, calls: list[Any], keep_alive: Optional[str], on_disconnect: Optional[str], state: Any
+) -> Any:
+    exchange = current()
+    if exchange is None:
+        return _make_response(
+            501,
+            [("Content-Type", "text/plain")],
+            b"This view needs Tarry in front of the app, or the app wrapped by tarry.wsgi().\n",
+        )
+    if feature not in exchange.features:
+        raise TarryError(f"this Tarry does no {feature}")
+    for name, value in (("Tarry-Keep-Alive", keep_alive), ("Tarry-On-Disconnect", on_disconnect)):
+        if value is not None:
+            fields.append((name, value))
+    if state is not None:
+        fields.append(("Tarry-State", _checked(exchange, sign(exchange, state))))
+    body = encode_handoff((str(n), as_call(call)) for n, call in enumerate(calls))
+    if exchange.source is not None:
+        exchange.source.drain()
+    headers = [
+        ("Content-Type", HANDOFF_TYPE),
+        ("Content-Length", str(len(body))),
+        ("Cache-Control", "no-store, private, max-age=0"),
+    ]
+    return _make_response(200, headers + fields, body)
+
+
+def _checked(exchange: Exchange, text: str) -> str:
+    if len(text) > exchange.limits.state:
+        raise TarryError(
+            f"the state takes {len(text)} bytes, and {exchange.limits.state} are allowed: keep it in the database, and its key here"
+        )
+    return text
+
+
+def _path(target: str) -> str:
+    if target.startswith("/"):
+        return target
+    from django.urls import reverse
+
+    return str(reverse(target))
+
+
+def sign(exchange: Exchange, state: Any) -> str:
+    """JSON with a signature that holds for this exchange alone."""
+    data = base64.urlsafe_b64encode(json.dumps(state, separators=(",", ":")).encode())
+    return f"{data.decode()}.{_signature(exchange, data)}"
+
+
+def unsign(exchange: Exchange, text: str) -> Any:
+    """The state that sign() was given; raises TarryError if it is not one of this exchange."""
+    data, _, signature = text.partition(".")
+    if not hmac.compare_digest(signature, _signature(exchange, data.encode())):
+        raise TarryError("the state's signature is wrong")
+    return json.loads(base64.urlsafe_b64decode(data))
+
+
+def _signature(exchange: Exchange, data: bytes) -> str:
+    key = settings.state_key or _django_key() or settings.secret
+    if not key:
+        raise TarryError(
+            "to sign a state, patch_all(state_key=…) must name a key that all workers share (Django's SECRET_KEY is used where there is one)"
+        )
+    return hmac.new(f"tarry state {key}".encode(), exchange.id.encode() + b" " + data, hashlib.sha256).hexdigest()
+
+
+def _django_key() -> str:
+    return str(sys.modules["django.conf"].settings.SECRET_KEY) if is_django() else ""
+
+
+def is_django() -> bool:
+    """Whether this process runs a Django project."""
+    conf = sys.modules.get("django.conf")
+    return conf is not None and bool(conf.settings.configured)
+
+
+class WSGIResponse:
+    """A response that is a WSGI app: what plain WSGI returns the call of, and Flask takes from a view as it is."""
+
+    def __init__(self, status: int, headers: Headers, body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+    def __call__(self, environ: Any, start_response: Any) -> list[bytes]:
+        start_response(f"{self.status} {'OK' if self.status == 200 else 'Not Implemented'}", self.headers)
+        return [self.body]
+
+
+def _make_response(status: int, headers: Headers, body: bytes) -> Any:
+    if not is_django():
+        return WSGIResponse(status, headers, body)
+    from django.http import HttpResponse
+
+    response = HttpResponse(body, status=status)
+    for name, value in headers:
+        response[name] = value
+    return response

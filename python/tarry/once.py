@@ -1,0 +1,156 @@
+"""once(): work that must not be done again when a view is run again, such as charging a card or sending a mail.
+
+Its result travels with the handoff. A worker that dies after the work and before its response takes the result with it: with
+a shared store the work is claimed there first, so that it is done at most once whatever dies."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from contextvars import ContextVar
+from typing import Any, Callable, Optional, TypeVar, cast
+
+from . import notices
+from .branch import Branch, here
+from .errors import Handoff, OnceUncertain, OnceUndone
+from .exchange import Exchange, current
+from .settings import settings
+
+T = TypeVar("T")
+
+STORE_SECONDS = 24 * 3600
+_inside: ContextVar[Optional[frozenset[str]]] = ContextVar("tarry_once", default=None)
+"""While the function of once() runs: the databases that have an open transaction around it."""
+
+
+def once(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """function(*args, **kwargs), done on the first run of the view; later runs get its result, which must be JSON.
+
+    An exception of the function is not kept: it is called again on the next run.
+
+    Raises OnceUncertain if a worker died where it may or may not have done the work, and OnceUndone if the function writes to
+    a database whose transaction the handoff rolls back. Outside of a request that came through Tarry it is a plain call."""
+    exchange = current()
+    if exchange is None or (exchange.direct and not exchange.record and not exchange.hop):
+        return function(*args, **kwargs)
+    key = _key(exchange, function)
+    if key in exchange.state.once:
+        return cast(T, exchange.state.once[key])
+    claimed = _claim(exchange, key)
+    if claimed is not None:
+        result = claimed[0]
+    else:
+        result = _do(exchange, key, function, args, kwargs)
+    _carry(exchange, key, result, function)
+    return cast(T, result)
+
+
+def check_write(connection: Any) -> bool:
+    """True for a write by the function of once(); raises OnceUndone if it stands in a transaction from before."""
+    open_before = _inside.get()
+    if open_before is None:
+        return False
+    if connection.alias in open_before:
+        raise OnceUndone(
+            "once() holds work that survives the request; this write is undone by the handoff. Move once() out of the"
+            " transaction, or do without it: what the transaction rolls back may safely be done again"
+        )
+    return True
+
+
+def _key(exchange: Exchange, function: Callable[..., Any]) -> str:
+    name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+    with exchange.lock:
+        branch = here(exchange.root)
+        count_of = f"once {branch.path} {name}"
+        count = exchange.counts.get(count_of, 0)
+        exchange.counts[count_of] = count + 1
+    return hashlib.sha256(f"{count_of} {count}".encode()).hexdigest()[:12]
+
+
+def _claim(exchange: Exchange, key: str) -> Optional[tuple[Any]]:
+    """None if the work is ours to do, or its result if another run has done it."""
+    store = settings.once_store
+    if store is None:
+        if exchange.attempt > 1:
+            raise OnceUncertain(
+                f"{exchange.name}: a worker died while the view ran, and nobody knows whether it had done the work of once()."
+                " A shared once_store narrows this down to a death inside the function"
+            )
+        return None
+    name = _stored(exchange, key)
+    if store.add(name, "claimed", STORE_SECONDS):
+        return None
+    found = store.get(name)
+    if isinstance(found, str) and found.startswith("="):
+        return (json.loads(found[1:]),)
+    raise OnceUncertain(f"{exchange.name}: a worker died inside the function of once(); whether it did its work is not known")
+
+
+def _do(exchange: Exchange, key: str, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Runs the function, in a branch of its own: the calls it makes are not counted on the runs that skip it."""
+    store = settings.once_store
+    parent = here(exchange.root)
+    branch = Branch(f"{parent.path}o{key}.")
+    token = _inside.set(_open_transactions())
+    try:
+        with branch.entered():
+            result = function(*args, **kwargs)
+        encoded = _encode(result)
+        if store is not None and encoded is not None:
+            store.set(_stored(exchange, key), "=" + encoded, STORE_SECONDS)
+        return result
+    except (Exception, Handoff):
+        # It did not do its work, as it says itself, and is asked again on the next run. Anything else that ends it, such as
+        # the server's time limit, leaves the claim: then it is not known.
+        if store is not None:
+            store.delete(_stored(exchange, key))
+        raise
+    finally:
+        parent.left = parent.left or branch.left
+        _inside.reset(token)
+
+
+def _carry(exchange: Exchange, key: str, result: Any, function: Callable[..., Any]) -> None:
+    """Into the state of the next handoff. What cannot be carried is not lost: the rest of the request is then not handed off,
+    and the function not asked again."""
+    encoded = _encode(result)
+    if encoded is not None:
+        exchange.state.once[key] = result
+        if len(exchange.state.encode()) <= exchange.limits.state:
+            return
+        del exchange.state.once[key]
+        if settings.once_store is not None:
+            return  # the store has it
+    exchange.direct = (
+        f"the result of once({getattr(function, '__qualname__', function)}) cannot be carried: it is no JSON, or too large"
+    )
+    notices.warn_once(f"{exchange.name}: {exchange.direct}")
+
+
+def _encode(result: Any) -> Optional[str]:
+    try:
+        return json.dumps(result)
+    except (TypeError, ValueError):
+        return None
+
+
+def _stored(exchange: Exchange, key: str) -> str:
+    return f"tarry:{exchange.id}:{key}"
+
+
+def _open_transactions() -> frozenset[str]:
+    """Aliases of the Django databases in an atomic block; those that a TestCase opened do not count."""
+    db = sys.modules.get("django.db")
+    if db is None:
+        return frozenset()
+    opened = set()
+    for connection in db.connections.all():
+        blocks = getattr(connection, "atomic_blocks", None)
+        if blocks is None:
+            if connection.in_atomic_block:
+                opened.add(connection.alias)
+        elif any(not getattr(block, "_from_testcase", False) for block in blocks):
+            opened.add(connection.alias)
+    return frozenset(opened)

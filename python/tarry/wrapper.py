@@ -1,0 +1,149 @@
+"""tarry.wsgi(): the outermost wrapper of a WSGI app. For Flask and plain WSGI it is all there is; around Django it is the
+net below the middleware, for calls that other middleware make."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Callable, Iterable, Iterator, Optional
+
+from . import notices
+from .errors import Handoff
+from .exchange import Exchange, of
+from .local import Local
+from .settings import settings
+
+StartResponse = Callable[..., Any]
+App = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
+
+
+def wsgi(app: App) -> App:
+    """application = tarry.wsgi(application)"""
+
+    def application(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        exchange = of(environ)
+        if exchange is not None:
+            return _Run(exchange, environ).of(app, start_response)
+        if settings.required:
+            return app(environ, start_response)
+        return Local(application).serve(environ, start_response)
+
+    return application
+
+
+class _Run:
+    """One run of the app: its response is held back until its first chunk is there, and dropped if calls are pending."""
+
+    def __init__(self, exchange: Exchange, environ: dict[str, Any]) -> None:
+        self.exchange = exchange
+        self.environ = environ
+        self.head: tuple[Any, ...] = ()
+        self.written: list[bytes] = []
+        self.real_start: Optional[StartResponse] = None
+        self.real_write: Callable[[bytes], Any] = self.written.append
+
+    def of(self, app: App, start_response: StartResponse) -> Iterable[bytes]:
+        body: Optional[Iterable[bytes]] = None
+        left = False
+        error: Optional[Exception] = None
+        chunks: Iterator[bytes] = iter(())
+        with self.exchange.active():
+            try:
+                body = app(self.environ, self._start)
+                if not self._is_ready(body):
+                    chunks = iter(body)
+                    for first in chunks:
+                        self.written.append(first)
+                        break
+            except Handoff as handoff:
+                handoff.__traceback__ = None  # its frames hold the bodies
+                left = True
+            except Exception as raised:
+                error = raised
+        if self.exchange.pending and not self._is_handoff():
+            self._close(body, left)
+            return self._handoff(start_response, left)
+        if left:
+            raise RuntimeError("a view was left for a handoff, and no call is pending")
+        if error is not None:
+            raise error
+        assert body is not None
+        if not self._is_handoff():
+            self.exchange.finished()
+        if self._is_ready(body):
+            self.answer(start_response)
+            for data in self.written:
+                self.real_write(data)
+            return body
+        return _Rest(self, start_response, body, chunks)
+
+    def _start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], None]:
+        head = (status, headers, exc_info) if exc_info else (status, headers)
+        if self.real_start is not None:
+            self.real_start(*head)  # an error after the first byte: the server raises it
+        self.head = head
+        return lambda data: self.real_write(data)
+
+    def answer(self, start_response: StartResponse) -> None:
+        self.real_start = start_response
+        self.real_write = start_response(*self.head)
+
+    def _is_ready(self, body: Any) -> bool:
+        """A list needs no pulling, nor does Django's response if it does not stream; a file is the server's to send."""
+        wrapper = self.environ.get("wsgi.file_wrapper")
+        return (
+            isinstance(body, (list, tuple))
+            or getattr(body, "streaming", True) is False
+            or (isinstance(wrapper, type) and isinstance(body, wrapper))
+        )
+
+    def _is_handoff(self) -> bool:
+        return bool(self.head) and any(name.lower() == "tarry-then" for name, _ in self.head[1])
+
+    def _handoff(self, start_response: StartResponse, left: bool) -> Iterable[bytes]:
+        if not left:
+            notices.warn_once(
+                f"the handoff of a call was swallowed ({self.exchange.name}, {self.environ.get('PATH_INFO', '')}): its response is"
+                " dropped and the request run again with the answer. Catch Exception, not BaseException"
+            )
+        headers, body = self.exchange.handoff()
+        start_response("200 OK", headers)
+        return [body]
+
+    def _close(self, body: Any, left: bool) -> None:
+        """Ends the dropped run as its framework would have."""
+        close = getattr(body, "close", None)
+        if close is not None:
+            close()
+            return
+        signals = sys.modules.get("django.core.signals")
+        if left and signals is not None and "tarry.django" in self.environ:
+            notices.warn_once(
+                "a call was handed off outside of the view, in a middleware: other middleware do not see the response to it",
+            )
+            signals.request_finished.send(sender=type(self))
+
+
+class _Rest:
+    """The rest of the response: the first byte is out, calls made in here are direct."""
+
+    def __init__(self, run: _Run, start_response: StartResponse, body: Iterable[bytes], chunks: Iterator[bytes]) -> None:
+        self._exchange = run.exchange
+        self._body = body
+        self._chunks = chunks
+        self._first = run.written
+        run.answer(start_response)
+
+    def __iter__(self) -> "_Rest":
+        return self
+
+    def __next__(self) -> bytes:
+        if self._first:
+            return self._first.pop(0)
+        self._exchange.began_response()
+        with self._exchange.active():
+            return next(self._chunks)
+
+    def close(self) -> None:
+        close = getattr(self._body, "close", None)
+        if close is not None:
+            close()

@@ -1,0 +1,304 @@
+"""What a view writes is done once or, where that cannot be, done twice and told: row by row, in autocommit and with
+ATOMIC_REQUESTS."""
+
+import contextlib
+
+import pytest
+from asking import MODEL, ask
+from django.db import connection, transaction
+from django.http import HttpResponse, StreamingHttpResponse
+from django.template import engines
+from django.template.response import TemplateResponse
+
+import tarry
+from tarry.settings import settings
+from tarry.test import Client
+
+
+def write(text="row"):
+    from project.models import Row
+
+    return Row.objects.create(text=text)
+
+
+def before(request):
+    write()
+    return HttpResponse(ask())
+
+
+def after(request):
+    text = ask()
+    write()
+    return HttpResponse(text)
+
+
+def in_a_block(request):
+    with transaction.atomic():
+        write()
+        text = ask()
+    return HttpResponse(text)
+
+
+def in_a_nested_block(request):
+    with transaction.atomic():
+        write()
+        with transaction.atomic():
+            write()
+            text = ask()
+    return HttpResponse(text)
+
+
+def in_a_block_that_is_committed_before(request):
+    with transaction.atomic():
+        write()
+    return HttpResponse(ask())
+
+
+def in_a_savepoint_that_is_rolled_back(request):
+    with transaction.atomic():
+        with contextlib.suppress(ValueError), transaction.atomic():
+            write()
+            raise ValueError
+    text = ask()
+    write()
+    return HttpResponse(text)
+
+
+def in_a_block_under_except_exception(request):
+    try:
+        with transaction.atomic():
+            write()
+            text = ask()
+    except Exception:
+        text = "the wrong answer"
+    return HttpResponse(text)
+
+
+def in_finally(request):
+    try:
+        text = ask()
+    finally:
+        write()
+    return HttpResponse(text)
+
+
+def in_on_commit(request):
+    transaction.on_commit(write)
+    return HttpResponse(ask())
+
+
+def in_a_template_response(request):
+    write()
+    return TemplateResponse(request, engines["django"].from_string("{{ ask }}"), {"ask": ask})
+
+
+def in_a_generator(request):
+    write()
+
+    def chunks():
+        yield ask()
+
+    return StreamingHttpResponse(chunks())
+
+
+def in_once(request):
+    number = tarry.once(lambda: write().pk)
+    return HttpResponse(ask(str(number)))
+
+
+def swallowed_in_a_block(request):
+    with transaction.atomic():
+        try:
+            text = ask()
+        except BaseException:
+            text = "the wrong answer"
+        write()
+    return HttpResponse(text)
+
+
+def reading_in_finally(request):
+    from project.models import Row
+
+    with transaction.atomic():
+        write()
+        try:
+            text = ask()
+        finally:
+            Row.objects.count()
+    return HttpResponse(text)
+
+
+@pytest.mark.parametrize(
+    "view, plain, atomic",
+    [
+        (before, 2, 1),
+        (after, 1, 1),
+        (in_a_block, 1, 1),
+        (in_a_nested_block, 2, 2),
+        (in_a_block_that_is_committed_before, 2, 1),
+        (in_a_savepoint_that_is_rolled_back, 1, 1),
+        (in_a_block_under_except_exception, 1, 1),
+        (in_finally, 2, 1),
+        (in_on_commit, 2, 1),
+        (in_a_template_response, 2, 2),
+        (in_a_generator, 2, 2),
+        (swallowed_in_a_block, 1, 1),
+        (reading_in_finally, 1, 1),
+    ],
+)
+def test_what_is_written_twice_is_told_and_what_is_told_is_written_twice(
+    rows, serve, transactions, messages, view, plain, atomic
+):
+    serve(view)
+    client = Client(lambda call: "answer", [MODEL])
+    response = client.get("/view/")
+    content = b"".join(response.streaming_content) if response.streaming else response.content
+    assert content == b"answer" and client.hops == 2
+    expected = plain if transactions == "plain" else atomic
+    wanted = 2 if view is in_a_nested_block else 1
+    assert len(rows()) == expected
+    told = [m for m in messages() if "INSERT INTO" in m]
+    assert len(told) == (1 if expected > wanted else 0)
+    assert not told or ("project.views.view" in told[0] and "row" not in told[0].split("INSERT")[1].replace("project_row", ""))
+
+
+def test_once_is_no_double_write(rows, serve, messages):
+    serve(in_once)
+    assert Client(lambda call: "answer", [MODEL]).get("/view/").content == b"answer"
+    assert len(rows()) == 1 and messages() == []
+
+
+def test_once_in_a_transaction_is_refused(rows, serve):
+    def view(request):
+        with transaction.atomic():
+            return in_once(request)
+
+    serve(view)
+    with pytest.raises(tarry.OnceUndone):
+        Client(lambda call: "answer", [MODEL]).get("/view/")
+    assert rows() == []
+
+
+def test_once_with_a_transaction_of_its_own(rows, serve, messages):
+    def work():
+        with transaction.atomic():
+            return write().pk
+
+    serve(lambda request: HttpResponse(ask(str(tarry.once(work)))))
+    assert Client(lambda call: "answer", [MODEL]).get("/view/").content == b"answer"
+    assert len(rows()) == 1 and messages() == []
+
+
+@pytest.mark.parametrize("view", [before, in_a_template_response, in_a_generator])
+def test_committed_writes_can_be_an_error(rows, serve, view):
+    settings.committed_writes = "raise"
+    serve(view)
+    with pytest.raises(tarry.CommittedWrites, match="INSERT"):
+        response = Client(lambda call: "answer", [MODEL]).get("/view/")
+        response.getvalue()
+
+
+def test_committed_writes_can_have_the_calls_made_directly(rows, serve, upstream, messages):
+    settings.committed_writes = "direct"
+
+    def view(request):
+        first = ask("before", upstream.origin)
+        write()
+        return HttpResponse(first + ask("after", upstream.origin))
+
+    serve(view)
+    client = Client(lambda call: "answer", [upstream.origin])
+    assert client.get("/view/").content == b'answer{"direct": 1}' and client.hops == 2
+    assert len(rows()) == 1 and "INSERT" in messages()[0]
+
+
+def test_a_call_in_an_on_commit_hook_is_direct(rows, serve, transactions, upstream, messages):
+    seen = []
+
+    def view(request):
+        with transaction.atomic():
+            write()
+            transaction.on_commit(lambda: seen.append(ask("hook", upstream.origin)))
+        return HttpResponse("done")
+
+    serve(view)
+    client = Client(lambda call: "answer", [upstream.origin])
+    assert client.get("/view/").content == b"done" and client.hops == 1
+    assert seen == ['{"direct": 1}'] and len(rows()) == 1
+    assert "on_commit" in messages()[0]
+
+
+def test_on_commit_hooks_of_a_swallowed_handoff_do_not_run(rows, serve, transactions):
+    ran = []
+
+    def view(request):
+        with transaction.atomic():
+            transaction.on_commit(lambda: ran.append(1))
+            try:
+                return HttpResponse(ask())
+            except BaseException:
+                return HttpResponse("the wrong answer")
+
+    serve(view)
+    assert Client(lambda call: "answer", [MODEL]).get("/view/").content == b"answer" and ran == [1]
+
+
+def test_writes_outside_of_an_exchange_are_not_watched(rows, messages):
+    write()
+    with transaction.atomic():
+        write()
+    assert len(rows()) == 2 and not hasattr(connection, "_tarry_writes") or connection._tarry_writes[1] == []
+    assert messages() == []
+
+
+def test_rest_framework(rows, serve, transactions):
+    pytest.importorskip("rest_framework")
+    from rest_framework import serializers
+    from rest_framework.response import Response
+    from rest_framework.views import APIView
+
+    class Form(serializers.Serializer):
+        text = serializers.CharField()
+
+    class View(APIView):
+        authentication_classes = []
+        permission_classes = []
+
+        def post(self, request):
+            form = Form(data=request.data)
+            form.is_valid(raise_exception=True)
+            try:
+                text = ask(form.validated_data["text"])
+            except Exception:
+                text = "the wrong answer"
+            write()
+            return Response({"text": text})
+
+    serve(View.as_view())
+    client = Client(lambda call: "answer", [MODEL])
+    assert client.post("/view/", {"text": "t"}, content_type="application/json").json() == {"text": "answer"}
+    assert client.hops == 2 and len(rows()) == 1
+    assert client.post("/view/", {}, content_type="application/json").status_code == 400
+
+
+def test_a_throttle_counts_a_request_once(rows, serve):
+    pytest.importorskip("rest_framework")
+    from django.core.cache import cache
+    from rest_framework.response import Response
+    from rest_framework.throttling import AnonRateThrottle
+    from rest_framework.views import APIView
+
+    class TwoAMinute(AnonRateThrottle):
+        rate = "2/min"
+
+    class View(APIView):
+        authentication_classes = []
+        throttle_classes = [TwoAMinute]
+
+        def get(self, request):
+            return Response({"text": ask("a") + ask("b")})
+
+    cache.clear()
+    serve(View.as_view())
+    client = Client(lambda call: "answer", [MODEL])
+    assert [client.get("/view/").status_code for _ in range(3)] == [200, 200, 429]
