@@ -51,8 +51,8 @@ enum handoff_error {
     HANDOFF_E_RESOURCES = -4, /* memory or disk */
 };
 
-/* Whether a worker's response is a handoff (PROTOCOL 2): 2xx with Tarry-Then. The caller has seen
- * that the request was no HEAD. */
+/* Whether a worker's response is a handoff (docs/handoff.md): 2xx with Tarry-Then. The caller has
+ * seen that the request was no HEAD. */
 bool handoff_is(const struct head *response);
 
 /* What the head says; copies into `a`, initialises `h` (its body too). 0 or an error with one line

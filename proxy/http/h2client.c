@@ -6,7 +6,7 @@
 #include "base/num.h"
 
 enum {
-    INTERIM_MAX = 16,   /* 1xx responses before the real one (HARDENING U03) */
+    INTERIM_MAX = 16,   /* 1xx responses before the real one */
     STREAMS_MAX = 1000, /* on one connection, however many the peer allows */
     STREAM_IDS_END =
         INT32_MAX - 2 * STREAMS_MAX, /* a connection that has used up its ids is retired in time */

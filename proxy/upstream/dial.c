@@ -121,7 +121,7 @@ static void drop_try(struct dial *d, struct conn *c)
     conn_close(c);
 }
 
-/* Nothing but what was offered: a peer that picks h2 by itself is not spoken to (HARDENING U12). */
+/* Nothing but what was offered: a peer that picks h2 by itself is not spoken to. */
 static bool protocol_is_ours(const struct dial *d, const struct conn *c)
 {
     struct str alpn = conn_alpn(c);

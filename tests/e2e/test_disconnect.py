@@ -1,4 +1,4 @@
-"""PROTOCOL.md, section 6: a client that disconnects, and Tarry-On-Disconnect of section 2."""
+"""docs/handoff.md: a client that disconnects, and Tarry-On-Disconnect."""
 
 import pytest
 

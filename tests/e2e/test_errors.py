@@ -1,4 +1,4 @@
-"""PROTOCOL.md, section 7: every row of the table, and what the bodies and the log say."""
+"""docs/handoff.md: every row of the table, and what the bodies and the log say."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""PROTOCOL.md, section 2: the handoff."""
+"""docs/handoff.md: the handoff."""
 
 import pytest
 

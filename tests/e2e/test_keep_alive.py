@@ -1,4 +1,4 @@
-"""PROTOCOL.md, section 2: Tarry-Keep-Alive."""
+"""docs/handoff.md: Tarry-Keep-Alive."""
 
 import json
 

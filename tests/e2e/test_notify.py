@@ -1,4 +1,4 @@
-"""PROTOCOL.md, section 3: Tarry-Notify."""
+"""docs/handoff.md: Tarry-Notify."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""PROTOCOL.md, section 3: relay, with what section 2 says on errors and keep-alive of a relay."""
+"""docs/handoff.md: relay, with what is said there on errors and keep-alive of a relay."""
 
 import hashlib
 import time

@@ -1,4 +1,4 @@
-"""PROTOCOL.md, section 5: replay."""
+"""docs/handoff.md: replay."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""PROTOCOL.md, section 4: resume."""
+"""docs/handoff.md: resume."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""PROTOCOL.md, section 6: time, sizes and hops."""
+"""docs/handoff.md: time, sizes and hops."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""PROTOCOL.md, section 1: what a worker receives."""
+"""docs/handoff.md: what a worker receives."""
 
 import re
 import time

@@ -751,7 +751,7 @@ START_TEST(drops_trailers)
 }
 END_TEST
 
-/* HARDENING T8: who reads slowly holds up its own stream, within a bound, and no other. */
+/* Who reads slowly holds up its own stream, within a bound, and no other. */
 START_TEST(a_paused_stream_holds_up_no_other)
 {
     struct call slow, fast;

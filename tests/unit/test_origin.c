@@ -424,7 +424,6 @@ START_TEST(many_calls_share_one_connection)
 }
 END_TEST
 
-/* HARDENING T6 */
 START_TEST(the_101st_call_gets_another_connection_or_waits)
 {
     static struct call c[250];
@@ -517,7 +516,7 @@ START_TEST(falls_back_to_http1_where_alpn_says_so)
 }
 END_TEST
 
-/* HARDENING U12. */
+/* Certificates that must not be accepted. */
 static const struct {
     const char *host, *san;
     bool expired;
