@@ -415,8 +415,3 @@ void h1_client_close(struct h1_client *h)
     h->owned = false;
     end(h);
 }
-
-const char *h1_client_describe_error(const struct h1_client *h)
-{
-    return conn_strerror(h->conn);
-}

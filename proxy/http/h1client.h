@@ -36,7 +36,4 @@ struct stream *h1_client_begin(struct h1_client *c);
  */
 void h1_client_close(struct h1_client *c);
 
-/* What the connection failed with, for logs. */
-const char *h1_client_describe_error(const struct h1_client *c);
-
 #endif
