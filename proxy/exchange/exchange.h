@@ -95,6 +95,7 @@ struct exchange {
     struct visit *visit;
     struct arena visit_arena;
     struct head *visit_head; /* in visit_arena */
+    struct head *held_head;  /* likewise: of the worker's response, until its body begins */
     struct piece *pieces;
     size_t npieces;
     struct str hop_path;  /* of a resume */

@@ -152,6 +152,7 @@ static void close_visit(struct exchange *ex)
 {
     visit_close(ex->visit);
     ex->visit = NULL;
+    ex->held_head = NULL;
     arena_release(&ex->visit_arena);
 }
 
@@ -186,11 +187,37 @@ void hop_on_timer(struct exchange *ex)
     visit_again(ex);
 }
 
+/* Keeps the head until a byte of the body comes, or the end: servers write the two apart, and what
+ * is paid for is delivered again if the worker dies in between. */
+static int hold_head(struct exchange *ex, const struct head *h)
+{
+    ex->held_head = arena_alloc(&ex->visit_arena, sizeof(*ex->held_head));
+    return ex->held_head ? head_copy(&ex->visit_arena, ex->held_head, h, 0) : -1;
+}
+
+/* Sends the head that was held. False if that was the end of the exchange. */
+static bool release_head(struct exchange *ex)
+{
+    const struct head *h = ex->held_head;
+
+    if (!h)
+        return true;
+    ex->held_head = NULL;
+    if (ex->client) {
+        exchange_send_head(ex, h);
+    } else {
+        exchange_set_state(ex, EX_ANSWERING);
+        hop_on_client_gone(ex);
+    }
+    return ex->state != EX_DONE;
+}
+
 /* The worker's response is the client's. */
 static void answer_head(struct exchange *ex, const struct head *in)
 {
     struct arena scratch = { 0 };
     struct head out;
+    int rc;
 
     ex->has_length = head_find(in, STR("content-length")) != NULL;
     if (!ex->client) {
@@ -198,10 +225,14 @@ static void answer_head(struct exchange *ex, const struct head *in)
         hop_on_client_gone(ex);
         return;
     }
-    if (forward_worker_response(&scratch, in, &out) < 0 ||
-        forward_add_cookies(&scratch, ex->cookies, &out) < 0)
+    rc = forward_worker_response(&scratch, in, &out);
+    if (rc == 0)
+        rc = forward_add_cookies(&scratch, ex->cookies, &out);
+    if (rc == 0 && ex->kind != HOP_REQUEST)
+        rc = hold_head(ex, &out);
+    if (rc < 0)
         exchange_fail(ex, PROBLEM_INTERNAL, 0, "out of memory");
-    else
+    else if (!ex->held_head)
         exchange_send_head(ex, &out);
     arena_release(&scratch);
 }
@@ -316,7 +347,7 @@ static int spool(struct exchange *ex, struct str data)
 
 static void answer_data(struct exchange *ex, struct str data)
 {
-    if (!ex->client)
+    if (!release_head(ex) || !ex->client)
         return;
     if (!ex->client_full && spooled(ex) == 0) {
         exchange_send_data(ex, data);
@@ -334,6 +365,8 @@ static void answer_data(struct exchange *ex, struct str data)
 
 static void answer_end(struct exchange *ex)
 {
+    if (!release_head(ex))
+        return;
     ex->worker_us += loop_precise_us() - ex->mark_us;
     ex->source_ended = true;
     close_visit(ex);
@@ -408,9 +441,10 @@ static bool deliver_again(struct exchange *ex, const struct visit_event *ev)
         deadline_set(&ex->timer, ex->pause_ms);
         return true;
     }
-    /* Of a handoff that broke off nothing has gone to the client: it is as if there were no
-     * response. */
-    if (ev->failure != VISIT_DIED && !(paid && ex->collecting && ev->failure == VISIT_INCOMPLETE))
+    /* Of a handoff that broke off, or of a head alone, nothing has gone to the client: it is as if
+     * there were no response. */
+    if (ev->failure != VISIT_DIED &&
+        !(paid && (ex->collecting || ex->held_head) && ev->failure == VISIT_INCOMPLETE))
         return false;
     if (!paid &&
         (!pc->retry_idempotent || ex->attempt > 1 ||

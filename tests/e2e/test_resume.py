@@ -311,6 +311,27 @@ def test_a_resume_is_not_delivered_again_once_a_byte_of_the_response_came(bed, r
     assert sum(r.kind == "resume" for r in site.worker.requests) == 1
 
 
+@pytest.mark.parametrize("head", [b"Content-Length: 10\r\n", b"Transfer-Encoding: chunked\r\n"])
+def test_a_resume_whose_worker_dies_between_head_and_body_is_delivered_again(bed, head):
+    """Servers write the two apart (gunicorn does); the client has seen nothing of either."""
+    def die(r, c):
+        c.send(b"HTTP/1.1 200 OK\r\nX-Attempt: 1\r\n" + head + b"\r\n")
+        c.close()
+    site = site_for(bed, lambda r, c: b"paid for", resume=[die, lambda r, c: Reply(200, r.enclosed[0].body)])
+    response = site.tarry.get("/")
+    assert response.body == b"paid for" and "X-Attempt" not in response.headers
+    assert [r.attempt for r in site.worker.requests if r.kind == "resume"] == [None, "2"]
+    assert len(site.upstream.requests) == 1
+
+
+def test_a_worker_that_always_dies_after_the_head_of_a_resume_s_response_is_a_502(bed):
+    def die(r, c):
+        c.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
+        c.close()
+    site = site_for(bed, resume=die, pool={"resume_attempts": 2})
+    problem(site.tarry.get("/"), 502, "http_response_incomplete")
+
+
 def test_a_resume_waits_while_no_worker_can_be_reached(bed):
     gate = Gate()
     site = site_for(bed, lambda r, c: (gate.wait(), b"x")[1])
