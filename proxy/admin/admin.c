@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "exchange/front.h"
+#include "http/h1server.h"
 #include "net/conn.h"
 #include "observe/counter.h"
 
@@ -28,7 +29,7 @@ struct wicket {
 
 static struct {
     struct front *front;
-    struct h1_acceptor acceptor;
+    struct acceptor acceptor;
     struct list wickets, next;
     bool stopping;
 } admin;
@@ -49,7 +50,7 @@ static void metrics(struct buf *b)
     buf_printf(b,
         "# HELP tarry_client_connections Client connections open\n"
         "# TYPE tarry_client_connections gauge\ntarry_client_connections %zu\n",
-        admin.front->acceptor.busy.count + admin.front->acceptor.idle.count);
+        acceptor_count(&admin.front->acceptor));
     buf_printf(b, "# HELP tarry_pool_slots Slots of a pool, taken and in all\n"
                   "# TYPE tarry_pool_slots gauge\n");
     for (size_t i = 0; i < admin.front->conf->npools; i++) {
@@ -246,7 +247,7 @@ int admin_open(struct front *front, const struct conf *conf, char *why, size_t w
     admin.front = front;
     list_init(&admin.wickets);
     list_init(&admin.next);
-    h1_acceptor_init(&admin.acceptor);
+    acceptor_init(&admin.acceptor);
     admin.acceptor.limits = (struct h1_limits){ HEAD_MAX, FIELDS_MAX, TARGET_MAX };
     admin.acceptor.header_timeout_ms = HEADER_TIMEOUT_MS;
     admin.acceptor.body_timeout_ms = HEADER_TIMEOUT_MS;
@@ -268,5 +269,5 @@ void admin_close(void)
 {
     LIST_EACH(n, &admin.wickets)
     close_wicket(LIST_OWNER(n, struct wicket, node));
-    h1_acceptor_close(&admin.acceptor);
+    acceptor_close(&admin.acceptor);
 }

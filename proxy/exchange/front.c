@@ -54,7 +54,7 @@ static void on_accept(void *owner, struct listener *l, int fd, const struct sock
     }
     c = conn_accept(fd, peer, ssl, NULL, NULL);
     if (c)
-        h1_server_open(c, &f->acceptor);
+        acceptor_take(&f->acceptor, c);
 }
 
 /* At most max_connections, and never so many that no descriptor is left for the workers. */
@@ -199,7 +199,7 @@ int front_open(struct front *f, struct conf *conf, bool reuse_port, char *why, s
         list_init(&f->exchanges[i]);
     deadline_init(&f->drain_timer, on_drain_timer, f);
     deadline_init(&f->trim_timer, on_trim, f);
-    h1_acceptor_init(&f->acceptor);
+    acceptor_init(&f->acceptor);
     f->acceptor.on_request = on_request;
     f->acceptor.owner = f;
     apply_limits(f);
@@ -288,7 +288,7 @@ void front_drain(struct front *f, void (*on_idle)(void *owner), void *owner)
     f->owner = owner;
     LIST_EACH(n, &f->doors)
     close_door(LIST_OWNER(n, struct door, node), true);
-    h1_acceptor_drain(&f->acceptor);
+    acceptor_drain(&f->acceptor);
     deadline_set(&f->drain_timer, 1);
 }
 
@@ -307,7 +307,7 @@ size_t front_close(struct front *f)
             notify_on_shutdown(ex);
             exchange_end(ex, "shutdown");
         }
-    h1_acceptor_close(&f->acceptor);
+    acceptor_close(&f->acceptor);
     conn_close_finishing();
     pools_close(f->pools);
     origins_close(f->origins);

@@ -9,7 +9,7 @@
 #include "base/list.h"
 #include "conf/snapshot.h"
 #include "exchange/exchange.h"
-#include "http/h1server.h"
+#include "http/acceptor.h"
 #include "net/listener.h"
 #include "upstream/origin.h"
 
@@ -17,7 +17,7 @@ struct front {
     struct conf *conf;
     struct pools *pools;
     struct origins *origins;
-    struct h1_acceptor acceptor;
+    struct acceptor acceptor;
     struct list exchanges[EX_NSTATES];
     struct list doors;      /* listeners with what belongs to them */
     struct list next_doors; /* prepared by a reload */

@@ -18,8 +18,8 @@ enum out { OUT_NOTHING, OUT_LENGTH, OUT_CHUNKED, OUT_UNTIL_CLOSE, OUT_NO_BODY, O
 struct h1_server {
     struct conn *conn;
     struct stream stream;
-    struct h1_acceptor *acceptor;
-    struct list_node node; /* on the acceptor's idle or busy */
+    struct acceptor *acceptor;
+    struct accepted accepted;
     struct deadline deadline;
     struct deferred work; /* the next request, or an event that may not come from within */
     struct grave grave;
@@ -61,7 +61,7 @@ static void end(struct h1_server *h, enum how how)
     h->closed = true;
     deadline_close(&h->deadline);
     loop_undefer(&h->work);
-    list_remove(&h->node);
+    list_remove(&h->accepted.node);
     switch (how) {
     case FINISH:
         conn_finish(h->conn, h->acceptor->send_timeout_ms);
@@ -84,10 +84,10 @@ static void emit(struct h1_server *h, struct stream_event ev)
 
 static void set_deadline(struct h1_server *h)
 {
-    const struct h1_acceptor *a = h->acceptor;
+    const struct acceptor *a = h->acceptor;
 
     if (!h->streaming && h->in == IN_HEAD)
-        deadline_set(&h->deadline, list_on(&h->node) && h->node.on == &a->idle
+        deadline_set(&h->deadline, list_on(&h->accepted.node) && h->accepted.node.on == &a->idle
                                        ? a->keep_alive_timeout_ms
                                        : a->header_timeout_ms);
     else if (h->in == IN_BODY && !h->paused)
@@ -105,7 +105,7 @@ static void rest(struct h1_server *h)
     h->half_closed = HALF_CLOSED_NOT;
     h->paused = false;
     conn_pause(h->conn, false);
-    list_push(&h->acceptor->idle, &h->node);
+    list_push(&h->acceptor->idle, &h->accepted.node);
     set_deadline(h);
 }
 
@@ -122,7 +122,7 @@ static void refuse(struct h1_server *h, const struct head *head, unsigned status
     h->in = IN_FAILED;
     h->keep_alive = false;
     h->streaming = true;
-    list_push(&h->acceptor->busy, &h->node);
+    list_push(&h->acceptor->busy, &h->accepted.node);
     deadline_clear(&h->deadline);
     h->acceptor->on_request(h->acceptor->owner, &h->stream, &r);
 }
@@ -143,7 +143,7 @@ static void begin_request(struct h1_server *h, const struct head *head, const st
     h->expects_continue = m->expects_continue;
     h->head_method = str_eq(head->method, STR("HEAD"));
     h->streaming = true;
-    list_push(&h->acceptor->busy, &h->node);
+    list_push(&h->acceptor->busy, &h->accepted.node);
     set_deadline(h);
     h->acceptor->on_request(h->acceptor->owner, &h->stream, &r);
 }
@@ -158,8 +158,8 @@ static ssize_t take_head(struct h1_server *h)
     ssize_t n;
     int rc;
 
-    if (h->node.on == &h->acceptor->idle) { /* its first byte: the head's time runs */
-        list_push(&h->acceptor->busy, &h->node);
+    if (h->accepted.node.on == &h->acceptor->idle) { /* its first byte: the head's time runs */
+        list_push(&h->acceptor->busy, &h->accepted.node);
         set_deadline(h);
     }
     n = h1_parse_head(&h->scan, H1_REQUEST, &h->acceptor->limits, in, &head);
@@ -315,7 +315,7 @@ static void on_deadline(void *owner)
         h->in = IN_FAILED;
         h->keep_alive = false;
         emit(h, (struct stream_event){ .kind = STREAM_FAILED, .error = STREAM_E_TIMEOUT });
-    } else if (h->node.on == &h->acceptor->idle || conn_input(h->conn).n == 0) {
+    } else if (h->accepted.node.on == &h->acceptor->idle || conn_input(h->conn).n == 0) {
         end(h, CUT);
     } else {
         refuse(h, NULL, 408, "the request's head did not come in time");
@@ -529,39 +529,31 @@ static const struct stream_ops ops = {
     .close = op_close,
 };
 
-void h1_acceptor_init(struct h1_acceptor *a)
+static struct h1_server *of_accepted(struct accepted *a)
 {
-    list_init(&a->idle);
-    list_init(&a->busy);
+    return LIST_OWNER(a, struct h1_server, accepted);
 }
 
-void h1_acceptor_drain(struct h1_acceptor *a)
+/* Busy ones see it when their response ends. */
+static void drain(struct accepted *a)
 {
-    a->draining = true;
-    LIST_EACH(n, &a->idle)
-    {
-        struct h1_server *h = LIST_OWNER(n, struct h1_server, node);
+    struct h1_server *h = of_accepted(a);
 
-        if (conn_input(h->conn).n == 0)
-            end(h, conn_queued(h->conn) > 0 ? FINISH : CUT);
-    }
+    if (a->node.on == &h->acceptor->idle && conn_input(h->conn).n == 0)
+        end(h, conn_queued(h->conn) > 0 ? FINISH : CUT);
 }
 
-void h1_acceptor_close(struct h1_acceptor *a)
+static void cut(struct accepted *a)
 {
-    struct list *lists[] = { &a->idle, &a->busy };
+    struct h1_server *h = of_accepted(a);
 
-    for (size_t i = 0; i < 2; i++) {
-        while (list_first(lists[i])) {
-            struct h1_server *h = LIST_OWNER(list_first(lists[i]), struct h1_server, node);
-
-            emit(h, (struct stream_event){ .kind = STREAM_FAILED, .error = STREAM_E_GONE });
-            end(h, h->out == OUT_UNTIL_CLOSE ? RESET : CUT);
-        }
-    }
+    emit(h, (struct stream_event){ .kind = STREAM_FAILED, .error = STREAM_E_GONE });
+    end(h, h->out == OUT_UNTIL_CLOSE ? RESET : CUT);
 }
 
-int h1_server_open(struct conn *conn, struct h1_acceptor *a)
+static const struct accepted_ops accepted_ops = { .drain = drain, .cut = cut };
+
+int h1_server_open(struct conn *conn, struct acceptor *a)
 {
     struct h1_server *h = calloc(1, sizeof(*h));
 
@@ -571,13 +563,14 @@ int h1_server_open(struct conn *conn, struct h1_acceptor *a)
     }
     h->conn = conn;
     h->acceptor = a;
+    h->accepted.ops = &accepted_ops;
     h->stream.ops = &ops;
     h->stream.peer = conn_peer(conn);
     h->stream.secure = conn_has_tls(conn);
     deadline_init(&h->deadline, on_deadline, h);
     conn_set_owner(conn, on_conn, h);
     /* A fresh connection owes its first head now: it is not idle. */
-    list_push(&a->busy, &h->node);
+    list_push(&a->busy, &h->accepted.node);
     set_deadline(h);
     return 0;
 }

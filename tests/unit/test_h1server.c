@@ -23,7 +23,7 @@ static struct {
     const char *answer; /* not NULL: each whole request is answered with this body */
 } app;
 
-static struct h1_acceptor acceptor;
+static struct acceptor acceptor;
 static struct peer client;
 
 static void answer(unsigned status, const char *fields, const char *body)
@@ -127,7 +127,7 @@ static void set_up(void)
 {
     world_open();
     memset(&app, 0, sizeof(app));
-    h1_acceptor_init(&acceptor);
+    acceptor_init(&acceptor);
     acceptor.limits = (struct h1_limits){ 4096, 50, 1000 };
     acceptor.header_timeout_ms = acceptor.body_timeout_ms = acceptor.send_timeout_ms =
         acceptor.keep_alive_timeout_ms = 3600000;
@@ -140,7 +140,7 @@ static void tear_down(void)
 {
     if (app.stream)
         let_go();
-    h1_acceptor_close(&acceptor);
+    acceptor_close(&acceptor);
     ck_assert_uint_eq(acceptor.idle.count + acceptor.busy.count, 0);
     peer_close(&client);
     buf_release(&app.story);
@@ -594,7 +594,7 @@ START_TEST(drains)
     peer_send(&client, GET);
     WORLD_UNTIL(app.stream);
     open_connection(false); /* has not sent anything yet: it owes a request */
-    h1_acceptor_drain(&acceptor);
+    acceptor_drain(&acceptor);
     world_settle();
     ck_assert_uint_eq(acceptor.busy.count, 2);
     answer(200, "Content-Length=0", NULL);
@@ -614,7 +614,7 @@ START_TEST(ends_idle_connections_when_it_drains)
     app.answer = "yes";
     peer_send(&client, GET);
     WORLD_UNTIL(acceptor.idle.count == 1);
-    h1_acceptor_drain(&acceptor);
+    acceptor_drain(&acceptor);
     WORLD_UNTIL(peer_ended(&client));
     ck_assert_uint_eq(acceptor.idle.count, 0);
 }
@@ -626,7 +626,7 @@ START_TEST(tells_owners_when_it_is_closed)
     WORLD_UNTIL(app.stream);
     if (_i == 2)
         answer(200, "Content-Length=3", "a");
-    h1_acceptor_close(&acceptor);
+    acceptor_close(&acceptor);
     ck_assert_int_eq(app.failed, STREAM_E_GONE);
     app.stream = NULL; /* it went with its connection */
     WORLD_UNTIL(peer_ended(&client));

@@ -1,0 +1,54 @@
+/* The lists of client connections, and what is done to all of them. */
+#include "http/acceptor.h"
+
+#include "http/h1server.h"
+
+void acceptor_init(struct acceptor *a)
+{
+    list_init(&a->idle);
+    list_init(&a->busy);
+}
+
+int acceptor_take(struct acceptor *a, struct conn *conn)
+{
+    return h1_server_open(conn, a);
+}
+
+/* Each is moved aside first: what one of them does may end others. */
+void acceptor_drain(struct acceptor *a)
+{
+    struct list *lists[] = { &a->idle, &a->busy };
+
+    a->draining = true;
+    for (size_t i = 0; i < 2; i++) {
+        struct list rest;
+
+        list_init(&rest);
+        while (list_first(lists[i]))
+            list_push(&rest, list_first(lists[i]));
+        while (list_first(&rest)) {
+            struct accepted *c = LIST_OWNER(list_first(&rest), struct accepted, node);
+
+            list_push(lists[i], &c->node);
+            c->ops->drain(c);
+        }
+    }
+}
+
+void acceptor_close(struct acceptor *a)
+{
+    struct list *lists[] = { &a->idle, &a->busy };
+
+    for (size_t i = 0; i < 2; i++) {
+        while (list_first(lists[i])) {
+            struct accepted *c = LIST_OWNER(list_first(lists[i]), struct accepted, node);
+
+            c->ops->cut(c);
+        }
+    }
+}
+
+size_t acceptor_count(const struct acceptor *a)
+{
+    return a->idle.count + a->busy.count;
+}

@@ -1,0 +1,63 @@
+/* What the client connections of one front share, whatever version they speak: limits, timeouts,
+ * who is told of requests, and the lists of the connections themselves.
+ *
+ * A connection belongs to itself: a server (h1server, h2server) that embeds struct accepted, is on
+ * one of the lists, and ends when the client, a deadline or the drain ends it. */
+#ifndef TARRY_HTTP_ACCEPTOR_H
+#define TARRY_HTTP_ACCEPTOR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "http/h1parse.h"
+#include "http/stream.h"
+#include "net/conn.h"
+
+/* The front owns it and may change limits in place: they hold from the next request. */
+struct acceptor {
+    struct h1_limits limits;
+    uint64_t header_timeout_ms;     /* for a whole head, from its first byte (or from the accept) */
+    uint64_t body_timeout_ms;       /* between two reads of a body */
+    uint64_t send_timeout_ms;       /* a client that takes nothing */
+    uint64_t keep_alive_timeout_ms; /* between requests */
+    stream_accept_fn *on_request;
+    void *owner;
+    bool draining;    /* each connection ends with the requests that it is at */
+    struct list idle; /* connections between requests, longest idle first */
+    struct list busy;
+};
+
+struct accepted;
+
+/* What a kind of server does for its acceptor. Each may end the connection. */
+struct accepted_ops {
+    /* The acceptor begins to drain. */
+    void (*drain)(struct accepted *c);
+    /* Cuts it; its streams' owners get STREAM_FAILED. It must be off the lists afterwards. */
+    void (*cut)(struct accepted *c);
+};
+
+/* Embedded in a server. */
+struct accepted {
+    struct list_node node; /* on the acceptor's idle or busy */
+    const struct accepted_ops *ops;
+};
+
+void acceptor_init(struct acceptor *a);
+
+/* Takes over `conn` (from conn_accept()) and serves it. 0, or -1 if there is no memory (`conn` is
+ * closed then). */
+int acceptor_take(struct acceptor *a, struct conn *conn);
+
+/* Ends idle connections now and busy ones with their responses. */
+void acceptor_drain(struct acceptor *a);
+
+/* Cuts all connections. */
+void acceptor_close(struct acceptor *a);
+
+/* How many connections there are. */
+size_t acceptor_count(const struct acceptor *a);
+
+#endif
