@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "conf/file.h"
 #include "conf/options.h"
 #include "conf/token.h"
 
@@ -430,7 +431,7 @@ static bool is_open(const struct reader *r, const struct stat *st)
 static bool read_file(struct reader *r, struct place at)
 {
     struct scan *s = r->scan;
-    int fd = open(r->file, r->from ? O_RDONLY | O_CLOEXEC | O_NONBLOCK : O_RDONLY | O_CLOEXEC);
+    int fd = file_open(r->file, r->from ? O_NONBLOCK : 0);
     const char *why = NULL;
     struct buf in = { 0 };
     struct stat st = { 0 };

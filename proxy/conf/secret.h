@@ -1,5 +1,5 @@
-/* Files that a conf names for their content: secrets, certificates, keys. Reads them and says what
- * is wrong with them; never what is in them. */
+/* Files that hold one secret. Reads them and says what is wrong with them; never what is in them.
+ */
 #ifndef TARRY_CONF_SECRET_H
 #define TARRY_CONF_SECRET_H
 
@@ -13,14 +13,5 @@ enum { SECRET_MAX = 1024 };
 
 /* The secret in the file: one line of visible ASCII, without the line's end. In `a`. */
 bool secret_read(struct arena *a, const char *path, struct str *out, char why[VALUE_WHY_MAX]);
-
-/* Whether the PEM file holds a certificate; a private key without passphrase; certificates of
- * authorities. */
-bool secret_check_certificate(const char *path, char why[VALUE_WHY_MAX]);
-bool secret_check_key(const char *path, char why[VALUE_WHY_MAX]);
-bool secret_check_authorities(const char *path, char why[VALUE_WHY_MAX]);
-
-/* Whether two files that are good by themselves belong together. */
-bool secret_check_pair(const char *certificate, const char *key, char why[VALUE_WHY_MAX]);
 
 #endif

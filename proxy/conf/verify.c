@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "base/num.h"
-#include "conf/secret.h"
+#include "conf/pem.h"
 #include "conf/value.h"
 
 static const char *quote(struct draft *d, struct str s)
@@ -234,30 +234,52 @@ static void check_paths(struct draft *d, const struct draft_section *s)
 
 /* ---- sections ---- */
 
+/* A certificate and its key: whether both are there, and belong together. Empty paths are left out.
+ */
+static void check_certificate(
+    struct draft *d, const struct draft_section *s, struct str certificate, struct str key)
+{
+    struct place at_certificate = place_of(s, "certificate"), at_key = place_of(s, "private_key");
+    struct pem_chain chain = { 0 };
+    EVP_PKEY *pkey = NULL;
+    char why[VALUE_WHY_MAX];
+
+    if (certificate.n > 0 && !pem_read_chain(certificate.p, &chain, why, sizeof(why)))
+        mistake_add(&d->mistakes, at_certificate, "certificate: %s", why);
+    if (key.n > 0 && !(pkey = pem_read_key(key.p, why, sizeof(why))))
+        mistake_add(&d->mistakes, at_key, "private_key: %s", why);
+    if (chain.leaf && pkey && !pem_check_pair(&chain, pkey, certificate.p, key.p, why, sizeof(why)))
+        mistake_add(&d->mistakes, at_key, "private_key: %s", why);
+    pem_release_chain(&chain);
+    EVP_PKEY_free(pkey);
+}
+
 static void check_listen(struct draft *d, const struct draft_section *s)
 {
     const struct listen_conf *l = s->base;
-    struct place at_certificate = place_of(s, "certificate"), at_key = place_of(s, "private_key");
-    char why[VALUE_WHY_MAX];
-    bool good = true;
 
     if (l->certificate.n > 0 && l->private_key.n == 0 && !draft_lost_option(s, "private_key"))
-        mistake_add(&d->mistakes, at_certificate,
+        mistake_add(&d->mistakes, place_of(s, "certificate"),
             "certificate without private_key; name the key's file too");
     if (l->private_key.n > 0 && l->certificate.n == 0 && !draft_lost_option(s, "certificate"))
-        mistake_add(&d->mistakes, at_key,
+        mistake_add(&d->mistakes, place_of(s, "private_key"),
             "private_key without certificate; name the certificate's file too");
-    if (l->certificate.n > 0 && !secret_check_certificate(l->certificate.p, why)) {
-        mistake_add(&d->mistakes, at_certificate, "certificate: %s", why);
-        good = false;
-    }
-    if (l->private_key.n > 0 && !secret_check_key(l->private_key.p, why)) {
-        mistake_add(&d->mistakes, at_key, "private_key: %s", why);
-        good = false;
-    }
-    if (good && l->certificate.n > 0 && l->private_key.n > 0 &&
-        !secret_check_pair(l->certificate.p, l->private_key.p, why))
-        mistake_add(&d->mistakes, at_key, "private_key: %s", why);
+    check_certificate(d, s, l->certificate, l->private_key);
+}
+
+/* Certificates of authorities. */
+static void check_authorities(
+    struct draft *d, const struct draft_section *s, const char *name, struct str path)
+{
+    char why[VALUE_WHY_MAX];
+    X509_STORE *store;
+
+    if (path.n == 0)
+        return;
+    store = pem_read_authorities(path.p, why, sizeof(why));
+    if (!store)
+        mistake_add(&d->mistakes, place_of(s, name), "%s: %s", name, why);
+    X509_STORE_free(store);
 }
 
 static void check_workers(struct draft *d, struct draft_section *s)
@@ -294,7 +316,6 @@ static void check_set_header(
 static void check_upstream(struct draft *d, const struct draft_section *s)
 {
     const struct upstream_conf *u = s->base;
-    char why[VALUE_WHY_MAX];
 
     if (!draft_find(s, "origin")) {
         if (!draft_lost_option(s, "origin"))
@@ -316,8 +337,7 @@ static void check_upstream(struct draft *d, const struct draft_section *s)
             mistake_add(&d->mistakes, place_of(s, "ca_file"),
                 "ca_file is of no use for a plain http origin; leave it out");
     }
-    if (u->ca_file.n > 0 && !secret_check_authorities(u->ca_file.p, why))
-        mistake_add(&d->mistakes, place_of(s, "ca_file"), "ca_file: %s", why);
+    check_authorities(d, s, "ca_file", u->ca_file);
     check_set_header(d, s, u);
 }
 

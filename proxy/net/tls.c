@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "conf/pem.h"
+
 enum { TICKETS_KEPT = 4, HOST_MAX = 255 };
 
 /* Suites of TLS 1.2; those of 1.3 are all good. */
@@ -38,16 +40,6 @@ static void on_ssl_freed(
     void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl, void *argp)
 {
     tls_peer_unref(ptr);
-}
-
-static void say(char *why, size_t whylen, struct str file, const char *what)
-{
-    unsigned long e = ERR_peek_last_error();
-    const char *reason = e ? ERR_reason_error_string(e) : NULL;
-
-    snprintf(why, whylen, "%s \"" STR_FMT "\": %s", what, STR_ARG(file),
-        reason ? reason : "not readable");
-    ERR_clear_error();
 }
 
 /* A path as OpenSSL wants it. NULL if there is no memory or a NUL in it. */
@@ -104,6 +96,7 @@ static int on_new_session(SSL *ssl, SSL_SESSION *session)
 struct tls_client *tls_client_new(struct str ca_file, char *why, size_t whylen)
 {
     struct tls_client *t = calloc(1, sizeof(*t));
+    X509_STORE *store;
     char *path = NULL;
 
     if (peer_index < 0)
@@ -120,7 +113,8 @@ struct tls_client *tls_client_new(struct str ca_file, char *why, size_t whylen)
     SSL_CTX_sess_set_new_cb(t->ctx, on_new_session);
     if (ca_file.n == 0) {
         if (!SSL_CTX_set_default_verify_paths(t->ctx)) {
-            say(why, whylen, STR("the system's"), "cannot load certificate authorities");
+            ERR_clear_error();
+            snprintf(why, whylen, "cannot load the system's certificate authorities");
             goto fail;
         }
         return t;
@@ -128,10 +122,10 @@ struct tls_client *tls_client_new(struct str ca_file, char *why, size_t whylen)
     path = path_of(ca_file);
     if (!path)
         goto no_memory;
-    if (!SSL_CTX_load_verify_file(t->ctx, path)) {
-        say(why, whylen, ca_file, "cannot load certificate authorities from");
+    store = pem_read_authorities(path, why, whylen);
+    if (!store)
         goto fail;
-    }
+    SSL_CTX_set_cert_store(t->ctx, store);
     free(path);
     return t;
 no_memory:
@@ -252,25 +246,38 @@ static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *outlen,
     return SSL_TLSEXT_ERR_OK;
 }
 
+/* Both are read through conf's opener, not by OpenSSL: this process may not be allowed to. */
+static bool use_files(SSL_CTX *ctx, const char *certificate, const char *key, char *why, size_t n)
+{
+    struct pem_chain chain = { 0 };
+    EVP_PKEY *pkey = NULL;
+    bool good = pem_read_chain(certificate, &chain, why, n) && (pkey = pem_read_key(key, why, n)) &&
+                pem_check_pair(&chain, pkey, certificate, key, why, n);
+
+    if (good && SSL_CTX_use_cert_and_key(ctx, chain.leaf, pkey, chain.rest, 1) != 1) {
+        unsigned long e = ERR_peek_last_error();
+
+        snprintf(why, n, "cannot use certificate \"%s\": %s", certificate,
+            e ? ERR_reason_error_string(e) : "out of memory");
+        good = false;
+    }
+    pem_release_chain(&chain);
+    EVP_PKEY_free(pkey);
+    ERR_clear_error();
+    return good;
+}
+
 SSL_CTX *tls_server_context(struct str certificate, struct str key, char *why, size_t whylen)
 {
     SSL_CTX *ctx = make_context(TLS_server_method());
     char *cert_path = path_of(certificate), *key_path = path_of(key);
 
-    ERR_clear_error();
     if (!ctx || !cert_path || !key_path) {
         snprintf(why, whylen, "no memory for a TLS context");
         goto fail;
     }
-    if (SSL_CTX_use_certificate_chain_file(ctx, cert_path) != 1) {
-        say(why, whylen, certificate, "cannot use certificate");
+    if (!use_files(ctx, cert_path, key_path, why, whylen))
         goto fail;
-    }
-    if (SSL_CTX_use_PrivateKey_file(ctx, key_path, SSL_FILETYPE_PEM) != 1 ||
-        SSL_CTX_check_private_key(ctx) != 1) {
-        say(why, whylen, key, "cannot use private key");
-        goto fail;
-    }
     /* Resumption by tickets alone: no memory is kept for clients that are gone. */
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_alpn_select_cb(ctx, on_alpn, NULL);

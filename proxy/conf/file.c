@@ -1,0 +1,94 @@
+/* Files, read as a whole. */
+#include "conf/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/crypto.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static struct {
+    file_open_fn *open;
+    void *owner;
+} opener;
+
+void file_set_opener(file_open_fn *open, void *owner)
+{
+    opener.open = open;
+    opener.owner = owner;
+}
+
+int file_open(const char *path, int flags)
+{
+    if (opener.open)
+        return opener.open(opener.owner, path, flags);
+    return open(path, O_RDONLY | O_CLOEXEC | flags);
+}
+
+/* Reads until the end or until `room` is full. Bytes read, or -1 with errno. */
+static ssize_t read_up_to(int fd, char *p, size_t room)
+{
+    size_t n = 0;
+
+    while (n < room) {
+        ssize_t got = read(fd, p + n, room - n);
+
+        if (got == 0)
+            break;
+        if (got > 0)
+            n += (size_t)got;
+        else if (errno != EINTR)
+            return -1;
+    }
+    return (ssize_t)n;
+}
+
+bool file_read(const char *path, size_t max, struct file_content *out, char *why, size_t whylen)
+{
+    int fd = file_open(path, O_NONBLOCK), err = errno;
+    struct stat st;
+    ssize_t got;
+
+    *out = (struct file_content){ 0 };
+    if (fd < 0) {
+        snprintf(why, whylen, "cannot read \"%s\": %s", path, strerror(err));
+        return false;
+    }
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+        snprintf(why, whylen, "cannot read \"%s\": it is no regular file", path);
+        goto failed;
+    }
+    if ((uint64_t)st.st_size > max) {
+        snprintf(why, whylen, "cannot read \"%s\": it is larger than %zu bytes", path, max);
+        goto failed;
+    }
+    /* A file that grows meanwhile is not read further than it was long. */
+    out->p = malloc((size_t)st.st_size + 1);
+    got = out->p ? read_up_to(fd, out->p, (size_t)st.st_size) : -1;
+    if (got < 0) {
+        snprintf(why, whylen, "cannot read \"%s\": %s", path,
+            out->p ? strerror(errno) : "out of memory");
+        goto failed;
+    }
+    close(fd);
+    out->n = (size_t)got;
+    out->p[out->n] = 0;
+    return true;
+
+failed:
+    close(fd);
+    free(out->p);
+    out->p = NULL;
+    return false;
+}
+
+void file_forget(struct file_content *c)
+{
+    if (c->p)
+        OPENSSL_cleanse(c->p, c->n);
+    free(c->p);
+    *c = (struct file_content){ 0 };
+}
