@@ -51,7 +51,7 @@ static void metrics(struct buf *b)
         "# HELP tarry_client_connections Client connections open\n"
         "# TYPE tarry_client_connections gauge\ntarry_client_connections %zu\n",
         acceptor_count(&admin.front->acceptor));
-    buf_printf(b, "# HELP tarry_pool_slots Slots of a pool, taken and in all\n"
+    buf_printf(b, "# HELP tarry_pool_slots Slots of a pool: taken, taken for nobody, and in all\n"
                   "# TYPE tarry_pool_slots gauge\n");
     for (size_t i = 0; i < admin.front->conf->npools; i++) {
         struct str name = admin.front->conf->pools[i].name;
@@ -60,8 +60,9 @@ static void metrics(struct buf *b)
 
         buf_printf(b,
             "tarry_pool_slots{pool=\"" STR_FMT "\",which=\"busy\"} %zu\n"
+            "tarry_pool_slots{pool=\"" STR_FMT "\",which=\"abandoned\"} %zu\n"
             "tarry_pool_slots{pool=\"" STR_FMT "\",which=\"all\"} %zu\n",
-            STR_ARG(name), c.busy, STR_ARG(name), c.slots);
+            STR_ARG(name), c.busy, STR_ARG(name), c.abandoned, STR_ARG(name), c.slots);
     }
     buf_printf(b, "# HELP tarry_pool_queue Exchanges that wait for a slot\n"
                   "# TYPE tarry_pool_queue gauge\n");
@@ -91,10 +92,11 @@ static void status(struct buf *b)
 
         buf_printf(b,
             "%s\"" STR_FMT
-            "\":{\"slots\":%zu,\"busy\":%zu,\"queued_resumes\":%zu,\"queued_new\":%zu,"
+            "\":{\"slots\":%zu,\"busy\":%zu,\"abandoned\":%zu,\"queued_resumes\":%zu,"
+            "\"queued_new\":%zu,"
             "\"servers\":%zu,\"servers_paused\":%zu}",
-            i ? "," : "", STR_ARG(name), c.slots, c.busy, c.queued_ahead, c.queued_new, c.servers,
-            c.servers_paused);
+            i ? "," : "", STR_ARG(name), c.slots, c.busy, c.abandoned, c.queued_ahead, c.queued_new,
+            c.servers, c.servers_paused);
     }
     buf_printf(b, "},\"upstreams\":{");
     for (size_t i = 0; i < admin.front->conf->nupstreams; i++) {

@@ -95,6 +95,13 @@ static const struct opt listen_rows[] = {
 };
 
 static const struct opt workers_rows[] = {
+    { "abandoned_timeout", OPT_DURATION, IN(pool_conf, abandoned_timeout_ms), "60s", "0ms", "1d",
+        OPT_LIVE,
+        .help =
+            "How long a worker keeps its slot when the request that it works on was given up, "
+            "after response_timeout for instance: a sync worker cannot be interrupted, and is "
+            "free when its response ends or its connection does. Then the slot goes to the next "
+            "in any case. 0: at once." },
     { "call_max", OPT_SIZE, IN(pool_conf, call_max), "32M", "1", "4G", OPT_LIVE,
         .help = "How large one enclosed request of a handoff may be, its head included." },
     { "connect_timeout", OPT_DURATION, IN(pool_conf, connect_timeout_ms), "5s", "1ms", "1h",

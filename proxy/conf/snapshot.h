@@ -65,6 +65,8 @@ struct pool_conf {
     uint64_t connect_timeout_ms;
     uint64_t response_timeout_ms; /* from the last byte of the request to the first of the response,
                                      and between bytes */
+    uint64_t abandoned_timeout_ms;  /* how long a worker keeps its slot though nobody waits for it;
+                                       0:  not at all */
     uint64_t keep_alive_timeout_ms; /* how long an idle connection to a server is kept */
     bool retry_idempotent; /* a hop-0 GET, HEAD, OPTIONS, PUT or DELETE may go to a second server
                               after the first died */

@@ -46,15 +46,11 @@ static void free_visit(void *what)
     free(what);
 }
 
-/* The stream first, then the slot: the connection may be kept for the next. */
 static void let_go(struct visit *v)
 {
     deadline_clear(&v->deadline);
-    if (v->stream) {
-        stream_close(v->stream);
-        v->stream = NULL;
-    }
-    pool_cancel(&v->wish);
+    v->stream = NULL;
+    pool_release(&v->wish);
 }
 
 static void fail(struct visit *v, enum visit_failure failure, const char *why)

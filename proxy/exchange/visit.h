@@ -1,6 +1,7 @@
 /* One visit to a worker: waits for a slot, sends the request from the pieces that it is made of,
- * and tells of the response. The slot is held from its answer until the response is complete or the
- * visit is closed. Belongs to its exchange. */
+ * and tells of the response. The slot is held from its answer until the response is complete; if
+ * the visit ends before, until the worker is done with what nobody waits for any more
+ * (pool_release()). Belongs to its exchange. */
 #ifndef TARRY_EXCHANGE_VISIT_H
 #define TARRY_EXCHANGE_VISIT_H
 
@@ -30,7 +31,7 @@ enum visit_event_kind {
     VISIT_QUEUED,  /* the worker had closed the connection before: back in the queue */
     VISIT_HEAD,
     VISIT_DATA,
-    VISIT_END,    /* the slot has been given back */
+    VISIT_END,    /* the slot has been given back, or will be */
     VISIT_FAILED, /* likewise; nothing else follows */
 };
 
@@ -60,8 +61,7 @@ struct visit *visit_open(
 /* Holds the worker's response back. */
 void visit_pause(struct visit *v, bool paused);
 
-/* Ends it, wherever it stands; the worker's connection is cut if the response is not complete. NULL
- * is allowed. */
+/* Ends it, wherever it stands. NULL is allowed. */
 void visit_close(struct visit *v);
 
 #endif

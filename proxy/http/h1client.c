@@ -26,7 +26,8 @@ struct h1_client {
     unsigned char in;  /* enum in */
     unsigned char out; /* enum out */
     unsigned char interim;
-    bool owned; /* a stream is with an owner */
+    bool owned;     /* a stream is with an owner, or is abandoned */
+    bool abandoned; /* by its owner, while the peer works on it */
     bool keep_alive;
     bool any_byte; /* of the response */
     bool paused;
@@ -59,6 +60,8 @@ static void emit(struct h1_client *h, struct stream_event ev)
         h->stream.on_event(h->stream.owner, &h->stream, &ev);
 }
 
+static void let_go(struct h1_client *h);
+
 static void fail(struct h1_client *h, enum stream_error error)
 {
     if (h->in == IN_FAILED)
@@ -66,6 +69,8 @@ static void fail(struct h1_client *h, enum stream_error error)
     h->in = IN_FAILED;
     h->keep_alive = false;
     emit(h, (struct stream_event){ .kind = STREAM_FAILED, .error = error });
+    if (h->abandoned)
+        let_go(h);
 }
 
 /* The connection ended before the response was complete: as much as can be said about what that
@@ -145,6 +150,8 @@ static void complete(struct h1_client *h)
     if (h->out != OUT_DONE || conn_input(h->conn).n > 0)
         h->keep_alive = false;
     emit(h, (struct stream_event){ .kind = STREAM_END });
+    if (h->abandoned)
+        let_go(h);
 }
 
 static void take_body(struct h1_client *h)
@@ -169,7 +176,7 @@ static void take_body(struct h1_client *h)
     }
 }
 
-static void process(struct h1_client *h)
+static void go_on(struct h1_client *h)
 {
     if (conn_input(h->conn).n > 0)
         h->any_byte = true;
@@ -195,6 +202,15 @@ static void process(struct h1_client *h)
             complete(h);
         }
     }
+}
+
+static void process(struct h1_client *h)
+{
+    bool for_nobody = h->abandoned;
+
+    go_on(h);
+    if (for_nobody && h->abandoned && h->in == IN_BODY && h->body.framing != H1_LENGTH)
+        let_go(h);
 }
 
 static void on_work(void *owner)
@@ -326,6 +342,7 @@ static void let_go(struct h1_client *h)
     bool again = h->in == IN_DONE && h->out == OUT_DONE && h->keep_alive && !h->closed;
 
     h->owned = false;
+    h->abandoned = false;
     h->stream.on_event = NULL;
     h->stream.owner = NULL;
     if (h->closed)
@@ -403,6 +420,19 @@ struct stream *h1_client_begin(struct h1_client *h)
     h->stream.reused = h->served > 0;
     conn_mark(h->conn);
     return &h->stream;
+}
+
+bool h1_client_abandon(struct h1_client *h)
+{
+    if (h->closed || !h->owned || (h->in != IN_HEAD && h->in != IN_BODY) || h->out == OUT_NOTHING)
+        return false;
+    h->abandoned = true;
+    h->stream.on_event = NULL;
+    h->stream.owner = NULL;
+    if (h->out != OUT_DONE)
+        conn_end_output(h->conn);
+    op_pause(&h->stream, false);
+    return true;
 }
 
 void h1_client_close(struct h1_client *h)

@@ -39,6 +39,7 @@ struct conn {
     bool full;        /* CONN_E_FULL was told and CONN_DRAINED not yet */
     bool out_blocked; /* the socket takes no more for now */
     bool out_broken;  /* the peer takes no more at all */
+    bool out_ends;    /* conn_end_output(): shut down when the queue is empty */
     bool shut;        /* our side is shut down */
     bool fill_due;    /* reading may go on without a new event from the kernel */
 };
@@ -271,6 +272,14 @@ static void shut_output(struct conn *c)
         end(c, false);
 }
 
+/* The peer learns that no more comes; it may still send. */
+static void half_close(struct conn *c)
+{
+    if (!c->shut)
+        wire_shutdown(&c->wire, true);
+    c->shut = true;
+}
+
 static void flush(struct conn *c)
 {
     c->out_blocked = false;
@@ -294,6 +303,8 @@ static void flush(struct conn *c)
     if (c->phase == PHASE_FINISHING) {
         if (buf_len(&c->out) == 0)
             shut_output(c);
+    } else if (c->out_ends && buf_len(&c->out) == 0) {
+        half_close(c);
     } else if (c->full && buf_len(&c->out) <= CONN_OUTPUT_LOW) {
         c->full = false;
         emit(c, CONN_DRAINED);
@@ -533,6 +544,15 @@ void conn_pause(struct conn *c, bool paused)
     } else if (c->phase == PHASE_OPEN && !c->error) {
         update_interest(c);
     }
+}
+
+void conn_end_output(struct conn *c)
+{
+    if (c->phase != PHASE_OPEN || c->out_broken || c->error)
+        return;
+    c->out_ends = true;
+    if (buf_len(&c->out) == 0)
+        half_close(c);
 }
 
 int conn_written(struct conn *c)

@@ -65,6 +65,10 @@ struct conn *conn_accept(
 /* Hands it over: events go to the new owner from now on. */
 void conn_set_owner(struct conn *c, conn_event_fn *on_event, void *owner);
 
+/* No more output follows: once what is queued has left, the peer is told so (a half-close). Reading
+ * goes on. */
+void conn_end_output(struct conn *c);
+
 /* What was read and not yet consumed; good until the next turn or conn_consume(). */
 struct str conn_input(const struct conn *c);
 void conn_consume(struct conn *c, size_t n);

@@ -13,6 +13,11 @@
         "Client requests refused as malformed, over a limit or without a route")                   \
     X(VISITS, "tarry_visits_total", "Requests sent to workers")                                    \
     X(VISITS_FAILED, "tarry_visits_failed_total", "Requests to workers that brought no response")  \
+    X(ABANDONED, "tarry_visits_abandoned_total",                                                   \
+        "Requests given up while a worker was at work on them; the slot stays taken until it is "  \
+        "done")                                                                                    \
+    X(ABANDONED_CUT, "tarry_visits_abandoned_timeouts_total",                                      \
+        "Of those, the ones whose slot was given away after abandoned_timeout")                    \
     X(REDELIVERIES, "tarry_redeliveries_total", "Resumes, replays and notifies delivered again")   \
     X(HANDOFFS, "tarry_handoffs_total", "Handoffs accepted from workers")                          \
     X(HANDOFFS_REFUSED, "tarry_handoffs_refused_total",                                            \

@@ -99,6 +99,7 @@ void pool_on_connected(struct pool *p, struct slot_wish *w, struct link *l)
     struct stream *s = h1_client_begin(l->client);
 
     close_wish(w);
+    w->stream = s;
     w->on_answer(w->owner, s, 0, NULL);
 }
 
@@ -218,6 +219,11 @@ static void want_dispatch(struct pool *p)
     loop_defer(&p->dispatch, on_dispatch, p);
 }
 
+void pool_on_slot_free(struct pool *p)
+{
+    want_dispatch(p);
+}
+
 static void on_again(void *owner)
 {
     want_dispatch(owner);
@@ -244,6 +250,7 @@ void pool_ask(struct pool *p, struct slot_wish *w, bool ahead, uint64_t timeout_
     BUG_IF(w->pool);
     w->pool = pool_ref(p);
     w->link = NULL;
+    w->stream = NULL;
     w->tries = 0;
     w->ahead = ahead;
     deadline_init(&w->deadline, on_wish_deadline, w);
@@ -260,12 +267,6 @@ void pool_ask(struct pool *p, struct slot_wish *w, bool ahead, uint64_t timeout_
     want_dispatch(p);
 }
 
-void pool_cancel(struct slot_wish *w)
-{
-    if (w->pool)
-        pool_release(w);
-}
-
 void pool_release(struct slot_wish *w)
 {
     struct pool *p = w->pool;
@@ -273,9 +274,13 @@ void pool_release(struct slot_wish *w)
     if (!p)
         return;
     close_wish(w);
-    if (w->link)
+    if (w->link && !(w->stream && server_abandon(w->link))) {
+        if (w->stream)
+            stream_close(w->stream);
         server_take_back(w->link);
+    }
     w->link = NULL;
+    w->stream = NULL;
     w->pool = NULL;
     want_dispatch(p);
     pool_unref(p);
@@ -295,6 +300,7 @@ struct pool_counts pool_counts(const struct pool *p)
         c.servers_paused += s->paused_until_ms > loop_now_ms();
         c.slots += s->slots;
         c.busy += s->busy;
+        c.abandoned += s->links[LINK_ABANDONED].count;
     }
     return c;
 }

@@ -31,12 +31,13 @@ enum pool_error {
 };
 
 /* A wish for a slot. Embedded in the visit that has it; zeroed at first. Answered exactly once,
- * never from within pool_ask(), unless it is cancelled. With a stream it holds the slot until
+ * never from within pool_ask(), unless it is taken back. With a stream it holds the slot until
  * pool_release(). */
 struct slot_wish {
     struct list_node node;
     struct pool *pool; /* NULL: no wish is open and no slot is held */
     struct link *link;
+    struct stream *stream; /* what on_answer was given */
     struct deadline deadline;
     struct deferred deferred;
     unsigned tries;
@@ -67,14 +68,16 @@ const struct pool_conf *pool_conf(const struct pool *p);
 /* Gets into the queue; `timeout_ms` 0: the pool's queue_timeout. */
 void pool_ask(struct pool *p, struct slot_wish *w, bool ahead, uint64_t timeout_ms);
 
-/* Takes the wish back, whatever it is waiting for. */
-void pool_cancel(struct slot_wish *w);
-
-/* The slot is free again; the stream has been closed before. */
+/* Takes the wish back: the place in the queue, or the slot with its stream, which is closed. The
+ * slot is free at once if the response is complete or the connection broken; otherwise the worker
+ * is still at it, and the slot stays taken until it is done, at most for abandoned_timeout. Does
+ * nothing if no wish is open. */
 void pool_release(struct slot_wish *w);
 
 struct pool_counts {
-    size_t slots, busy, queued_ahead, queued_new, servers, servers_paused;
+    size_t slots, busy; /* taken, the abandoned included */
+    size_t abandoned;   /* taken by workers whose response nobody waits for any more */
+    size_t queued_ahead, queued_new, servers, servers_paused;
 };
 struct pool_counts pool_counts(const struct pool *p);
 

@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "observe/counter.h"
+#include "observe/log.h"
 #include "workers/pool.h"
 
 enum {
@@ -20,11 +22,26 @@ static void free_link(void *what)
     free(what);
 }
 
+static bool is_abandoned(const struct link *l)
+{
+    return l->node.on == &l->server->links[LINK_ABANDONED];
+}
+
+/* The worker is done with what nobody wanted any more. */
+static void leave_abandoned(struct link *l)
+{
+    list_remove(&l->node);
+    l->server->busy--;
+    pool_on_slot_free(l->server->pool);
+}
+
 static void end(struct link *l)
 {
     if (l->closed)
         return;
     l->closed = true;
+    if (is_abandoned(l))
+        leave_abandoned(l);
     deadline_close(&l->deadline);
     list_remove(&l->node);
     if (l->client)
@@ -65,6 +82,8 @@ static void on_client(void *owner, struct h1_client *c, enum h1_client_event ev)
 
     switch (ev) {
     case H1_CLIENT_IDLE:
+        if (is_abandoned(l))
+            leave_abandoned(l);
         if (l->server->removed || l->server->links[LINK_IDLE].count >= l->server->slots) {
             end(l);
             return;
@@ -107,10 +126,18 @@ static void on_deadline(void *owner)
 {
     struct link *l = owner;
 
-    if (l->client)
-        end(l); /* idle for long enough */
-    else
+    if (!l->client) {
         connect_failed(l, "connecting took too long", false);
+        return;
+    }
+    if (is_abandoned(l)) {
+        counter_add(COUNTER_ABANDONED_CUT, 1);
+        log_warn(NULL,
+            "worker " STR_FMT " still works on a request that nobody waits for: its slot is given "
+            "to the next after abandoned_timeout",
+            STR_ARG(l->server->text));
+    }
+    end(l); /* or it was idle for long enough */
 }
 
 void server_set_limits(const struct h1_limits *l)
@@ -125,7 +152,7 @@ void server_init(struct server *s, struct pool *p, const struct server_conf *con
         .sa = conf->addr.sa,
         .salen = conf->addr.salen,
         .slots = conf->slots };
-    for (size_t i = 0; i < sizeof(s->links) / sizeof(*s->links); i++)
+    for (size_t i = 0; i < LINK_NSTATES; i++)
         list_init(&s->links[i]);
 }
 
@@ -172,6 +199,19 @@ void server_serve(struct server *s, struct slot_wish *w)
     set_state(l, LINK_CONNECTING);
 }
 
+bool server_abandon(struct link *l)
+{
+    uint64_t timeout_ms = pool_conf(l->server->pool)->abandoned_timeout_ms;
+
+    if (l->closed || !l->client || timeout_ms == 0 || !h1_client_abandon(l->client))
+        return false;
+    counter_add(COUNTER_ABANDONED, 1);
+    l->wish = NULL;
+    set_state(l, LINK_ABANDONED);
+    deadline_set(&l->deadline, timeout_ms);
+    return true;
+}
+
 void server_take_back(struct link *l)
 {
     struct server *s = l->server;
@@ -184,7 +224,7 @@ void server_take_back(struct link *l)
 
 void server_close(struct server *s, bool all)
 {
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < LINK_NSTATES; i++) {
         if (!all && i != LINK_IDLE)
             continue;
         while (list_first(&s->links[i]))

@@ -19,8 +19,13 @@ struct server;
 struct slot_wish;
 
 /*   CONNECTING -> BUSY <-> IDLE        from anywhere to closed
- *   CONNECTING and BUSY hold a slot and serve `wish`; IDLE is kept for the next. */
-enum link_state { LINK_CONNECTING, LINK_BUSY, LINK_IDLE };
+ *                  v         ^
+ *              ABANDONED ----+
+ *   CONNECTING and BUSY hold a slot and serve `wish`. ABANDONED holds one too, though nobody waits
+ *   for the response any more: a worker cannot be interrupted, and is free when it says so or
+ *   abandoned_timeout has passed. IDLE is kept for the next. */
+enum link_state { LINK_CONNECTING, LINK_BUSY, LINK_IDLE, LINK_ABANDONED };
+#define LINK_NSTATES (LINK_ABANDONED + 1)
 
 /* One connection to a server. */
 struct link {
@@ -42,13 +47,16 @@ struct server {
     struct sockaddr_storage sa;
     socklen_t salen;
     unsigned slots;
-    unsigned busy;            /* slots taken */
-    struct list links[3];     /* by enum link_state */
+    unsigned busy; /* slots taken */
+    struct list links[LINK_NSTATES];
     uint64_t paused_until_ms; /* refuses connections: others first until then */
     uint64_t full_until_ms;   /* its backlog was full: nobody knocks until then */
     uint64_t pause_ms;        /* the last pause; doubles */
     bool removed;             /* no longer in the conf: finishes what it has */
 };
+
+/* An abandoned slot is free. */
+void pool_on_slot_free(struct pool *p);
 
 /* What happens to a wish that was given to a server. */
 void pool_on_connected(struct pool *p, struct slot_wish *w, struct link *l);
@@ -66,6 +74,10 @@ bool server_has_room(const struct server *s);
 /* Takes a slot for the wish and gets it a connection, kept or new; one of the three above follows,
  * or (kept) at once pool_on_connected(). */
 void server_serve(struct server *s, struct slot_wish *w);
+
+/* The wish wants nothing more, but the worker is not done: the slot stays taken until it is. The
+ * stream is not the wish's any more. False: there is nothing to wait for. */
+bool server_abandon(struct link *l);
 
 /* The wish is done with its connection: the slot is free. The connection is kept if it can be. */
 void server_take_back(struct link *l);

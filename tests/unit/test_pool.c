@@ -70,8 +70,6 @@ static void want(int i, bool ahead)
 
 static void release(int i)
 {
-    if (wants[i].stream)
-        stream_close(wants[i].stream);
     wants[i].stream = NULL;
     pool_release(&wants[i].wish);
 }
@@ -243,7 +241,7 @@ START_TEST(bounds_the_queue)
     expect_counts(1, 2, 2);
     ck_assert_uint_eq(wants[1].answers + wants[2].answers + wants[4].answers, 0);
     want(3, false);
-    pool_cancel(&wants[3].wish); /* before it is told */
+    pool_release(&wants[3].wish); /* before it is told */
     world_settle();
     ck_assert_uint_eq(wants[3].answers, 0);
 }
@@ -270,14 +268,14 @@ START_TEST(can_be_cancelled_anywhere)
 {
     open_pool("", 1, 0, 0);
     want(0, false);
-    pool_cancel(&wants[0].wish); /* in the queue */
-    pool_cancel(&wants[0].wish);
+    pool_release(&wants[0].wish); /* in the queue */
+    pool_release(&wants[0].wish);
     world_settle();
     ck_assert_uint_eq(wants[0].answers, 0);
     want(0, false);
     while (pool_counts(pool).busy == 0 && !wants[0].stream)
         ev_run(loop_ev(), EVRUN_NOWAIT);
-    pool_cancel(&wants[0].wish); /* connecting, or just connected */
+    pool_release(&wants[0].wish); /* connecting, or just connected */
     expect_counts(0, 0, 0);
     want(1, false);
     WORLD_UNTIL(wants[1].stream);
@@ -339,19 +337,125 @@ START_TEST(does_not_use_a_connection_that_the_server_closed)
 }
 END_TEST
 
-START_TEST(cuts_a_connection_whose_response_is_not_complete)
-{
-    struct head h = { .method = STR("GET"), .target = STR("/"), .authority = STR("h") };
+/* Slots of workers whose response nobody waits for any more */
 
-    open_pool("", 1, 0, 0);
+static uint64_t abandoned(void)
+{
+    return pool_counts(pool).abandoned;
+}
+
+/* The first wish's request is at peers[0], and given up; the second waits behind it. */
+static void abandon(const char *options, const char *answer_so_far, bool whole)
+{
+    struct field length = { STR("Content-Length"), STR("10") };
+    struct head h = { .method = STR("POST"), .target = STR("/"), .authority = STR("h") };
+
+    h.fields = &length;
+    h.nfields = !whole;
+    open_pool(options, 1, 0, 0);
     want(0, false);
     WORLD_UNTIL(wants[0].stream);
-    stream_send_head(wants[0].stream, &h, true);
+    stream_send_head(wants[0].stream, &h, whole);
     WORLD_UNTIL(peer_accept(&peers[0], servers[0]));
     WORLD_UNTIL(peer_has(&peers[0], "\r\n\r\n"));
+    peer_send(&peers[0], answer_so_far);
+    world_settle();
     release(0);
+    want(1, false);
+    world_settle();
+}
+
+START_TEST(keeps_the_slot_of_a_worker_that_is_not_done)
+{
+    static const struct {
+        const char *before, *after;
+        bool kept;
+    } rows[] = {
+        { "", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", true },
+        { "", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", true },
+        { "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nso", "so", true },
+        { "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n", "0\r\n\r\n", true },
+        { "", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok", false },
+        { "", "nonsense\r\n\r\n", false },
+    };
+
+    abandon("", rows[_i].before, true);
+    expect_counts(1, 0, 1);
+    ck_assert_uint_eq(abandoned(), 1);
+    ck_assert_uint_eq(wants[1].answers, 0);
+    ck_assert(!peer_ended(&peers[0]));
+    peer_send(&peers[0], rows[_i].after);
+    WORLD_UNTIL(wants[1].stream);
+    ck_assert_int_eq(wants[1].stream->reused, rows[_i].kept);
+    ck_assert_uint_eq(abandoned(), 0);
+    expect_counts(1, 0, 0);
+}
+END_TEST
+
+START_TEST(frees_the_slot_when_the_worker_closes)
+{
+    abandon("", _i ? "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n" : "", true);
+    ck_assert_uint_eq(abandoned(), 1);
+    peer_close(&peers[0]);
+    WORLD_UNTIL(wants[1].stream);
+    ck_assert(!wants[1].stream->reused);
+    ck_assert_uint_eq(abandoned(), 0);
+}
+END_TEST
+
+/* It may have no end, and the worker learns only by the cut that nobody listens. */
+START_TEST(cuts_a_response_of_unknown_length_with_its_next_bytes)
+{
+    abandon("", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n", true);
+    ck_assert_uint_eq(abandoned(), 1);
+    ck_assert(!peer_ended(&peers[0]));
+    peer_send(&peers[0], "1\r\ny\r\n");
     WORLD_UNTIL(peer_ended(&peers[0]));
-    expect_counts(0, 0, 0);
+    WORLD_UNTIL(wants[1].stream);
+    ck_assert_uint_eq(abandoned(), 0);
+}
+END_TEST
+
+START_TEST(tells_a_worker_that_the_rest_of_the_request_will_not_come)
+{
+    abandon("", "", false);
+    WORLD_UNTIL(peer_ended(&peers[0])); /* the half-close */
+    expect_counts(1, 0, 1);
+    peer_send(&peers[0], "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+    WORLD_UNTIL(wants[1].stream);
+    ck_assert(!wants[1].stream->reused);
+}
+END_TEST
+
+START_TEST(gives_the_slot_away_after_abandoned_timeout)
+{
+    abandon("abandoned_timeout = \"40ms\"", "", true);
+    WORLD_UNTIL(wants[1].stream);
+    WORLD_UNTIL(peer_ended(&peers[0]));
+    ck_assert_uint_eq(abandoned(), 0);
+    expect_counts(1, 0, 0);
+}
+END_TEST
+
+START_TEST(gives_the_slot_away_at_once_without_abandoned_timeout)
+{
+    abandon("abandoned_timeout = \"0ms\"", "", true);
+    ck_assert_ptr_nonnull(wants[1].stream);
+    WORLD_UNTIL(peer_ended(&peers[0]));
+    expect_counts(1, 0, 0);
+}
+END_TEST
+
+START_TEST(counts_the_abandoned_over_reloads)
+{
+    abandon("", "", true);
+    reload("app", servers_text((const unsigned[]){ 2, 0, 0 }));
+    WORLD_UNTIL(wants[1].stream); /* in the slot that was added */
+    expect_counts(2, 0, 0);
+    ck_assert_uint_eq(abandoned(), 1);
+    reload("app", servers_text((const unsigned[]){ 0, 2, 0 }));
+    peer_send(&peers[0], "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    WORLD_UNTIL(peer_ended(&peers[0])); /* a removed server's connection is not kept */
 }
 END_TEST
 
@@ -623,7 +727,13 @@ static TCase *cases(void)
     tcase_add_test(t, can_be_cancelled_anywhere);
     tcase_add_test(t, keeps_connections_where_the_server_does);
     tcase_add_test(t, does_not_use_a_connection_that_the_server_closed);
-    tcase_add_test(t, cuts_a_connection_whose_response_is_not_complete);
+    tcase_add_loop_test(t, keeps_the_slot_of_a_worker_that_is_not_done, 0, 6);
+    tcase_add_loop_test(t, frees_the_slot_when_the_worker_closes, 0, 2);
+    tcase_add_test(t, cuts_a_response_of_unknown_length_with_its_next_bytes);
+    tcase_add_test(t, tells_a_worker_that_the_rest_of_the_request_will_not_come);
+    tcase_add_test(t, gives_the_slot_away_after_abandoned_timeout);
+    tcase_add_test(t, gives_the_slot_away_at_once_without_abandoned_timeout);
+    tcase_add_test(t, counts_the_abandoned_over_reloads);
     tcase_add_test(t, fills_servers_by_the_share_of_their_slots);
     tcase_add_test(t, prefers_the_least_busy_server);
     tcase_add_test(t, leaves_a_server_that_refuses_alone);

@@ -67,9 +67,10 @@ class Bed:
         t.start()
         return t
 
-    def site(self, worker, upstream=None, slots=4, pool=None, up=None, top=None):
+    def site(self, worker, upstream=None, slots=4, pool=None, up=None, top=None, admin=False):
         """The usual: a scripted worker (or a handler for one), an upstream (or a handler for one), Tarry in between.
-        `pool`, `up`, `top`: options of the conf. Gives an object with worker, upstream, tarry and conf."""
+        `pool`, `up`, `top`: options of the conf; `admin`: with an admin listener, for tarry.status() and tarry.metric().
+        Gives an object with worker, upstream, tarry and conf."""
         site = Site()
         site.worker = self.worker(worker) if callable(worker) else worker
         site.upstream = self.upstream(upstream) if callable(upstream) or upstream is None else upstream
@@ -77,6 +78,8 @@ class Bed:
         site.conf.pool.update(pool or {})
         site.conf.up.update(up or {})
         site.conf.top.update(top or {})
+        if admin:
+            site.conf.admins[f"unix:{self.folder}/admin"] = {}
         site.tarry = self.tarry(site.conf)
         return site
 

@@ -207,6 +207,24 @@ class Tarry:
     def post(self, target="/", body=b"", headers=(), **more):
         return self.request("POST", target, headers, body, **more)
 
+    def ask_admin(self, page):
+        """A page of the conf's first admin listener."""
+        with Client(next(iter(self.conf.admins))) as c:
+            got = c.request("GET", page)
+        assert got.status == 200, got
+        return got.text
+
+    def status(self):
+        return json.loads(self.ask_admin("/status"))
+
+    def metrics(self):
+        """The lines of /metrics: name (with labels) -> value."""
+        lines = (line for line in self.ask_admin("/metrics").splitlines() if not line.startswith("#"))
+        return {name: int(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+    def metric(self, name):
+        return self.metrics()[name]
+
     alive = property(lambda self: self.process.poll() is None)
 
     def descriptors(self):
