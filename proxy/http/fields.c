@@ -70,6 +70,14 @@ bool field_is_token(struct str s)
     return s.n > 0 && field_token_len(s) == s.n;
 }
 
+bool field_is_method(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if (s.p[i] >= 'a' && s.p[i] <= 'z')
+            return false;
+    return field_is_token(s);
+}
+
 bool field_is_value(struct str s)
 {
     return field_text_len(s) == s.n && str_trim(s).n == s.n;

@@ -35,6 +35,7 @@ static const struct {
     [-H1_E_ENDED] = { "connection ended in mid-message", 400 },
     [-H1_E_EXPECT] = { "Expect other than 100-continue", 417 },
     [-H1_E_LIMIT] = { "body too large", 413 },
+    [-H1_E_REPEATED] = { "Authorization or Content-Type is repeated", 400 },
 };
 
 static bool is_error(int err)
@@ -113,7 +114,8 @@ static int parse_request_line(
 
     if (!str_cut(line, ' ', &out->method, &rest) || out->method.n == 0)
         return H1_E_LINE;
-    if (out->method.n > METHOD_MAX || !field_is_token(out->method))
+    if (out->method.n > METHOD_MAX ||
+        !(kind == H1_REQUEST ? field_is_method(out->method) : field_is_token(out->method)))
         return H1_E_METHOD;
     if (!str_cut(rest, ' ', &out->target, &version) || out->target.n == 0)
         return H1_E_LINE;
@@ -412,6 +414,8 @@ int h1_check_request(struct head *head, struct h1_message *out)
         rc = check_host(head, &fr);
     if (rc < 0)
         return rc;
+    if (head_count(head, STR("content-type")) > 1 || head_count(head, STR("authorization")) > 1)
+        return H1_E_REPEATED;
     if (fr.expects > 0) {
         if (fr.expects > 1 || !fr.expects_continue)
             return H1_E_EXPECT;

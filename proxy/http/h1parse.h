@@ -17,7 +17,7 @@
 enum h1_error {
     H1_E_LINE = -1,    /* request or status line is malformed; HTTP/0.9 */
     H1_E_VERSION = -2, /* not HTTP/1.0 or HTTP/1.1 (1.x with x > 1 is read as 1.1) */
-    H1_E_METHOD = -3,  /* not a token */
+    H1_E_METHOD = -3,  /* not a token; from clients, with lower-case letters */
     H1_E_TARGET = -4,  /* no form of RFC 9112 3.2, or an octet that no target has */
     H1_E_TARGET_TOO_LONG = -5,
     H1_E_FIELD = -6,          /* malformed field line: name, colon, control octets, folding */
@@ -34,6 +34,7 @@ enum h1_error {
     H1_E_ENDED = -17,          /* the connection ended before the message was complete */
     H1_E_EXPECT = -18,         /* an Expect other than 100-continue */
     H1_E_LIMIT = -19,          /* Content-Length over the limit that the caller gave */
+    H1_E_REPEATED = -20, /* Authorization or Content-Type twice: servers take one or the other */
 };
 
 /* For logs and problem responses: what is wrong, in a few words. */
@@ -92,9 +93,9 @@ struct h1_message {
 /* What a request's fields say, checked: Host, Content-Length and Transfer-Encoding (any doubt is an
  * error), Connection (may not name Host, Content-Length, Transfer-Encoding, Authorization, Cookie,
  * Expect, Forwarded, X-Forwarded-*, X-Real-IP, Tarry-* in any spelling, and no more than 32 names),
- * Expect. Names that fold to Content-Length or Transfer-Encoding with "_" or "." are errors too
- * (H1_E_LENGTH, H1_E_CODING). HTTP/1.0 needs no Host. Sets `head->authority`, which stays empty
- * only in HTTP/1.0. 0 or an error. */
+ * Expect, Authorization and Content-Type (once at most). Names that fold to Content-Length or
+ * Transfer-Encoding with "_" or "." are errors too (H1_E_LENGTH, H1_E_CODING). HTTP/1.0 needs no
+ * Host. Sets `head->authority`, which stays empty only in HTTP/1.0. 0 or an error. */
 int h1_check_request(struct head *head, struct h1_message *out);
 
 /* The same for a response to a request of `method` (RFC 9112 6.3: no body to HEAD, in 1xx, 204,

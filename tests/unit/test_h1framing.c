@@ -201,6 +201,8 @@ static const struct {
     { POST("Host: a\r\n"), H1_E_HOST },
     { POST("host: b\r\n"), H1_E_HOST },
     { POST("Host:\r\n"), H1_E_HOST },
+    { POST("Content-Type: a\r\nX: y\r\ncontent-type: b\r\n"), H1_E_REPEATED },
+    { POST("Authorization: a\r\nAuthorization: a\r\n"), H1_E_REPEATED },
     { "GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n", H1_E_HOST },
     { HOST(""), H1_E_HOST },
     { HOST("a,b"), H1_E_HOST },

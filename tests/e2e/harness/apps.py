@@ -16,6 +16,8 @@ from .tarry import REPO, SANITIZERS
 class Program:
     """A child process whose output is collected line by line and that stops by SIGTERM."""
 
+    what = "program"
+
     def __init__(self, command, env=None, cwd=None):
         self.lines = []
         self._more = threading.Condition()
