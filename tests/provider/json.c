@@ -157,6 +157,7 @@ bool json_member(struct json object, const char *name, struct json *value)
 {
     const char *end = object.p + object.n, *p;
     size_t n = strlen(name);
+    struct json found;
 
     if (!object.n || *object.p != '{')
         return false;
@@ -167,11 +168,14 @@ bool json_member(struct json object, const char *name, struct json *value)
         if (!after)
             return false;
         p = skip_space(skip_space(after, end) + 1, end); /* past the colon */
-        if (!(value->p = p) || !(p = skip_value(p, end, 0)))
+        found.p = p;
+        if (!(p = skip_value(p, end, 0)))
             return false;
-        value->n = (size_t)(p - value->p);
-        if ((size_t)(after - key) == n + 2 && memcmp(key + 1, name, n) == 0)
+        found.n = (size_t)(p - found.p);
+        if ((size_t)(after - key) == n + 2 && memcmp(key + 1, name, n) == 0) {
+            *value = found;
             return true;
+        }
         p = skip_space(p, end);
         if (p == end || *p != ',')
             return false;
@@ -196,6 +200,29 @@ bool json_item(struct json array, size_t *at, struct json *value)
         return false;
     value->n = (size_t)(p - value->p);
     *at = (size_t)(p - array.p);
+    return true;
+}
+
+bool json_pair(struct json object, size_t *at, struct json *name, struct json *value)
+{
+    const char *end = object.p + object.n, *p;
+
+    if (!object.n || *object.p != '{')
+        return false;
+    p = skip_space(object.p + (*at ? *at : 1), end);
+    if (p < end && *p == ',')
+        p = skip_space(p + 1, end);
+    if (p >= end || *p == '}')
+        return false;
+    name->p = p;
+    if (!(p = skip_string(p, end)))
+        return false;
+    name->n = (size_t)(p - name->p);
+    value->p = skip_space(skip_space(p, end) + 1, end); /* past the colon */
+    if (!(p = skip_value(value->p, end, 0)))
+        return false;
+    value->n = (size_t)(p - value->p);
+    *at = (size_t)(p - object.p);
     return true;
 }
 

@@ -17,10 +17,13 @@ struct json {
  * functions want a value from a document that passed this. */
 bool json_check(const char *p, size_t n, struct json *value);
 
-/* The first member of that name; names with escapes in them are not found. */
+/* The first member of that name; names with escapes in them are not found. If there is none,
+ * `value` is left as it was. */
 bool json_member(struct json object, const char *name, struct json *value);
 /* Steps through an array: `*at` begins at 0. */
 bool json_item(struct json array, size_t *at, struct json *value);
+/* The same through an object; `name` is with its quotes. */
+bool json_pair(struct json object, size_t *at, struct json *name, struct json *value);
 
 bool json_is_string(struct json value);
 bool json_is_array(struct json value);

@@ -6,6 +6,8 @@
 #include <strings.h>
 
 #include "json.h"
+#include "shape.h"
+#include "want.h"
 
 #define SAY_MAX 200
 #define EMBEDDINGS_MAX 2048
@@ -335,7 +337,8 @@ static void read_prompt(struct plan *plan, struct json body)
 {
     struct text prompt = { 0 }, say = { 0 };
 
-    add_prompt(plan, body, &prompt);
+    if (!want_tool_result(plan, body, &prompt))
+        add_prompt(plan, body, &prompt);
     plan->prompt_tokens = (unsigned)(prompt.n / 4) + 8;
     text_puts(&say, "echo:");
     if (prompt.n)
@@ -354,6 +357,12 @@ static void read_body(struct plan *plan, const struct ask *ask, bool tokens_give
     }
     read_model(plan, ask, body);
     read_prompt(plan, body);
+    want_read(plan, body);
+    if (plan->document) {
+        /* The call of a tool is always whole, and Gemini has it in one piece. */
+        tokens_given = plan->tool != NULL;
+        plan->tokens = plan->tool && plan->route == PLAN_GENERATE ? 1 : shape_document_tokens(plan);
+    }
     if (!tokens_given)
         read_limit(plan, body);
     if (plan->route == PLAN_EMBEDDINGS)
@@ -421,6 +430,8 @@ void plan_release(struct plan *plan)
     free(plan->problem_word);
     free(plan->model);
     free(plan->say);
+    free(plan->tool);
+    free(plan->document);
     free(plan->seeds);
     text_free(&plan->extra);
     free(plan->faults);

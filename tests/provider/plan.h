@@ -46,7 +46,9 @@ struct plan {
     uint64_t delay_ms, pace_ms;
 
     char *model;
-    char *say;       /* "echo:" and the start of what the user said last */
+    char *say;       /* "echo:" and the start of what the user, or the last tool, said */
+    char *tool;      /* the answer calls this one, with the document as arguments; or NULL */
+    char *document;  /* JSON that stands in place of words; or NULL */
     uint64_t *seeds; /* embeddings: one for each input */
     unsigned n_seeds, dimensions;
     uint64_t serial; /* ids are made of it */

@@ -108,17 +108,35 @@ void shape_service_fields(const struct plan *plan, struct head *h)
     }
 }
 
-void shape_token(const struct plan *plan, unsigned i, struct text *to)
+#define DOCUMENT_TOKEN 8 /* bytes, give or take those of one character */
+
+unsigned shape_document_tokens(const struct plan *plan)
+{
+    return (unsigned)((strlen(plan->document) + DOCUMENT_TOKEN - 1) / DOCUMENT_TOKEN);
+}
+
+static void unquoted(const char *p, size_t n, struct text *to)
 {
     struct text quoted = { 0 };
 
-    if (i > 0) {
-        text_printf(to, " %s", words[(i - 1) % WORDS]);
-        return;
-    }
-    text_json_str(&quoted, plan->say);
+    text_json(&quoted, p, n, TEXT_UTF8);
     text_add(to, quoted.p + 1, quoted.n - 2);
     text_free(&quoted);
+}
+
+void shape_token(const struct plan *plan, unsigned i, struct text *to)
+{
+    if (plan->document) {
+        size_t n = strlen(plan->document), at = (size_t)i * DOCUMENT_TOKEN;
+        size_t from = text_utf8_cut(plan->document, n, at);
+
+        at = text_utf8_cut(plan->document, n, at + DOCUMENT_TOKEN);
+        unquoted(plan->document + from, at - from, to);
+    } else if (i > 0) {
+        text_printf(to, " %s", words[(i - 1) % WORDS]);
+    } else {
+        unquoted(plan->say, strlen(plan->say), to);
+    }
 }
 
 void shape_text(const struct plan *plan, struct text *to)
@@ -169,13 +187,36 @@ const char *shape_finish(const struct plan *plan, bool filtered)
 {
     switch (plan->service) {
     case PLAN_ANTHROPIC:
-        return filtered ? "refusal" : plan->capped ? "max_tokens" : "end_turn";
+        return filtered       ? "refusal"
+               : plan->capped ? "max_tokens"
+               : plan->tool   ? "tool_use"
+                              : "end_turn";
     case PLAN_GEMINI:
         return filtered ? "SAFETY" : plan->capped ? "MAX_TOKENS" : "STOP";
     case PLAN_OPENAI:
         break;
     }
-    return filtered ? "content_filter" : plan->capped ? "length" : "stop";
+    return filtered       ? "content_filter"
+           : plan->capped ? "length"
+           : plan->tool   ? "tool_calls"
+                          : "stop";
+}
+
+void shape_tool_call(const struct plan *plan, struct text *to)
+{
+    if (plan->service == PLAN_ANTHROPIC) {
+        text_puts(to, "{\"type\":\"tool_use\",\"id\":\"");
+        shape_id(plan, "toolu_01", 22, to);
+        text_puts(to, "\",\"name\":");
+        text_json_str(to, plan->tool);
+        text_puts(to, ",\"input\":");
+        return;
+    }
+    text_puts(to, "\"id\":\"");
+    shape_id(plan, "call_", 24, to);
+    text_puts(to, "\",\"type\":\"function\",\"function\":{\"name\":");
+    text_json_str(to, plan->tool);
+    text_puts(to, ",\"arguments\":");
 }
 
 static void chat(const struct plan *plan, bool filtered, struct text *body)
@@ -186,7 +227,14 @@ static void chat(const struct plan *plan, bool filtered, struct text *body)
         "\",\"object\":\"chat.completion\",\"created\":%lld,\"model\":", (long long)plan->born);
     text_json_str(body, plan->model);
     text_puts(body, ",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":");
-    shape_text(plan, body);
+    if (plan->tool) {
+        text_puts(body, "null,\"tool_calls\":[{");
+        shape_tool_call(plan, body);
+        shape_text(plan, body);
+        text_puts(body, "}}]");
+    } else {
+        shape_text(plan, body);
+    }
     text_printf(body,
         ",\"refusal\":null,\"annotations\":[]},\"logprobs\":null,\"finish_reason\":\"%s\"}],"
         "\"usage\":",
@@ -195,8 +243,29 @@ static void chat(const struct plan *plan, bool filtered, struct text *body)
     text_puts(body, ",\"service_tier\":\"default\",\"system_fingerprint\":\"fp_0123456789\"}");
 }
 
+static void function_call_item(const struct plan *plan, bool done, struct text *to)
+{
+    text_puts(to, "{\"id\":\"");
+    hex_id(plan, "fc_", 49, to);
+    text_printf(to, "\",\"type\":\"function_call\",\"status\":\"%s\",\"call_id\":\"",
+        done ? "completed" : "in_progress");
+    shape_id(plan, "call_", 24, to);
+    text_puts(to, "\",\"name\":");
+    text_json_str(to, plan->tool);
+    text_puts(to, ",\"arguments\":");
+    if (done)
+        shape_text(plan, to);
+    else
+        text_puts(to, "\"\"");
+    text_puts(to, "}");
+}
+
 void shape_output_item(const struct plan *plan, bool done, struct text *to)
 {
+    if (plan->tool) {
+        function_call_item(plan, done, to);
+        return;
+    }
     text_puts(to, "{\"id\":\"");
     hex_id(plan, "msg_", 48, to);
     text_printf(to,
@@ -248,20 +317,39 @@ static void messages(const struct plan *plan, bool filtered, struct text *body)
     shape_id(plan, "msg_01", 22, body);
     text_puts(body, "\",\"type\":\"message\",\"role\":\"assistant\",\"model\":");
     text_json_str(body, plan->model);
-    text_puts(body, ",\"content\":[{\"type\":\"text\",\"text\":");
-    shape_text(plan, body);
+    text_puts(body, ",\"content\":[");
+    if (plan->tool) {
+        shape_tool_call(plan, body);
+        text_puts(body, plan->document);
+    } else {
+        text_puts(body, "{\"type\":\"text\",\"text\":");
+        shape_text(plan, body);
+    }
     text_printf(body, "}],\"stop_reason\":\"%s\",\"stop_sequence\":null,\"usage\":",
         shape_finish(plan, filtered));
     shape_usage(plan, body);
     text_puts(body, "}");
 }
 
+void shape_function_call(const struct plan *plan, struct text *to)
+{
+    text_puts(to, "{\"functionCall\":{\"name\":");
+    text_json_str(to, plan->tool);
+    text_printf(to, ",\"args\":%s}}", plan->document);
+}
+
 static void generate(const struct plan *plan, bool filtered, struct text *body)
 {
-    text_puts(body, "{\"candidates\":[{\"content\":{\"parts\":[{\"text\":");
-    shape_text(plan, body);
+    text_puts(body, "{\"candidates\":[{\"content\":{\"parts\":[");
+    if (plan->tool) {
+        shape_function_call(plan, body);
+    } else {
+        text_puts(body, "{\"text\":");
+        shape_text(plan, body);
+        text_puts(body, "}");
+    }
     text_printf(body,
-        "}],\"role\":\"model\"},\"finishReason\":\"%s\",\"index\":0}],\"usageMetadata\":",
+        "],\"role\":\"model\"},\"finishReason\":\"%s\",\"index\":0}],\"usageMetadata\":",
         shape_finish(plan, filtered));
     shape_usage(plan, body);
     text_puts(body, ",\"modelVersion\":");

@@ -18,9 +18,12 @@ void shape_request_id(const struct plan *plan, struct text *to);
 
 /* An id of that prefix; equal for equal plan, prefix and length. */
 void shape_id(const struct plan *plan, const char *prefix, unsigned length, struct text *to);
-/* Token number `i` of the answer's text, a JSON string's content without quotes. */
+/* Token number `i` of the answer's text, or of its tool's arguments: a JSON string's content
+ * without quotes. */
 void shape_token(const struct plan *plan, unsigned i, struct text *to);
-/* The whole text with quotes. */
+/* How many tokens the plan's document takes. */
+unsigned shape_document_tokens(const struct plan *plan);
+/* The whole text, or the tool's arguments, with quotes. */
 void shape_text(const struct plan *plan, struct text *to);
 /* `{…}` of usage as each service has it. */
 void shape_usage(const struct plan *plan, struct text *to);
@@ -28,7 +31,14 @@ void shape_usage(const struct plan *plan, struct text *to);
 const char *shape_finish(const struct plan *plan, bool filtered);
 /* The object of OpenAI's responses API; `status` as it has them ("in_progress", "completed", …). */
 void shape_response(const struct plan *plan, const char *status, struct text *to);
-/* The one item of such a response's output. */
+/* The one item of such a response's output: a message or the call of a tool. Begins with
+ * `{"id":"ID",`, the ID SHAPE_ITEM_ID bytes long. */
 void shape_output_item(const struct plan *plan, bool done, struct text *to);
+#define SHAPE_ITEM_ID 52
+/* The first members of a tool's call, with its id and name: in chat completions up to its
+ * arguments, in messages up to its input. */
+void shape_tool_call(const struct plan *plan, struct text *to);
+/* Gemini's whole part with a call of the tool. */
+void shape_function_call(const struct plan *plan, struct text *to);
 
 #endif

@@ -39,15 +39,25 @@ static void chat_next(const struct plan *plan, struct stream *s, struct text *to
     chat_begin(plan, to);
     switch (s->part) {
     case STREAM_OPENING:
-        text_puts(to,
-            "{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\",\"refusal\":null},"
-            "\"logprobs\":null,\"finish_reason\":null}");
+        text_puts(to, "{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":");
+        if (plan->tool) {
+            text_puts(to, "null,\"tool_calls\":[{\"index\":0,");
+            shape_tool_call(plan, to);
+            text_puts(to, "\"\"}}]");
+        } else {
+            text_puts(to, "\"\"");
+        }
+        text_puts(to, ",\"refusal\":null},\"logprobs\":null,\"finish_reason\":null}");
         chat_end(plan, to);
         break;
     case STREAM_TOKENS:
-        text_puts(to, "{\"index\":0,\"delta\":{\"content\":\"");
+        text_puts(to, plan->tool
+                          ? "{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":"
+                            "{\"arguments\":\""
+                          : "{\"index\":0,\"delta\":{\"content\":\"");
         shape_token(plan, s->token, to);
-        text_puts(to, "\"},\"logprobs\":null,\"finish_reason\":null}");
+        text_puts(to, plan->tool ? "\"}}]" : "\"");
+        text_puts(to, "},\"logprobs\":null,\"finish_reason\":null}");
         chat_end(plan, to);
         break;
     case STREAM_CLOSING:
@@ -91,14 +101,14 @@ static void response_item_event(
 
     shape_output_item(plan, false, &item); /* begins with its id: {"id":"msg_…", */
     response_event(s, type, to);
-    text_printf(to, "\"item_id\":\"%.52s\",\"output_index\":0,\"content_index\":0,", item.p + 7);
+    text_printf(to, "\"item_id\":\"%.*s\",\"output_index\":0,", SHAPE_ITEM_ID, item.p + 7);
+    if (!plan->tool)
+        text_puts(to, "\"content_index\":0,");
     text_free(&item);
 }
 
-static void response_close(const struct plan *plan, struct stream *s, struct text *to)
+static void response_text_done(const struct plan *plan, struct stream *s, struct text *to)
 {
-    bool incomplete = plan->capped || s->filtered;
-
     response_item_event(plan, s, "response.output_text.done", to);
     text_puts(to, "\"logprobs\":[],\"text\":");
     shape_text(plan, to);
@@ -108,6 +118,22 @@ static void response_close(const struct plan *plan, struct stream *s, struct tex
         to, "\"part\":{\"type\":\"output_text\",\"annotations\":[],\"logprobs\":[],\"text\":");
     shape_text(plan, to);
     text_puts(to, "}}\n\n");
+}
+
+static void response_close(const struct plan *plan, struct stream *s, struct text *to)
+{
+    bool incomplete = plan->capped || s->filtered;
+
+    if (plan->tool) {
+        response_item_event(plan, s, "response.function_call_arguments.done", to);
+        text_puts(to, "\"name\":");
+        text_json_str(to, plan->tool);
+        text_puts(to, ",\"arguments\":");
+        shape_text(plan, to);
+        text_puts(to, "}\n\n");
+    } else {
+        response_text_done(plan, s, to);
+    }
     response_event(s, "response.output_item.done", to);
     text_puts(to, "\"output_index\":0,\"item\":");
     shape_output_item(plan, true, to);
@@ -127,13 +153,17 @@ static void response_next(const struct plan *plan, struct stream *s, struct text
         text_puts(to, "\"output_index\":0,\"item\":");
         shape_output_item(plan, false, to);
         text_puts(to, "}\n\n");
+        if (plan->tool)
+            break;
         response_item_event(plan, s, "response.content_part.added", to);
         text_puts(to, "\"part\":{\"type\":\"output_text\",\"annotations\":[],\"logprobs\":[],"
                       "\"text\":\"\"}}\n\n");
         break;
     case STREAM_TOKENS:
-        response_item_event(plan, s, "response.output_text.delta", to);
-        text_puts(to, "\"logprobs\":[],\"delta\":\"");
+        response_item_event(plan, s,
+            plan->tool ? "response.function_call_arguments.delta" : "response.output_text.delta",
+            to);
+        text_puts(to, plan->tool ? "\"delta\":\"" : "\"logprobs\":[],\"delta\":\"");
         shape_token(plan, s->token, to);
         text_puts(to, "\"}\n\n");
         break;
@@ -158,7 +188,13 @@ static void message_open(const struct plan *plan, struct text *to)
         "\"service_tier\":\"standard\"}}}\n\n",
         plan->prompt_tokens);
     text_puts(to, "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,"
-                  "\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n");
+                  "\"content_block\":");
+    if (plan->tool) {
+        shape_tool_call(plan, to);
+        text_puts(to, "{}}}\n\n");
+    } else {
+        text_puts(to, "{\"type\":\"text\",\"text\":\"\"}}\n\n");
+    }
     stream_ping(plan, to);
 }
 
@@ -171,7 +207,9 @@ static void message_next(const struct plan *plan, struct stream *s, struct text 
     case STREAM_TOKENS:
         text_puts(to,
             "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,"
-            "\"delta\":{\"type\":\"text_delta\",\"text\":\"");
+            "\"delta\":{\"type\":");
+        text_puts(to,
+            plan->tool ? "\"input_json_delta\",\"partial_json\":\"" : "\"text_delta\",\"text\":\"");
         shape_token(plan, s->token, to);
         text_puts(to, "\"}}\n\n");
         break;
@@ -199,9 +237,15 @@ static void generate_next(const struct plan *plan, struct stream *s, struct text
         text_puts(to, "data: ");
     else
         text_puts(to, s->token ? ",\r\n" : "[");
-    text_puts(to, "{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"");
-    shape_token(plan, s->token, to);
-    text_puts(to, "\"}],\"role\":\"model\"}");
+    text_puts(to, "{\"candidates\":[{\"content\":{\"parts\":[");
+    if (plan->tool) {
+        shape_function_call(plan, to);
+    } else {
+        text_puts(to, "{\"text\":\"");
+        shape_token(plan, s->token, to);
+        text_puts(to, "\"}");
+    }
+    text_puts(to, "],\"role\":\"model\"}");
     if (last && !s->unfinished)
         text_printf(to, ",\"finishReason\":\"%s\"", shape_finish(plan, s->filtered));
     text_puts(to, ",\"index\":0}],\"usageMetadata\":");
