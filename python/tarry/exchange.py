@@ -15,12 +15,15 @@ from . import notices
 from .body import Source, split_replay
 from .branch import Branch
 from .message import HANDOFF_TYPE, Answer, Call, Headers, encode_handoff, origin_of
+from .server import state_max
 from .settings import settings
 from .state import State, decode
 
 ENVIRON_KEY = "tarry.exchange"
 
 _current: ContextVar[Optional["Exchange"]] = ContextVar("tarry_exchange", default=None)
+_running: dict[int, "Exchange"] = {}
+"""The exchanges that views work on right now, by thread."""
 
 
 @dataclass
@@ -61,6 +64,9 @@ class Exchange:
     """The first byte of the response is out."""
 
     view: str = ""
+    clients: int = 0
+    """How many clients of httpx this run made; each loads the CA certificates anew."""
+
     pending: list[tuple[str, Call]] = field(default_factory=list)
     writes: list[str] = field(default_factory=list)
     """Statements whose effect was committed while the view ran: a handoff would have them run again."""
@@ -74,11 +80,18 @@ class Exchange:
     def active(self) -> Iterator[None]:
         """Calls made in this context belong to the exchange."""
         token = _current.set(self)
+        thread = threading.get_ident()
+        before = _running.get(thread)
+        _running[thread] = self
         try:
             with self.root.entered():
                 yield
         finally:
             _current.reset(token)
+            if before is None:
+                _running.pop(thread, None)
+            else:
+                _running[thread] = before
 
     @property
     def name(self) -> str:
@@ -100,7 +113,7 @@ class Exchange:
         """From here on no handoff can be sent."""
         if not self.responded:
             self.responded = True
-            self.direct = "the response has begun; a call must come before its first byte"
+            self.direct = "the response has begun; a call must come before its first byte, or the response be a tarry.relay"
 
     def handoff(self) -> tuple[Headers, bytes]:
         """Headers and body of the response that names the pending calls."""
@@ -108,6 +121,7 @@ class Exchange:
             self.source.drain()
         if self.writes:
             notices.warn_once(self.about_writes())
+        self._about_clients()
         body = encode_handoff(self.pending)
         headers = [
             ("Content-Type", HANDOFF_TYPE),
@@ -126,6 +140,14 @@ class Exchange:
         if self.hop and self.kind == "replay":
             notices.log.info("%s was run %d times (exchange %s)", self.name, self.hop + 1, self.id)
 
+    def _about_clients(self) -> None:
+        if self.clients:
+            notices.warn_once(
+                f"{self.name} made {self.clients} client{'s' if self.clients > 1 else ''} of httpx on each run; openai.OpenAI() and"
+                " httpx.post() make one, too. Each loads the CA certificates, some 20 ms of CPU: make it once, at import, or give it a"
+                " shared ssl.SSLContext"
+            )
+
 
 def current() -> Optional[Exchange]:
     """The exchange of the request that is being worked on here; None outside of requests that came through Tarry."""
@@ -139,6 +161,13 @@ def of(environ: dict[str, Any]) -> Optional[Exchange]:
         environ[ENVIRON_KEY] = _read(environ)
     exchange: Optional[Exchange] = environ[ENVIRON_KEY]
     return exchange
+
+
+def runs_elsewhere(origin: str) -> bool:
+    """Whether this code is in a thread of no request while another one works on a request that may call that origin."""
+    if not _running or threading.get_ident() in _running:
+        return False
+    return any(origin in exchange.origins for exchange in list(_running.values()))
 
 
 @contextlib.contextmanager
@@ -161,6 +190,8 @@ def _read(environ: dict[str, Any]) -> Optional[Exchange]:
             del environ[name]
         notices.warn_once("a request claimed to come from Tarry and did not know its secret: it is served as any other")
         return None
+    limits = _limits(environ.get("HTTP_TARRY_LIMITS", ""))
+    limits.state = min(limits.state, state_max() or limits.state)
     exchange = Exchange(
         id=environ.get("HTTP_TARRY_EXCHANGE", ""),
         hop=int(environ.get("HTTP_TARRY_HOP", 0)),
@@ -169,7 +200,7 @@ def _read(environ: dict[str, Any]) -> Optional[Exchange]:
         started=float(environ.get("HTTP_TARRY_STARTED", 0)),
         features=frozenset(_words(environ.get("HTTP_TARRY_FEATURES", ""))),
         origins=frozenset(origin_of(o) for o in _words(environ.get("HTTP_TARRY_ORIGINS", ""))),
-        limits=_limits(environ.get("HTTP_TARRY_LIMITS", "")),
+        limits=limits,
         method=environ.get("REQUEST_METHOD", "GET"),
         state=State(),
         raw_state=environ.get("HTTP_TARRY_STATE", ""),

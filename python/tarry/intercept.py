@@ -11,8 +11,8 @@ from . import notices
 from .branch import Branch, here
 from .capture import capturing
 from .digest import body_digest, first_difference, is_streamed, outline, url_digest
-from .errors import CommittedWrites, Handoff, ReplayMismatch
-from .exchange import Exchange, current
+from .errors import CommittedWrites, Handoff, ReplayMismatch, TarryError
+from .exchange import Exchange, current, runs_elsewhere
 from .message import Answer, Call, origin_of
 from .settings import settings
 
@@ -25,7 +25,35 @@ def wanted(url: str) -> bool:
     if capturing() is not None:
         return True
     exchange = current()
-    return exchange is not None and origin_of(url) in exchange.origins
+    if exchange is None:
+        _note_lost_thread(url)
+        return False
+    return origin_of(url) in exchange.origins
+
+
+def note_direct(url: str, library: str) -> None:
+    """A library that cannot be caught is about to make this call itself. Raises Handoff if the view is being left."""
+    if capturing() is not None:
+        raise TarryError(
+            f"tarry.capture() cannot catch a call of {library}; it catches httpx, requests, urllib3, http.client and urllib"
+        )
+    if not wanted(url):
+        return
+    exchange = current()
+    assert exchange is not None
+    with exchange.lock:
+        if here(exchange.root).left:
+            raise Handoff()
+        _go_direct(exchange, exchange.direct or f"calls of {library} cannot be handed off", logging.INFO)
+
+
+def _note_lost_thread(url: str) -> None:
+    if runs_elsewhere(origin_of(url)):
+        notices.warn_once(
+            f"call at {notices.call_site()} made directly, holds the worker: its thread does not carry the context of the request."
+            " Start it with contextvars.copy_context().run, or use tarry.gather",
+            logging.INFO,
+        )
 
 
 def answer_to(call: Call) -> Optional[Answer]:
@@ -150,11 +178,14 @@ def _may_leave(exchange: Exchange, call: Call) -> bool:
             level = logging.WARNING
     if not why:
         return True
+    _go_direct(exchange, why, level)
+    return False
+
+
+def _go_direct(exchange: Exchange, why: str, level: int) -> None:
     if exchange.pending:
         # Part of a request that leaves anyway: made directly now, it would be made once more when the view is run again.
         raise Handoff()
     # What follows must be direct as well: a later handoff would run the view, and so this call, again.
     exchange.direct = why
-    message = f"call in {exchange.name} at {notices.call_site()} made directly, holds the worker: {why}"
-    notices.warn_once(message, level)
-    return False
+    notices.warn_once(f"call in {exchange.name} at {notices.call_site()} made directly, holds the worker: {why}", level)

@@ -5,9 +5,12 @@ Transports that wrap or derive from them pass through here; a MockTransport of a
 from __future__ import annotations
 
 import functools
+import ssl
+from datetime import timedelta
 from types import ModuleType
 from typing import Any, Optional
 
+from .exchange import current
 from .failures import REFUSED, SLOW, SLOW_CONNECT, TERMINATED, kind_of
 from .intercept import answer_to, wanted
 from .message import Answer, Call
@@ -16,12 +19,32 @@ from .message import Answer, Call
 def patch(httpx: ModuleType) -> None:
     _patch_sync(httpx)
     _patch_async(httpx)
+    _count(httpx.HTTPTransport)
+    _count(httpx.AsyncHTTPTransport)
 
 
 def unpatch(httpx: ModuleType) -> None:
     for cls, name in ((httpx.HTTPTransport, "handle_request"), (httpx.AsyncHTTPTransport, "handle_async_request")):
-        patched = getattr(cls, name)
-        setattr(cls, name, getattr(patched, "__tarry__", patched))
+        for each in (name, "__init__"):
+            patched = getattr(cls, each)
+            setattr(cls, each, getattr(patched, "__tarry__", patched))
+
+
+def _count(transport: Any) -> None:
+    """Transports that are made while a view runs, each with the CA certificates of its own."""
+    original = transport.__init__
+    if hasattr(original, "__tarry__"):
+        return
+
+    @functools.wraps(original)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        exchange = current()
+        if exchange is not None and not isinstance(kwargs.get("verify", args[0] if args else True), ssl.SSLContext):
+            exchange.clients += 1
+        original(self, *args, **kwargs)
+
+    __init__.__tarry__ = original  # type: ignore[attr-defined]
+    transport.__init__ = __init__
 
 
 def _patch_sync(httpx: ModuleType) -> None:
@@ -80,13 +103,37 @@ def _respond(httpx: ModuleType, request: Any, answer: Answer) -> Any:
             TERMINATED: httpx.RemoteProtocolError,
         }
         raise errors[kind](f"Tarry: {answer.tarry_error}", request=request)
-    return httpx.Response(
+    stream = _stream_class(httpx)(answer.body)
+    response = httpx.Response(
         status_code=answer.status,
         headers=[(n.encode("latin-1"), v.encode("latin-1")) for n, v in answer.as_headers()],
-        stream=httpx.ByteStream(answer.body),
+        stream=stream,
         extensions={
             "http_version": b"HTTP/1.1",
             "reason_phrase": answer.reason.encode("latin-1"),
             "tarry": {"attempts": answer.attempts, "time": answer.time},
         },
     )
+    stream.tells = (response, timedelta(seconds=answer.time))
+    return response
+
+
+@functools.lru_cache(maxsize=None)
+def _stream_class(httpx: ModuleType) -> Any:
+    class Stream(httpx.ByteStream):  # type: ignore[misc, name-defined]
+        """A recorded body. The client measures the time up to the stream's end, and that was none: told is how long Tarry took."""
+
+        tells: Any = None
+
+        def close(self) -> None:
+            self._tell()
+
+        async def aclose(self) -> None:
+            self._tell()
+
+        def _tell(self) -> None:
+            if self.tells:
+                response, response.elapsed = self.tells
+                self.tells = None
+
+    return Stream

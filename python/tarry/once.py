@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from contextvars import ContextVar
 from typing import Any, Callable, Optional, TypeVar, cast
 
-from . import notices
+from . import notices, store
 from .branch import Branch, here
 from .errors import Handoff, OnceUncertain, OnceUndone
 from .exchange import Exchange, current
-from .settings import settings
+from .state import SMALL
 
 T = TypeVar("T")
 
-STORE_SECONDS = 24 * 3600
 _inside: ContextVar[Optional[frozenset[str]]] = ContextVar("tarry_once", default=None)
 """While the function of once() runs: the databases that have an open transaction around it."""
 
@@ -71,8 +69,7 @@ def _key(exchange: Exchange, function: Callable[..., Any]) -> str:
 
 def _claim(exchange: Exchange, key: str) -> Optional[tuple[Any]]:
     """None if the work is ours to do, or its result if another run has done it."""
-    store = settings.once_store
-    if store is None:
+    if not store.exists():
         if exchange.attempt > 1:
             raise OnceUncertain(
                 f"{exchange.name}: a worker died while the view ran, and nobody knows whether it had done the work of once()."
@@ -80,51 +77,55 @@ def _claim(exchange: Exchange, key: str) -> Optional[tuple[Any]]:
             )
         return None
     name = _stored(exchange, key)
-    if store.add(name, "claimed", STORE_SECONDS):
+    if store.claim(name):
         return None
-    found = store.get(name)
-    if isinstance(found, str) and found.startswith("="):
-        return (json.loads(found[1:]),)
+    found = store.result(name)
+    if found is not None:
+        return (json.loads(found),)
     raise OnceUncertain(f"{exchange.name}: a worker died inside the function of once(); whether it did its work is not known")
 
 
 def _do(exchange: Exchange, key: str, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """Runs the function, in a branch of its own: the calls it makes are not counted on the runs that skip it."""
-    store = settings.once_store
     parent = here(exchange.root)
     branch = Branch(f"{parent.path}o{key}.")
-    token = _inside.set(_open_transactions())
+    token = _inside.set(store.open_transactions())
     try:
         with branch.entered():
             result = function(*args, **kwargs)
-        encoded = _encode(result)
-        if store is not None and encoded is not None:
-            store.set(_stored(exchange, key), "=" + encoded, STORE_SECONDS)
-        return result
     except (Exception, Handoff):
         # It did not do its work, as it says itself, and is asked again on the next run. Anything else that ends it, such as
         # the server's time limit, leaves the claim: then it is not known.
-        if store is not None:
-            store.delete(_stored(exchange, key))
+        if store.exists():
+            store.release(_stored(exchange, key))
         raise
     finally:
         parent.left = parent.left or branch.left
         _inside.reset(token)
+    encoded = _encode(result)
+    if store.exists() and encoded is not None:
+        try:
+            store.keep(_stored(exchange, key), encoded)
+        except Exception as e:  # the work is done all the same, and its result goes on with the handoff
+            notices.warn_once(f"{exchange.name}: the result of once() could not be kept in the once_store: {e!r}")
+    return result
 
 
 def _carry(exchange: Exchange, key: str, result: Any, function: Callable[..., Any]) -> None:
-    """Into the state of the next handoff. What cannot be carried is not lost: the rest of the request is then not handed off,
-    and the function not asked again."""
+    """Into the state of the next handoff; where there is a store, no more than what every server takes. What cannot be carried is not
+    lost: the rest of the request is then not handed off, and the function not asked again."""
     encoded = _encode(result)
     if encoded is not None:
         exchange.state.once[key] = result
-        if len(exchange.state.encode()) <= exchange.limits.state:
+        size = len(exchange.state.encode())
+        if size <= min(exchange.limits.state, SMALL if store.exists() else size):
             return
         del exchange.state.once[key]
-        if settings.once_store is not None:
-            return  # the store has it
+        if store.exists():
+            return
     exchange.direct = (
-        f"the result of once({getattr(function, '__qualname__', function)}) cannot be carried: it is no JSON, or too large"
+        f"the result of once({getattr(function, '__qualname__', function)}) cannot be carried: it is no JSON, or"
+        f" with the others larger than {exchange.limits.state} bytes (a once_store takes what is larger)"
     )
     notices.warn_once(f"{exchange.name}: {exchange.direct}")
 
@@ -138,19 +139,3 @@ def _encode(result: Any) -> Optional[str]:
 
 def _stored(exchange: Exchange, key: str) -> str:
     return f"tarry:{exchange.id}:{key}"
-
-
-def _open_transactions() -> frozenset[str]:
-    """Aliases of the Django databases in an atomic block; those that a TestCase opened do not count."""
-    db = sys.modules.get("django.db")
-    if db is None:
-        return frozenset()
-    opened = set()
-    for connection in db.connections.all():
-        blocks = getattr(connection, "atomic_blocks", None)
-        if blocks is None:
-            if connection.in_atomic_block:
-                opened.add(connection.alias)
-        elif any(not getattr(block, "_from_testcase", False) for block in blocks):
-            opened.add(connection.alias)
-    return frozenset(opened)

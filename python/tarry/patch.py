@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any, Callable
 
-from . import on_http_client, on_httpx, on_sleep, on_urllib3
+from . import on_http_client, on_httpx, on_others, on_sleep, on_urllib3, server
 from .importing import Patch, when_imported
 from .settings import settings
 
@@ -14,6 +14,10 @@ _LIBRARIES: dict[str, tuple[Patch, Callable[..., None]]] = {
     "urllib3": (on_urllib3.patch, on_urllib3.unpatch),
     "httpx": (on_httpx.patch, on_httpx.unpatch),
     "httpx2": (on_httpx.patch, on_httpx.unpatch),
+    "requests.sessions": (on_urllib3.patch_requests, on_urllib3.unpatch_requests),
+    "aiohttp": (on_others.patch_aiohttp, on_others.unpatch_aiohttp),
+    "grpc._channel": (on_others.patch_grpc, on_others.unpatch_grpc),
+    "websockets.sync.client": (on_others.patch_websockets, on_others.unpatch_websockets),
 }
 
 _waiting: set[str] = set()
@@ -26,6 +30,7 @@ def patch_all(**options: Any) -> None:
     calls as before. To call it again does no harm."""
     settings.update(options)
     on_sleep.patch()
+    server.look()
     for name, (patch, _) in _LIBRARIES.items():
         if name in sys.modules or name not in _waiting:
             _waiting.add(name)

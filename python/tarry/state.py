@@ -8,8 +8,11 @@ import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
+SMALL = 2000
+"""What a server with small buffers takes too: uWSGI's default is 4,096 bytes for the whole head."""
+
 NOTES_MAX = 1800
-"""A state with notes on calls stays below this: a server with small header buffers must be able to take it."""
+"""A state with notes on calls stays below this, and what else is in it below SMALL, where there is another place for it."""
 _URL_MAX = 200
 _UNPACKED_MAX = 1 << 20
 

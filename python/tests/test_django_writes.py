@@ -302,3 +302,69 @@ def test_a_throttle_counts_a_request_once(rows, serve):
     serve(View.as_view())
     client = Client(lambda call: "answer", [MODEL])
     assert [client.get("/view/").status_code for _ in range(3)] == [200, 200, 429]
+
+
+@pytest.fixture
+def database_cache(rows):
+    """A cache in the database as the store of once()."""
+    from django.core.management import call_command
+    from django.db import connection
+    from django.test import override_settings
+
+    from tarry.django.store import SharedCache
+
+    backend = "django.core.cache.backends.db.DatabaseCache"
+    with override_settings(CACHES={"default": {"BACKEND": backend, "LOCATION": "shared_cache"}}):
+        call_command("createcachetable", verbosity=0)
+        settings.once_store = SharedCache("default")
+        yield
+        with connection.cursor() as cursor:
+            cursor.execute("DROP TABLE shared_cache")
+
+
+def test_a_claim_in_a_database_cache_outlives_the_transaction_of_the_view(serve, transactions, database_cache, messages):
+    """Its row would be rolled back with the view's, and the work be done again after a worker's death."""
+    done = []
+
+    def view(request):
+        tarry.once(lambda: done.append(1))
+        ask()
+        return HttpResponse("never")
+
+    serve(view)
+
+    def answer(call):
+        from django.core.cache import cache
+
+        held.extend(cache.get(key) for key in keys())
+        return "answer"
+
+    def keys():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT cache_key FROM shared_cache")
+            return [row[0].split(":", 2)[2] for row in cursor.fetchall()]
+
+    held = []
+    assert Client(answer, [MODEL]).get("/view/").content == b"never"
+    assert done == [1] and held == ["=null"]
+    assert messages() == []  # the store's own rows are no writes of the view
+
+
+def test_a_store_that_fails_after_the_work_does_not_have_it_done_again(serve, messages, rows):
+    from tarry.settings import settings
+
+    class Full(dict):
+        def add(self, key, value, timeout):
+            return key not in self and not self.update({key: value})
+
+        def set(self, key, value, timeout):
+            raise OSError("the store is full")
+
+        def delete(self, key):
+            self.pop(key)
+
+    settings.once_store = Full()
+    done = []
+    serve(lambda request: HttpResponse(str(tarry.once(lambda: done.append(1) or len(done))) + ask()))
+    assert Client(lambda call: "answer", [MODEL]).get("/view/").content == b"1answer" and done == [1]
+    assert "the store is full" in messages()[0]

@@ -216,3 +216,19 @@ def test_with_a_store_large_results_are_kept_there():
 
     client = client_of(lambda: (len(tarry.once(work)) > 20000, ask("a")))
     assert client.get("/").body.decode() == str((True, '"a"')) and done == [1]
+
+
+def test_the_state_stays_small_where_a_store_takes_the_rest(store):
+    """uWSGI takes 4,096 bytes of head by default."""
+    states = []
+
+    def app(environ, start_response):
+        states.append(environ.get("HTTP_TARRY_STATE", ""))
+        done = [tarry.once(lambda: secrets.token_urlsafe(500)) for _ in range(6)]
+        ask("a")
+        start_response("200 OK", [])
+        return ["".join(done).encode()]
+
+    client = WSGIClient(tarry.wsgi(app), lambda call: call.body, [MODEL])
+    assert len(client.get("/").body) == 6 * 667
+    assert len(states[1]) <= 2000 if store is not None else 2000 < len(states[1]) <= 8000

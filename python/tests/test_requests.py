@@ -212,3 +212,74 @@ def test_a_call_past_a_limit_is_made_directly_and_all_after_it(upstream, message
     assert text == "{'handed': 1} {'handed': 2} {'direct': 1} {'direct': 2} {'direct': 3}"
     assert client.hops == 3 and [len(b) for b in upstream.bodies] == [100, 3, 4]
     assert "made directly" in messages("INFO")[0] and "test_requests.py" in messages("INFO")[0]
+
+
+def test_elapsed_is_how_long_tarry_took_for_hooks_too():
+    seen = []
+
+    def view(environ):
+        return requests.get(URL, hooks={"response": lambda r, **kw: seen.append(r.elapsed.total_seconds())}).elapsed
+
+    text, _ = run(view, [tarry.Answer(200, "OK", [], b"x", time=2.5)])
+    assert text == "0:00:02.500000" and seen == [2.5]
+
+
+def test_a_pool_of_a_proxy_takes_the_origin_from_the_absolute_url():
+    session = requests.Session()
+    session.proxies = {"http": "http://proxy.example:3128"}
+    call = lambda e: session.post("http://plain.example/v1", data=b"x").text  # noqa: E731
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return [call(environ).encode()]
+
+    client = WSGIClient(tarry.wsgi(app), ["answer"], ["http://plain.example"])
+    assert client.get("/").body == b"answer" and client.calls[0].url == "http://plain.example/v1"
+
+
+def test_botocore_over_urllib3():
+    """As it stands in boto3: signed by the clock, with retries of its own."""
+    botocore = pytest.importorskip("botocore.session")
+    from botocore.config import Config
+
+    made = botocore.Session().create_client(
+        "bedrock-runtime",
+        region_name="eu-central-1",
+        aws_access_key_id="k",
+        aws_secret_access_key="s",
+        config=Config(retries={"max_attempts": 5}),
+    )
+    origin = "https://bedrock-runtime.eu-central-1.amazonaws.com"
+
+    def app(environ, start_response):
+        answer = made.invoke_model(modelId="m", body=b'{"q": 1}')
+        start_response("200 OK", [])
+        return [answer["body"].read()]
+
+    client = WSGIClient(tarry.wsgi(app), [(200, {"Content-Type": "application/json"}, b'{"a": 1}')], [origin])
+    assert client.get("/").body == b'{"a": 1}' and client.hops == 2 and client.calls[0].url == origin + "/model/m/invoke"
+
+
+def test_asynchronous_sleeps_after_a_recorded_failure_are_skipped(monkeypatch):
+    import asyncio
+
+    httpx = pytest.importorskip("httpx")
+    slept = []
+    from tarry.on_sleep import _real_async as real
+
+    async def sleeper(delay, *args):
+        slept.append(delay)
+        await real(0)
+
+    monkeypatch.setattr("tarry.on_sleep._real_async", sleeper)
+
+    async def main():
+        await asyncio.sleep(1)
+        async with httpx.AsyncClient() as client:
+            for n in range(3):
+                if (await client.post(URL, content=str(n))).status_code == 200:
+                    return n
+                await asyncio.sleep(100)
+
+    text, client = run(lambda e: asyncio.run(main()), lambda call: (200 if call.body == b"2" else 503, b""))
+    assert text == "2" and client.hops == 4 and 100 not in slept and 1 in slept

@@ -13,6 +13,7 @@ from ..errors import Handoff
 from ..exchange import ENVIRON_KEY, Exchange, of
 from ..settings import settings
 from . import database, throttles
+from .store import SharedCache
 from .undo import drop_conditions, undo_request
 
 _SETTINGS = {
@@ -43,9 +44,7 @@ class Middleware:
             {field: getattr(django_settings, name) for name, field in _SETTINGS.items() if hasattr(django_settings, name)}
         )
         if isinstance(settings.once_store, str):
-            from django.core.cache import caches
-
-            settings.once_store = caches[settings.once_store]
+            settings.once_store = SharedCache(settings.once_store)
         database.watch()
         throttles.count_once()
         request_started.connect(_read_exchange, dispatch_uid="tarry")
