@@ -1,23 +1,14 @@
 /* What workers hand off: an octet of flags, a response's head, and a body. What is accepted must be
  * complete, and each enclosed request must become one that can be sent and is read again as what
  * was meant. */
-#include <stdio.h>
-#include <stdlib.h>
 #include <zlib.h>
 
 #include "exchange/handoff.h"
 #include "http/fields.h"
 #include "http/h1parse.h"
+#include "laws.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
-
-#define HOLDS(law)                                                                                 \
-    do {                                                                                           \
-        if (!(law)) {                                                                              \
-            fprintf(stderr, "%s:%d: does not hold: %s\n", __FILE__, __LINE__, #law);               \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
 
 /* The flags: how much of a body is kept in memory, and what else is done. */
 enum { FLAG_BORDER = 7, FLAG_COMPRESS = 8, FLAG_NO_CODING = 16 };

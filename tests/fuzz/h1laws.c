@@ -1,20 +1,10 @@
 /* Laws of the HTTP/1.1 codec. */
 #include "h1laws.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-
 #include <sanitizer/asan_interface.h>
 
 #include "http/fields.h"
-
-#define HOLDS(law)                                                                                 \
-    do {                                                                                           \
-        if (!(law)) {                                                                              \
-            fprintf(stderr, "%s:%d: does not hold: %s\n", __FILE__, __LINE__, #law);               \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
+#include "laws.h"
 
 enum { FIELDS_MAX = 40 };
 
