@@ -164,6 +164,10 @@ static const struct opt workers_rows[] = {
                 "takes it more slowly than the worker gives it; beyond that the worker waits." },
     { "state_max", OPT_NUMBER, IN(pool_conf, state_max), "8000", "0", "8000", OPT_LIVE,
         .help = "How many bytes Tarry-State may have." },
+    { "tunnel_idle_timeout", OPT_DURATION, IN(pool_conf, tunnel_idle_timeout_ms), "5m", "1ms", "7d",
+        OPT_LIVE,
+        .help = "A WebSocket through which no byte goes for so long, in neither direction, is "
+                "ended. Longer than the pause between the pings of the server or its clients." },
 };
 
 static const struct opt server_rows[] = {
@@ -251,6 +255,10 @@ static const struct opt route_rows[] = {
         .help = "Clients get 404; only resumes and notifies reach such paths." },
     { "upstream", OPT_UPSTREAM, IN(route_conf, upstream), NULL, NULL, NULL, OPT_LIVE,
         .help = "The upstream that gets the requests directly, with no worker in between." },
+    { "websocket", OPT_BOOL, IN(route_conf, websocket), "false", NULL, NULL, OPT_LIVE,
+        .help = "Whether clients may open a WebSocket to the workers. Each holds a slot of the "
+                "pool for as long as it stands: give a server of WebSockets a pool of its own. "
+                "Without it a handshake is served as an ordinary request." },
     { "workers", OPT_POOL, IN(route_conf, pool), NULL, NULL, NULL, OPT_LIVE,
         .help = "The pool that gets the requests." },
 };

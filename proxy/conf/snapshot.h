@@ -85,6 +85,7 @@ struct pool_conf {
     uint64_t notify_first_pause_ms;
     uint64_t notify_max_pause_ms;
     uint64_t keep_alive_interval_ms;
+    uint64_t tunnel_idle_timeout_ms; /* a WebSocket through which nothing goes for so long ends */
     unsigned line;
 };
 
@@ -127,6 +128,7 @@ struct route_conf {
     struct str prefix; /* "/..." */
     struct str host;   /* lower case; empty: any */
     bool internal;
+    bool websocket;               /* with `pool` only */
     const struct pool_conf *pool; /* exactly one of these two is set */
     const struct upstream_conf *upstream;
     unsigned line;

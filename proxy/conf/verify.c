@@ -360,6 +360,14 @@ static void check_route(struct draft *d, struct draft_section *s)
             "internal is for resumes and notifies, which go to workers, and this route has an "
             "upstream; leave one of "
             "them out");
+    if (r->websocket && upstream)
+        mistake_add(&d->mistakes, place_of(s, "websocket"),
+            "websocket is for servers of one's own, and this route has an upstream; leave it out, "
+            "or lead the route to workers");
+    if (r->websocket && r->internal)
+        mistake_add(&d->mistakes, place_of(s, "websocket"),
+            "a WebSocket comes from a client, and no client reaches an internal route; leave one "
+            "of them out");
     if (workers) {
         r->pool = conf_find_pool(d->conf, workers->text);
         if (!r->pool && !scan_lost(&d->scan, workers->text))

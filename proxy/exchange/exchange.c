@@ -19,9 +19,11 @@ static const struct {
 } states[EX_NSTATES] = {
     [EX_READING] = { "reading", MAY(QUEUED) | MAY(PARKED) | MAY(ANSWERING) | MAY(DONE) },
     [EX_QUEUED] = { "queued", MAY(VISITING) | MAY(QUEUED) | MAY(ANSWERING) | MAY(DONE) },
-    [EX_VISITING] = { "visiting", MAY(QUEUED) | MAY(PARKED) | MAY(ANSWERING) | MAY(DONE) },
+    [EX_VISITING] = { "visiting",
+        MAY(QUEUED) | MAY(PARKED) | MAY(ANSWERING) | MAY(TUNNELLING) | MAY(DONE) },
     [EX_PARKED] = { "parked", MAY(QUEUED) | MAY(ANSWERING) | MAY(NOTIFYING) | MAY(DONE) },
     [EX_ANSWERING] = { "answering", MAY(NOTIFYING) | MAY(DONE) },
+    [EX_TUNNELLING] = { "tunnelling", MAY(DONE) },
     [EX_NOTIFYING] = { "notifying", MAY(DONE) },
     [EX_DONE] = { "done", 0 },
 };
@@ -41,6 +43,7 @@ void exchange_set_state(struct exchange *ex, enum ex_state to)
         ex->queue_us += spent;
         break;
     case EX_VISITING:
+    case EX_TUNNELLING:
         ex->worker_us += spent;
         break;
     case EX_PARKED:
@@ -309,6 +312,9 @@ static void client_gone(struct exchange *ex, const char *why)
         else
             hop_on_client_gone(ex);
         break;
+    case EX_TUNNELLING:
+        exchange_end(ex, "client_gone");
+        break;
     case EX_NOTIFYING:
     case EX_DONE:
         break;
@@ -318,6 +324,10 @@ static void client_gone(struct exchange *ex, const char *why)
 static void on_client_data(struct exchange *ex, struct str data)
 {
     ex->bytes_in += data.n;
+    if (ex->state == EX_TUNNELLING) {
+        tunnel_on_client_data(ex, data);
+        return;
+    }
     if (ex->state != EX_READING)
         return; /* answered already; the rest is read and dropped until the connection ends */
     if (body_size(&ex->body) + data.n > ex->conf->body_max) {
@@ -368,9 +378,13 @@ static void on_client(void *owner, struct stream *s, const struct stream_event *
     case STREAM_END:
         if (ex->state == EX_READING)
             dispatch(ex);
+        else if (ex->state == EX_TUNNELLING)
+            tunnel_on_client_end(ex);
         break;
     case STREAM_DRAINED:
         ex->client_full = false;
+        if (ex->state == EX_TUNNELLING)
+            tunnel_on_client_drained(ex);
         if (ex->state != EX_ANSWERING)
             break;
         if (ex->relay)
@@ -400,6 +414,9 @@ static void on_timer(void *owner)
         break;
     case EX_NOTIFYING:
         notify_on_timer(ex);
+        break;
+    case EX_TUNNELLING:
+        tunnel_on_timer(ex);
         break;
     case EX_READING:
     case EX_VISITING:
@@ -479,6 +496,11 @@ static void accept_request(struct exchange *ex, const struct stream_request *r)
     }
     if (!route || route->internal) {
         exchange_fail(ex, PROBLEM_NOT_FOUND, 0, route ? "the route is internal" : "no route");
+        return;
+    }
+    ex->request.websocket = head->websocket && route->websocket;
+    if (ex->request.websocket && ex->has_body) {
+        exchange_fail(ex, PROBLEM_BAD_REQUEST, 0, "a WebSocket's opening handshake has a body");
         return;
     }
     ex->gateway = route->upstream;

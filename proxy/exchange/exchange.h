@@ -8,6 +8,7 @@
  *   park.c      the calls are in flight: side by side, keep-alive bytes, and a client that leaves
  *   answer.c    a call's response as it is kept for a worker
  *   relay.c     a call's response as it streams to the client
+ *   tunnel.c    a WebSocket between the client and a worker
  *   notify.c    telling a worker of a relayed response afterwards
  * handoff.[ch], visit.[ch] and call.[ch] are what they work with; front.[ch] is where clients come
  * in. */
@@ -34,7 +35,9 @@
 
 struct front;
 
-/*   READING -> QUEUED -> VISITING -> ANSWERING -> DONE
+/*                            +----> TUNNELLING -----+
+ *                            |                      v
+ *   READING -> QUEUED -> VISITING -> ANSWERING -> DONE
  *      |          ^          v         ^     \      ^
  *      |          +------- PARKED -----+      > NOTIFYING
  *      +--(gateway)----------^
@@ -47,6 +50,7 @@ struct front;
  *              client's body; no slot.
  *   ANSWERING  owns the visit or the call that the client's response comes from, until that is
  *              complete; then the rest of it.
+ *   TUNNELLING owns a visit with a slot that has become the other half of the client's WebSocket.
  *   NOTIFYING  has no client any more: owns the record of a call until a worker has taken it. */
 enum ex_state {
     EX_READING,
@@ -54,6 +58,7 @@ enum ex_state {
     EX_VISITING,
     EX_PARKED,
     EX_ANSWERING,
+    EX_TUNNELLING,
     EX_NOTIFYING,
     EX_DONE,
 };
@@ -114,7 +119,8 @@ struct exchange {
     struct deferred relay_flush;
     struct str outcome; /* of the relayed call, for the notify; p NULL: it has not ended */
 
-    struct deadline timer; /* PARKED: keep-alive; QUEUED: try again; NOTIFYING: deliver again */
+    struct deadline timer; /* PARKED: keep-alive; QUEUED: try again; NOTIFYING: deliver again;
+                              TUNNELLING: silent for too long */
     uint64_t pause_ms;     /* the timer's last, where it grows */
     uint64_t unreachable_since_ms; /* 0: a worker could be reached */
 
@@ -211,6 +217,15 @@ void answer_on_call(void *owner, struct call *c, const struct call_event *ev);
 void relay_on_call(void *owner, struct call *c, const struct call_event *ev);
 void relay_on_client_drained(struct exchange *ex);
 void relay_client_gone(struct exchange *ex);
+
+/* tunnel.c */
+/* The worker has answered with `in`, a 101. */
+void tunnel_begin(struct exchange *ex, const struct head *in);
+void tunnel_on_timer(struct exchange *ex);
+void tunnel_on_visit(struct exchange *ex, const struct visit_event *ev);
+void tunnel_on_client_data(struct exchange *ex, struct str data);
+void tunnel_on_client_end(struct exchange *ex);
+void tunnel_on_client_drained(struct exchange *ex);
 
 /* notify.c */
 /* Whether the handoff asks for it and the relayed call has ended (ex->outcome is set). */

@@ -54,6 +54,7 @@ static int take_fields(struct exchange *ex, bool whole)
     if (!h)
         return -1;
     *h = ex->request;
+    h->websocket = h->websocket && ex->kind == HOP_REQUEST;
     h->room = ex->request.nfields + 18;
     h->nfields = 0;
     h->fields = arena_alloc(&ex->visit_arena, h->room * sizeof(*h->fields));
@@ -502,6 +503,10 @@ static void on_visit(void *owner, struct visit *v, const struct visit_event *ev)
 {
     struct exchange *ex = owner;
 
+    if (ex->state == EX_TUNNELLING) {
+        tunnel_on_visit(ex, ev);
+        return;
+    }
     switch (ev->kind) {
     case VISIT_STARTED:
         counter_add(COUNTER_VISITS, 1);
@@ -516,7 +521,9 @@ static void on_visit(void *owner, struct visit *v, const struct visit_event *ev)
         break;
     case VISIT_HEAD:
         /* Hop 0 and replays have the client's method. */
-        if (handoff_is(ev->head) && !(ex->is_head && ex->kind != HOP_RESUME))
+        if (ev->head->status == 101)
+            tunnel_begin(ex, ev->head);
+        else if (handoff_is(ev->head) && !(ex->is_head && ex->kind != HOP_RESUME))
             handoff_head(ex, ev->head);
         else
             answer_head(ex, ev->head);
@@ -526,6 +533,8 @@ static void on_visit(void *owner, struct visit *v, const struct visit_event *ev)
             handoff_data(ex, ev->data);
         else
             answer_data(ex, ev->data);
+        break;
+    case VISIT_DRAINED:
         break;
     case VISIT_END:
         if (ex->collecting)

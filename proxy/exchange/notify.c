@@ -91,6 +91,7 @@ static void on_visit(void *owner, struct visit *v, const struct visit_event *ev)
         ex->notify_status = ev->head->status;
         break;
     case VISIT_DATA:
+    case VISIT_DRAINED:
         break;
     case VISIT_END:
         if (ex->notify_status >= 200 && ex->notify_status < 300)

@@ -7,16 +7,18 @@
 #include "net/deadline.h"
 #include "net/loop.h"
 
-/*   WAITING -> SENDING -> AWAITING -> RECEIVING -> CLOSED
+/*   WAITING -> SENDING -> AWAITING -> RECEIVING or TUNNELLING -> CLOSED
  *      ^          |          |
  *      +--stale---+----------+       from anywhere to CLOSED: visit_close(), or a failure
  *
- *   SENDING to RECEIVING hold a slot. A worker may answer while we are still sending. */
+ *   SENDING and all that follow hold a slot. A worker may answer while we are still sending. The
+ *   deadline is for a worker that owes something: nobody does in a tunnel. */
 enum visit_state {
     VISIT_IS_WAITING,
     VISIT_IS_SENDING,
     VISIT_IS_AWAITING,
     VISIT_IS_RECEIVING,
+    VISIT_IS_TUNNELLING,
     VISIT_IS_CLOSED
 };
 
@@ -66,7 +68,10 @@ static void on_deadline(void *owner)
 
 static void touch(struct visit *v)
 {
-    deadline_set(&v->deadline, pool_conf(v->pool)->response_timeout_ms);
+    if (v->state == VISIT_IS_TUNNELLING)
+        deadline_clear(&v->deadline);
+    else
+        deadline_set(&v->deadline, pool_conf(v->pool)->response_timeout_ms);
 }
 
 static void send_body(struct visit *v)
@@ -170,7 +175,7 @@ static void on_stream(void *owner, struct stream *s, const struct stream_event *
 
     switch (ev->kind) {
     case STREAM_HEAD:
-        v->state = VISIT_IS_RECEIVING;
+        v->state = ev->head->status == 101 ? VISIT_IS_TUNNELLING : VISIT_IS_RECEIVING;
         touch(v);
         emit(v, (struct visit_event){ .kind = VISIT_HEAD, .head = ev->head });
         break;
@@ -186,6 +191,8 @@ static void on_stream(void *owner, struct stream *s, const struct stream_event *
         touch(v);
         if (v->state == VISIT_IS_SENDING)
             send_body(v);
+        else if (v->state == VISIT_IS_TUNNELLING)
+            emit(v, (struct visit_event){ .kind = VISIT_DRAINED });
         break;
     case STREAM_HALF_CLOSED:
         break;
@@ -209,6 +216,17 @@ struct visit *visit_open(
     deadline_init(&v->deadline, on_deadline, v);
     ask(v, r->ahead);
     return v;
+}
+
+int visit_send(struct visit *v, struct str data)
+{
+    return v->stream ? stream_send_data(v->stream, data.p, data.n) : 0;
+}
+
+void visit_send_end(struct visit *v)
+{
+    if (v->stream)
+        stream_send_end(v->stream);
 }
 
 void visit_pause(struct visit *v, bool paused)

@@ -29,10 +29,11 @@ enum visit_failure {
 enum visit_event_kind {
     VISIT_STARTED, /* a worker has it: the queue is behind */
     VISIT_QUEUED,  /* the worker had closed the connection before: back in the queue */
-    VISIT_HEAD,
+    VISIT_HEAD,    /* status 101: the WebSocket that was asked for stands, and bytes go both ways */
     VISIT_DATA,
-    VISIT_END,    /* the slot has been given back, or will be */
-    VISIT_FAILED, /* likewise; nothing else follows */
+    VISIT_DRAINED, /* after STREAM_FULL from visit_send(): room again */
+    VISIT_END,     /* the slot has been given back, or will be */
+    VISIT_FAILED,  /* likewise; nothing else follows */
 };
 
 struct visit_event {
@@ -57,6 +58,10 @@ struct visit_request {
 /* Starts it; events follow from the loop. NULL if there is no memory. */
 struct visit *visit_open(
     struct pool *pool, const struct visit_request *r, visit_event_fn *on_event, void *owner);
+
+/* Through the tunnel, to the worker: as stream_send_data() and stream_send_end(). */
+int visit_send(struct visit *v, struct str data);
+void visit_send_end(struct visit *v);
 
 /* Holds the worker's response back. */
 void visit_pause(struct visit *v, bool paused);

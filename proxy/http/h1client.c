@@ -4,10 +4,11 @@
 
 #include <stdlib.h>
 
+#include "http/websocket.h"
 #include "net/loop.h"
 
-enum in { IN_IDLE, IN_HEAD, IN_BODY, IN_DONE, IN_FAILED };
-enum out { OUT_NOTHING, OUT_BODY, OUT_CHUNKED, OUT_DONE };
+enum in { IN_IDLE, IN_HEAD, IN_BODY, IN_TUNNEL, IN_DONE, IN_FAILED };
+enum out { OUT_NOTHING, OUT_BODY, OUT_CHUNKED, OUT_TUNNEL, OUT_DONE };
 
 enum { INTERIM_MAX = 16 }; /* 1xx responses before the real one */
 
@@ -22,6 +23,8 @@ struct h1_client {
     struct h1_scan scan;
     struct h1_body body;
     char method[16];
+    char accept[WEBSOCKET_ACCEPT_LEN +
+                1]; /* what agrees to our WebSocket; empty: none was asked for */
     unsigned served;
     unsigned char in;  /* enum in */
     unsigned char out; /* enum out */
@@ -108,6 +111,24 @@ static void settle(struct h1_client *h)
     loop_defer(&h->work, on_settle, h);
 }
 
+/* The worker changes to WebSocket, or to something that nobody asked for (F19). 0, or -1: failed.
+ */
+static int take_agreement(struct h1_client *h, const struct head *head)
+{
+    struct h1_message m;
+
+    if (h1_check_response(head, str_of(h->method), &m) < 0 ||
+        !websocket_is_agreed(head, &m, str_of(h->accept))) {
+        fail(h, STREAM_E_PROTOCOL);
+        return -1;
+    }
+    h->keep_alive = false;
+    h->in = IN_TUNNEL;
+    h->out = OUT_TUNNEL;
+    emit(h, (struct stream_event){ .kind = STREAM_HEAD, .head = head });
+    return 0;
+}
+
 /* Bytes used by one head; 0 for more; -1: failed. */
 static ssize_t take_head(struct h1_client *h)
 {
@@ -122,8 +143,10 @@ static ssize_t take_head(struct h1_client *h)
         fail(h, n == H1_E_HEAD_TOO_LARGE ? STREAM_E_HEAD_TOO_LARGE : STREAM_E_PROTOCOL);
         return -1;
     }
+    if (head.status == 101 && h->accept[0])
+        return take_agreement(h, &head) < 0 ? -1 : n;
     if (head.status < 200) {
-        /* 101 answers an Upgrade, which is never asked for. */
+        /* 101 answers an Upgrade, which was not asked for. */
         if (head.status == 101 || ++h->interim > INTERIM_MAX) {
             fail(h, STREAM_E_PROTOCOL);
             return -1;
@@ -176,6 +199,25 @@ static void take_body(struct h1_client *h)
     }
 }
 
+/* Hands over what has come through the tunnel, as it is, and then its end. */
+static void take_tunnel(struct h1_client *h)
+{
+    while (!h->closed && h->in == IN_TUNNEL && !h->paused) {
+        struct str data = conn_input(h->conn);
+
+        if (data.n > 0) {
+            emit(h, (struct stream_event){ .kind = STREAM_DATA, .data = data });
+            if (!h->closed)
+                conn_consume(h->conn, data.n);
+            continue;
+        }
+        if (!conn_eof(h->conn))
+            return;
+        h->in = IN_DONE;
+        emit(h, (struct stream_event){ .kind = STREAM_END });
+    }
+}
+
 static void go_on(struct h1_client *h)
 {
     if (conn_input(h->conn).n > 0)
@@ -190,6 +232,8 @@ static void go_on(struct h1_client *h)
     }
     if (!h->closed && h->in == IN_BODY)
         take_body(h);
+    if (!h->closed && h->in == IN_TUNNEL)
+        take_tunnel(h);
     if (h->closed || !conn_eof(h->conn))
         return;
     if (h->in == IN_HEAD) {
@@ -209,7 +253,8 @@ static void process(struct h1_client *h)
     bool for_nobody = h->abandoned;
 
     go_on(h);
-    if (for_nobody && h->abandoned && h->in == IN_BODY && h->body.framing != H1_LENGTH)
+    if (for_nobody && h->abandoned &&
+        ((h->in == IN_BODY && h->body.framing != H1_LENGTH) || h->in == IN_TUNNEL))
         let_go(h);
 }
 
@@ -239,7 +284,7 @@ static void on_conn(void *owner, struct conn *c, enum conn_event ev)
             settle(h);
         break;
     case CONN_DRAINED:
-        if (h->out == OUT_BODY || h->out == OUT_CHUNKED)
+        if (h->out == OUT_BODY || h->out == OUT_CHUNKED || h->out == OUT_TUNNEL)
             emit(h, (struct stream_event){ .kind = STREAM_DRAINED });
         break;
     case CONN_FAILED:
@@ -247,7 +292,7 @@ static void on_conn(void *owner, struct conn *c, enum conn_event ev)
             settle(h);
         else if (h->in == IN_HEAD)
             fail(h, ended_early(h));
-        else if (h->in == IN_BODY)
+        else if (h->in == IN_BODY || h->in == IN_TUNNEL)
             fail(h, STREAM_E_INCOMPLETE);
         else
             h->keep_alive = false;
@@ -262,10 +307,26 @@ static int result(int rc)
     return rc == CONN_E_FULL ? STREAM_FULL : 0;
 }
 
+/* The client's key goes along, where its version has one. */
+static void ask_websocket(struct h1_client *h, struct head *out, char key[WEBSOCKET_KEY_LEN + 1])
+{
+    struct str given = head_value(out, STR("sec-websocket-key"));
+
+    out->fields[out->nfields++] = (struct field){ STR("Connection"), STR("Upgrade") };
+    out->fields[out->nfields++] = (struct field){ STR("Upgrade"), STR("websocket") };
+    if (!given.p) {
+        websocket_make_key(key);
+        given = str_of(key);
+        out->fields[out->nfields++] = (struct field){ STR("Sec-WebSocket-Key"), given };
+    }
+    websocket_accept(given, h->accept);
+}
+
 static int op_send_head(struct stream *s, const struct head *head, bool last)
 {
     struct h1_client *h = of(s);
-    struct field fields[H1_FIELDS_MAX + 2];
+    struct field fields[H1_FIELDS_MAX + 5];
+    char key[WEBSOCKET_KEY_LEN + 1];
     struct head out = *head;
 
     if (h->closed || h->in == IN_FAILED)
@@ -279,6 +340,9 @@ static int op_send_head(struct stream *s, const struct head *head, bool last)
     fields[out.nfields++] = (struct field){ STR("Host"), head->authority };
     for (size_t i = 0; i < head->nfields && out.nfields <= H1_FIELDS_MAX; i++)
         fields[out.nfields++] = head->fields[i];
+    h->accept[0] = '\0';
+    if (head->websocket)
+        ask_websocket(h, &out, key);
     h->out = last ? OUT_DONE : OUT_BODY;
     if (!last && !head_find(head, STR("content-length"))) {
         fields[out.nfields++] = (struct field){ STR("Transfer-Encoding"), STR("chunked") };
@@ -293,7 +357,7 @@ static int op_send_data(struct stream *s, const void *p, size_t n)
 {
     struct h1_client *h = of(s);
 
-    if (h->closed || n == 0 || (h->out != OUT_BODY && h->out != OUT_CHUNKED))
+    if (h->closed || n == 0 || h->out == OUT_NOTHING || h->out == OUT_DONE)
         return 0;
     if (h->out == OUT_CHUNKED) {
         struct buf *out = conn_output(h->conn);
@@ -317,6 +381,8 @@ static int op_send_end(struct stream *s)
         return 0;
     if (h->out == OUT_CHUNKED)
         rc = result(conn_write(h->conn, "0\r\n\r\n", 5));
+    else if (h->out == OUT_TUNNEL)
+        conn_end_output(h->conn);
     h->out = OUT_DONE;
     return rc;
 }

@@ -8,12 +8,21 @@
 
 #include "base/num.h"
 #include "http/fields.h"
+#include "http/websocket.h"
 #include "net/deadline.h"
 #include "net/loop.h"
 
-enum in { IN_HEAD, IN_BODY, IN_DONE, IN_FAILED };
+enum in { IN_HEAD, IN_BODY, IN_DONE, IN_TUNNEL, IN_FAILED };
 enum half_closed { HALF_CLOSED_NOT, HALF_CLOSED_SEEN, HALF_CLOSED_TOLD };
-enum out { OUT_NOTHING, OUT_LENGTH, OUT_CHUNKED, OUT_UNTIL_CLOSE, OUT_NO_BODY, OUT_DONE };
+enum out {
+    OUT_NOTHING,
+    OUT_LENGTH,
+    OUT_CHUNKED,
+    OUT_UNTIL_CLOSE,
+    OUT_NO_BODY,
+    OUT_TUNNEL,
+    OUT_DONE
+};
 
 struct h1_server {
     struct conn *conn;
@@ -34,6 +43,7 @@ struct h1_server {
     bool keep_alive;
     bool expects_continue;
     bool head_method;
+    bool websocket; /* the request asks for one */
     bool paused;
     unsigned char half_closed; /* enum half_closed */
     bool closed;
@@ -142,6 +152,7 @@ static void begin_request(struct h1_server *h, const struct head *head, const st
     h->keep_alive = m->keep_alive;
     h->expects_continue = m->expects_continue;
     h->head_method = str_eq(head->method, STR("HEAD"));
+    h->websocket = head->websocket;
     h->streaming = true;
     list_push(&h->acceptor->busy, &h->accepted.node);
     set_deadline(h);
@@ -178,6 +189,7 @@ static ssize_t take_head(struct h1_server *h)
         refuse(h, &head, h1_error_status(rc), h1_strerror(rc));
         return -1;
     }
+    head.websocket = websocket_is_asked(&head, &m);
     begin_request(h, &head, &m);
     return n;
 }
@@ -212,6 +224,20 @@ static void take_body(struct h1_server *h)
     }
 }
 
+/* Hands over what has come through the tunnel, as it is. */
+static void take_tunnel(struct h1_server *h)
+{
+    while (!h->closed && h->in == IN_TUNNEL && !h->paused) {
+        struct str data = conn_input(h->conn);
+
+        if (data.n == 0)
+            return;
+        emit(h, (struct stream_event){ .kind = STREAM_DATA, .data = data });
+        if (!h->closed)
+            conn_consume(h->conn, data.n);
+    }
+}
+
 /* The client will send no more. */
 static void client_closed(struct h1_server *h)
 {
@@ -219,6 +245,12 @@ static void client_closed(struct h1_server *h)
         h->in = IN_FAILED;
         h->keep_alive = false;
         emit(h, (struct stream_event){ .kind = STREAM_FAILED, .error = STREAM_E_GONE });
+        return;
+    }
+    if (h->in == IN_TUNNEL && !h->paused) {
+        h->in = IN_DONE;
+        h->half_closed = HALF_CLOSED_TOLD;
+        emit(h, (struct stream_event){ .kind = STREAM_END });
         return;
     }
     /* While another pipelined request waits, the client is only done with sending. */
@@ -262,6 +294,11 @@ static void process(struct h1_server *h)
     if (h->streaming && h->in == IN_BODY) {
         set_deadline(h);
         take_body(h);
+        if (h->closed)
+            return;
+    }
+    if (h->streaming && h->in == IN_TUNNEL) {
+        take_tunnel(h);
         if (h->closed)
             return;
     }
@@ -338,7 +375,7 @@ static bool is_framing_field(struct str name)
 {
     return str_eq_nocase(name, STR("connection")) || str_eq_nocase(name, STR("keep-alive")) ||
            str_eq_nocase(name, STR("transfer-encoding")) ||
-           str_eq_nocase(name, STR("content-length"));
+           str_eq_nocase(name, STR("content-length")) || str_eq_nocase(name, STR("upgrade"));
 }
 
 /* Decides how the response's end is told (RFC 9112 6.3) and adds the fields that tell it. */
@@ -370,13 +407,30 @@ static void frame(
     }
     if (bodiless)
         h->out = OUT_NO_BODY;
-    if (h->acceptor->draining || h->in == IN_BODY || h->in == IN_FAILED ||
+    /* A client that was sure of its WebSocket may have sent what is no request. */
+    if (h->acceptor->draining || h->in == IN_BODY || h->in == IN_FAILED || h->websocket ||
         head_has_token(from, STR("connection"), STR("close")))
         h->keep_alive = false;
     if (!h->keep_alive)
         out->fields[out->nfields++] = (struct field){ STR("Connection"), STR("close") };
     else if (h->minor == 0)
         out->fields[out->nfields++] = (struct field){ STR("Connection"), STR("keep-alive") };
+}
+
+/* The connection is the worker's and the client's now (RFC 9110 7.8). */
+static int begin_tunnel(struct h1_server *h, struct head *out)
+{
+    out->fields[out->nfields++] = (struct field){ STR("Upgrade"), STR("websocket") };
+    out->fields[out->nfields++] = (struct field){ STR("Connection"), STR("Upgrade") };
+    h->keep_alive = false;
+    h->out = OUT_TUNNEL;
+    h->in = IN_TUNNEL;
+    deadline_clear(&h->deadline);
+    if (h1_write_head(conn_output(h->conn), H1_RESPONSE, out) < 0)
+        return STREAM_E_MEMORY;
+    /* What the client has sent already, or its end. */
+    loop_defer(&h->work, on_work, h);
+    return sent(h, conn_written(h->conn));
 }
 
 static int op_send_end(struct stream *s);
@@ -394,6 +448,12 @@ static int op_send_head(struct stream *s, const struct head *head, bool last)
     out.fields = fields;
     out.nfields = 0;
     out.minor = 1;
+    if (head->status == 101) {
+        for (size_t i = 0; i < head->nfields && out.nfields < H1_FIELDS_MAX; i++)
+            if (!is_framing_field(head->fields[i].name))
+                fields[out.nfields++] = head->fields[i];
+        return begin_tunnel(h, &out);
+    }
     frame(h, head, &out, number, last);
     if (h1_write_head(conn_output(h->conn), H1_RESPONSE, &out) < 0) {
         h->out = OUT_NOTHING;
@@ -431,6 +491,7 @@ static int op_send_data(struct stream *s, const void *p, size_t n)
         return sent(h, conn_written(h->conn));
     }
     case OUT_UNTIL_CLOSE:
+    case OUT_TUNNEL:
         break;
     case OUT_NOTHING:
     case OUT_NO_BODY:

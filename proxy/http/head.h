@@ -28,6 +28,9 @@ struct head {
     struct str reason;
 
     unsigned minor; /* HTTP/1.minor; 1 for HTTP/2 */
+    /* A request that asks for a WebSocket, however its version says so (RFC 6455 4.1, RFC 8441 4):
+     * the method is GET, and Upgrade, Connection and their kin are the stream's to write. */
+    bool websocket;
     struct field *fields;
     size_t nfields, room; /* room: of `fields`, if head_add() may write to it */
 };

@@ -7,7 +7,13 @@
  *
  * Data that arrives is handed over in pieces that the owner takes whole (STREAM_DATA); an owner
  * that wants no more says stream_pause(), and the peer is held back through the socket or the
- * flow-control window. */
+ * flow-control window.
+ *
+ * A WebSocket: the request's head has `websocket` set. The answer to it is a head with status 101,
+ * which is the tunnel's beginning, or any other response, and then it was a request like others.
+ * After 101 both sides send what they will, as it is: STREAM_DATA and stream_send_data() in both
+ * directions, and each direction ends for itself (STREAM_END, stream_send_end()). What a client has
+ * sent before the answer waits, and is never read as another request. */
 #ifndef TARRY_HTTP_STREAM_H
 #define TARRY_HTTP_STREAM_H
 
@@ -22,8 +28,8 @@
 struct stream;
 
 enum stream_event_kind {
-    STREAM_HEAD, /* client side: the response's head (never 1xx). Fields borrow until the callback
-                    returns */
+    STREAM_HEAD, /* client side: the response's head (never 1xx, but 101 where a WebSocket was asked
+                    for and agreed to). Fields borrow until the callback returns */
     STREAM_DATA, /* a piece of the body */
     STREAM_END,  /* the message from the peer is complete */
     STREAM_DRAINED,     /* after STREAM_FULL: room again */
@@ -92,9 +98,9 @@ enum stream_reset {
 struct stream_ops {
     /* Each: 0, STREAM_FULL, or a negative error (then STREAM_FAILED follows, from the loop). `end`:
      * no body follows. The fields are copied. Framing fields (Content-Length, Transfer-Encoding,
-     * Connection …) are the stream's to set: a Content-Length field in `head` is believed and must
-     * be right; without one the body is framed as the version has it. Server side, "Connection:
-     * close" ends an HTTP/1.1 connection with this response. */
+     * Connection, Upgrade …) are the stream's to set: a Content-Length field in `head` is believed
+     * and must be right; without one the body is framed as the version has it. Server side,
+     * "Connection: close" ends an HTTP/1.1 connection with this response. */
     int (*send_head)(struct stream *s, const struct head *head, bool end);
     int (*send_data)(struct stream *s, const void *p, size_t n);
     int (*send_end)(struct stream *s);

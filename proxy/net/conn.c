@@ -261,23 +261,20 @@ static void output_broke(struct conn *c, int err_no)
     fail(c, CONN_E_RESET, err_no);
 }
 
-static void shut_output(struct conn *c)
-{
-    if (c->shut)
-        return;
-    c->shut = true;
-    wire_shutdown(&c->wire, true);
-    c->finish_by_ms = loop_now_ms() + FINISH_LINGER_MS;
-    if (c->eof)
-        end(c, false);
-}
-
 /* The peer learns that no more comes; it may still send. */
 static void half_close(struct conn *c)
 {
     if (!c->shut)
         wire_shutdown(&c->wire, true);
     c->shut = true;
+}
+
+static void shut_output(struct conn *c)
+{
+    half_close(c);
+    c->finish_by_ms = loop_now_ms() + FINISH_LINGER_MS;
+    if (c->eof)
+        end(c, false);
 }
 
 static void flush(struct conn *c)

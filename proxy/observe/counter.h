@@ -26,6 +26,7 @@
     X(CALL_RETRIES, "tarry_call_retries_total", "Attempts of calls beyond the first")              \
     X(CALLS_FAILED, "tarry_calls_failed_total", "Calls that brought no response")                  \
     X(NOTIFIES_LOST, "tarry_notifies_lost_total", "Notifies that no worker accepted")              \
+    X(TUNNELS, "tarry_tunnels_total", "WebSockets that a worker has agreed to")                    \
     X(CLIENTS_GONE, "tarry_clients_gone_total",                                                    \
         "Clients that left before their response was complete")                                    \
     X(RELOADS, "tarry_reloads_total", "Confs taken into use by SIGHUP")                            \

@@ -242,6 +242,11 @@ static const struct {
     { "upstream \"u\" { origin = \"https://a.b\" }\nroute \"/x\" { upstream = \"u\" internal = "
       "true }" REST,
         { 2, "internal is for resumes" } },
+    { "upstream \"u\" { origin = \"https://a.b\" }\nroute \"/x\" { upstream = \"u\" websocket = "
+      "true }" REST,
+        { 2, "websocket is for servers of one's own" } },
+    { "route \"/x\" { workers = \"app\" internal = true websocket = true }" REST,
+        { 1, "no client reaches an internal route" } },
     { "route \"x\" { workers = \"app\" }" REST, { 1, "does not begin with \"/\"" } },
     { "route \"/a/../b\" { workers = \"app\" }" REST, { 1, "write \"/b\"" } },
     { "route \"/a//b\" { workers = \"app\" }" REST, { 1, "write \"/a/b\"" } },

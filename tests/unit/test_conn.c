@@ -283,6 +283,46 @@ START_TEST(finishes)
 }
 END_TEST
 
+/* Our side is shut down once all has left, and the peer's goes on; then the rest ends as ever. */
+START_TEST(ends_its_output_and_reads_on)
+{
+    static const char block[300000] = { 'x' };
+    struct owner o;
+    struct peer p;
+    size_t got = 0;
+
+    open_pair(&o, &p, (enum transport)_i);
+    conn_write(o.conn, block, sizeof(block));
+    conn_end_output(o.conn);
+    conn_end_output(o.conn);
+    WORLD_UNTIL((got += peer_skip(&p, 16384), got == sizeof(block)));
+    WORLD_UNTIL(peer_ended(&p));
+    ck_assert(!p.reset);
+    peer_send(&p, "still there");
+    WORLD_UNTIL(conn_input(o.conn).n == 11);
+    ck_assert_uint_eq(o.eof + o.failed, 0);
+    peer_finish(&p);
+    WORLD_UNTIL(o.eof == 1);
+    conn_finish(o.conn, 3600000);
+    WORLD_UNTIL(conn_count_accepted() == 0);
+    ck_assert_uint_eq(o.failed, 0);
+    peer_close(&p);
+}
+END_TEST
+
+START_TEST(ends_its_output_with_nothing_to_send)
+{
+    struct owner o;
+    struct peer p;
+
+    open_pair(&o, &p, (enum transport)_i);
+    conn_end_output(o.conn);
+    WORLD_UNTIL(peer_ended(&p));
+    conn_close(o.conn);
+    peer_close(&p);
+}
+END_TEST
+
 START_TEST(does_not_wait_for_ever_when_it_finishes)
 {
     static const char block[4000000] = { 'x' };
@@ -471,6 +511,8 @@ static TCase *cases(void)
     tcase_add_loop_test(t, reads_the_answer_of_a_peer_that_takes_no_more, 0, 2);
     tcase_add_loop_test(t, may_be_closed_within_an_event, 0, 4);
     tcase_add_loop_test(t, finishes, 0, 2);
+    tcase_add_loop_test(t, ends_its_output_and_reads_on, 0, 2);
+    tcase_add_loop_test(t, ends_its_output_with_nothing_to_send, 0, 2);
     tcase_add_loop_test(t, does_not_wait_for_ever_when_it_finishes, 0, 2);
     tcase_add_test(t, closes_what_is_finishing_at_exit);
     tcase_add_test(t, resets);

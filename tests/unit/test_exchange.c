@@ -10,6 +10,7 @@
 #include "conffile.h"
 #include "exchange/front.h"
 #include "fakestream.h"
+#include "http/websocket.h"
 #include "observe/access.h"
 #include "unit.h"
 #include "world.h"
@@ -36,6 +37,7 @@ static void open_front(const char *pool_options, const char *upstream_options)
         "workers \"app\" { server \"unix:%s\" { slots = 1 }\n%s }\n"
         "upstream \"ai\" { origin = \"http://127.0.0.1:%u\" retries = 0\n%s }\n"
         "route \"/\" { workers = \"app\" }\n"
+        "route \"/ws\" { workers = \"app\" websocket = true }\n"
         "route \"/inside/\" { workers = \"app\" internal = true }\n"
         "route \"/gate/\" { upstream = \"ai\" }\n",
         conffile_path("."), conffile_path("front"), conffile_path("worker"), pool_options,
@@ -123,6 +125,7 @@ static void ask_with(
         .target = str_of(target),
         .authority = STR("site.example"),
         .minor = 1,
+        .websocket = strcmp(target, "/ws") == 0,
         .fields = list };
     struct stream_request r = { .head = &h, .body = length > 0, .length_known = true };
     struct str rest = str_of(fields), one;
@@ -241,6 +244,7 @@ enum place {
     VISITING_RESUME,
     NOTIFYING,
     NOTIFY_PAUSE, /* the worker did not want it */
+    TUNNELLING,
 };
 
 /* Parks `ex` with these fields of a handoff. */
@@ -258,6 +262,28 @@ static void upstream_begins(void)
     peer_send(&upstream, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nbegin");
     WORLD_UNTIL(fake_stream_body_has(&client, "begin"));
     ck_assert_int_eq(state(), EX_ANSWERING);
+}
+
+static void tunnel(void)
+{
+    char accept[WEBSOCKET_ACCEPT_LEN + 1];
+    struct arena a = { 0 };
+    const char *key;
+
+    ask("/ws");
+    worker_takes("Upgrade: websocket\r\n");
+    key = strstr(peer_take(&worker), "Sec-WebSocket-Key: ");
+    ck_assert_ptr_nonnull(key);
+    websocket_accept(str_make(key + 19, WEBSOCKET_KEY_LEN), accept);
+    peer_send(&worker, arena_printf(&a,
+                           "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: "
+                           "Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\nraw",
+                           accept)
+                           .p);
+    arena_release(&a);
+    WORLD_UNTIL(fake_stream_body_has(&client, "raw"));
+    ck_assert_uint_eq(client.status, 101);
+    ck_assert_int_eq(state(), EX_TUNNELLING);
 }
 
 /* `fields` are added to a handoff. */
@@ -361,6 +387,9 @@ static void reach(enum place place, const char *fields)
             peer_send(&worker, "HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n");
             WORLD_UNTIL(!ex->visit);
         }
+        break;
+    case TUNNELLING:
+        tunnel();
         break;
     }
     arena_release(&a);
@@ -576,6 +605,15 @@ static const struct row {
     { NOTIFYING, "", "", "", SHUTDOWN, EX_DONE, "complete", 200 },
     { NOTIFY_PAUSE, "", "notify_first_pause = \"30ms\"", "", NOTHING, EX_NOTIFYING, NULL, 200 },
     { NOTIFY_PAUSE, "", "", "", SHUTDOWN, EX_DONE, "complete", 200 },
+
+    { TUNNELLING, "", "", "", GONE, EX_DONE, "client_gone", SILENCE },
+    { TUNNELLING, "", "", "", FIN, EX_TUNNELLING, NULL, SILENCE },
+    { TUNNELLING, "", "", "", SLOW, EX_DONE, "client_gone", SILENCE },
+    { TUNNELLING, "", "", "", SHUTDOWN, EX_DONE, "shutdown", CUT },
+    { TUNNELLING, "", "", "", WORKER_ENDS, EX_DONE, "complete", 101 },
+    { TUNNELLING, "", "", "", WORKER_GARBLES, EX_TUNNELLING, NULL, SILENCE },
+    { TUNNELLING, "", "response_timeout = \"10ms\"", "", NOTHING, EX_TUNNELLING, NULL, SILENCE },
+    { TUNNELLING, "", "tunnel_idle_timeout = \"50ms\"", "", NOTHING, EX_DONE, "idle_timeout", CUT },
 };
 
 START_TEST(ends_well_wherever_it_is)
@@ -608,7 +646,7 @@ START_TEST(ends_well_wherever_it_is)
     default:
         ck_assert(client.ended && client.closed);
         ck_assert_uint_eq(client.status, r->sees);
-        if (r->sees != 200) {
+        if (r->sees >= 300) {
             snprintf(text, sizeof(text), "Proxy-Status: tarry; error=%s\r\n", r->end ? r->end : "");
             ck_assert(!r->end || fake_stream_head_has(&client, text));
             ck_assert(fake_stream_body_has(&client, "{\"title\":"));
@@ -624,6 +662,39 @@ START_TEST(ends_well_wherever_it_is)
 END_TEST
 
 /* The road */
+
+START_TEST(tunnels_both_ways_and_holds_back_who_is_too_fast)
+{
+    static char block[300000];
+    size_t got = 0;
+
+    open_front("", "");
+    memset(block, 'x', sizeof(block) - 1);
+    reach(TUNNELLING, "");
+    fake_stream_data(&client, "up");
+    WORLD_UNTIL(peer_has(&worker, "up"));
+    peer_take(&worker);
+    fake_stream_data(&client, block);
+    ck_assert(client.paused);
+    WORLD_UNTIL((got += peer_skip(&worker, 16384), got == sizeof(block) - 1));
+    ck_assert(!client.paused);
+    client.room = buf_len(&client.body) + 1;
+    peer_send(&worker, "1");
+    WORLD_UNTIL(fake_stream_body_has(&client, "raw1"));
+    peer_send(&worker, "2");
+    world_settle();
+    ck_assert(!fake_stream_body_has(&client, "raw12"));
+    fake_stream_drain(&client, SIZE_MAX);
+    WORLD_UNTIL(fake_stream_body_has(&client, "raw12"));
+    fake_stream_emit(&client, (struct stream_event){ .kind = STREAM_END });
+    WORLD_UNTIL(peer_ended(&worker));
+    peer_send(&worker, "3");
+    WORLD_UNTIL(fake_stream_body_has(&client, "raw123"));
+    ck_assert(!client.ended);
+    peer_close(&worker);
+    WORLD_UNTIL(client.ended && client.closed);
+}
+END_TEST
 
 START_TEST(passes_a_plain_response_on)
 {
@@ -1347,6 +1418,7 @@ static TCase *cases(void)
 
     tcase_add_checked_fixture(t, set_up, tear_down);
     tcase_add_loop_test(t, ends_well_wherever_it_is, 0, COUNT_OF(rows));
+    tcase_add_test(t, tunnels_both_ways_and_holds_back_who_is_too_fast);
     tcase_add_test(t, passes_a_plain_response_on);
     tcase_add_test(t, lets_the_client_send_when_it_waits);
     tcase_add_loop_test(t, refuses_at_the_door, 0, COUNT_OF(doors));

@@ -6,6 +6,7 @@
 #include <sys/un.h>
 
 #include "cuts.h"
+#include "http/websocket.h"
 #include "unit.h"
 #include "world.h"
 
@@ -435,6 +436,127 @@ START_TEST(says_when_there_is_room_again)
 }
 END_TEST
 
+#define KEY "dGhlIHNhbXBsZSBub25jZQ=="
+#define AGREES                                                                                     \
+    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"            \
+    "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+
+static void ask_websocket(const char *key)
+{
+    struct field f = { STR("Sec-WebSocket-Key"), str_of(key) };
+    struct head h = { .method = STR("GET"),
+        .target = STR("/w"),
+        .authority = STR("h"),
+        .websocket = true,
+        .fields = &f,
+        .nfields = *key != '\0' };
+
+    app.stream = h1_client_begin(holder.c);
+    stream_set_owner(app.stream, on_event, NULL);
+    stream_send_head(app.stream, &h, true);
+    WORLD_UNTIL(peer_has(&server, "\r\n\r\n"));
+    ck_assert(peer_has(&server, "Upgrade: websocket\r\n"));
+    ck_assert(peer_has(&server, "Connection: Upgrade\r\n"));
+}
+
+START_TEST(becomes_a_tunnel)
+{
+    ask_websocket(KEY);
+    peer_take(&server);
+    peer_send(&server, "HTTP/1.1 100 Continue\r\n\r\n" AGREES "HTTP/1.1 200 OK\r\n\r\n");
+    WORLD_UNTIL(app.heads == 1);
+    ck_assert_uint_eq(app.status, 101);
+    WORLD_UNTIL(buf_len(&app.body) == 19);
+    ck_assert_span_eq(buf_str(&app.body), "HTTP/1.1 200 OK\r\n\r\n");
+    stream_send_data(app.stream, "raw", 3);
+    WORLD_UNTIL(peer_has(&server, "raw"));
+    ck_assert_str_eq(peer_take(&server), "raw");
+    stream_send_data(app.stream, "last", 4);
+    stream_send_end(app.stream);
+    WORLD_UNTIL(peer_ended(&server));
+    ck_assert_str_eq(peer_take(&server), "last");
+    stream_pause(app.stream, true);
+    peer_send(&server, "and the other way");
+    peer_finish(&server);
+    world_settle();
+    ck_assert(!app.ended);
+    stream_pause(app.stream, false);
+    WORLD_UNTIL(app.ended);
+    ck_assert_span_eq(buf_str(&app.body), "HTTP/1.1 200 OK\r\n\r\nand the other way");
+    let_go();
+    WORLD_UNTIL(holder.closed == 1); /* never used again */
+    ck_assert_uint_eq(holder.idle, 0);
+}
+END_TEST
+
+START_TEST(makes_a_key_where_there_is_none)
+{
+    char accept[WEBSOCKET_ACCEPT_LEN + 1];
+    const char *sent, *key;
+    struct buf b = { 0 };
+
+    ask_websocket("");
+    sent = peer_take(&server);
+    key = strstr(sent, "Sec-WebSocket-Key: ");
+    ck_assert_ptr_nonnull(key);
+    websocket_accept(str_make(key + 19, WEBSOCKET_KEY_LEN), accept);
+    buf_printf(&b,
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Accept: %s\r\n\r\n",
+        accept);
+    peer_send_bytes(&server, buf_str(&b).p, buf_len(&b));
+    buf_release(&b);
+    WORLD_UNTIL(app.heads == 1);
+    ck_assert_uint_eq(app.status, 101);
+}
+END_TEST
+
+START_TEST(becomes_no_tunnel_for_a_101_that_does_not_match) /* F19 */
+{
+    static const char key[] = "AAAAAAAAAAAAAAAAAAAAAA==";
+
+    ask_websocket(_i == 0 ? key : KEY);
+    peer_send(&server, _i == 0 ? AGREES
+                               : "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n"
+                                 "Connection: Upgrade\r\n\r\nraw");
+    WORLD_UNTIL(app.failed);
+    ck_assert_int_eq(app.failed, STREAM_E_PROTOCOL);
+    ck_assert_uint_eq(app.heads + buf_len(&app.body), 0);
+}
+END_TEST
+
+START_TEST(is_an_ordinary_response_that_is_not_101)
+{
+    ask_websocket(KEY);
+    peer_send(&server, OK "Content-Length: 3\r\n\r\nyes");
+    WORLD_UNTIL(app.ended);
+    ck_assert_uint_eq(app.status, 200);
+    ck_assert_span_eq(buf_str(&app.body), "yes");
+    let_go();
+    WORLD_UNTIL(holder.idle == 1);
+    ask_and_wait(); /* a request that asks for none; it is not taken for one */
+    peer_send(&server, AGREES);
+    WORLD_UNTIL(app.failed);
+    ck_assert_int_eq(app.failed, STREAM_E_PROTOCOL);
+}
+END_TEST
+
+START_TEST(tells_of_a_tunnel_that_broke)
+{
+    h1_client_close(holder.c);
+    peer_close(&server);
+    open_connection(true);
+    ask_websocket(KEY);
+    peer_send(&server, AGREES);
+    WORLD_UNTIL(app.heads == 1);
+    peer_reset(&server);
+    WORLD_UNTIL(app.failed);
+    ck_assert_int_eq(app.failed, STREAM_E_INCOMPLETE);
+    let_go();
+    WORLD_UNTIL(holder.closed == 1);
+}
+END_TEST
+
 START_TEST(holds_a_response_back_while_paused)
 {
     ask_and_wait();
@@ -524,6 +646,11 @@ static TCase *cases(void)
     tcase_add_test(t, is_not_usable_before_its_holder_was_told);
     tcase_add_loop_test(t, reads_an_early_response, 0, 2);
     tcase_add_test(t, says_when_there_is_room_again);
+    tcase_add_test(t, becomes_a_tunnel);
+    tcase_add_test(t, makes_a_key_where_there_is_none);
+    tcase_add_loop_test(t, becomes_no_tunnel_for_a_101_that_does_not_match, 0, 2);
+    tcase_add_test(t, is_an_ordinary_response_that_is_not_101);
+    tcase_add_test(t, tells_of_a_tunnel_that_broke);
     tcase_add_test(t, holds_a_response_back_while_paused);
     tcase_add_loop_test(t, may_be_let_go_at_any_time, 0, 46);
     tcase_add_loop_test(t, tells_the_owner_when_it_is_closed, 0, 2);

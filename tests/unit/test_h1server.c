@@ -191,6 +191,87 @@ START_TEST(holds_pipelined_requests_back)
 }
 END_TEST
 
+#define WEBSOCKET                                                                                  \
+    "GET /w HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"                  \
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+
+START_TEST(becomes_a_tunnel)
+{
+    peer_send(&client, WEBSOCKET GET); /* what follows is the tunnel's, whatever it looks like */
+    WORLD_UNTIL(app.stream);
+    world_settle();
+    ck_assert_uint_eq(buf_len(&app.body), 0);
+    app.ended = false; /* of the request; now of the tunnel */
+    answer(101, "Sec-WebSocket-Accept=x|Upgrade=y|Content-Length=3", NULL);
+    WORLD_UNTIL(buf_len(&app.body) == strlen(GET));
+    ck_assert_span_eq(buf_str(&app.body), GET);
+    WORLD_UNTIL(peer_has(&client, "\r\n\r\n"));
+    ck_assert_str_eq(peer_take(&client),
+        "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: x\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\n\r\n");
+    stream_send_data(app.stream, "raw", 3);
+    WORLD_UNTIL(peer_has(&client, "raw"));
+    ck_assert_str_eq(peer_take(&client), "raw");
+    stream_pause(app.stream, true);
+    peer_send(&client, "more");
+    peer_finish(&client);
+    world_settle();
+    ck_assert_uint_eq(buf_len(&app.body), strlen(GET));
+    stream_pause(app.stream, false);
+    WORLD_UNTIL(app.ended);
+    ck_assert_span_eq(buf_str(&app.body), GET "more");
+    stream_send_data(app.stream, "late", 4); /* its other direction still stands */
+    stream_send_end(app.stream);
+    let_go();
+    WORLD_UNTIL(peer_ended(&client));
+    ck_assert_str_eq(peer_take(&client), "late");
+    expect_story("GET /w h|");
+    ck_assert_uint_eq(app.requests, 1);
+}
+END_TEST
+
+START_TEST(serves_nothing_after_a_tunnel_that_was_refused)
+{
+    peer_send(&client, WEBSOCKET GET);
+    WORLD_UNTIL(app.stream);
+    answer(403, "Content-Length=2", "no");
+    let_go();
+    WORLD_UNTIL(peer_ended(&client));
+    ck_assert_str_eq(peer_take(&client),
+        "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno");
+    ck_assert_uint_eq(app.requests, 1);
+}
+END_TEST
+
+START_TEST(tells_how_a_tunnel_ends)
+{
+    peer_send(&client, WEBSOCKET);
+    WORLD_UNTIL(app.stream);
+    if (_i == 0) { /* the end came before the answer */
+        peer_finish(&client);
+        WORLD_UNTIL(app.half_closed);
+    }
+    app.ended = false;
+    answer(101, "", NULL);
+    if (_i == 0) {
+        WORLD_UNTIL(app.ended);
+    } else if (_i == 1) {
+        peer_send(&client, "x");
+        WORLD_UNTIL(buf_len(&app.body) == 1);
+        peer_close(&client); /* unread bytes of ours: a reset */
+        stream_send_data(app.stream, "y", 1);
+        WORLD_UNTIL(app.ended || app.failed);
+    } else {
+        WORLD_UNTIL(peer_has(&client, "\r\n\r\n"));
+        stream_send_data(app.stream, "all of it arrives", 17);
+        stream_reset(app.stream, STREAM_ABORT);
+        app.stream = NULL;
+        WORLD_UNTIL(peer_ended(&client));
+        ck_assert(peer_has(&client, "all of it arrives"));
+    }
+}
+END_TEST
+
 START_TEST(reads_the_same_however_it_is_cut)
 {
     static const char in[] =
@@ -640,6 +721,9 @@ static TCase *cases(void)
     tcase_add_checked_fixture(t, set_up, tear_down);
     tcase_add_test(t, serves_requests_one_after_the_other);
     tcase_add_test(t, holds_pipelined_requests_back);
+    tcase_add_test(t, becomes_a_tunnel);
+    tcase_add_test(t, serves_nothing_after_a_tunnel_that_was_refused);
+    tcase_add_loop_test(t, tells_how_a_tunnel_ends, 0, 3);
     tcase_add_test(t, reads_the_same_however_it_is_cut);
     tcase_add_loop_test(t, serves_nothing_after_a_refusal, 0, COUNT_OF(refused));
     tcase_add_test(t, refuses_a_head_over_the_limit_while_it_comes);

@@ -6,6 +6,7 @@
     server    scripted workers and upstreams that speak HTTP/1.1, plain or TLS, over TCP or unix sockets
     h2server  a scripted upstream that speaks HTTP/2 over TLS
     client    a client that sees exact bytes and when they came
+    websockets  a real WebSocket server and client, and the handshake by hand
     certs     a certificate authority for the session
     tarry     the proxy: its conf, its process, its logs
     apps      other programs: gunicorn, the provider stand-in
