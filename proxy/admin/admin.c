@@ -51,6 +51,12 @@ static void metrics(struct buf *b)
         "# HELP tarry_client_connections Client connections open\n"
         "# TYPE tarry_client_connections gauge\ntarry_client_connections %zu\n",
         acceptor_count(&admin.front->acceptor));
+    buf_printf(b,
+        "# HELP tarry_client_newcomers Client connections that owe their first request\n"
+        "# TYPE tarry_client_newcomers gauge\ntarry_client_newcomers %zu\n"
+        "# HELP tarry_client_addresses Addresses that have a client connection\n"
+        "# TYPE tarry_client_addresses gauge\ntarry_client_addresses %zu\n",
+        admin.front->crowd.newcomers, admin.front->crowd.ngroups);
     buf_printf(b, "# HELP tarry_pool_slots Slots of a pool: taken, taken for nobody, and in all\n"
                   "# TYPE tarry_pool_slots gauge\n");
     for (size_t i = 0; i < admin.front->conf->npools; i++) {
@@ -161,7 +167,7 @@ static void on_request(void *owner, struct stream *s, const struct stream_reques
     buf_release(&b);
 }
 
-static bool may_accept(void *owner)
+static bool may_accept(void *owner, bool waits)
 {
     return admin.acceptor.busy.count + admin.acceptor.idle.count < CONNECTIONS_MAX;
 }

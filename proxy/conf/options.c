@@ -14,6 +14,20 @@ static const char *const underscore_words[] = { "drop", "refuse", "pass", NULL }
 static const char *const format_words[] = { "json", "combined", "logfmt", NULL };
 
 static const struct opt root_rows[] = {
+    { "address_connections_max", OPT_NUMBER, IN(conf, address_connections_max), "0", "0",
+        "10000000", OPT_LIVE,
+        .help = "How many connections one client address may have (for IPv6: one /64); further "
+                "ones are closed at once. 0: as many as it likes. It does not hold for "
+                "trusted_proxies, unix sockets and, see address_limit_loopback, loopback." },
+    { "address_limit_loopback", OPT_BOOL, IN(conf, address_limit_loopback), "false", NULL, NULL,
+        OPT_LIVE,
+        .help = "Whether address_connections_max and address_newcomers_max hold for loopback "
+                "addresses too, behind which there is mostly a proxy or a test of this machine." },
+    { "address_newcomers_max", OPT_NUMBER, IN(conf, address_newcomers_max), "500", "0", "10000000",
+        OPT_LIVE,
+        .help = "How many of an address's connections may be without a first request, TLS "
+                "handshakes included; further ones are closed at once. 0: as many as it likes. "
+                "Exempt are the same as from address_connections_max." },
     { "body_max", OPT_SIZE, IN(conf, body_max), "100M", "0", "1024G", OPT_LIVE,
         .help = "The largest request body that a client may send; a larger one gets 413." },
     { "body_memory_max", OPT_SIZE, IN(conf, body_memory_max), "64K", "4K", "64M", OPT_LIVE,
@@ -21,6 +35,10 @@ static const struct opt root_rows[] = {
                 "temp_dir." },
     { "body_timeout", OPT_DURATION, IN(conf, body_timeout_ms), "60s", "1ms", "1d", OPT_LIVE,
         .help = "How long a client may be silent while it sends its body; then it gets 408." },
+    { "connection_requests_max", OPT_NUMBER, IN(conf, connection_requests_max), "0", "0",
+        "10000000", OPT_LIVE,
+        .help = "How many requests a client may send over one connection, which ends with the "
+                "last. 0: as many as it likes." },
     { "header_fields_max", OPT_NUMBER, IN(conf, header_fields_max), "100", "8", "1024", OPT_LIVE,
         .help = "How many header fields a request or a response may have." },
     { "header_max", OPT_SIZE, IN(conf, header_max), "32K", "256", "1M", OPT_LIVE,
@@ -32,8 +50,9 @@ static const struct opt root_rows[] = {
     { "keep_alive_timeout", OPT_DURATION, IN(conf, keep_alive_timeout_ms), "75s", "1ms", "1d",
         OPT_LIVE, .help = "How long a client's connection may be idle between two requests." },
     { "max_connections", OPT_NUMBER, IN(conf, max_connections), "100000", "1", "10000000", OPT_LIVE,
-        .help =
-            "How many client connections one process holds; further ones wait in the backlog." },
+        .help = "How many client connections one process holds. For further ones room is made by "
+                "ending those that have been idle longest between two requests; if there are none, "
+                "they wait in the backlog." },
     { "processes", OPT_NUMBER, IN(conf, processes), "1", "1", "256", OPT_RESTART,
         .help =
             "Processes, each with one event loop. One serves tens of thousands of parked requests; "

@@ -151,8 +151,12 @@ struct conf {
     unsigned processes;
     struct str temp_dir;
     size_t max_connections;
-    size_t header_max;        /* bytes of a request's or response's header section */
-    size_t header_fields_max; /* fields in it */
+    size_t address_connections_max; /* client connections of one address; 0: no bound */
+    size_t address_newcomers_max; /* of those, the ones that owe their first request; 0: no bound */
+    bool address_limit_loopback;  /* both hold for loopback addresses too */
+    size_t connection_requests_max; /* requests over one connection; 0: no bound */
+    size_t header_max;              /* bytes of a request's or response's header section */
+    size_t header_fields_max;       /* fields in it */
     size_t target_max;
     enum underscore_policy underscore_headers; /* "drop" (default), "refuse" (400), "pass" */
     uint64_t body_max;

@@ -25,10 +25,10 @@ struct door {
 };
 
 enum {
-    RESERVED_FDS =
-        256, /* for workers, upstreams, logs and files, when max_connections fill the rest */
+    OTHER_FDS = 128, /* logs, listeners, admin pages, lookups, bodies in files */
     TRIM_PEAK = 512, /* fewer exchanges than this leave nothing worth the work */
     TRIM_PAUSE_MS = 2000,
+    ROOM_FOR = 16, /* connections that are ended at a time when a new one finds all places taken */
 };
 
 static void close_door(struct door *d, bool unlink_file)
@@ -44,38 +44,83 @@ static void on_accept(void *owner, struct listener *l, int fd, const struct sock
 {
     struct door *d = listener_data(l);
     struct front *f = owner;
-    SSL *ssl = d->tls ? SSL_new(d->tls) : NULL;
-    struct conn *c;
+    struct addr a = addr_of(peer);
+    struct crowd_place place = { 0 };
+    SSL *ssl = NULL;
+    struct conn *c = NULL;
 
     counter_add(COUNTER_CONNECTIONS, 1);
-    if (d->tls && !ssl) {
+    if (!front_admits(f, &place, &a) || (d->tls && !(ssl = SSL_new(d->tls))))
         close(fd);
+    else
+        c = conn_accept(fd, peer, ssl, NULL, NULL);
+    if (!c) {
+        crowd_leave(&place);
         return;
     }
-    c = conn_accept(fd, peer, ssl, NULL, NULL);
-    if (c)
-        acceptor_take(&f->acceptor, c);
+    *conn_place(c) = place;
+    acceptor_take(&f->acceptor, c);
 }
 
-/* At most max_connections, and never so many that no descriptor is left for the workers. */
-static bool may_accept(void *owner)
+bool front_admits(struct front *f, struct crowd_place *p, const struct addr *a)
+{
+    struct sockaddr_storage sa;
+    char text[ADDR_TEXT_MAX];
+    bool bounded;
+    int rc;
+
+    addr_to_sockaddr(a, &sa);
+    bounded = a->family != AF_UNIX && (f->conf->address_limit_loopback || !addr_is_local(a)) &&
+              !conf_trusts(f->conf, (const struct sockaddr *)&sa);
+    rc = crowd_join(&f->crowd, p, a, bounded);
+    if (rc == 0)
+        return true;
+    counter_add(COUNTER_CONNECTIONS_REFUSED, 1);
+    log_debug(NULL, "connection from %s refused: %s", addr_ip_text(a, text), crowd_strerror(rc));
+    return false;
+}
+
+/* At most max_connections, and never so many that no descriptor is left for the workers. Who comes
+ * then gets the place of who has been idle longest. */
+static bool may_accept(void *owner, bool waits)
 {
     struct front *f = owner;
+    size_t ended;
 
+    if (conn_count_accepted() < f->connections_max)
+        return true;
+    ended = waits ? acceptor_make_room(&f->acceptor, ROOM_FOR) : 0;
+    counter_add(COUNTER_CONNECTIONS_EVICTED, ended);
     return conn_count_accepted() < f->connections_max;
+}
+
+/* The descriptors that workers and upstreams may need when clients have all others: without them
+ * nobody could be answered. */
+static size_t reserved_fds(const struct conf *conf)
+{
+    size_t n = OTHER_FDS;
+
+    for (size_t i = 0; i < conf->npools; i++)
+        for (size_t k = 0; k < conf->pools[i].nservers; k++)
+            n += conf->pools[i].servers[k].slots;
+    for (size_t i = 0; i < conf->nupstreams; i++)
+        n += conf->upstreams[i].max_connections;
+    return n;
 }
 
 static size_t connections_max(const struct conf *conf)
 {
+    size_t reserved = reserved_fds(conf), fds;
     struct rlimit r;
-    size_t fds;
 
     if (getrlimit(RLIMIT_NOFILE, &r) < 0 || r.rlim_cur == RLIM_INFINITY)
         return conf->max_connections;
-    fds = r.rlim_cur > 2 * RESERVED_FDS ? r.rlim_cur - RESERVED_FDS : r.rlim_cur / 2;
+    fds = r.rlim_cur > 2 * reserved ? r.rlim_cur - reserved : r.rlim_cur / 2;
     if (fds < conf->max_connections)
         log_info(NULL,
-            "max_connections is %zu, but with a limit of %zu descriptors at most %zu fit",
+            "max_connections is %zu, but with a limit of %zu descriptors at most %zu fit beside "
+            "those "
+            "of workers and upstreams",
             conf->max_connections, (size_t)r.rlim_cur, fds);
     return fds < conf->max_connections ? fds : conf->max_connections;
 }
@@ -96,6 +141,8 @@ static void apply_limits(struct front *f)
     f->acceptor.body_timeout_ms = c->body_timeout_ms;
     f->acceptor.send_timeout_ms = c->send_timeout_ms;
     f->acceptor.keep_alive_timeout_ms = c->keep_alive_timeout_ms;
+    f->acceptor.requests_max = c->connection_requests_max;
+    f->crowd.limits = (struct crowd_limits){ c->address_connections_max, c->address_newcomers_max };
     f->connections_max = connections_max(c);
     server_set_limits(&limits);
 }
@@ -200,6 +247,7 @@ int front_open(struct front *f, struct conf *conf, bool reuse_port, char *why, s
     deadline_init(&f->drain_timer, on_drain_timer, f);
     deadline_init(&f->trim_timer, on_trim, f);
     acceptor_init(&f->acceptor);
+    crowd_init(&f->crowd);
     f->acceptor.on_request = on_request;
     f->acceptor.owner = f;
     apply_limits(f);
@@ -309,6 +357,7 @@ size_t front_close(struct front *f)
         }
     acceptor_close(&f->acceptor);
     conn_close_finishing();
+    crowd_release(&f->crowd);
     pools_close(f->pools);
     origins_close(f->origins);
     loop_undefer(&f->access_flush);

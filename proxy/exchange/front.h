@@ -10,6 +10,7 @@
 #include "conf/snapshot.h"
 #include "exchange/exchange.h"
 #include "http/acceptor.h"
+#include "net/crowd.h"
 #include "net/listener.h"
 #include "upstream/origin.h"
 
@@ -18,6 +19,7 @@ struct front {
     struct pools *pools;
     struct origins *origins;
     struct acceptor acceptor;
+    struct crowd crowd; /* the clients' connections, by address */
     struct list exchanges[EX_NSTATES];
     struct list doors;      /* listeners with what belongs to them */
     struct list next_doors; /* prepared by a reload */
@@ -49,6 +51,10 @@ void front_drain(struct front *f, void (*on_idle)(void *owner), void *owner);
 
 /* Cuts everything. Returns how many exchanges were still in flight. */
 size_t front_close(struct front *f);
+
+/* Whether a connection from `a` may come in: counts it among those of its address, in `p`, and logs
+ * it if it may not. On the accept; and again if it turns out that it comes from elsewhere. */
+bool front_admits(struct front *f, struct crowd_place *p, const struct addr *a);
 
 /* Exchanges in flight. */
 size_t front_in_flight(const struct front *f);

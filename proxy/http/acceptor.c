@@ -48,6 +48,21 @@ void acceptor_close(struct acceptor *a)
     }
 }
 
+size_t acceptor_make_room(struct acceptor *a, size_t n)
+{
+    size_t ended = 0;
+
+    LIST_EACH(at, &a->idle)
+    {
+        struct accepted *c = LIST_OWNER(at, struct accepted, node);
+
+        if (ended == n)
+            break;
+        ended += c->ops->retire(c);
+    }
+    return ended;
+}
+
 size_t acceptor_count(const struct acceptor *a)
 {
     return a->idle.count + a->busy.count;

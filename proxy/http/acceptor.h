@@ -22,6 +22,7 @@ struct acceptor {
     uint64_t body_timeout_ms;       /* between two reads of a body */
     uint64_t send_timeout_ms;       /* a client that takes nothing */
     uint64_t keep_alive_timeout_ms; /* between requests */
+    size_t requests_max;            /* of one connection, which ends with the last; 0: no bound */
     stream_accept_fn *on_request;
     void *owner;
     bool draining;    /* each connection ends with the requests that it is at */
@@ -37,6 +38,9 @@ struct accepted_ops {
     void (*drain)(struct accepted *c);
     /* Cuts it; its streams' owners get STREAM_FAILED. It must be off the lists afterwards. */
     void (*cut)(struct accepted *c);
+    /* Ends a connection on the idle list at once, if nothing has come and nothing waits to leave on
+     * it. False: it goes on. */
+    bool (*retire)(struct accepted *c);
 };
 
 /* Embedded in a server. */
@@ -56,6 +60,10 @@ void acceptor_drain(struct acceptor *a);
 
 /* Cuts all connections. */
 void acceptor_close(struct acceptor *a);
+
+/* Ends up to `n` connections between requests, those that have been idle longest, to make room for
+ * others. How many it has ended. */
+size_t acceptor_make_room(struct acceptor *a, size_t n);
 
 /* How many connections there are. */
 size_t acceptor_count(const struct acceptor *a);

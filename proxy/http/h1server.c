@@ -34,6 +34,7 @@ struct h1_server {
     struct grave grave;
     struct h1_scan scan;
     struct h1_body body;
+    uint64_t served;    /* requests so far, the one in hand included */
     uint64_t out_left;  /* of OUT_LENGTH */
     uint64_t sent_mark; /* conn_bytes_taken() when the send timeout was looked at last */
     unsigned char in;   /* enum in */
@@ -147,6 +148,8 @@ static void begin_request(struct h1_server *h, const struct head *head, const st
         .expects_continue = m->expects_continue,
     };
 
+    h->served++;
+    crowd_settle(conn_place(h->conn));
     h1_body_begin(&h->body, m);
     h->in = r.body ? IN_BODY : IN_DONE;
     h->keep_alive = m->keep_alive;
@@ -409,6 +412,7 @@ static void frame(
         h->out = OUT_NO_BODY;
     /* A client that was sure of its WebSocket may have sent what is no request. */
     if (h->acceptor->draining || h->in == IN_BODY || h->in == IN_FAILED || h->websocket ||
+        (h->acceptor->requests_max > 0 && h->served >= h->acceptor->requests_max) ||
         head_has_token(from, STR("connection"), STR("close")))
         h->keep_alive = false;
     if (!h->keep_alive)
@@ -612,7 +616,17 @@ static void cut(struct accepted *a)
     end(h, h->out == OUT_UNTIL_CLOSE ? RESET : CUT);
 }
 
-static const struct accepted_ops accepted_ops = { .drain = drain, .cut = cut };
+static bool retire(struct accepted *a)
+{
+    struct h1_server *h = of_accepted(a);
+
+    if (conn_input(h->conn).n > 0 || conn_queued(h->conn) > 0)
+        return false;
+    end(h, CUT);
+    return true;
+}
+
+static const struct accepted_ops accepted_ops = { .drain = drain, .cut = cut, .retire = retire };
 
 int h1_server_open(struct conn *conn, struct acceptor *a)
 {

@@ -76,6 +76,20 @@ const char *addr_text(const struct sockaddr *sa, char *out, size_t n)
     return out;
 }
 
+bool addr_is_local(const struct addr *a)
+{
+    switch (a->family) {
+    case AF_UNIX:
+        return true;
+    case AF_INET:
+        return a->ip[0] == 127;
+    case AF_INET6:
+        return memcmp(a->ip, &in6addr_loopback, 16) == 0;
+    default:
+        return false;
+    }
+}
+
 bool addr_is_private(const struct sockaddr *sa)
 {
     struct addr a = addr_of(sa);

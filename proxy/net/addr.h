@@ -26,6 +26,9 @@ const char *addr_ip_text(const struct addr *a, char out[ADDR_TEXT_MAX]);
  * Returns `out`. */
 const char *addr_text(const struct sockaddr *sa, char *out, size_t n);
 
+/* Whether it is of this machine: loopback, or a unix socket. */
+bool addr_is_local(const struct addr *a);
+
 /* Whether it is loopback, link-local or private (RFC 1918, RFC 4193): where plain http is allowed
  * to go. */
 bool addr_is_private(const struct sockaddr *sa);

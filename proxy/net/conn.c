@@ -30,6 +30,7 @@ struct conn {
     uint32_t finish_send_ms;
     struct grave grave;
     struct addr peer;
+    struct crowd_place place;
     int err_no;
     signed char error;   /* enum conn_error */
     unsigned char phase; /* enum phase */
@@ -115,6 +116,7 @@ static void end(struct conn *c, bool reset)
     ev_io_stop(loop_ev(), &c->io);
     loop_undefer(&c->work);
     list_remove(&c->node);
+    crowd_leave(&c->place);
     wire_close(&c->wire, reset);
     if (c->accepted)
         naccepted--;
@@ -640,6 +642,11 @@ bool conn_is_quiet(struct conn *c)
 const struct addr *conn_peer(const struct conn *c)
 {
     return &c->peer;
+}
+
+struct crowd_place *conn_place(struct conn *c)
+{
+    return &c->place;
 }
 
 bool conn_closed(const struct conn *c)

@@ -16,6 +16,7 @@
 #include "base/buf.h"
 #include "base/str.h"
 #include "net/addr.h"
+#include "net/crowd.h"
 
 struct conn;
 
@@ -106,6 +107,10 @@ bool conn_may_have_arrived(const struct conn *c);
 bool conn_is_quiet(struct conn *c);
 
 const struct addr *conn_peer(const struct conn *c);
+
+/* Its place among the connections of its address: outside, until its owner joins a crowd. Left when
+ * the connection ends, the last of its lingering included. */
+struct crowd_place *conn_place(struct conn *c);
 bool conn_closed(const struct conn *c);
 bool conn_eof(const struct conn *c); /* CONN_EOF was told */
 bool conn_has_tls(const struct conn *c);

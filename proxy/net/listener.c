@@ -58,15 +58,16 @@ static void on_pause(struct ev_loop *ev, ev_timer *w, int revents)
         ev_io_start(ev, &l->io);
 }
 
-/* False if there is nothing more to accept now. */
-static bool accept_one(struct listener *l)
+/* False if there is nothing more to accept now. `waits`: somebody surely does. */
+static bool accept_one(struct listener *l, bool waits)
 {
     struct sockaddr_storage peer;
     socklen_t n = sizeof(peer);
     int fd;
 
-    if (!l->may_accept(l->owner)) {
-        pause_accepting(l, "max_connections are open");
+    if (!l->may_accept(l->owner, waits)) {
+        if (waits)
+            pause_accepting(l, "max_connections are open");
         return false;
     }
     peer.ss_family = AF_UNSPEC;
@@ -96,7 +97,7 @@ static void on_io(struct ev_loop *ev, ev_io *w, int revents)
     struct listener *l = w->data;
 
     for (int i = 0; i < BATCH && !l->closed; i++)
-        if (!accept_one(l))
+        if (!accept_one(l, i == 0))
             break;
 }
 
@@ -289,7 +290,7 @@ void listener_close(struct listener *l, bool unlink_file)
         return;
     /* Who has connected already is served: the kernel would reset what is left in the backlog. */
     if (l->on_accept)
-        while (accept_one(l))
+        while (accept_one(l, false))
             ;
     l->closed = true;
     ev_io_stop(loop_ev(), &l->io);

@@ -17,8 +17,8 @@ typedef void listener_accept_fn(
     void *owner, struct listener *l, int fd, const struct sockaddr *peer);
 
 /* Whether one more connection may be accepted now; if not, the listener looks again a moment later.
- */
-typedef bool listener_may_accept_fn(void *owner);
+ * `waits`: there surely is one, for which room may be made. */
+typedef bool listener_may_accept_fn(void *owner, bool waits);
 
 /* Binds and listens; accepts nothing until listener_start(). A stale unix socket file (nobody
  * listens behind it) is replaced. `many`: several processes serve the address, a TCP one by

@@ -8,6 +8,10 @@
 /*      id                      name                               help */
 #define COUNTERS(X)                                                                                \
     X(CONNECTIONS, "tarry_client_connections_total", "Client connections accepted")                \
+    X(CONNECTIONS_REFUSED, "tarry_client_connections_refused_total",                               \
+        "Client connections closed on arrival: their address had too many")                        \
+    X(CONNECTIONS_EVICTED, "tarry_client_connections_evicted_total",                               \
+        "Idle client connections ended near max_connections to make room")                         \
     X(REQUESTS, "tarry_requests_total", "Client requests begun")                                   \
     X(REQUESTS_REFUSED, "tarry_requests_refused_total",                                            \
         "Client requests refused as malformed, over a limit or without a route")                   \

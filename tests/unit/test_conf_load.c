@@ -27,6 +27,10 @@ START_TEST(has_defaults)
     ck_assert_uint_eq(c->processes, 1);
     ck_assert_span_eq(c->temp_dir, "/var/tmp");
     ck_assert_uint_eq(c->max_connections, 100000);
+    ck_assert_uint_eq(c->address_connections_max, 0);
+    ck_assert_uint_eq(c->address_newcomers_max, 500);
+    ck_assert(!c->address_limit_loopback);
+    ck_assert_uint_eq(c->connection_requests_max, 0);
     ck_assert_uint_eq(c->header_max, 32768);
     ck_assert_uint_eq(c->header_fields_max, 100);
     ck_assert_uint_eq(c->target_max, 8192);
@@ -55,6 +59,7 @@ START_TEST(has_defaults)
     ck_assert_uint_eq(p->queue_timeout_ms, 30000);
     ck_assert_uint_eq(p->connect_timeout_ms, 5000);
     ck_assert_uint_eq(p->response_timeout_ms, 60000);
+    ck_assert_uint_eq(p->abandoned_timeout_ms, 60000);
     ck_assert_uint_eq(p->keep_alive_timeout_ms, 60000);
     ck_assert(!p->retry_idempotent);
     ck_assert_uint_eq(p->secret.n, 0);
@@ -101,6 +106,8 @@ START_TEST(reads_the_global_options)
 {
     struct conf *c = conffile_must_load(
         "processes = 4\nmax_connections = 7\nheader_max = \"16K\"\n"
+        "address_connections_max = 9\naddress_newcomers_max = 8\naddress_limit_loopback = true\n"
+        "connection_requests_max = 6\n"
         "header_fields_max = 50\ntarget_max = 4096\nbody_max = \"0\"\n"
         "body_memory_max = \"1M\"\nheader_timeout = \"1s\"\nbody_timeout = \"2s\"\n"
         "send_timeout = \"3s\"\nkeep_alive_timeout = \"4s\"\n"
@@ -111,6 +118,10 @@ START_TEST(reads_the_global_options)
 
     ck_assert_uint_eq(c->processes, 4);
     ck_assert_uint_eq(c->max_connections, 7);
+    ck_assert_uint_eq(c->address_connections_max, 9);
+    ck_assert_uint_eq(c->address_newcomers_max, 8);
+    ck_assert(c->address_limit_loopback);
+    ck_assert_uint_eq(c->connection_requests_max, 6);
     ck_assert_uint_eq(c->header_max, 16384);
     ck_assert_uint_eq(c->header_fields_max, 50);
     ck_assert_uint_eq(c->target_max, 4096);
@@ -143,7 +154,8 @@ START_TEST(reads_a_pool)
         "listen \"127.0.0.1:1\" { }\nroute \"/\" { workers = \"my.app-1\" }\nworkers \"my.app-1\" "
         "{\n"
         "server \"unix:/run/a.sock\" { slots = 5 }\nserver \"[::1]:8001\" { }\n"
-        "queue_max = 0 queue_timeout = \"1s\" connect_timeout = \"2s\" response_timeout = \"3s\"\n"
+        "abandoned_timeout = \"0ms\" queue_max = 0 queue_timeout = \"1s\" connect_timeout = \"2s\" "
+        "response_timeout = \"3s\"\n"
         "keep_alive_timeout = \"4s\" retry_idempotent = true secret_file = \"secret\"\n"
         "replay_body_max = \"1K\" call_max = \"2K\" handoff_max = \"3K\" state_max = 100 spool_max "
         "= \"1M\"\n"
@@ -159,6 +171,7 @@ START_TEST(reads_a_pool)
     ck_assert_uint_eq(p->queue_timeout_ms, 1000);
     ck_assert_uint_eq(p->connect_timeout_ms, 2000);
     ck_assert_uint_eq(p->response_timeout_ms, 3000);
+    ck_assert_uint_eq(p->abandoned_timeout_ms, 0);
     ck_assert_uint_eq(p->keep_alive_timeout_ms, 4000);
     ck_assert(p->retry_idempotent);
     ck_assert_span_eq(p->secret, "s3cret!");

@@ -28,7 +28,7 @@ static void on_accept(void *owner, struct listener *l, int fd, const struct sock
     family = peer->sa_family;
 }
 
-static bool may_accept(void *owner)
+static bool may_accept(void *owner, bool waits)
 {
     return naccepted < most;
 }

@@ -112,7 +112,7 @@ def free_port():
     return _ports.take()
 
 
-def connect(address, timeout=None):
+def connect(address, timeout=None, source=None):
     """A connected socket. `address` is HOST:PORT, [V6]:PORT or unix:PATH."""
     if address.startswith("unix:"):
         s = socket.socket(socket.AF_UNIX)
@@ -120,7 +120,8 @@ def connect(address, timeout=None):
         s.connect(address[5:])
         return s
     host, _, port = address.rpartition(":")
-    s = socket.create_connection((host.strip("[]"), int(port)), DEADLINE if timeout is None else timeout)
+    s = socket.create_connection((host.strip("[]"), int(port)), DEADLINE if timeout is None else timeout,
+                                 source_address=(source, 0) if source else None)
     s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return s
 

@@ -64,9 +64,10 @@ class Response:
 
 
 class Client:
-    """One connection. `address`: HOST:PORT or unix:PATH. `tls`: an ssl.SSLContext for a client."""
+    """One connection. `address`: HOST:PORT or unix:PATH. `tls`: an ssl.SSLContext for a client. `source`: the IP address that it
+    comes from."""
 
-    def __init__(self, address, tls=None, server_name=None, receive_buffer=None):
+    def __init__(self, address, tls=None, server_name=None, receive_buffer=None, source=None):
         self.host = "localhost" if address.startswith("unix:") else address
         if receive_buffer:
             family = socket.AF_UNIX if address.startswith("unix:") else socket.AF_INET
@@ -76,7 +77,7 @@ class Client:
             host, _, port = address.rpartition(":")
             self.sock.connect(address[5:] if family == socket.AF_UNIX else (host, int(port)))
         else:
-            self.sock = base.connect(address)
+            self.sock = base.connect(address, source=source)
         if tls:
             self.sock = tls.wrap_socket(self.sock, server_hostname=server_name or address.rpartition(":")[0])
         self.wire = Wire(self.sock)

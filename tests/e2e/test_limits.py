@@ -1,0 +1,156 @@
+"""What one client, or one address, may take: connections, requests, time and memory. What holds for malformed input is in
+test_hardening.py."""
+
+import pytest
+
+from harness import Gate, Reply, eventually
+
+OK = Reply(200, b"ok")
+
+
+def limited(bed, handler=lambda r, c: OK, slots=4, pool=None, **top):
+    """A site with these options at the top, an admin listener, and limits an address that hold for loopback."""
+    return bed.site(handler, slots=slots, pool=pool, top=dict({"address_limit_loopback": True}, **top), admin=True)
+
+
+def is_in(client):
+    """The client is served."""
+    return client.request().status == 200
+
+
+def is_out(client):
+    """The client is refused without a word."""
+    try:
+        client.send_request()
+        return client.read_to_end() == b""
+    except (BrokenPipeError, ConnectionResetError):
+        return True
+
+
+# --- connections of one address ---
+
+def test_an_address_has_so_many_connections_and_no_more(bed):
+    site = limited(bed, address_connections_max=3)
+    held = [site.tarry.client() for _ in range(3)]
+    assert all(is_in(c) for c in held)
+    assert is_out(site.tarry.client())
+    with site.tarry.client(source="127.0.0.2") as other:  # another address is another's
+        assert is_in(other)
+    assert site.tarry.metric("tarry_client_connections_refused_total") == 1
+    site.tarry.wait_log(lambda line: "127.0.0.1" in line and "address_connections_max" in line)
+    held[0].close()
+    eventually(lambda: site.tarry.metric("tarry_client_connections") == 2, "the closed one to be forgotten")
+    with site.tarry.client() as again:
+        assert is_in(again)
+    assert all(is_in(c) for c in held[1:])
+
+
+def test_an_address_has_so_many_connections_without_a_request_and_no_more(bed):
+    site = limited(bed, address_newcomers_max=3)
+    silent = [site.tarry.client() for _ in range(3)]
+    eventually(lambda: site.tarry.metric("tarry_client_newcomers") == 3, "three newcomers")
+    assert is_out(site.tarry.client())
+    for c in silent:  # with its first request one is no newcomer any more
+        assert is_in(c)
+    assert site.tarry.metric("tarry_client_newcomers") == 0
+    more = [site.tarry.client() for _ in range(3)]
+    assert all(is_in(c) for c in more + silent)
+    assert site.tarry.metric("tarry_client_addresses") == 1
+
+
+@pytest.mark.parametrize("top", [{"address_limit_loopback": False}, {"trusted_proxies": ["127.0.0.1"]}])
+def test_loopback_and_trusted_proxies_stand_for_many_clients(bed, top):
+    site = limited(bed, address_connections_max=1, address_newcomers_max=1, **top)
+    clients = [site.tarry.client() for _ in range(10)]
+    assert all(is_in(c) for c in clients)
+    assert site.tarry.metric("tarry_client_connections_refused_total") == 0
+
+
+def test_unix_sockets_have_no_address_to_be_bounded(bed):
+    worker = bed.worker(lambda r, c: OK)
+    conf = bed.conf(worker)
+    conf.listens = {f"unix:{bed.folder}/front": {}}
+    conf.top.update(address_limit_loopback=True, address_connections_max=1, address_newcomers_max=1)
+    tarry = bed.tarry(conf)
+    clients = [tarry.client() for _ in range(5)]
+    assert all(is_in(c) for c in clients)
+
+
+def test_the_limits_of_an_address_change_with_a_reload(bed):
+    site = limited(bed, address_connections_max=1)
+    first = site.tarry.client()
+    assert is_in(first) and is_out(site.tarry.client())
+    site.conf.top["address_connections_max"] = 2
+    site.tarry.reload(site.conf)
+    with site.tarry.client() as second:
+        assert is_in(second) and is_in(first)
+        assert is_out(site.tarry.client())
+
+
+def test_half_a_tls_handshake_is_a_newcomer(bed):
+    ca = bed.authority
+    worker = bed.worker(lambda r, c: OK)
+    conf = bed.conf(worker)
+    certificate, key = ca.leaf()
+    conf.listens[conf.address].update(certificate=str(certificate), private_key=str(key))
+    conf.top.update(address_limit_loopback=True, address_newcomers_max=2)
+    tarry = bed.tarry(conf)
+    half = [tarry.client() for _ in range(2)]
+    for c in half:
+        c.send(b"\x16\x03\x01\x02\x00\x01")
+    third = tarry.client()
+    assert third.read_to_end() == b""
+
+
+# --- requests of one connection ---
+
+def test_a_connection_ends_with_its_last_request(bed):
+    site = limited(bed, connection_requests_max=3)
+    with site.tarry.client() as c:
+        for i in range(3):
+            got = c.request("GET", f"/{i}")
+            assert got.status == 200 and (got.headers.get("Connection") == "close") == (i == 2)
+        c.wait_closed()
+    assert site.tarry.get("/again").status == 200
+
+
+def test_a_request_pipelined_behind_the_last_is_not_answered(bed):
+    site = limited(bed, connection_requests_max=2)
+    with site.tarry.client() as c:
+        c.send(b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % i for i in range(4)))
+        assert [c.read_response().status for _ in range(2)] == [200, 200]
+        c.wait_closed()
+    assert [r.target for r in site.worker.requests] == ["/0", "/1"]
+
+
+# --- at max_connections ---
+
+def test_who_has_been_idle_longest_makes_room(bed):
+    """And nobody who is at something."""
+    gate = Gate()
+    site = limited(bed, lambda r, c: (gate.wait() if r.path == "/active" else None, OK)[1], max_connections=20)
+    active = site.tarry.client()
+    active.send_request("GET", "/active")
+    site.worker.wait_for(1)
+    reading = site.tarry.client()
+    reading.send(b"GET /slow HTTP/1.1\r\nHo")
+    idle = [site.tarry.client() for _ in range(18)]
+    assert all(is_in(c) for c in idle)
+    with site.tarry.client() as newcomer:
+        assert is_in(newcomer)
+    idle[0].wait_closed()  # the longest idle
+    assert is_in(idle[-1])  # the last to become so
+    evicted = site.tarry.metric("tarry_client_connections_evicted_total")
+    assert 1 <= evicted <= 17
+    reading.send(b"st: a\r\n\r\n")
+    assert reading.read_response().status == 200
+    gate.open()
+    assert active.read_response().status == 200
+
+
+def test_with_room_for_all_nobody_is_ended(bed):
+    site = limited(bed, max_connections=20)
+    clients = [site.tarry.client() for _ in range(19)]
+    for _ in range(2):
+        assert all(is_in(c) for c in clients)
+    assert site.tarry.metric("tarry_client_connections_evicted_total") == 0
