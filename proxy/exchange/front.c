@@ -26,7 +26,7 @@ struct door {
 
 enum {
     OTHER_FDS = 128, /* logs, listeners, admin pages, lookups, bodies in files */
-    TRIM_PEAK = 512, /* fewer exchanges than this leave nothing worth the work */
+    TRIM_PEAK = 512, /* fewer exchanges or connections leave nothing worth the work */
     TRIM_PAUSE_MS = 2000,
     ROOM_FOR = 16, /* connections that are ended at a time when a new one finds all places taken */
 };
@@ -38,6 +38,39 @@ static void close_door(struct door *d, bool unlink_file)
     SSL_CTX_free(d->tls);
     SSL_CTX_free(d->next_tls);
     free(d);
+}
+
+/* High water is noted, and looked at again until it has gone down. */
+static void watch_tide(struct front *f)
+{
+    size_t exchanges = front_in_flight(f), connections = conn_count_accepted();
+
+    if (exchanges > f->peak.exchanges)
+        f->peak.exchanges = exchanges;
+    if (connections > f->peak.connections)
+        f->peak.connections = connections;
+    if ((f->peak.exchanges >= TRIM_PEAK || f->peak.connections >= TRIM_PEAK) &&
+        !deadline_is_set(&f->trim_timer))
+        deadline_set(&f->trim_timer, TRIM_PAUSE_MS);
+}
+
+static bool has_gone(size_t peak, size_t now)
+{
+    return peak >= TRIM_PEAK && now < peak / 8;
+}
+
+/* When a wave of exchanges or connections has gone, what it needed goes back to the system. */
+static void on_trim(void *owner)
+{
+    struct front *f = owner;
+    size_t exchanges = front_in_flight(f), connections = conn_count_accepted();
+
+    if (has_gone(f->peak.exchanges, exchanges) || has_gone(f->peak.connections, connections)) {
+        f->peak = (struct tide){ exchanges, connections };
+        buf_trim();
+        malloc_trim(0);
+    }
+    watch_tide(f);
 }
 
 static void on_accept(void *owner, struct listener *l, int fd, const struct sockaddr *peer)
@@ -60,6 +93,7 @@ static void on_accept(void *owner, struct listener *l, int fd, const struct sock
     }
     *conn_place(c) = place;
     acceptor_take(&f->acceptor, c);
+    watch_tide(f);
 }
 
 bool front_admits(struct front *f, struct crowd_place *p, const struct addr *a)
@@ -128,6 +162,7 @@ static size_t connections_max(const struct conf *conf)
 static void on_request(void *owner, struct stream *s, const struct stream_request *r)
 {
     exchange_begin(owner, s, r);
+    watch_tide(owner);
 }
 
 /* What the acceptor and the servers take from the snapshot in force. */
@@ -235,7 +270,6 @@ static void commit_doors(struct front *f)
 }
 
 static void on_drain_timer(void *owner);
-static void on_trim(void *owner);
 
 int front_open(struct front *f, struct conf *conf, bool reuse_port, char *why, size_t whylen)
 {
@@ -376,24 +410,8 @@ void front_flush_access(struct front *f)
     loop_defer(&f->access_flush, on_access_flush, f);
 }
 
-/* A wave of exchanges has gone: what it needed goes back to the system. */
-static void on_trim(void *owner)
-{
-    struct front *f = owner;
-
-    f->peak = front_in_flight(f);
-    buf_trim();
-    malloc_trim(0);
-}
-
 void front_exchange_ended(struct front *f)
 {
-    size_t n = front_in_flight(f);
-
-    if (n >= f->peak)
-        f->peak = n + 1;
-    else if (f->peak >= TRIM_PEAK && n < f->peak / 8 && !deadline_is_set(&f->trim_timer))
-        deadline_set(&f->trim_timer, TRIM_PAUSE_MS);
     if (f->draining)
         deadline_set(&f->drain_timer, 1);
 }

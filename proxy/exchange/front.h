@@ -14,6 +14,11 @@
 #include "net/listener.h"
 #include "upstream/origin.h"
 
+/* How many there were at most since memory was given back last. */
+struct tide {
+    size_t exchanges, connections;
+};
+
 struct front {
     struct conf *conf;
     struct pools *pools;
@@ -26,7 +31,7 @@ struct front {
     struct deferred access_flush;
     struct deadline drain_timer;
     struct deadline trim_timer;
-    size_t peak;                  /* exchanges in flight at most since memory was given back last */
+    struct tide peak;
     void (*on_idle)(void *owner); /* while draining: nothing is in flight any more */
     void *owner;
     size_t connections_max; /* max_connections, or fewer where the descriptors do not suffice */

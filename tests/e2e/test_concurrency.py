@@ -4,10 +4,14 @@ import asyncio
 import json
 import os
 import pathlib
+import socket
+import ssl
 import subprocess
 import sys
 
 import pytest
+
+from harness import eventually
 
 EXAMPLE = pathlib.Path(__file__).resolve().parents[2] / "examples/drf"
 N = 1000
@@ -92,3 +96,32 @@ def test_hundreds_of_streams_at_once_on_one_sync_worker(chat):
         said = "".join(json.loads(line[6:])["choices"][0]["delta"].get("content") or "" for line in body.split(b"\n\n")
                        if line.startswith(b"data: {") and json.loads(line[6:])["choices"])
         assert f"echo:stream number {i} " in said + " "
+
+
+@pytest.mark.slow
+def test_memory_goes_back_when_clients_at_rest_have_gone(bed):
+    """1,000 TLS clients (14 KiB each) have an answer each, rest, and leave."""
+    certificate, key = bed.authority.leaf()
+    conf = bed.conf(bed.worker())
+    conf.log["level"] = "info"
+    conf.listens[conf.address] = {"certificate": str(certificate), "private_key": str(key)}
+    tarry = bed.tarry(conf)
+    context = ssl.create_default_context(cafile=bed.authority.ca)
+    context.check_hostname = False
+    context.set_alpn_protocols(["http/1.1"])
+
+    def connect():
+        c = context.wrap_socket(socket.create_connection(("127.0.0.1", tarry.port)))
+        c.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert c.recv(65536).startswith(b"HTTP/1.1 200")
+        return c
+    for c in [connect() for _ in range(20)]:
+        c.close()
+    before = tarry.private_memory()
+    clients = [connect() for _ in range(N)]
+    at_rest = tarry.private_memory()
+    for c in clients:
+        c.close()
+    if not tarry.sanitized:
+        assert at_rest - before < N * 20 * 1024
+        eventually(lambda: tarry.private_memory() - before < (at_rest - before) / 4, "the memory to go back")
