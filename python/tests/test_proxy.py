@@ -2,26 +2,9 @@
 or gunicorn and h2 (which the harness of tests/e2e stands on) are not installed."""
 
 import importlib.util
-import pathlib
-import sys
 
 import pytest
-
-pytest.importorskip("gunicorn")
-pytest.importorskip("h2")
-
-HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parents[1] / "tests" / "e2e"))
-
-try:
-    from harness.base import eventually
-    from harness.bed import Bed
-    from harness.certs import Authority
-    from harness.tarry import find_binary
-
-    find_binary()
-except (ImportError, AssertionError) as missing:
-    pytest.skip(f"no Tarry to test with: {missing}", allow_module_level=True)
+from behind import Site, asked, eventually, new_bed, show
 
 SDK = {
     "requests": ["with_requests"],
@@ -32,36 +15,14 @@ SDK = {
 
 @pytest.fixture
 def bed(tmp_path):
-    bed = Bed(tmp_path, lambda: Authority(tmp_path))
+    bed = new_bed(tmp_path)
     yield bed
-    for title, text in bed.describe():  # shown if the test failed
-        print(f"--- {title}\n{text}")
+    show(bed)
     bed.stop()
 
 
-def site_of(bed, workers=1, delay="0", pool=None):
-    provider = bed.provider(https=False, args=["--delay", delay, "--tokens", "3"])
-    origin = f"http://{provider.http}"
-    environment = {
-        "MODEL_ORIGIN": origin,
-        "DJANGO_SETTINGS_MODULE": "project.settings",
-        "TARRY_TEST_DATABASE": str(bed.folder / "db.sqlite3"),
-        "PYTHONPATH": f"{HERE.parent}:{HERE}",
-    }
-    gunicorn = bed.gunicorn("project.wsgi:application", workers=workers, env=environment)
-    conf = bed.conf(gunicorn, origin, slots=workers)
-    conf.pool.update(pool or {})
-    site = type("Site", (), {})()
-    site.tarry, site.gunicorn, site.provider = bed.tarry(conf), gunicorn, provider
-    return site
-
-
-def asked(site):
-    return [r for r in site.provider.records if r["path"].startswith("/v1")]
-
-
 def test_an_unmodified_view_holds_no_worker(bed):
-    site = site_of(bed, delay="300ms")
+    site = Site(bed, delay="300ms")
     running = [bed.background(site.tarry.get, f"/agent/?do=one&text=t{n}") for n in range(20)]
     answers = [r.result().json() for r in running]
     assert [a["text"].split()[0] for a in answers] == [f"echo:t{n}" for n in range(20)]
@@ -70,7 +31,7 @@ def test_an_unmodified_view_holds_no_worker(bed):
 
 
 def test_an_agent_on_two_workers_asks_each_question_once(bed):
-    site = site_of(bed, workers=2)
+    site = Site(bed, workers=2)
     running = [
         bed.background(site.tarry.post, "/agent/?do=agent", f'{{"text": "t{n}"}}', {"Content-Type": "application/json"})
         for n in range(10)
@@ -80,7 +41,7 @@ def test_an_agent_on_two_workers_asks_each_question_once(bed):
 
 
 def test_gather_and_a_streamed_view(bed):
-    site = site_of(bed)
+    site = Site(bed)
     texts = site.tarry.get("/agent/?do=gather").json()["texts"]
     assert [t.split()[0] for t in texts] == ["echo:left", "echo:right"]
     assert site.tarry.get("/agent/?do=lines").text.startswith("echo:streamed")
@@ -88,14 +49,14 @@ def test_gather_and_a_streamed_view(bed):
 
 
 def test_a_worker_that_dies_on_every_run_loses_no_answer_and_asks_nothing_twice(bed):
-    site = site_of(bed)
+    site = Site(bed)
     got = site.tarry.get("/agent/?do=fragile")
     assert got.json() == {"text": "1.0.x"}
     assert len(asked(site)) == 2 and site.gunicorn.output.count("Booting worker") == 3
 
 
 def test_relay_resume_and_notify(bed):
-    site = site_of(bed)
+    site = Site(bed)
     got = site.tarry.get("/agent/?do=resume").json()
     assert [t.split()[0] for t in got["texts"]] == ["echo:one", "echo:two"] and got["state"] == {"id": 7}
     stream = site.tarry.get("/agent/?do=relay")
@@ -113,8 +74,8 @@ def test_relay_resume_and_notify(bed):
 def sdk_site(tmp_path_factory):
     """One for all SDKs: to import them takes a worker longer than all else."""
     folder = tmp_path_factory.mktemp("sdk")
-    bed = Bed(folder, lambda: Authority(folder))
-    yield site_of(bed)
+    bed = new_bed(folder)
+    yield Site(bed)
     bed.stop()
 
 

@@ -15,8 +15,12 @@ from . import sdk
 ORIGIN = os.environ.get("MODEL_ORIGIN", "")
 
 
+def body_of(text):
+    return json.dumps({"model": "m", "messages": [{"role": "user", "content": text}]}).encode()
+
+
 def ask(text):
-    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": text}]}).encode()
+    body = body_of(text)
     headers = {"Authorization": "Bearer k", "Content-Type": "application/json"}
     with urllib.request.urlopen(urllib.request.Request(ORIGIN + "/v1/chat/completions", body, headers)) as response:
         return json.load(response)["choices"][0]["message"]["content"]

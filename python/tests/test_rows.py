@@ -1,0 +1,224 @@
+"""What is run twice and what is not, row by row, in a real project behind the real Tarry: what a view writes and what is told of it,
+views that swallow the handoff, sessions and messages, caches, throttles, forms."""
+
+import http.cookies
+import itertools
+import re
+
+import pytest
+from behind import Reply, Site, asked, new_bed, show
+
+marks = (f"m{n}" for n in itertools.count())
+
+
+@pytest.fixture(scope="module", params=["autocommit", "atomic"])
+def site(request, tmp_path_factory):
+    """One worker, in autocommit or with ATOMIC_REQUESTS."""
+    bed = new_bed(tmp_path_factory.mktemp(request.param))
+    site = Site(bed, env={"ATOMIC_REQUESTS": "1" if request.param == "atomic" else "0"})
+    site.mode = request.param
+    yield site
+    show(bed)
+    bed.stop()
+
+
+# The rows in the database after one request, in autocommit and with ATOMIC_REQUESTS; the rows that the view is to leave; hops.
+ROWS = {
+    "create": (2, 1, 1, 2),
+    "create_afterwards": (1, 1, 1, 2),
+    "nested": (3, 2, 2, 2),
+    "savepoint": (1, 1, 1, 2),
+    "atomic_under_except": (1, 1, 1, 2),
+    "in_finally": (2, 1, 1, 2),
+    "on_commit": (2, 1, 1, 2),
+    "template_response": (2, 2, 1, 2),
+    "in_render": (2, 1, 1, 2),
+    "generator": (2, 2, 1, 2),
+    "class_based": (2, 1, 1, 2),
+    "in_a_renderer": (2, 2, 1, 2),
+    "in_a_serializer": (2, 1, 1, 2),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_what_is_written_twice_is_told(site, name):
+    if name in ("in_a_renderer", "in_a_serializer"):
+        pytest.importorskip("rest_framework")
+    autocommit, atomic, wanted, hops = ROWS[name]
+    mark = next(marks)
+    got = site.tarry.get(f"/rows/{name}/?mark={mark}")
+    assert got.status == 200 and "echo:q" in got.text, got
+    assert site.visited(mark)["hops"] == hops
+    expected = autocommit if site.mode == "autocommit" else atomic
+    assert site.rows(mark) == expected
+    view = {"class_based": "ClassBased", "in_a_renderer": "InARenderer", "in_a_serializer": "InASerializer"}.get(name, name)
+    told = [line for line in site.warnings("INSERT INTO") if re.search(rf"rows\.{view}\b", line)]
+    assert len(told) == (1 if expected > wanted else 0), told
+    assert mark not in "".join(told)  # a statement, never its values
+
+
+def test_a_call_in_an_on_commit_hook_is_made_directly(site):
+    mark = next(marks)
+    before = len(asked(site))
+    got = site.tarry.get(f"/rows/call_in_on_commit/?mark={mark}")
+    assert got.status == 200 and site.visited(mark)["hops"] == 1
+    assert site.rows(mark) == 1 and len(asked(site)) == before + 1
+    assert any("on_commit hook" in line and "call_in_on_commit" in line for line in site.gunicorn.lines)
+
+
+@pytest.mark.parametrize("name", ["return", "raise", "finally", "retry", "other_provider"])
+def test_a_view_that_swallows_the_handoff_gives_the_right_answer_and_is_named(site, name):
+    mark, before = next(marks), len(asked(site))
+    got = site.tarry.get(f"/rows/swallow_{name}/?mark={mark}")
+    assert got.status == 200 and got.text.startswith("echo:q"), got
+    assert len(asked(site)) == before + 1 and site.visited(mark)["hops"] == 2
+    once = {"return": 0, "raise": 0, "finally": 1, "retry": 1, "other_provider": 1}[name]  # rows of the run that counts
+    # What a view writes when it has swallowed the handoff stays in autocommit; the last one is left by the second call.
+    stays = 1 if site.mode == "autocommit" and name != "other_provider" else 0
+    assert site.rows(mark) == once + stays
+    assert len([line for line in site.warnings("swallowed the handoff") if f"_swallow_{name} " in line]) == (
+        name != "other_provider"
+    )
+    assert not site.warnings("Internal Server Error") and not site.warnings("Traceback")
+
+
+class Browser:
+    """Keeps cookies."""
+
+    def __init__(self, site):
+        self.site = site
+        self.cookies = {}
+
+    def get(self, path, method="GET", body=None, **headers):
+        fields = dict(headers)
+        if self.cookies:
+            fields["Cookie"] = "; ".join(f"{n}={v}" for n, v in self.cookies.items())
+        got = self.site.tarry.request(method, path, fields, body)
+        self.set = []
+        for value in got.headers.all("Set-Cookie"):
+            parsed = http.cookies.SimpleCookie(value)
+            for name, morsel in parsed.items():
+                self.set.append(name)
+                self.cookies[name] = morsel.value
+        return got
+
+
+def test_session_and_messages_change_once_in_a_request_and_no_cookie_of_an_undone_run_is_kept(site):
+    browser = Browser(site)
+    assert browser.get("/rows/counted/").json() == {"count": 1}
+    assert browser.set == ["sessionid"]
+    assert browser.get("/rows/counted/").json() == {"count": 2}
+    assert browser.get("/rows/shown/").json() == {"messages": ["message 1", "message 2"], "count": 2}
+    assert browser.get("/rows/shown/").json() == {"messages": [], "count": 2}
+
+
+def test_login_before_a_call_and_authentication_on_every_run(site):
+    browser, name = Browser(site), next(marks)
+    assert browser.get("/rows/who/").status == 302
+    assert browser.get(f"/rows/logged_in/?mark={name}").text == name
+    assert browser.set.count("sessionid") == 1
+    assert browser.get("/rows/who/").text.startswith(f"{name} echo:q")
+
+
+def test_a_cached_view_stores_its_answer_and_never_the_handoff(site):
+    before = len(asked(site))
+    key = next(marks)
+    texts = {site.tarry.get(f"/rows/cached/?{key}").text for _ in range(3)}
+    assert len(texts) == 1 and texts.pop().startswith("echo:q") and len(asked(site)) == before + 1
+
+
+def test_a_throttle_counts_a_request_once(site):
+    pytest.importorskip("rest_framework")
+    site.tarry.get("/rows/clear/")
+    assert [site.tarry.get("/rows/throttled/").status for _ in range(3)] == [200, 200, 429]
+
+
+def test_a_handoff_is_not_compressed_and_no_condition_of_the_client_loses_it(site):
+    key = next(marks)
+    got = site.tarry.get(f"/rows/asked_once/?{key}", {"Accept-Encoding": "gzip", "If-None-Match": '"other"'})
+    assert got.status == 200 and got.text.startswith("echo:q") and site.visited(key)["hops"] == 2
+    got = site.tarry.get(f"/rows/asked_once/?{key}any", {"If-None-Match": "*"})
+    assert got.status == 304 and site.visited(key + "any")["hops"] == 2  # what the answer's own validator makes of it
+
+
+def multipart(field, size, token=None):
+    parts = [f'--B\r\nContent-Disposition: form-data; name="field"\r\n\r\n{field}\r\n']
+    if token:
+        parts.append(f'--B\r\nContent-Disposition: form-data; name="csrfmiddlewaretoken"\r\n\r\n{token}\r\n')
+    file = '--B\r\nContent-Disposition: form-data; name="file"; filename="f"\r\nContent-Type: text/plain\r\n\r\n'
+    return "".join(parts + [file]).encode() + b"x" * size + b"\r\n--B--\r\n", {"Content-Type": "multipart/form-data; boundary=B"}
+
+
+@pytest.mark.parametrize(
+    "how, size, kind",
+    [
+        ("form", 1000, "InMemoryUploadedFile"),
+        ("form", 3000000, "TemporaryUploadedFile"),
+        ("half", 1000, ""),
+        ("body then form", 1000, ""),
+        ("not at all", 5000000, ""),
+    ],
+)
+def test_the_body_is_read_on_every_run_as_the_client_sent_it(site, how, size, kind):
+    body, headers = multipart("value", size)
+    got = site.tarry.post(f"/rows/upload/?read={how.replace(' ', '%20')}", body, headers).json()
+    assert got["text"].startswith("echo:q") and got["kind"] == kind
+    assert got["size"] == {"form": size, "half": 10, "body then form": len(body), "not at all": 0}[how]
+    assert got["field"] == ("value" if "form" in how else "-")
+
+
+TOKEN = "a" * 32
+
+
+@pytest.mark.parametrize("form", ["urlencoded", "multipart"])
+def test_the_csrf_token_of_a_form_is_read_by_the_middleware_first(site, form):
+    if form == "urlencoded":
+        body, headers = f"csrfmiddlewaretoken={TOKEN}&field=v", {"Content-Type": "application/x-www-form-urlencoded"}
+        without = "field=v"
+    else:
+        body, headers = multipart("v", 10, TOKEN)
+        without, _ = multipart("v", 10)
+    headers["Cookie"] = f"csrftoken={TOKEN}"
+    assert site.tarry.post("/rows/protected/", body, headers).text.startswith("vecho:q")
+    assert site.tarry.post("/rows/protected/", without, headers).status == 403
+
+
+def test_session_authentication_of_rest_framework_with_the_token_in_the_form(site):
+    pytest.importorskip("rest_framework")
+    browser, name = Browser(site), next(marks)
+    browser.get(f"/rows/logged_in/?mark={name}")
+    browser.cookies["csrftoken"] = TOKEN
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    got = browser.get("/rows/permitted/", "POST", f"csrfmiddlewaretoken={TOKEN}&field=v", **form)
+    assert got.json()["user"] == name and got.json()["field"] == "v" and got.json()["text"].startswith("echo:q")
+    assert browser.get("/rows/permitted/", "POST", "field=v", **form).status == 403
+    assert Browser(site).get("/rows/permitted/", "POST", "field=v", **form).status == 403
+
+
+@pytest.fixture
+def bed(tmp_path):
+    bed = new_bed(tmp_path)
+    yield bed
+    show(bed)
+    bed.stop()
+
+
+def test_a_cache_of_the_whole_site_stores_answers_and_never_a_handoff(bed):
+    site = Site(bed, env={"SITE_CACHE": "1"})
+    first = site.tarry.get("/rows/asked_once/?x")
+    assert first.text.startswith("echo:q") and site.visited("asked_once")["hops"] == 2
+    assert site.tarry.get("/rows/asked_once/?x").text == first.text and len(asked(site)) == 1
+
+
+def test_an_answer_of_twenty_megabytes_does_not_count_as_the_body(bed):
+    large = b'{"choices": [{"message": {"content": "' + b"x" * 20000000 + b'"}}]}'
+    site = Site(bed, upstream=bed.upstream(lambda r, c: Reply(200, large, {"Content-Type": "application/json"})))
+    got = site.tarry.post("/rows/upload/?read=half", b"y" * 1000, {"Content-Type": "text/plain"})
+    assert got.status == 200 and len(got.json()["text"]) == 20000000 and got.json()["size"] == 10
+
+
+def test_a_body_larger_than_tarry_keeps_has_its_calls_made_directly(bed):
+    site = Site(bed, pool={"replay_body_max": "100K"})
+    body, headers = multipart("v", 200000)
+    got = site.tarry.post("/rows/upload/?read=form", body, headers)
+    assert got.json()["text"].startswith("echo:q") and site.visited("upload")["hops"] == 1
