@@ -2,6 +2,8 @@
  * HTTP/1.1 with keep-alive in one event loop.
  *
  *   /plain    answers 200 with a short text
+ *   /big      answers 200 with a MiB
+ *   /slow     answers as /plain does, after a fifth of a second
  *   /relay    hands one model call off, the model's answer goes to the client
  *   others    hand one model call off and ask for a resume, which answers with what the model said
  *
@@ -22,6 +24,8 @@
 
 #define HEAD_MAX 65536
 #define BODY_MAX (64u << 20)
+#define BIG ((size_t)1 << 20)
+#define SLOW 0.2         /* seconds */
 #define QUESTION_MAX 150 /* of the client's body; the stand-in for the services echoes 200 */
 
 struct text {
@@ -40,6 +44,7 @@ struct backend {
 /* One connection from the proxy. Ends with close_peer(), which frees it: nothing else holds it. */
 struct peer {
     ev_io io;
+    ev_timer hold; /* the answer waits for it */
     struct backend *b;
     struct text in, out;
     size_t sent;
@@ -161,6 +166,19 @@ static void hand_off(struct peer *p, const struct request *r, bool relay)
     add(&p->out, after, sizeof(after) - 1);
 }
 
+static bool is_for(const struct request *r, const char *path)
+{
+    return r->path_len == strlen(path) && memcmp(r->path, path, r->path_len) == 0;
+}
+
+static void answer_big(struct peer *p)
+{
+    add_head(&p->out, 200, "Content-Type: text/plain", BIG);
+    reserve(&p->out, BIG);
+    memset(p->out.p + p->out.len, 'x', BIG);
+    p->out.len += BIG;
+}
+
 static void answer(struct peer *p, const struct request *r)
 {
     static const char plain[] = "A short answer from a worker that has little to do: it costs the "
@@ -168,11 +186,15 @@ static void answer(struct peer *p, const struct request *r)
 
     if (r->resume) {
         answer_resume(p, r);
-    } else if (r->path_len == 6 && memcmp(r->path, "/plain", 6) == 0) {
+    } else if (is_for(r, "/plain") || is_for(r, "/slow")) {
         add_head(&p->out, 200, "Content-Type: text/plain", sizeof(plain) - 1);
         add(&p->out, plain, sizeof(plain) - 1);
+        if (is_for(r, "/slow"))
+            ev_timer_start(p->b->loop, &p->hold);
+    } else if (is_for(r, "/big")) {
+        answer_big(p);
     } else {
-        hand_off(p, r, r->path_len == 6 && memcmp(r->path, "/relay", 6) == 0);
+        hand_off(p, r, is_for(r, "/relay"));
     }
 }
 
@@ -206,6 +228,7 @@ static long parse(const struct text *in, struct request *r)
 static void close_peer(struct peer *p)
 {
     ev_io_stop(p->b->loop, &p->io);
+    ev_timer_stop(p->b->loop, &p->hold);
     close(p->io.fd);
     free(p->in.p);
     free(p->out.p);
@@ -226,6 +249,8 @@ static void send_out(struct peer *p)
 {
     ssize_t n;
 
+    if (ev_is_active(&p->hold))
+        return;
     while (p->sent < p->out.len) {
         n = send(p->io.fd, p->out.p + p->sent, p->out.len - p->sent, MSG_NOSIGNAL);
         if (n == -1 && errno == EAGAIN) {
@@ -280,10 +305,15 @@ static void on_io(struct ev_loop *loop, ev_io *w, int revents)
 {
     struct peer *p = w->data;
 
-    if (p->out.len > p->sent)
+    if (p->out.len > p->sent && !ev_is_active(&p->hold))
         send_out(p);
     else
         read_in(p);
+}
+
+static void on_hold(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    send_out(w->data);
 }
 
 static void on_accept(struct ev_loop *loop, ev_io *w, int revents)
@@ -302,6 +332,8 @@ static void on_accept(struct ev_loop *loop, ev_io *w, int revents)
     p->b = b;
     ev_io_init(&p->io, on_io, fd, EV_READ);
     p->io.data = p;
+    ev_timer_init(&p->hold, on_hold, SLOW, 0.);
+    p->hold.data = p;
     ev_io_start(loop, &p->io);
 }
 
