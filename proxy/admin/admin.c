@@ -32,6 +32,8 @@ static struct {
     struct acceptor acceptor;
     struct list wickets, next;
     bool stopping;
+    bool seccomp;
+    unsigned landlock;
 } admin;
 
 static void metrics(struct buf *b)
@@ -113,7 +115,8 @@ static void status(struct buf *b)
         buf_printf(b, "%s\"" STR_FMT "\":{\"connections\":%zu,\"streams\":%zu,\"waiting\":%zu}",
             i ? "," : "", STR_ARG(u->name), c.connections, c.streams, c.waiting);
     }
-    buf_printf(b, "}}\n");
+    buf_printf(b, "},\"fences\":{\"seccomp\":%s,\"landlock\":%u}}\n",
+        admin.seccomp ? "true" : "false", admin.landlock);
 }
 
 static void on_stream(void *owner, struct stream *s, const struct stream_event *ev)
@@ -266,6 +269,12 @@ int admin_open(struct front *front, const struct conf *conf, char *why, size_t w
         return -1;
     admin_commit();
     return 0;
+}
+
+void admin_set_fences(bool seccomp, unsigned landlock)
+{
+    admin.seccomp = seccomp;
+    admin.landlock = landlock;
 }
 
 void admin_stop(void)

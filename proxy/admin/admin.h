@@ -5,6 +5,7 @@
 #ifndef TARRY_ADMIN_ADMIN_H
 #define TARRY_ADMIN_ADMIN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "conf/snapshot.h"
@@ -19,6 +20,11 @@ int admin_open(struct front *front, const struct conf *conf, char *why, size_t w
 int admin_prepare(const struct conf *next, char *why, size_t whylen);
 void admin_commit(void);
 void admin_abandon(void);
+
+/* For /status: the fences that the kernel keeps around the process (landlock: its version, 0:
+ * none).
+ */
+void admin_set_fences(bool seccomp, unsigned landlock);
 
 /* The process is stopping: /healthz answers 503 from now on. */
 void admin_stop(void);

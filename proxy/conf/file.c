@@ -25,7 +25,7 @@ int file_open(const char *path, int flags)
 {
     if (opener.open)
         return opener.open(opener.owner, path, flags);
-    return open(path, O_RDONLY | O_CLOEXEC | flags);
+    return open(path, O_RDONLY | O_CLOEXEC | flags, flags == FILE_NAMELESS ? 0600 : 0640);
 }
 
 /* Reads until the end or until `room` is full. Bytes read, or -1 with errno. */

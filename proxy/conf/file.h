@@ -1,14 +1,20 @@
-/* Reading of files that a conf names: the conf's own parts, certificates, keys, secrets. All of it
- * goes through one opener, which the process may replace: one that has given up its privileges
+/* Files that a conf names: its own parts, certificates, keys, secrets, logs, temporary files. All
+ * are opened by one opener, which the process may replace: one that has given up its privileges
  * still has to read keys when the conf is loaded again. */
 #ifndef TARRY_CONF_FILE_H
 #define TARRY_CONF_FILE_H
 
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Opens `path` for reading, close-on-exec; `flags`: O_NONBLOCK or 0. The descriptor, or -1 with
- * errno. */
+/* What a file is opened for besides reading, which is 0 or O_NONBLOCK. */
+enum {
+    FILE_APPEND = O_WRONLY | O_APPEND | O_CREAT, /* a log; made for its owner and group */
+    FILE_NAMELESS = O_RDWR | O_TMPFILE,          /* `path` is the folder */
+};
+
+/* Opens `path`, close-on-exec. The descriptor, or -1 with errno. */
 typedef int file_open_fn(void *owner, const char *path, int flags);
 
 /* From now on files are opened by `open`; NULL: by the process itself, as at the start. */

@@ -234,6 +234,10 @@ static bool read_value(struct draft *d, const struct draft_section *s, const str
         return value_host(a, text, to, why);
     case OPT_ORIGIN:
         return value_origin(a, text, s->base, why);
+    case OPT_USER:
+    case OPT_GROUP:
+        *(struct str *)to = arena_copy(a, text);
+        return ((struct str *)to)->p ? true : WHY("out of memory");
     case OPT_POOL:
     case OPT_UPSTREAM:
         return true; /* the note has the name; verify resolves it when all sections are known */

@@ -11,6 +11,7 @@
 
 static const char *const level_words[] = { "error", "warn", "info", "debug", NULL };
 static const char *const underscore_words[] = { "drop", "refuse", "pass", NULL };
+static const char *const fence_words[] = { "auto", "off", "required", NULL };
 static const char *const format_words[] = { "json", "combined", "logfmt", NULL };
 
 static const struct opt root_rows[] = {
@@ -39,6 +40,12 @@ static const struct opt root_rows[] = {
         "10000000", OPT_LIVE,
         .help = "How many requests a client may send over one connection, which ends with the "
                 "last. 0: as many as it likes." },
+    { "core_dumps", OPT_BOOL, IN(conf, core_dumps), "false", NULL, NULL, OPT_RESTART,
+        .help = "Whether a crash may leave a core, and other processes of the same user may look "
+                "into Tarry's memory: keys, prompts and answers are in both." },
+    { "group", OPT_GROUP, IN(conf, group), "", NULL, NULL, OPT_RESTART,
+        .help = "The group to run as, together with those that list the user. Empty: the user's "
+                "own." },
     { "header_fields_max", OPT_NUMBER, IN(conf, header_fields_max), "100", "8", "1024", OPT_LIVE,
         .help = "How many header fields a request or a response may have." },
     { "header_max", OPT_SIZE, IN(conf, header_max), "32K", "256", "1M", OPT_LIVE,
@@ -49,6 +56,12 @@ static const struct opt root_rows[] = {
         .help = "How long a client may take to send a request's whole head, from its first byte." },
     { "keep_alive_timeout", OPT_DURATION, IN(conf, keep_alive_timeout_ms), "75s", "1ms", "1d",
         OPT_LIVE, .help = "How long a client's connection may be idle between two requests." },
+    { "landlock", OPT_WORD, IN(conf, landlock), "auto", NULL, NULL, OPT_RESTART,
+        .help = "The kernel's fence around files: writing in temp_dir and in the folders of logs "
+                "and unix sockets only, reading of /etc and /usr only (what else the conf names is "
+                "opened by a process of its own), no program started. \"auto\" raises it where "
+                "there is one, \"required\" does not start without.",
+        .words = fence_words },
     { "max_connections", OPT_NUMBER, IN(conf, max_connections), "100000", "1", "10000000", OPT_LIVE,
         .help = "How many client connections one process holds. For further ones room is made by "
                 "ending those that have been idle longest between two requests; if there are none, "
@@ -58,6 +71,9 @@ static const struct opt root_rows[] = {
             "Processes, each with one event loop. One serves tens of thousands of parked requests; "
             "more "
             "than one is only of use on more than one core." },
+    { "seccomp", OPT_WORD, IN(conf, seccomp), "auto", NULL, NULL, OPT_RESTART,
+        .help = "The kernel's fence around system calls: those that Tarry needs, and no others.",
+        .words = fence_words },
     { "send_timeout", OPT_DURATION, IN(conf, send_timeout_ms), "60s", "1ms", "1d", OPT_LIVE,
         .help = "A client that takes no byte of its response for so long is cut off." },
     { "shutdown_timeout", OPT_DURATION, IN(conf, shutdown_timeout_ms), "5m", "0ms", "7d", OPT_LIVE,
@@ -80,6 +96,10 @@ static const struct opt root_rows[] = {
                 "\"refuse\" answers 400, \"pass\" passes them on, except those that would be taken "
                 "for Tarry's own.",
         .words = underscore_words },
+    { "user", OPT_USER, IN(conf, user), "", NULL, NULL, OPT_RESTART,
+        .help =
+            "Whom to run as: started as root, Tarry binds and reads keys, and then becomes this "
+            "user for good. Empty: whoever starts it." },
 };
 
 static const struct opt access_log_rows[] = {

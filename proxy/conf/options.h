@@ -36,6 +36,8 @@ enum opt_type {
     OPT_ORIGIN,   /* of struct upstream_conf: origin, tls, host, ipv6, port */
     OPT_POOL,     /* const struct pool_conf *: the name of a workers section */
     OPT_UPSTREAM, /* const struct upstream_conf *: the name of an upstream section */
+    OPT_USER,     /* struct str: the name of an account */
+    OPT_GROUP,    /* struct str: the name of a group */
     OPT_CIDRS,    /* of struct conf: trusted_proxies */
     OPT_HEADERS,  /* of struct upstream_conf: set_header */
     OPT_NAMES,    /* of struct upstream_conf: relay_headers */

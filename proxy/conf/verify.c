@@ -2,7 +2,9 @@
 #include "conf/verify.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <inttypes.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -232,6 +234,25 @@ static void check_paths(struct draft *d, const struct draft_section *s)
     }
 }
 
+/* ---- accounts ---- */
+
+static void check_accounts(struct draft *d, const struct draft_section *root)
+{
+    const struct conf *c = d->conf;
+
+    if (c->user.n > 0 && !getpwnam(c->user.p))
+        mistake_add(&d->mistakes, place_of(root, "user"),
+            "user: there is no user %s; make it (adduser --system --group NAME), or name another",
+            quote(d, c->user));
+    if (c->group.n > 0 && !getgrnam(c->group.p))
+        mistake_add(&d->mistakes, place_of(root, "group"),
+            "group: there is no group %s; make it (addgroup --system NAME), or name another",
+            quote(d, c->group));
+    if (c->group.n > 0 && c->user.n == 0 && !draft_lost_option(root, "user"))
+        mistake_add(&d->mistakes, place_of(root, "group"),
+            "group without user; name the user too, or leave it out");
+}
+
 /* ---- sections ---- */
 
 /* A certificate and its key: whether both are there, and belong together. Empty paths are left out.
@@ -394,6 +415,7 @@ static void check_root(struct draft *d)
     if (d->conf->nroutes == 0 && !draft_lost_section(root, SECTION_ROUTE))
         mistake_add(&d->mistakes, d->scan.start,
             "no route section; write route \"/\" { workers = \"NAME\" }");
+    check_accounts(d, root);
 }
 
 /* Routes with host first, then the longest prefix; otherwise as in the file. */

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "conf/file.h"
+
 enum { GROW_MIN = 512, SEND_STEP = 16 << 10 };
 
 void body_init(struct body *b, size_t memory_max, const char *temp_dir)
@@ -49,7 +51,7 @@ void body_expect(struct body *b, uint64_t n)
 static int open_file(struct body *b)
 {
     char path[4096];
-    int fd = open(b->temp_dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    int fd = file_open(b->temp_dir, FILE_NAMELESS);
 
     if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
         snprintf(path, sizeof(path), "%s/tarry-XXXXXX", b->temp_dir);

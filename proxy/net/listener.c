@@ -135,12 +135,21 @@ struct shared {
 
 static struct shared *shared;
 
+static listener_bind_fn *bind_fn = bind;
+
+void listener_set_bind(listener_bind_fn *fn)
+{
+    bind_fn = fn ? fn : bind;
+}
+
 /* socket(), bind(), listen(). The descriptor, or -1 with errno. */
 static int bind_to(const struct sockaddr *sa, socklen_t salen, unsigned backlog, bool many)
 {
     const char *path =
         sa->sa_family == AF_UNIX ? ((const struct sockaddr_un *)(const void *)sa)->sun_path : NULL;
     int fd, on = 1, saved;
+    mode_t mask;
+    bool good;
 
     if (path)
         remove_stale(path, sa, salen);
@@ -158,11 +167,15 @@ static int bind_to(const struct sockaddr *sa, socklen_t salen, unsigned backlog,
             setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
     }
     /* Who may connect to a unix socket is told by its folder's permissions, as with other servers.
-     */
-    if (bind(fd, sa, salen) == 0 && (!path || chmod(path, 0666) == 0) &&
-        listen(fd, (int)backlog) == 0)
-        return fd;
+     * By the mask and not by chmod(), which would follow a link that somebody puts there. */
+    mask = umask(0111);
+    good = bind_fn(fd, sa, salen) == 0;
     saved = errno;
+    umask(mask);
+    if (good && listen(fd, (int)backlog) == 0)
+        return fd;
+    if (good)
+        saved = errno;
     close(fd);
     errno = saved;
     return -1;

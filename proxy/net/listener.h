@@ -20,6 +20,12 @@ typedef void listener_accept_fn(
  * `waits`: there surely is one, for which room may be made. */
 typedef bool listener_may_accept_fn(void *owner, bool waits);
 
+/* Binds addresses from now on: as bind(2), for a process that may not do it by itself. NULL:
+ * bind(2).
+ */
+typedef int listener_bind_fn(int fd, const struct sockaddr *sa, socklen_t salen);
+void listener_set_bind(listener_bind_fn *fn);
+
 /* Binds and listens; accepts nothing until listener_start(). A stale unix socket file (nobody
  * listens behind it) is replaced. `many`: several processes serve the address, a TCP one by
  * SO_REUSEPORT, a unix socket by what listener_share() has bound. NULL with one line in `why`.

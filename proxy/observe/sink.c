@@ -2,15 +2,11 @@
 #include "observe/sink.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <syslog.h>
 #include <unistd.h>
 
-static int open_file(const char *path)
-{
-    return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
-}
+#include "conf/file.h"
 
 int sink_open(struct sink *s, const struct log_target *target)
 {
@@ -18,7 +14,7 @@ int sink_open(struct sink *s, const struct log_target *target)
 
     if (target->kind == LOG_TO_FILE) {
         next.path = strndup(target->path.p, target->path.n);
-        next.fd = next.path ? open_file(next.path) : -1;
+        next.fd = next.path ? file_open(next.path, FILE_APPEND) : -1;
         if (next.fd < 0) {
             int saved = next.path ? errno : ENOMEM;
 
@@ -40,7 +36,7 @@ int sink_reopen(struct sink *s)
 
     if (s->kind != LOG_TO_FILE)
         return 0;
-    fd = open_file(s->path);
+    fd = file_open(s->path, FILE_APPEND);
     if (fd < 0)
         return -1;
     close(s->fd);

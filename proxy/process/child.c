@@ -5,9 +5,12 @@
 #include <errno.h>
 #include <ev.h>
 #include <inttypes.h>
+#include <linux/capability.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "admin/admin.h"
 #include "conf/load.h"
@@ -16,15 +19,16 @@
 #include "observe/access.h"
 #include "observe/counter.h"
 #include "observe/log.h"
+#include "process/opener.h"
 
 static struct {
     struct front front;
-    const char *conf_path;
+    const struct child_setup *setup;
     ev_signal hup, term, interrupt, usr1;
+    ev_timer alive;
     struct deadline shutdown;
     uint64_t stopped_ms;
     bool stopping;
-    bool many; /* one of several processes, under a master */
     int status;
 } child;
 
@@ -45,23 +49,37 @@ static int open_logs(const struct conf *conf)
     return 0;
 }
 
-static void reload(void)
+/* What a running process cannot change any more. */
+static void warn_of_restart(const struct conf *old, const struct conf *next)
+{
+    if (next->processes != old->processes)
+        log_warn(NULL, "processes changes with a restart only");
+    if (!str_eq(next->user, old->user) || !str_eq(next->group, old->group))
+        log_warn(NULL, "user and group change with a restart only");
+    if (next->seccomp != old->seccomp || next->landlock != old->landlock ||
+        next->core_dumps != old->core_dumps)
+        log_warn(NULL, "seccomp, landlock and core_dumps change with a restart only");
+}
+
+/* True if the conf on disk is in force now. */
+static bool reload(void)
 {
     struct conf_errors errors;
     struct conf *next;
     char why[512];
+    bool taken = false;
 
-    next = conf_load(child.conf_path, &errors);
+    opener_refresh();
+    next = conf_load(child.setup->conf_path, &errors);
     for (size_t i = 0; i < errors.count; i++)
         log_error(NULL, STR_FMT, STR_ARG(errors.list[i]));
     conf_errors_release(&errors);
     if (!next) {
         counter_add(COUNTER_RELOADS_FAILED, 1);
         log_error(NULL, "reload refused: the old conf stays in force");
-        return;
+        return false;
     }
-    if (next->processes != child.front.conf->processes)
-        log_warn(NULL, "processes changes with a restart only");
+    warn_of_restart(child.front.conf, next);
     if (admin_prepare(next, why, sizeof(why)) < 0) {
         counter_add(COUNTER_RELOADS_FAILED, 1);
         log_error(NULL, "reload refused: %s; the old conf stays in force", why);
@@ -73,25 +91,29 @@ static void reload(void)
         admin_commit();
         open_logs(next);
         counter_add(COUNTER_RELOADS, 1);
-        log_info(NULL, "conf \"%s\" reloaded", child.conf_path);
+        log_info(NULL, "conf \"%s\" reloaded", child.setup->conf_path);
+        taken = true;
     }
     conf_unref(next);
+    return taken;
 }
 
 static void on_hup(struct ev_loop *ev, ev_signal *w, int revents)
 {
-    if (child.stopping)
+    if (child.stopping) {
         log_info(NULL, "stopping: SIGHUP ignored");
-    else
-        reload();
+        return;
+    }
+    child.setup->on_reload_begun();
+    child.setup->on_reload_ended(reload());
 }
 
 static void on_usr1(struct ev_loop *ev, ev_signal *w, int revents)
 {
     if (log_reopen() < 0)
-        log_error(NULL, "cannot reopen the log: %s", strerror(errno));
+        log_error(NULL, "cannot reopen the log: %s; the old file is kept", strerror(errno));
     if (access_reopen() < 0)
-        log_error(NULL, "cannot reopen the access log: %s", strerror(errno));
+        log_error(NULL, "cannot reopen the access log: %s; the old file is kept", strerror(errno));
     log_info(NULL, "logs reopened");
 }
 
@@ -120,8 +142,14 @@ static void on_term(struct ev_loop *ev, ev_signal *w, int revents)
     child.stopped_ms = loop_now_ms();
     log_info(NULL, "stopping: %zu exchange(s) are in flight", front_in_flight(&child.front));
     deadline_set(&child.shutdown, child.front.conf->shutdown_timeout_ms);
+    child.setup->on_stopping();
     admin_stop();
     front_drain(&child.front, on_idle, NULL);
+}
+
+static void on_alive(struct ev_loop *ev, ev_timer *w, int revents)
+{
+    child.setup->on_alive();
 }
 
 static void watch(ev_signal *w, void (*fn)(struct ev_loop *, ev_signal *, int), int signo)
@@ -136,6 +164,7 @@ static void unwatch_all(void)
     ev_signal_stop(loop_ev(), &child.term);
     ev_signal_stop(loop_ev(), &child.interrupt);
     ev_signal_stop(loop_ev(), &child.usr1);
+    ev_timer_stop(loop_ev(), &child.alive);
 }
 
 /* As many descriptors as the system lets us have: one a client, and those of workers and upstreams.
@@ -150,6 +179,53 @@ static void raise_descriptor_limit(void)
     }
 }
 
+static void announce(const struct conf *conf, const struct fence_plan *fences)
+{
+    char landlock[32] = "";
+
+    if (fences->landlock > 0)
+        snprintf(landlock, sizeof(landlock), "landlock %u", fences->landlock);
+    log_info(NULL, "fences: %s%s%s%s", fences->seccomp ? "seccomp" : "",
+        fences->seccomp && fences->landlock ? ", " : "", landlock,
+        fences->seccomp || fences->landlock ? "" : "none");
+    if (geteuid() == 0 && conf->user.n == 0)
+        log_warn(NULL, "running as root: name an account of its own in the conf, as in user = "
+                       "\"tarry\"");
+}
+
+/* Everything is bound and read: no more rights from here on than serving needs. */
+static int confine(const struct child_setup *setup)
+{
+    uint64_t caps = opener_running() ? 0 : PRIVILEGES_CAP(CAP_NET_BIND_SERVICE);
+    struct fence_plan fences = *setup->fences;
+    char why[512];
+
+    if (setup->privileges && privileges_drop(setup->privileges, caps, why, sizeof(why)) < 0)
+        goto failed;
+    if (fence_raise(&fences, setup->conf, why, sizeof(why)) < 0)
+        goto failed;
+    announce(setup->conf, &fences);
+    admin_set_fences(fences.seccomp, fences.landlock);
+    return 0;
+
+failed:
+    log_error(NULL, "%s", why);
+    return -1;
+}
+
+/* With the user's rights: a log's folder may be one in which others could lay a trap for root. */
+static int open_first_logs(const struct child_setup *setup)
+{
+    int err;
+
+    if (setup->privileges)
+        privileges_borrow(setup->privileges);
+    err = open_logs(setup->conf);
+    if (setup->privileges)
+        privileges_return(setup->privileges);
+    return err;
+}
+
 int child_run(const struct child_setup *setup)
 {
     char why[512];
@@ -160,10 +236,10 @@ int child_run(const struct child_setup *setup)
         log_error(NULL, "no event loop: the kernel offers none that can be used");
         return 1;
     }
-    child.conf_path = setup->conf_path;
-    child.many = setup->reuse_port;
+    child.setup = setup;
     deadline_init(&child.shutdown, on_shutdown_timeout, NULL);
-    if (open_logs(setup->conf) < 0)
+    ev_timer_init(&child.alive, on_alive, 0., (double)setup->alive_interval_ms / 1e3);
+    if (open_first_logs(setup) < 0)
         goto failed;
     if (front_open(&child.front, setup->conf, setup->reuse_port, why, sizeof(why)) < 0) {
         log_error(NULL, "%s", why);
@@ -174,11 +250,18 @@ int child_run(const struct child_setup *setup)
         front_close(&child.front);
         goto failed;
     }
+    if (confine(setup) < 0) {
+        admin_close();
+        front_close(&child.front);
+        goto failed;
+    }
     conf_unref(setup->conf);
     watch(&child.hup, on_hup, SIGHUP);
     watch(&child.term, on_term, SIGTERM);
     watch(&child.interrupt, on_term, SIGINT);
     watch(&child.usr1, on_usr1, SIGUSR1);
+    if (setup->alive_interval_ms > 0)
+        ev_timer_again(loop_ev(), &child.alive);
     front_start(&child.front);
     setup->on_ready();
     loop_run();
@@ -187,6 +270,7 @@ int child_run(const struct child_setup *setup)
     deadline_close(&child.shutdown);
     admin_close();
     front_close(&child.front);
+    opener_stop();
     loop_release();
     access_close();
     log_info(NULL, "stopped");

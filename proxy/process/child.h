@@ -8,12 +8,22 @@
 #include <stdbool.h>
 
 #include "conf/snapshot.h"
+#include "process/fence.h"
+#include "process/privileges.h"
 
 struct child_setup {
     const char *conf_path;
-    struct conf *conf;      /* taken over */
+    struct conf *conf; /* taken over */
+    /* To be dropped once everything is bound; NULL: the master has done it. */
+    const struct privileges *privileges;
+    const struct fence_plan *fences;
     bool reuse_port;        /* other processes serve the same addresses */
     void (*on_ready)(void); /* every listener accepts */
+    void (*on_reload_begun)(void);
+    void (*on_reload_ended)(bool taken);
+    void (*on_stopping)(void);
+    uint64_t alive_interval_ms; /* how often on_alive is called; 0: never */
+    void (*on_alive)(void);
 };
 
 /* Serves until SIGTERM or SIGINT. The process's exit status. */

@@ -12,7 +12,11 @@
 #include "conf/load.h"
 #include "observe/log.h"
 #include "process/child.h"
+#include "process/fence.h"
 #include "process/master.h"
+#include "process/opener.h"
+#include "process/privileges.h"
+#include "process/supervisor.h"
 
 #define DEFAULT_CONF "/etc/tarry/tarry.conf"
 
@@ -39,6 +43,60 @@ static void version(void)
 static void ready(void)
 {
     log_announce("ready");
+    supervisor_ready();
+}
+
+/* -t as root, where the conf names a user: whether that user can write to what it must. */
+static int check_as_user(const struct conf *conf)
+{
+    struct privileges p;
+    char why[512];
+    int err;
+
+    if (geteuid() != 0)
+        return 0;
+    if (privileges_plan(&p, conf, why, sizeof(why)) < 0) {
+        fprintf(stderr, "%s\n", why);
+        return 1;
+    }
+    privileges_borrow(&p);
+    err = privileges_check_folders(&p, conf, why, sizeof(why));
+    privileges_return(&p);
+    if (err < 0)
+        fprintf(stderr, STR_FMT ":1: %s\n", STR_ARG(conf->file), why);
+    return err < 0 ? 1 : 0;
+}
+
+static int start(const char *path, struct conf *conf)
+{
+    struct privileges p;
+    struct fence_plan fences;
+    char why[512];
+
+    if (privileges_plan(&p, conf, why, sizeof(why)) < 0 ||
+        fence_plan(&fences, conf, why, sizeof(why)) < 0 ||
+        privileges_hand_over_logs(&p, conf, why, sizeof(why)) < 0)
+        goto failed;
+    if ((p.change || fences.landlock > 0) && opener_start(path, &p, &fences, why, sizeof(why)) < 0)
+        goto failed;
+    supervisor_open();
+    if (conf->processes > 1)
+        return master_run(path, conf, &p, &fences);
+    return child_run(&(struct child_setup){ .conf_path = path,
+        .conf = conf,
+        .privileges = &p,
+        .fences = &fences,
+        .on_ready = ready,
+        .on_reload_begun = supervisor_reloading,
+        .on_reload_ended = supervisor_reloaded,
+        .on_stopping = supervisor_stopping,
+        .alive_interval_ms = supervisor_interval_ms(),
+        .on_alive = supervisor_alive });
+
+failed:
+    log_error(NULL, "%s", why);
+    conf_unref(conf);
+    return 1;
 }
 
 int main(int argc, char **argv)
@@ -80,10 +138,9 @@ int main(int argc, char **argv)
     if (!conf)
         return 1;
     if (check) {
+        c = check_as_user(conf);
         conf_unref(conf);
-        return 0;
+        return c;
     }
-    if (conf->processes > 1)
-        return master_run(path, conf);
-    return child_run(&(struct child_setup){ .conf_path = path, .conf = conf, .on_ready = ready });
+    return start(path, conf);
 }

@@ -2,6 +2,8 @@
 #include "process/master.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,14 +17,25 @@
 #include "net/listener.h"
 #include "observe/log.h"
 #include "process/child.h"
+#include "process/opener.h"
+#include "process/supervisor.h"
 
-enum { RESTART_PAUSE_MS = 1000 }; /* a child that dies at once must not be forked in a spin */
+enum {
+    RESTART_PAUSE_MS = 1000, /* a child that dies at once must not be forked in a spin */
+    TICK_MS = 500,
+    TICK_RELOADING_MS = 20,
+};
 
 static struct {
+    const char *conf_path;
+    const struct fence_plan *fences;
     pid_t *pids; /* 0: not running */
     uint64_t *started_ms;
     size_t n, ready;
     int ready_pipe[2];
+    int report_pipe[2]; /* a byte for each child that has reloaded: '+', or '-' if it refused */
+    size_t reloading;   /* children whose byte has not come yet */
+    bool refused;
     bool stopping;
 } master;
 
@@ -46,8 +59,24 @@ static void tell_ready(void)
     close(master.ready_pipe[1]);
 }
 
+static void on_reload_begun(void)
+{
+}
+
+static void on_reload_ended(bool taken)
+{
+    char byte = taken ? '+' : '-';
+
+    while (write(master.report_pipe[1], &byte, 1) < 0 && errno == EINTR)
+        ;
+}
+
+static void on_stopping(void)
+{
+}
+
 /* The child has the master's reference to `conf` as its own, by the fork. */
-static pid_t start_child(const char *conf_path, struct conf *conf, const sigset_t *old_mask)
+static pid_t start_child(struct conf *conf, const sigset_t *old_mask)
 {
     pid_t pid = fork();
 
@@ -58,11 +87,19 @@ static pid_t start_child(const char *conf_path, struct conf *conf, const sigset_
     sigprocmask(SIG_SETMASK, old_mask, NULL);
     if (master.ready < master.n)
         close(master.ready_pipe[0]);
+    close(master.report_pipe[0]);
+    supervisor_close();
     entropy_forget();
     free(master.pids);
     free(master.started_ms);
-    exit(child_run(&(struct child_setup){
-        .conf_path = conf_path, .conf = conf, .reuse_port = true, .on_ready = tell_ready }));
+    exit(child_run(&(struct child_setup){ .conf_path = master.conf_path,
+        .conf = conf,
+        .fences = master.fences,
+        .reuse_port = true,
+        .on_ready = tell_ready,
+        .on_reload_begun = on_reload_begun,
+        .on_reload_ended = on_reload_ended,
+        .on_stopping = on_stopping }));
 }
 
 static void signal_children(int signo)
@@ -99,7 +136,28 @@ static size_t running(void)
     return n;
 }
 
-static void start_missing(const char *conf_path, struct conf **conf, const sigset_t *old_mask)
+/* Counts the bytes of children that have reloaded; the last one's is what the service manager is
+ * told. A child that died meanwhile is not waited for. */
+static void collect_reports(void)
+{
+    char bytes[64];
+    ssize_t n;
+
+    while ((n = read(master.report_pipe[0], bytes, sizeof(bytes))) > 0) {
+        for (ssize_t i = 0; i < n; i++)
+            master.refused |= bytes[i] == '-';
+        master.reloading -= (size_t)n < master.reloading ? (size_t)n : master.reloading;
+        if (master.reloading == 0)
+            supervisor_reloaded(!master.refused);
+    }
+    if (master.reloading > running()) {
+        master.reloading = running();
+        if (master.reloading == 0)
+            supervisor_reloaded(!master.refused);
+    }
+}
+
+static void start_missing(struct conf **conf, const sigset_t *old_mask)
 {
     for (size_t i = 0; i < master.n; i++) {
         struct conf_errors errors;
@@ -108,14 +166,15 @@ static void start_missing(const char *conf_path, struct conf **conf, const sigse
         if (master.pids[i] > 0 || now_ms() - master.started_ms[i] < RESTART_PAUSE_MS)
             continue;
         /* A child that is started later reads the conf as the others have it by now. */
-        fresh = conf_load(conf_path, &errors);
+        opener_refresh();
+        fresh = conf_load(master.conf_path, &errors);
         conf_errors_release(&errors);
         if (fresh) {
             conf_unref(*conf);
             *conf = fresh;
         }
         master.started_ms[i] = now_ms();
-        master.pids[i] = start_child(conf_path, *conf, old_mask);
+        master.pids[i] = start_child(*conf, old_mask);
         if (master.pids[i] > 0)
             log_info(NULL, "process %d started", (int)master.pids[i]);
     }
@@ -155,21 +214,56 @@ static int share_listeners(const struct conf *conf)
     return 0;
 }
 
-int master_run(const char *conf_path, struct conf *conf)
+/* What the master may do itself from here on is to wait, and to fork. */
+static int drop(const struct privileges *p)
 {
-    struct timespec tick = { .tv_nsec = 500 * 1000 * 1000 };
+    char why[512];
+
+    if (privileges_drop(
+            p, opener_running() ? 0 : PRIVILEGES_CAP(CAP_NET_BIND_SERVICE), why, sizeof(why)) == 0)
+        return 0;
+    log_error(NULL, "%s", why);
+    return -1;
+}
+
+static void on_signal(int signo, uint64_t *deadline, const struct conf *conf, int *status)
+{
+    if (signo == SIGTERM || signo == SIGINT) {
+        signal_children(SIGTERM);
+        if (master.stopping)
+            *status = 1;
+        else
+            *deadline = now_ms() + conf->shutdown_timeout_ms + 5000;
+        master.stopping = true;
+        supervisor_stopping();
+    } else if (signo == SIGHUP && !master.stopping) {
+        master.reloading = running();
+        master.refused = false;
+        supervisor_reloading();
+        signal_children(signo);
+    } else if (signo == SIGHUP || signo == SIGUSR1) {
+        signal_children(signo);
+    }
+}
+
+int master_run(const char *conf_path, struct conf *conf, const struct privileges *p,
+    const struct fence_plan *fences)
+{
+    uint64_t deadline = 0, told_ms = 0, interval_ms = supervisor_interval_ms();
     sigset_t set, old;
-    uint64_t deadline = 0;
     int status = 1;
 
+    master.conf_path = conf_path;
+    master.fences = fences;
     master.n = conf->processes;
     master.pids = calloc(master.n, sizeof(*master.pids));
     master.started_ms = calloc(master.n, sizeof(*master.started_ms));
-    if (!master.pids || !master.started_ms || pipe(master.ready_pipe) < 0) {
+    if (!master.pids || !master.started_ms || pipe(master.ready_pipe) < 0 ||
+        pipe2(master.report_pipe, O_NONBLOCK | O_CLOEXEC) < 0) {
         log_error(NULL, "cannot start: %s", strerror(errno));
         goto done;
     }
-    if (share_listeners(conf) < 0)
+    if (share_listeners(conf) < 0 || drop(p) < 0)
         goto done;
     sigemptyset(&set);
     sigaddset(&set, SIGHUP);
@@ -180,7 +274,7 @@ int master_run(const char *conf_path, struct conf *conf)
     sigprocmask(SIG_BLOCK, &set, &old);
     for (size_t i = 0; i < master.n; i++) {
         master.started_ms[i] = now_ms();
-        master.pids[i] = start_child(conf_path, conf, &old);
+        master.pids[i] = start_child(conf, &old);
     }
     close(master.ready_pipe[1]);
     if (await_ready() < 0) {
@@ -190,20 +284,21 @@ int master_run(const char *conf_path, struct conf *conf)
     close(master.ready_pipe[0]);
     status = 0;
     log_announce("ready");
+    supervisor_ready();
     for (;;) {
-        int signo = sigtimedwait(&set, NULL, &tick);
+        uint64_t tick_ms = master.reloading ? TICK_RELOADING_MS : TICK_MS;
+        struct timespec tick;
 
-        if (signo == SIGTERM || signo == SIGINT) {
-            signal_children(SIGTERM);
-            if (master.stopping)
-                status = 1;
-            else
-                deadline = now_ms() + conf->shutdown_timeout_ms + 5000;
-            master.stopping = true;
-        } else if (signo == SIGHUP || signo == SIGUSR1) {
-            signal_children(signo);
-        }
+        if (interval_ms > 0 && interval_ms < tick_ms)
+            tick_ms = interval_ms;
+        tick = (struct timespec){ .tv_nsec = (long)tick_ms * 1000000 };
+        on_signal(sigtimedwait(&set, NULL, &tick), &deadline, conf, &status);
         reap();
+        collect_reports();
+        if (interval_ms > 0 && now_ms() - told_ms >= interval_ms) {
+            told_ms = now_ms();
+            supervisor_alive();
+        }
         if (master.stopping) {
             if (running() == 0)
                 break;
@@ -212,11 +307,12 @@ int master_run(const char *conf_path, struct conf *conf)
                 status = 1;
             }
         } else {
-            start_missing(conf_path, &conf, &old);
+            start_missing(&conf, &old);
         }
     }
 
 wait:
+    opener_stop();
     while (waitpid(-1, NULL, 0) > 0)
         ;
     sigprocmask(SIG_SETMASK, &old, NULL);

@@ -4,8 +4,12 @@
 #define TARRY_PROCESS_MASTER_H
 
 #include "conf/snapshot.h"
+#include "process/fence.h"
+#include "process/privileges.h"
 
-/* Runs until SIGTERM or SIGINT; `conf` is taken over. The process's exit status. */
-int master_run(const char *conf_path, struct conf *conf);
+/* Binds unix sockets, drops `p`, and runs until SIGTERM or SIGINT; `conf` is taken over. The
+ * children raise `fences`. The process's exit status. */
+int master_run(const char *conf_path, struct conf *conf, const struct privileges *p,
+    const struct fence_plan *fences);
 
 #endif

@@ -25,6 +25,11 @@ START_TEST(has_defaults)
     ck_assert_uint_eq(c->refs, 1);
     ck_assert_span_eq(c->file, conffile_path("t.conf"));
     ck_assert_uint_eq(c->processes, 1);
+    ck_assert_span_eq(c->user, "");
+    ck_assert_span_eq(c->group, "");
+    ck_assert(!c->core_dumps);
+    ck_assert_int_eq(c->seccomp, FENCE_AUTO);
+    ck_assert_int_eq(c->landlock, FENCE_AUTO);
     ck_assert_span_eq(c->temp_dir, "/var/tmp");
     ck_assert_uint_eq(c->max_connections, 100000);
     ck_assert_uint_eq(c->address_connections_max, 0);
@@ -108,6 +113,8 @@ START_TEST(reads_the_global_options)
         "processes = 4\nmax_connections = 7\nheader_max = \"16K\"\n"
         "address_connections_max = 9\naddress_newcomers_max = 8\naddress_limit_loopback = true\n"
         "connection_requests_max = 6\n"
+        "user = \"root\"\ngroup = \"root\"\ncore_dumps = true\nseccomp = \"off\"\n"
+        "landlock = \"required\"\n"
         "header_fields_max = 50\ntarget_max = 4096\nbody_max = \"0\"\n"
         "body_memory_max = \"1M\"\nheader_timeout = \"1s\"\nbody_timeout = \"2s\"\n"
         "send_timeout = \"3s\"\nkeep_alive_timeout = \"4s\"\n"
@@ -116,6 +123,11 @@ START_TEST(reads_the_global_options)
         "log { level = \"debug\" target = \"syslog\" }\n"
         "access_log { target = \"./a.log\" format = \"logfmt\" }\n" SMALL);
 
+    ck_assert_span_eq(c->user, "root");
+    ck_assert_span_eq(c->group, "root");
+    ck_assert(c->core_dumps);
+    ck_assert_int_eq(c->seccomp, FENCE_OFF);
+    ck_assert_int_eq(c->landlock, FENCE_REQUIRED);
     ck_assert_uint_eq(c->processes, 4);
     ck_assert_uint_eq(c->max_connections, 7);
     ck_assert_uint_eq(c->address_connections_max, 9);

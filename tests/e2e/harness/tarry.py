@@ -20,6 +20,9 @@ RELOADED = re.compile(r"\bconf\b.*\b(reloaded|read again|taken over)\b|\breload(
 REFUSED = re.compile(r"\b(reload|conf)\b.*(fail|refus|unchanged|keep|stays|kept)", re.I)
 
 
+OPENER = "tarry-opener"
+
+
 def find_binary():
     """TARRY_BIN, or the binary of an out-of-tree or in-tree build."""
     given = os.environ.get("TARRY_BIN")
@@ -51,6 +54,8 @@ class Conf:
     def __init__(self, folder, servers=(), origin=None, slots=4):
         self.folder = pathlib.Path(folder)
         self.top = {"temp_dir": str(self.folder), "shutdown_timeout": "3s"}
+        if os.geteuid() != 0:  # tests look into /proc/PID, which only root may for a process that hides its memory
+            self.top["core_dumps"] = True
         self.log = {"level": "debug", "target": "stderr"}
         self.access_log = {"target": str(self.folder / "access.log"), "format": "json"}
         self.listens = {f"127.0.0.1:{free_port()}": {}}
@@ -281,6 +286,17 @@ class Tarry:
         """The processes of a conf with more than one."""
         text = pathlib.Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
         return [int(p) for p in text.split()]
+
+    def opener(self):
+        """The process that opens what the others may not, or None."""
+        mine = pathlib.Path(f"/proc/{self.pid}/cmdline").read_bytes()
+        for folder in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                if (folder / "comm").read_text().strip() == OPENER and (folder / "cmdline").read_bytes() == mine:
+                    return int(folder.name)
+            except OSError:
+                pass
+        return None
 
     def kill(self):
         if self.process is not None and self.process.poll() is None:

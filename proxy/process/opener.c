@@ -1,0 +1,404 @@
+/* Both ends of the opener's socket. */
+#include "process/opener.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "conf/file.h"
+#include "conf/load.h"
+#include "net/listener.h"
+#include "observe/log.h"
+#include "process/fence.h"
+
+enum { ANSWER_TIMEOUT_MS = 10000, FDS_MAX = 2 };
+
+enum question_kind { ASK_REFRESH, ASK_FILE, ASK_BIND };
+
+/* Both ends are one program: the layout is no matter. */
+struct question {
+    enum question_kind kind;
+    int flags;                  /* ASK_FILE */
+    socklen_t salen;            /* ASK_BIND */
+    struct sockaddr_storage sa; /* ASK_BIND */
+    char path[4096];            /* ASK_FILE */
+};
+
+static struct {
+    int fd; /* -1: not started */
+    bool complained;
+} opener = { .fd = -1 };
+
+/* ---- datagrams with descriptors ---- */
+
+static int send_with(int sock, const void *p, size_t n, const int *fds, size_t nfds)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int) * FDS_MAX)];
+    } control;
+    struct iovec io = { .iov_base = (void *)(uintptr_t)p, .iov_len = n };
+    struct msghdr m = { .msg_iov = &io, .msg_iovlen = 1 };
+    ssize_t sent;
+
+    if (nfds > 0) {
+        struct cmsghdr *c;
+
+        memset(&control, 0, sizeof(control));
+        m.msg_control = control.bytes;
+        m.msg_controllen = CMSG_SPACE(sizeof(int) * nfds);
+        c = CMSG_FIRSTHDR(&m);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof(int) * nfds);
+        memcpy(CMSG_DATA(c), fds, sizeof(int) * nfds);
+    }
+    do
+        sent = sendmsg(sock, &m, MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    return sent == (ssize_t)n ? 0 : -1;
+}
+
+/* Bytes received, 0 at the end, or -1. Descriptors that did not come are -1. */
+static ssize_t receive_with(int sock, void *p, size_t n, int fds[FDS_MAX])
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int) * FDS_MAX)];
+    } control;
+    struct iovec io = { .iov_base = p, .iov_len = n };
+    struct msghdr m = { .msg_iov = &io,
+        .msg_iovlen = 1,
+        .msg_control = control.bytes,
+        .msg_controllen = sizeof(control.bytes) };
+    ssize_t got;
+
+    for (int i = 0; i < FDS_MAX; i++)
+        fds[i] = -1;
+    do
+        got = recvmsg(sock, &m, MSG_CMSG_CLOEXEC);
+    while (got < 0 && errno == EINTR);
+    if (got <= 0)
+        return got;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c))
+        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
+            memcpy(fds, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0));
+    return got;
+}
+
+/* ---- the opener's own end ---- */
+
+/* What the conf on disk names. */
+struct named {
+    char **files;
+    size_t nfiles;
+    char **temp_dirs; /* of every conf that was in force: exchanges finish under the old ones */
+    size_t ntemp_dirs;
+    struct conf *conf; /* the last one that was sound; NULL: none yet */
+};
+
+static struct named named;
+
+static bool is_in(char *const *list, size_t n, const char *s)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(list[i], s) == 0)
+            return true;
+    return false;
+}
+
+static void add_to(char ***list, size_t *n, const char *s)
+{
+    char **p, *copy;
+
+    if (is_in(*list, *n, s) || !(copy = strdup(s)))
+        return;
+    p = realloc(*list, (*n + 1) * sizeof(*p));
+    if (!p) {
+        free(copy);
+        return;
+    }
+    *list = p;
+    p[(*n)++] = copy;
+}
+
+/* While the conf is loaded here: every file that is opened is one that it names, be it sound or
+ * not. */
+static int note_and_open(void *owner, const char *path, int flags)
+{
+    add_to(&named.files, &named.nfiles, path);
+    return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+}
+
+static void refresh(const char *conf_path)
+{
+    struct conf_errors errors;
+    struct conf *fresh;
+
+    while (named.nfiles > 0)
+        free(named.files[--named.nfiles]);
+    file_set_opener(note_and_open, NULL);
+    fresh = conf_load(conf_path, &errors);
+    conf_errors_release(&errors);
+    if (!fresh)
+        return;
+    conf_unref(named.conf);
+    named.conf = fresh;
+    add_to(&named.temp_dirs, &named.ntemp_dirs, fresh->temp_dir.p);
+}
+
+static bool is_log(const struct log_target *t, const char *path)
+{
+    return t->kind == LOG_TO_FILE && str_eq(t->path, str_of(path));
+}
+
+/* The descriptor, or -1 with errno. */
+static int open_named(const struct question *q)
+{
+    if (q->flags == FILE_APPEND && named.conf &&
+        (is_log(&named.conf->log, q->path) || is_log(&named.conf->access_log, q->path)))
+        return open(q->path, FILE_APPEND | O_CLOEXEC, 0640);
+    if (q->flags == FILE_NAMELESS && is_in(named.temp_dirs, named.ntemp_dirs, q->path))
+        return open(q->path, FILE_NAMELESS | O_CLOEXEC, 0600);
+    if ((q->flags & ~O_NONBLOCK) == 0 && is_in(named.files, named.nfiles, q->path))
+        return open(q->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    errno = EACCES;
+    return -1;
+}
+
+static bool is_listener(const struct question *q)
+{
+    const struct conf *c = named.conf;
+
+    for (size_t i = 0; c && i < c->nlistens + c->nadmins; i++) {
+        const struct addr_conf *a =
+            i < c->nlistens ? &c->listens[i].addr : &c->admins[i - c->nlistens].addr;
+
+        if (a->salen == q->salen && memcmp(&a->sa, &q->sa, a->salen) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* 0, or an errno. */
+static int bind_named(const struct question *q, int fd)
+{
+    if (fd < 0 || !is_listener(q))
+        return EACCES;
+    umask(0111); /* see listener.c */
+    return bind(fd, (const struct sockaddr *)&q->sa, q->salen) < 0 ? errno : 0;
+}
+
+static void answer(const char *conf_path, const struct question *q, const int fds[FDS_MAX])
+{
+    int err = 0, fd = -1;
+
+    switch (q->kind) {
+    case ASK_REFRESH:
+        refresh(conf_path);
+        break;
+    case ASK_FILE:
+        fd = open_named(q);
+        err = fd < 0 ? errno : 0;
+        break;
+    case ASK_BIND:
+        err = bind_named(q, fds[1]);
+        break;
+    }
+    send_with(fds[0], &err, sizeof(err), &fd, fd >= 0);
+    if (fd >= 0)
+        close(fd);
+}
+
+/* Only rights that it needs. In a container without the capability to read everything it stays
+ * root, who can read root's files, without any other capability. */
+static int fence_itself(const struct privileges *p, const struct fence_plan *fences)
+{
+    struct privileges mine = *p;
+    struct rlimit none = { 0, 0 };
+    char why[512];
+
+    mine.cores = false;
+    if (!privileges_has(CAP_DAC_READ_SEARCH) && mine.change) {
+        mine.change = false;
+        mine.uid = 0;
+    }
+    if (privileges_drop(&mine,
+            PRIVILEGES_CAP(CAP_DAC_READ_SEARCH) | PRIVILEGES_CAP(CAP_NET_BIND_SERVICE), why,
+            sizeof(why)) < 0) {
+        log_error(NULL, "%s", why);
+        return -1;
+    }
+    setrlimit(RLIMIT_NPROC, &none);
+    return fence_opener(fences);
+}
+
+static _Noreturn void serve(
+    int sock, const char *conf_path, const struct privileges *p, const struct fence_plan *fences)
+{
+    static struct question q;
+    int fds[FDS_MAX];
+    ssize_t n;
+
+    /* It ends when those that it serves have ended, whatever a terminal or a service manager sends
+     * to all at once. */
+    signal(SIGINT, SIG_IGN);
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGUSR1, SIG_IGN);
+    prctl(PR_SET_NAME, "tarry-opener");
+    if (fence_itself(p, fences) < 0)
+        _exit(1);
+    refresh(conf_path);
+    while ((n = receive_with(sock, &q, sizeof(q), fds)) > 0) {
+        q.path[sizeof(q.path) - 1] = 0;
+        if (n == sizeof(q) && fds[0] >= 0 && q.salen <= sizeof(q.sa))
+            answer(conf_path, &q, fds);
+        for (int i = 0; i < FDS_MAX; i++)
+            if (fds[i] >= 0)
+                close(fds[i]);
+    }
+    _exit(0);
+}
+
+/* ---- the askers' end ---- */
+
+/* Asks and waits. The errno of the answer and (*fd) what came with it; -1: there was no answer. */
+static int ask(const struct question *q, int with, int *fd)
+{
+    int pair[2], fds[FDS_MAX] = { -1, -1 }, err = -1;
+    struct pollfd wait = { .events = POLLIN };
+    bool answered = false;
+
+    *fd = -1;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return errno;
+    fds[0] = pair[1];
+    fds[1] = with;
+    if (send_with(opener.fd, q, sizeof(*q), fds, with >= 0 ? 2 : 1) == 0) {
+        close(pair[1]);
+        wait.fd = pair[0];
+        answered = poll(&wait, 1, ANSWER_TIMEOUT_MS) > 0 &&
+                   receive_with(pair[0], &err, sizeof(err), fds) == sizeof(err);
+        if (answered)
+            *fd = fds[0];
+    } else {
+        close(pair[1]);
+    }
+    close(pair[0]);
+    if (!answered && !opener.complained) {
+        opener.complained = true;
+        log_error(NULL, "the opener has ended: files and ports that this process may not open by "
+                        "itself need a restart");
+    }
+    return answered ? err : -1;
+}
+
+/* What the process can do itself it does itself. */
+static int open_or_ask(void *owner, const char *path, int flags)
+{
+    struct question q = { .kind = ASK_FILE, .flags = flags };
+    int fd = open(path, O_RDONLY | O_CLOEXEC | flags, flags == FILE_NAMELESS ? 0600 : 0640);
+    int denied = errno, err;
+
+    if (fd >= 0 || (denied != EACCES && denied != EPERM) || strlen(path) >= sizeof(q.path))
+        return fd;
+    strcpy(q.path, path);
+    err = ask(&q, -1, &fd);
+    if (fd < 0)
+        errno = err > 0 ? err : denied;
+    return fd;
+}
+
+static int bind_or_ask(int fd, const struct sockaddr *sa, socklen_t salen)
+{
+    struct question q = { .kind = ASK_BIND, .salen = salen };
+    int denied, err, none;
+
+    if (bind(fd, sa, salen) == 0)
+        return 0;
+    denied = errno;
+    if ((denied == EACCES || denied == EPERM) && salen <= sizeof(q.sa)) {
+        memcpy(&q.sa, sa, salen);
+        err = ask(&q, fd, &none);
+        if (err == 0)
+            return 0;
+        denied = err > 0 ? err : denied;
+    }
+    errno = denied;
+    return -1;
+}
+
+/* In the middle of two forks: the opener is nobody's child whom somebody would have to wait for. */
+static _Noreturn void detach(
+    int sock, const char *conf_path, const struct privileges *p, const struct fence_plan *fences)
+{
+    pid_t pid = fork();
+
+    if (pid == 0)
+        serve(sock, conf_path, p, fences);
+    _exit(pid < 0);
+}
+
+int opener_start(const char *conf_path, const struct privileges *p, const struct fence_plan *fences,
+    char *why, size_t whylen)
+{
+    int pair[2], status = 1;
+    pid_t pid;
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 || (pid = fork()) < 0) {
+        snprintf(why, whylen, "cannot start the opener: %s", strerror(errno));
+        return -1;
+    }
+    if (pid == 0) {
+        close(pair[0]);
+        detach(pair[1], conf_path, p, fences);
+    }
+    close(pair[1]);
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    if (status != 0) {
+        snprintf(why, whylen, "cannot start the opener: too many processes");
+        close(pair[0]);
+        return -1;
+    }
+    opener.fd = pair[0];
+    file_set_opener(open_or_ask, NULL);
+    listener_set_bind(bind_or_ask);
+    return 0;
+}
+
+bool opener_running(void)
+{
+    return opener.fd >= 0;
+}
+
+void opener_refresh(void)
+{
+    static const struct question q = { .kind = ASK_REFRESH };
+    int none;
+
+    if (opener.fd >= 0)
+        ask(&q, -1, &none);
+}
+
+void opener_stop(void)
+{
+    if (opener.fd >= 0)
+        close(opener.fd);
+    opener.fd = -1;
+    file_set_opener(NULL, NULL);
+    listener_set_bind(NULL);
+}

@@ -1,0 +1,35 @@
+/* A small process that opens what the serving ones may not: keys that only root can read, files in
+ * folders outside of their fence, ports below 1024.
+ *
+ * It is forked before privileges are given up, and is fenced itself: the conf's user with nothing
+ * but the capabilities to read any file and to bind any port, without a network of its own. It
+ * knows what the conf names because it loads the conf itself, and opens nothing else: files for
+ * reading, the two logs for appending, files without a name in temp_dir, and the addresses of
+ * listeners. So who takes over a serving process gains no file by it.
+ *
+ * Asked by any number of processes, one datagram a question, which brings the socket that the
+ * answer goes to. It ends when all of them have. */
+#ifndef TARRY_PROCESS_OPENER_H
+#define TARRY_PROCESS_OPENER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "process/fence.h"
+#include "process/privileges.h"
+
+/* Forks it, and has conf/file and net/listener ask it for what this process is denied. 0, or -1
+ * with one line in `why`. */
+int opener_start(const char *conf_path, const struct privileges *p, const struct fence_plan *fences,
+    char *why, size_t whylen);
+
+/* Whether it was started. */
+bool opener_running(void);
+
+/* The conf is about to be loaded again: so does the opener, to know what it names now. */
+void opener_refresh(void);
+
+/* Lets go of it. */
+void opener_stop(void);
+
+#endif

@@ -1,0 +1,111 @@
+/* Datagrams to the service manager. */
+#include "process/supervisor.h"
+
+#include <inttypes.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/num.h"
+#include "observe/log.h"
+
+static struct {
+    int fd; /* -1: nobody listens */
+    uint64_t interval_ms;
+} supervisor = { .fd = -1 };
+
+static void tell(const char *text)
+{
+    if (supervisor.fd >= 0 && send(supervisor.fd, text, strlen(text), MSG_NOSIGNAL) < 0)
+        log_debug(NULL, "the service manager cannot be told: %s", text);
+}
+
+/* WATCHDOG_USEC, unless WATCHDOG_PID says that it is meant for another process. */
+static uint64_t read_interval(void)
+{
+    const char *usec = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
+    uint64_t n = 0;
+
+    if (pid && (!num_parse_u64(str_of(pid), &n) || n != (uint64_t)getpid()))
+        return 0;
+    if (!usec || !num_parse_u64(str_of(usec), &n))
+        return 0;
+    return n / 2000 > 0 ? n / 2000 : 1; /* twice in its time */
+}
+
+void supervisor_open(void)
+{
+    const char *path = getenv("NOTIFY_SOCKET");
+    struct sockaddr_un un = { .sun_family = AF_UNIX };
+    size_t n = path ? strlen(path) : 0;
+
+    if (n > 1 && n < sizeof(un.sun_path) && (path[0] == '/' || path[0] == '@')) {
+        memcpy(un.sun_path, path, n);
+        if (path[0] == '@') /* the abstract name space */
+            un.sun_path[0] = 0;
+        supervisor.fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        if (supervisor.fd >= 0 && connect(supervisor.fd, (struct sockaddr *)&un,
+                                      (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n)) < 0)
+            supervisor_close();
+        if (supervisor.fd < 0)
+            log_warn(NULL,
+                "the service manager cannot be told that Tarry is ready: no connection "
+                "to \"%s\"",
+                path);
+    }
+    if (supervisor.fd >= 0)
+        supervisor.interval_ms = read_interval();
+    unsetenv("NOTIFY_SOCKET");
+    unsetenv("WATCHDOG_USEC");
+    unsetenv("WATCHDOG_PID");
+}
+
+void supervisor_close(void)
+{
+    if (supervisor.fd >= 0)
+        close(supervisor.fd);
+    supervisor.fd = -1;
+    supervisor.interval_ms = 0;
+}
+
+void supervisor_ready(void)
+{
+    tell("READY=1\nSTATUS=serving");
+}
+
+void supervisor_reloading(void)
+{
+    struct timespec ts;
+    char text[128];
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    snprintf(text, sizeof(text), "RELOADING=1\nMONOTONIC_USEC=%" PRIu64 "\nSTATUS=reading the conf",
+        (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000);
+    tell(text);
+}
+
+void supervisor_reloaded(bool taken)
+{
+    tell(taken ? "READY=1\nSTATUS=serving"
+               : "READY=1\nSTATUS=serving; the last reload was refused, see the log");
+}
+
+void supervisor_stopping(void)
+{
+    tell("STOPPING=1\nSTATUS=finishing what is in flight");
+}
+
+uint64_t supervisor_interval_ms(void)
+{
+    return supervisor.interval_ms;
+}
+
+void supervisor_alive(void)
+{
+    tell("WATCHDOG=1");
+}
