@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from typing import Any, BinaryIO, Iterator, cast
+from typing import Any, BinaryIO, cast
 
 from .errors import BadRecord
 from .message import Answer, read_answers
@@ -13,10 +13,13 @@ MEMORY_MAX = 1 << 20
 _PIECE = 1 << 16
 
 
-class Source:
-    """wsgi.input with an end: reads no further than the body, and can read the rest of it away."""
+class Source(io.RawIOBase):
+    """wsgi.input with an end: reads no further than the body, and can read the rest of it away.
+
+    Of the server's stream only read(n) is used, as not every server's readline() keeps the line's end or knows a limit."""
 
     def __init__(self, stream: BinaryIO, length: int) -> None:
+        super().__init__()
         self._stream = stream
         self._left = length
         self.length = length
@@ -27,36 +30,26 @@ class Source:
         length = environ.get("CONTENT_LENGTH") or "0"
         source = cls(environ["wsgi.input"], int(length) if length.isdigit() else 0)
         if source.length:
-            environ["wsgi.input"] = source
+            environ["wsgi.input"] = source.buffered()
         return source
 
-    def read(self, size: int = -1) -> bytes:
-        data = self._stream.read(self._bounded(size))
-        self._left -= len(data)
-        return data
+    def buffered(self) -> BinaryIO:
+        """The stream that others read it by."""
+        return io.BufferedReader(self, min(_PIECE, max(self._left, 1)))
 
-    def readline(self, size: int = -1) -> bytes:
-        data = self._stream.readline(self._bounded(size))
-        self._left -= len(data)
-        return data
+    def readable(self) -> bool:
+        return True
 
-    def readlines(self, hint: int = -1) -> list[bytes]:
-        return list(self)
-
-    def __iter__(self) -> Iterator[bytes]:
-        while True:
-            line = self.readline()
-            if not line:
-                return
-            yield line
+    def readinto(self, buffer: Any) -> int:
+        data = self._stream.read(min(len(buffer), self._left)) if self._left else b""
+        self._left = self._left - len(data) if data else 0
+        buffer[: len(data)] = data
+        return len(data)
 
     def drain(self) -> None:
         """A worker that answers with unread data resets the connection, and the answer may be lost with it."""
         while self._left > 0 and self.read(_PIECE):
             pass
-
-    def _bounded(self, size: int) -> int:
-        return self._left if size is None or size < 0 else min(size, self._left)
 
 
 def split_replay(environ: dict[str, Any]) -> tuple[Source, list[Answer]]:
@@ -66,15 +59,16 @@ def split_replay(environ: dict[str, Any]) -> tuple[Source, list[Answer]]:
     if length > total:
         raise BadRecord("a replay's body is shorter than its Tarry-Body-Length")
     whole = Source(environ["wsgi.input"], total)
-    kept = _keep(whole, length)
-    answers = list(read_answers(cast(BinaryIO, whole)))
+    stream = whole.buffered()
+    kept = _keep(stream, length)
+    answers = list(read_answers(stream))
     whole.drain()
     environ["wsgi.input"] = kept
     environ["CONTENT_LENGTH"] = str(length) if length else ""
     return Source(io.BytesIO(), length), answers
 
 
-def _keep(source: Source, length: int) -> BinaryIO:
+def _keep(source: BinaryIO, length: int) -> BinaryIO:
     spool = io.BytesIO() if length <= MEMORY_MAX else cast(BinaryIO, tempfile.TemporaryFile())
     left = length
     while left:
