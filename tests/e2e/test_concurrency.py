@@ -1,6 +1,5 @@
 """The main job: a thousand clients that each wait seconds for a model, and one sync worker that waits for none of them."""
 
-import asyncio
 import json
 import os
 import pathlib
@@ -12,6 +11,7 @@ import sys
 import pytest
 
 from harness import eventually
+from harness.crowd import at_once
 
 EXAMPLE = pathlib.Path(__file__).resolve().parents[2] / "examples/drf"
 N = 1000
@@ -34,26 +34,6 @@ def chat(bed):
     tarry = bed.tarry(conf)
     tarry.gunicorn = gunicorn
     return tarry, provider
-
-
-async def exchange(port, path, question):
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        body = json.dumps(question).encode()
-        writer.write(b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
-                     % (path.encode(), len(body), body))
-        await writer.drain()
-        raw = await reader.read()
-    finally:
-        writer.close()
-    head, _, rest = raw.partition(b"\r\n\r\n")
-    return int(head.split(b" ")[1]), head, rest
-
-
-def at_once(tarry, path, questions):
-    async def run():
-        return await asyncio.wait_for(asyncio.gather(*(exchange(tarry.port, path, q) for q in questions)), 120)
-    return asyncio.run(run())
 
 
 def undo_chunks(body):

@@ -9,7 +9,10 @@
     websockets  a real WebSocket server and client, and the handshake by hand
     certs     a certificate authority for the session
     tarry     the proxy: its conf, its process, its logs
-    apps      other programs: gunicorn, the provider stand-in
+    apps      other programs: gunicorn, Granian, the provider stand-in
+    browser   headless Chromium
+    crowd     many clients at once
+    example   the app of examples/chat, ready to be asked
     bed       the fixture that ties these together and stops them
 """
 

@@ -1,4 +1,4 @@
-"""Other programs that tests run: real gunicorn, and the stand-in for the AI services."""
+"""Other programs that tests run: real gunicorn and Granian, and the stand-in for the AI services."""
 
 import json
 import os
@@ -9,8 +9,20 @@ import subprocess
 import sys
 import threading
 
-from .base import DEADLINE, eventually
+import pytest
+
+from .base import DEADLINE, eventually, free_port
 from .tarry import REPO, SANITIZERS
+
+
+VENV = REPO / "build/python-venv"
+
+
+def current_python():
+    """The Python that scripts/test has given current libraries from PyPI; without it the test is skipped."""
+    if not (VENV / "complete").exists():
+        pytest.skip(f"needs packages from PyPI in {VENV}: scripts/test makes it where PyPI can be reached")
+    return str(VENV / "bin/python")
 
 
 class Program:
@@ -64,10 +76,11 @@ class Program:
 
 
 class Gunicorn(Program):
-    """gunicorn with sync workers and the app MODULE:NAME found in `folder`. `bind`: unix:PATH, or None for a free TCP port."""
+    """gunicorn with sync workers and the app MODULE:NAME found in `folder`. `bind`: unix:PATH, or None for a free TCP port.
+    `python`: another one than that of the tests."""
 
-    def __init__(self, app, folder, workers=1, bind=None, timeout=60, env=None, args=()):
-        command = [sys.executable, "-m", "gunicorn", "--workers", workers, "--worker-class", "sync",
+    def __init__(self, app, folder, workers=1, bind=None, timeout=60, env=None, args=(), python=sys.executable):
+        command = [python, "-m", "gunicorn", "--workers", workers, "--worker-class", "sync",
                    "--bind", bind or "127.0.0.1:0", "--timeout", timeout, "--graceful-timeout", 1,
                    "--log-level", "info", *args, app]
         super().__init__(command, dict({"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(folder)}, **(env or {})), cwd=str(folder))
@@ -86,6 +99,33 @@ class Gunicorn(Program):
     def worker_pids(self):
         text = pathlib.Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
         return [int(p) for p in text.split()]
+
+
+class Granian(Program):
+    """Granian's WSGI server with one worker and one thread in it."""
+
+    what = "granian"
+
+    def __init__(self, app, folder, python, env=None):
+        self.address = f"127.0.0.1:{free_port()}"
+        host, port = self.address.split(":")
+        command = [python, "-m", "granian", "--interface", "wsgi", "--workers", 1, "--blocking-threads", 1, "--backlog", 2048,
+                   "--host", host, "--port", port, app]
+        super().__init__(command, dict({"PYTHONUNBUFFERED": "1"}, **(env or {})), cwd=str(folder))
+        try:
+            self.wait_line(r"Started worker-1\b")
+            self.worker_pids()
+        except BaseException:
+            self.stop()
+            raise
+
+    def worker_pids(self):
+        """The process that runs the app: the one below the command that has loaded it."""
+        found = []
+        for pid in pathlib.Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split():
+            if "resource_tracker" not in pathlib.Path(f"/proc/{pid}/cmdline").read_text():
+                found.append(int(pid))
+        return found
 
 
 class Provider(Program):
