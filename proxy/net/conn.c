@@ -7,15 +7,14 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "base/list.h"
+#include "net/farewell.h"
 #include "net/loop.h"
 #include "net/tls.h"
 #include "net/wire.h"
 
-/*   CONNECTING -> HANDSHAKE -> OPEN -> FINISHING -> CLOSED
- *   From anywhere to CLOSED by conn_close() or conn_reset(). CONNECTING and HANDSHAKE are left out
- *   where there is nothing to wait for. FINISHING has no owner. */
-enum phase { PHASE_CONNECTING, PHASE_HANDSHAKE, PHASE_OPEN, PHASE_FINISHING, PHASE_CLOSED };
+/*   CONNECTING -> HANDSHAKE -> OPEN -> CLOSED        from anywhere to CLOSED
+ *   CONNECTING and HANDSHAKE are left out where there is nothing to wait for. */
+enum phase { PHASE_CONNECTING, PHASE_HANDSHAKE, PHASE_OPEN, PHASE_CLOSED };
 
 struct conn {
     ev_io io;
@@ -24,10 +23,8 @@ struct conn {
     struct wire wire;
     struct buf in, out;
     uint64_t bytes_in, bytes_out, marked_out;
+    uint64_t behind_ms; /* since when output waits without a break; 0: none does */
     struct deferred work;
-    struct list_node node; /* on `finishing` */
-    uint64_t finish_by_ms;
-    uint32_t finish_send_ms;
     struct grave grave;
     struct addr peer;
     struct crowd_place place;
@@ -45,10 +42,8 @@ struct conn {
     bool fill_due;    /* reading may go on without a new event from the kernel */
 };
 
-enum { FINISH_LINGER_MS = 2000, SWEEP_MS = 250, READ_STEP = 16 << 10 };
+enum { READ_STEP = 16 << 10 };
 
-static struct list finishing;
-static ev_timer sweep;
 static size_t naccepted;
 
 static void on_work(void *owner);
@@ -82,11 +77,6 @@ static void update_interest(struct conn *c)
         if (c->out_blocked || c->wire.wants_write)
             want |= EV_WRITE;
         break;
-    case PHASE_FINISHING:
-        want = c->eof ? 0 : EV_READ;
-        if (c->out_blocked)
-            want |= EV_WRITE;
-        break;
     case PHASE_CLOSED:
         return;
     }
@@ -109,20 +99,24 @@ static void free_conn(void *what)
     free(c);
 }
 
+/* What is left when the socket is gone, or somebody else's. */
+static void bury(struct conn *c)
+{
+    loop_undefer(&c->work);
+    naccepted -= c->accepted;
+    c->phase = PHASE_CLOSED;
+    c->on_event = NULL;
+    loop_bury(&c->grave, c, free_conn);
+}
+
 static void end(struct conn *c, bool reset)
 {
     if (!c || c->phase == PHASE_CLOSED)
         return;
     ev_io_stop(loop_ev(), &c->io);
-    loop_undefer(&c->work);
-    list_remove(&c->node);
     crowd_leave(&c->place);
     wire_close(&c->wire, reset);
-    if (c->accepted)
-        naccepted--;
-    c->phase = PHASE_CLOSED;
-    c->on_event = NULL;
-    loop_bury(&c->grave, c, free_conn);
+    bury(c);
 }
 
 void conn_close(struct conn *c)
@@ -141,10 +135,6 @@ void conn_reset(struct conn *c)
 
 static void fail(struct conn *c, enum conn_error error, int err_no)
 {
-    if (c->phase == PHASE_FINISHING) {
-        end(c, false);
-        return;
-    }
     if (c->phase == PHASE_CLOSED || c->error)
         return;
     c->error = (signed char)error;
@@ -271,14 +261,6 @@ static void half_close(struct conn *c)
     c->shut = true;
 }
 
-static void shut_output(struct conn *c)
-{
-    half_close(c);
-    c->finish_by_ms = loop_now_ms() + FINISH_LINGER_MS;
-    if (c->eof)
-        end(c, false);
-}
-
 static void flush(struct conn *c)
 {
     c->out_blocked = false;
@@ -296,13 +278,10 @@ static void flush(struct conn *c)
         }
         c->bytes_out += (uint64_t)n;
         buf_consume(&c->out, (size_t)n);
-        if (c->phase == PHASE_FINISHING)
-            c->finish_by_ms = loop_now_ms() + c->finish_send_ms;
     }
-    if (c->phase == PHASE_FINISHING) {
-        if (buf_len(&c->out) == 0)
-            shut_output(c);
-    } else if (c->out_ends && buf_len(&c->out) == 0) {
+    if (buf_len(&c->out) == 0)
+        c->behind_ms = 0;
+    if (c->out_ends && buf_len(&c->out) == 0) {
         half_close(c);
     } else if (c->full && buf_len(&c->out) <= CONN_OUTPUT_LOW) {
         c->full = false;
@@ -354,23 +333,6 @@ static void on_connecting(struct conn *c)
         tcp_stands(c);
 }
 
-/* A finishing connection reads only to throw away. */
-static void drop_input(struct conn *c)
-{
-    char scratch[16 << 10];
-    ssize_t n;
-    int rounds = 0;
-
-    do
-        n = recv(c->wire.fd, scratch, sizeof(scratch), 0);
-    while (n > 0 && ++rounds < 16);
-    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)) {
-        c->eof = true;
-        if (c->shut || n < 0)
-            end(c, false);
-    }
-}
-
 static void on_io(struct ev_loop *ev, ev_io *w, int revents)
 {
     struct conn *c = w->data;
@@ -387,12 +349,6 @@ static void on_io(struct ev_loop *ev, ev_io *w, int revents)
             flush(c);
         if (c->phase == PHASE_OPEN && !c->error && (revents & EV_READ || c->wire.wants_write))
             fill(c);
-        break;
-    case PHASE_FINISHING:
-        if (revents & EV_WRITE)
-            flush(c);
-        if (c->phase == PHASE_FINISHING && revents & EV_READ)
-            drop_input(c);
         break;
     case PHASE_CLOSED:
         return;
@@ -417,10 +373,6 @@ static void on_work(void *owner)
         if (c->fill_due && !c->paused)
             fill(c);
         if (c->phase == PHASE_OPEN && !c->error && buf_len(&c->out) > 0 && !c->out_blocked)
-            flush(c);
-        break;
-    case PHASE_FINISHING:
-        if (!c->out_blocked)
             flush(c);
         break;
     case PHASE_HANDSHAKE:
@@ -534,7 +486,7 @@ void conn_consume(struct conn *c, size_t n)
 
 void conn_pause(struct conn *c, bool paused)
 {
-    if (c->paused == paused || c->phase == PHASE_CLOSED || c->phase == PHASE_FINISHING)
+    if (c->paused == paused || c->phase == PHASE_CLOSED)
         return;
     c->paused = paused;
     if (!paused && c->phase == PHASE_OPEN) {
@@ -556,10 +508,12 @@ void conn_end_output(struct conn *c)
 
 int conn_written(struct conn *c)
 {
-    if (c->phase >= PHASE_FINISHING || c->out_broken || c->error) {
+    if (c->phase == PHASE_CLOSED || c->out_broken || c->error) {
         buf_release(&c->out);
         return 0; /* the failure is on its way, or told */
     }
+    if (c->behind_ms == 0)
+        c->behind_ms = loop_now_ms();
     if (c->phase == PHASE_OPEN && !c->out_blocked)
         wake(c);
     if (buf_len(&c->out) <= CONN_OUTPUT_HIGH)
@@ -583,6 +537,11 @@ struct buf *conn_output(struct conn *c)
 size_t conn_queued(const struct conn *c)
 {
     return buf_len(&c->out);
+}
+
+uint64_t conn_behind_since_ms(const struct conn *c)
+{
+    return buf_len(&c->out) > 0 ? c->behind_ms : 0;
 }
 
 uint64_t conn_bytes_out(const struct conn *c)
@@ -651,7 +610,7 @@ struct crowd_place *conn_place(struct conn *c)
 
 bool conn_closed(const struct conn *c)
 {
-    return c->phase == PHASE_CLOSED || c->phase == PHASE_FINISHING;
+    return c->phase == PHASE_CLOSED;
 }
 
 bool conn_eof(const struct conn *c)
@@ -708,50 +667,28 @@ SSL *conn_ssl(struct conn *c)
     return c->wire.ssl;
 }
 
-static void on_sweep(struct ev_loop *ev, ev_timer *w, int revents)
-{
-    LIST_EACH(n, &finishing)
-    {
-        struct conn *c = LIST_OWNER(n, struct conn, node);
-
-        if (c->finish_by_ms <= loop_now_ms())
-            end(c, false);
-    }
-    if (!list_first(&finishing))
-        ev_timer_stop(ev, w);
-}
-
 void conn_finish(struct conn *c, uint64_t send_timeout_ms)
 {
+    struct farewell_from from;
+
     if (!c || conn_closed(c))
         return;
-    if (c->phase != PHASE_OPEN || c->out_broken || c->error) {
+    from = (struct farewell_from){ &c->wire, &c->out, &c->place, send_timeout_ms, c->accepted,
+        c->eof };
+    ev_io_stop(loop_ev(), &c->io);
+    if (c->phase != PHASE_OPEN || c->out_broken || c->error || farewell_open(&from) < 0) {
         end(c, false);
         return;
     }
-    c->phase = PHASE_FINISHING;
-    c->on_event = NULL;
-    buf_release(&c->in);
-    c->finish_send_ms = send_timeout_ms > UINT32_MAX ? UINT32_MAX : (uint32_t)send_timeout_ms;
-    c->finish_by_ms = loop_now_ms() + send_timeout_ms;
-    if (!finishing.head.next) {
-        list_init(&finishing);
-        ev_timer_init(&sweep, on_sweep, SWEEP_MS / 1e3, SWEEP_MS / 1e3);
-    }
-    list_push(&finishing, &c->node);
-    if (!ev_is_active(&sweep))
-        ev_timer_again(loop_ev(), &sweep);
-    wake(c);
+    bury(c);
 }
 
 size_t conn_count_accepted(void)
 {
-    return naccepted;
+    return naccepted + farewell_count_accepted();
 }
 
 void conn_close_finishing(void)
 {
-    while (finishing.head.next && list_first(&finishing))
-        end(LIST_OWNER(list_first(&finishing), struct conn, node), false);
-    ev_timer_stop(loop_ev(), &sweep);
+    farewell_close_all();
 }

@@ -89,6 +89,11 @@ int conn_written(struct conn *c);
 /* Bytes queued and not yet given to the kernel. */
 size_t conn_queued(const struct conn *c);
 
+/* Since when (loop_now_ms()) some have been queued without a break: the peer is behind. 0: none
+ * are.
+ */
+uint64_t conn_behind_since_ms(const struct conn *c);
+
 /* Bytes that the kernel has taken so far, and received so far. */
 uint64_t conn_bytes_out(const struct conn *c);
 uint64_t conn_bytes_in(const struct conn *c);
@@ -135,7 +140,7 @@ void conn_reset(struct conn *c);
 /* No more events: sends what is queued (given up when the peer takes nothing for
  * `send_timeout_ms`), tells the peer that no more comes, and reads and drops what the peer still
  * sends for a moment, so that the close does not destroy what the peer has not read yet (RFC
- * 9112 9.6). Then closes by itself. */
+ * 9112 9.6). Then closes by itself. See net/farewell.h. */
 void conn_finish(struct conn *c, uint64_t send_timeout_ms);
 
 /* How many connections exist that came from conn_accept(), those that are finishing included. */

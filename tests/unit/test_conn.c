@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "conffile.h"
+#include "net/farewell.h"
 #include "unit.h"
 #include "world.h"
 
@@ -337,6 +338,36 @@ START_TEST(does_not_wait_for_ever_when_it_finishes)
 }
 END_TEST
 
+/* Bytes that the peer takes, one at a time; then whether it was cut before it had all. */
+static bool is_cut(uint64_t rate_min, uint64_t window_ms, size_t step)
+{
+    static const char block[400000] = { 'x' };
+    size_t got = 0;
+    struct owner o;
+    struct peer p;
+
+    farewell_set_limits(&(struct farewell_limits){ 2000, rate_min, window_ms });
+    open_pair(&o, &p, UNIX);
+    conn_write(o.conn, block, sizeof(block));
+    conn_finish(o.conn, 3600000);
+    while (got < sizeof(block) && conn_count_accepted() > 0) {
+        got += peer_skip(&p, step);
+        world_turn();
+    }
+    farewell_set_limits(&(struct farewell_limits){ .drop_ms = 2000 });
+    peer_close(&p);
+    WORLD_UNTIL(conn_count_accepted() == 0);
+    return got < sizeof(block);
+}
+
+START_TEST(bounds_how_slowly_the_rest_is_taken)
+{
+    ck_assert(is_cut(1 << 30, 100, 100));
+    ck_assert(!is_cut(1, 100, 16384));
+    ck_assert(!is_cut(0, 100, 16384));
+}
+END_TEST
+
 START_TEST(closes_what_is_finishing_at_exit)
 {
     struct owner o;
@@ -514,6 +545,7 @@ static TCase *cases(void)
     tcase_add_loop_test(t, ends_its_output_and_reads_on, 0, 2);
     tcase_add_loop_test(t, ends_its_output_with_nothing_to_send, 0, 2);
     tcase_add_loop_test(t, does_not_wait_for_ever_when_it_finishes, 0, 2);
+    tcase_add_test(t, bounds_how_slowly_the_rest_is_taken);
     tcase_add_test(t, closes_what_is_finishing_at_exit);
     tcase_add_test(t, resets);
     tcase_add_loop_test(t, connects, 0, 2);

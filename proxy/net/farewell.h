@@ -1,0 +1,44 @@
+/* Sockets that say goodbye: what is queued is still sent, the peer is told that no more comes, and
+ * what it still sends is read and dropped for a moment, so that the close does not destroy what it
+ * has not read yet (RFC 9112 9.6). Each belongs to itself: it ends when the peer has closed, takes
+ * too long, or the process ends. */
+#ifndef TARRY_NET_FAREWELL_H
+#define TARRY_NET_FAREWELL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "net/crowd.h"
+#include "net/wire.h"
+
+/* Of the process. */
+struct farewell_limits {
+    uint64_t drop_ms;        /* how long is read and dropped */
+    uint64_t send_rate_min;  /* a peer that takes its bytes more slowly is cut: bytes a second, */
+    uint64_t rate_window_ms; /* on average over so long; 0: any rate will do */
+};
+
+void farewell_set_limits(const struct farewell_limits *l);
+
+/* What it is made of: wire, queue and place are taken over, and left empty. */
+struct farewell_from {
+    struct wire *wire;
+    struct buf *out;
+    struct crowd_place *place;
+    uint64_t send_timeout_ms; /* without a byte that the peer takes */
+    bool accepted;            /* it counts among the clients' connections */
+    bool eof;                 /* the peer will send no more */
+};
+
+/* Begins. 0, or -1 if there is no memory: nothing was taken. */
+int farewell_open(const struct farewell_from *from);
+
+/* How many there are of accepted connections. */
+size_t farewell_count_accepted(void);
+
+/* Closes all: at exit. */
+void farewell_close_all(void);
+
+#endif
