@@ -34,6 +34,9 @@ static const struct opt root_rows[] = {
     { "body_memory_max", OPT_SIZE, IN(conf, body_memory_max), "64K", "4K", "64M", OPT_LIVE,
         .help = "How much of one body is kept in memory; the rest goes to an unlinked file in "
                 "temp_dir." },
+    { "body_rate_min", OPT_SIZE, IN(conf, body_rate_min), "256", "0", "1G", OPT_LIVE,
+        .help = "How many bytes a second a client has to send of its body, on average over "
+                "rate_window; a slower one gets 408. 0: as slowly as body_timeout allows." },
     { "body_timeout", OPT_DURATION, IN(conf, body_timeout_ms), "60s", "1ms", "1d", OPT_LIVE,
         .help = "How long a client may be silent while it sends its body; then it gets 408." },
     { "connection_requests_max", OPT_NUMBER, IN(conf, connection_requests_max), "0", "0",
@@ -62,6 +65,9 @@ static const struct opt root_rows[] = {
                 "opened by a process of its own), no program started. \"auto\" raises it where "
                 "there is one, \"required\" does not start without.",
         .words = fence_words },
+    { "linger_timeout", OPT_DURATION, IN(conf, linger_timeout_ms), "2s", "0ms", "1h", OPT_LIVE,
+        .help = "How long, after the last byte to a client whose connection ends, what it still "
+                "sends is read and dropped, so that it can read the end of its response." },
     { "max_connections", OPT_NUMBER, IN(conf, max_connections), "100000", "1", "10000000", OPT_LIVE,
         .help = "How many client connections one process holds. For further ones room is made by "
                 "ending those that have been idle longest between two requests; if there are none, "
@@ -71,9 +77,15 @@ static const struct opt root_rows[] = {
             "Processes, each with one event loop. One serves tens of thousands of parked requests; "
             "more "
             "than one is only of use on more than one core." },
+    { "rate_window", OPT_DURATION, IN(conf, rate_window_ms), "60s", "1ms", "1d", OPT_LIVE,
+        .help = "Over how long body_rate_min and send_rate_min are averages. Time in which Tarry "
+                "holds the client back, or has nothing for it, does not count." },
     { "seccomp", OPT_WORD, IN(conf, seccomp), "auto", NULL, NULL, OPT_RESTART,
         .help = "The kernel's fence around system calls: those that Tarry needs, and no others.",
         .words = fence_words },
+    { "send_rate_min", OPT_SIZE, IN(conf, send_rate_min), "256", "0", "1G", OPT_LIVE,
+        .help = "How many bytes a second a client has to take, on average over rate_window, while "
+                "some wait for it; a slower one is cut off. 0: as slowly as send_timeout allows." },
     { "send_timeout", OPT_DURATION, IN(conf, send_timeout_ms), "60s", "1ms", "1d", OPT_LIVE,
         .help = "A client that takes no byte of its response for so long is cut off." },
     { "shutdown_timeout", OPT_DURATION, IN(conf, shutdown_timeout_ms), "5m", "0ms", "7d", OPT_LIVE,

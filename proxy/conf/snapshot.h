@@ -170,6 +170,10 @@ struct conf {
     uint64_t header_timeout_ms;     /* for a client to send its whole head */
     uint64_t body_timeout_ms;       /* between two reads of a client's body */
     uint64_t send_timeout_ms;       /* a client that takes no byte for so long is cut off */
+    uint64_t body_rate_min;         /* bytes a second of a client's body; 0: any */
+    uint64_t send_rate_min;         /* and of what waits for a client to take it */
+    uint64_t rate_window_ms;        /* over which both are averages */
+    uint64_t linger_timeout_ms;     /* how long is read and dropped after the last byte */
     uint64_t keep_alive_timeout_ms; /* an idle client connection */
     struct cidr_conf *trusted_proxies;
     size_t ntrusted_proxies;

@@ -344,7 +344,8 @@ static void on_client_failed(struct exchange *ex, const struct stream_event *ev)
         exchange_fail(
             ex, PROBLEM_BAD_REQUEST, h1_error_status(ev->detail), "%s", h1_strerror(ev->detail));
     else if (ex->state == EX_READING && ev->error == STREAM_E_TIMEOUT)
-        exchange_fail(ex, PROBLEM_REQUEST_TIMEOUT, 0, "body_timeout passed");
+        exchange_fail(ex, PROBLEM_REQUEST_TIMEOUT, 0,
+            "the body came too slowly (body_timeout, body_rate_min)");
     else
         client_gone(ex, stream_strerror(ev->error));
 }

@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "net/conn.h"
+#include "net/farewell.h"
 #include "net/tls.h"
 #include "observe/access.h"
 #include "observe/counter.h"
@@ -176,6 +177,11 @@ static void apply_limits(struct front *f)
     f->acceptor.body_timeout_ms = c->body_timeout_ms;
     f->acceptor.send_timeout_ms = c->send_timeout_ms;
     f->acceptor.keep_alive_timeout_ms = c->keep_alive_timeout_ms;
+    f->acceptor.body_rate_min = c->body_rate_min;
+    f->acceptor.send_rate_min = c->send_rate_min;
+    f->acceptor.rate_window_ms = c->rate_window_ms;
+    farewell_set_limits(
+        &(struct farewell_limits){ c->linger_timeout_ms, c->send_rate_min, c->rate_window_ms });
     f->acceptor.requests_max = c->connection_requests_max;
     f->crowd.limits = (struct crowd_limits){ c->address_connections_max, c->address_newcomers_max };
     f->connections_max = connections_max(c);

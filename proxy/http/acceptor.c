@@ -63,6 +63,16 @@ size_t acceptor_make_room(struct acceptor *a, size_t n)
     return ended;
 }
 
+struct pace_limits acceptor_body_pace(const struct acceptor *a)
+{
+    return (struct pace_limits){ a->body_timeout_ms, a->body_rate_min, a->rate_window_ms };
+}
+
+struct pace_limits acceptor_send_pace(const struct acceptor *a)
+{
+    return (struct pace_limits){ a->send_timeout_ms, a->send_rate_min, a->rate_window_ms };
+}
+
 size_t acceptor_count(const struct acceptor *a)
 {
     return a->idle.count + a->busy.count;

@@ -14,6 +14,7 @@
 #include "http/h1parse.h"
 #include "http/stream.h"
 #include "net/conn.h"
+#include "net/pace.h"
 
 /* The front owns it and may change limits in place: they hold from the next request. */
 struct acceptor {
@@ -21,6 +22,9 @@ struct acceptor {
     uint64_t header_timeout_ms;     /* for a whole head, from its first byte (or from the accept) */
     uint64_t body_timeout_ms;       /* between two reads of a body */
     uint64_t send_timeout_ms;       /* a client that takes nothing */
+    uint64_t body_rate_min;         /* bytes a second that a body has to come with, */
+    uint64_t send_rate_min;         /* and that a client has to take while some wait for it, */
+    uint64_t rate_window_ms;        /* both on average over so long; 0: any rate will do */
     uint64_t keep_alive_timeout_ms; /* between requests */
     size_t requests_max;            /* of one connection, which ends with the last; 0: no bound */
     stream_accept_fn *on_request;
@@ -64,6 +68,10 @@ void acceptor_close(struct acceptor *a);
 /* Ends up to `n` connections between requests, those that have been idle longest, to make room for
  * others. How many it has ended. */
 size_t acceptor_make_room(struct acceptor *a, size_t n);
+
+/* How slow a client may be that sends its body, and one that has output waiting for it. */
+struct pace_limits acceptor_body_pace(const struct acceptor *a);
+struct pace_limits acceptor_send_pace(const struct acceptor *a);
 
 /* How many connections there are. */
 size_t acceptor_count(const struct acceptor *a);

@@ -11,6 +11,7 @@
 #include "http/websocket.h"
 #include "net/deadline.h"
 #include "net/loop.h"
+#include "observe/counter.h"
 
 enum in { IN_HEAD, IN_BODY, IN_DONE, IN_TUNNEL, IN_FAILED };
 enum half_closed { HALF_CLOSED_NOT, HALF_CLOSED_SEEN, HALF_CLOSED_TOLD };
@@ -34,13 +35,14 @@ struct h1_server {
     struct grave grave;
     struct h1_scan scan;
     struct h1_body body;
-    uint64_t served;    /* requests so far, the one in hand included */
-    uint64_t out_left;  /* of OUT_LENGTH */
-    uint64_t sent_mark; /* conn_bytes_taken() when the send timeout was looked at last */
-    unsigned char in;   /* enum in */
-    unsigned char out;  /* enum out */
+    uint64_t served;   /* requests so far, the one in hand included */
+    uint64_t out_left; /* of OUT_LENGTH */
+    struct pace pace;  /* of the body that comes, or of the output that the client has to take */
+    unsigned char in;  /* enum in */
+    unsigned char out; /* enum out */
     unsigned char minor;
-    bool streaming; /* a stream is with an owner */
+    bool pace_sends; /* `pace` is of the output */
+    bool streaming;  /* a stream is with an owner */
     bool keep_alive;
     bool expects_continue;
     bool head_method;
@@ -107,6 +109,14 @@ static void set_deadline(struct h1_server *h)
         deadline_clear(&h->deadline);
 }
 
+/* The body comes, or goes on: the client's time begins. */
+static void await_body(struct h1_server *h)
+{
+    pace_begin(&h->pace, loop_now_ms(), conn_bytes_in(h->conn));
+    h->pace_sends = false;
+    set_deadline(h);
+}
+
 /* Between requests. */
 static void rest(struct h1_server *h)
 {
@@ -158,7 +168,7 @@ static void begin_request(struct h1_server *h, const struct head *head, const st
     h->websocket = head->websocket;
     h->streaming = true;
     list_push(&h->acceptor->busy, &h->accepted.node);
-    set_deadline(h);
+    await_body(h);
     h->acceptor->on_request(h->acceptor->owner, &h->stream, &r);
 }
 
@@ -241,6 +251,40 @@ static void take_tunnel(struct h1_server *h)
     }
 }
 
+/* The client does not send its body, or does not take its response, as fast as it must. */
+static void too_slow(struct h1_server *h)
+{
+    counter_add(COUNTER_CLIENTS_TOO_SLOW, 1);
+    h->in = IN_FAILED;
+    h->keep_alive = false;
+    emit(h, (struct stream_event){ .kind = STREAM_FAILED, .error = STREAM_E_TIMEOUT });
+}
+
+static bool body_keeps_up(struct h1_server *h)
+{
+    struct pace_limits limits = acceptor_body_pace(h->acceptor);
+
+    return pace_keeps_up(&h->pace, &limits, loop_now_ms(), conn_bytes_in(h->conn));
+}
+
+/* Output waits: whether the client takes it, however slowly, down to the least rate. Sets the
+ * deadline for the next look. */
+static bool response_keeps_up(struct h1_server *h)
+{
+    struct pace_limits limits = acceptor_send_pace(h->acceptor);
+    uint64_t now = loop_now_ms(), taken = conn_bytes_taken(h->conn);
+
+    /* It had caught up in between: its time begins anew. */
+    if (!h->pace_sends || conn_behind_since_ms(h->conn) > h->pace.window_ms) {
+        pace_begin(&h->pace, now, taken);
+        h->pace_sends = true;
+    }
+    if (!pace_keeps_up(&h->pace, &limits, now, taken))
+        return false;
+    deadline_set(&h->deadline, pace_next_ms(&h->pace, &limits, now));
+    return true;
+}
+
 /* The client will send no more. */
 static void client_closed(struct h1_server *h)
 {
@@ -297,6 +341,8 @@ static void process(struct h1_server *h)
     if (h->streaming && h->in == IN_BODY) {
         set_deadline(h);
         take_body(h);
+        if (!h->closed && h->in == IN_BODY && !h->paused && !body_keeps_up(h))
+            too_slow(h);
         if (h->closed)
             return;
     }
@@ -343,21 +389,15 @@ static void on_deadline(void *owner)
 {
     struct h1_server *h = owner;
 
-    /* A client that still takes bytes of a response has its time, however slowly. */
-    if (conn_queued(h->conn) > 0 && conn_bytes_taken(h->conn) != h->sent_mark) {
-        h->sent_mark = conn_bytes_taken(h->conn);
-        deadline_set(&h->deadline, h->acceptor->send_timeout_ms);
+    if (h->in != IN_BODY && conn_queued(h->conn) > 0 && response_keeps_up(h))
         return;
-    }
     if (h->streaming) {
-        if (conn_queued(h->conn) == 0 && h->in != IN_BODY)
-            return;
-        h->in = IN_FAILED;
-        h->keep_alive = false;
-        emit(h, (struct stream_event){ .kind = STREAM_FAILED, .error = STREAM_E_TIMEOUT });
+        if (conn_queued(h->conn) > 0 || h->in == IN_BODY)
+            too_slow(h);
     } else if (h->accepted.node.on == &h->acceptor->idle || conn_input(h->conn).n == 0) {
         end(h, CUT);
     } else {
+        counter_add(COUNTER_CLIENTS_TOO_SLOW, 1);
         refuse(h, NULL, 408, "the request's head did not come in time");
     }
 }
@@ -366,8 +406,11 @@ static void on_deadline(void *owner)
 static int sent(struct h1_server *h, int rc)
 {
     if (!deadline_is_set(&h->deadline)) {
-        h->sent_mark = 0;
-        deadline_set(&h->deadline, h->acceptor->send_timeout_ms);
+        struct pace_limits limits = acceptor_send_pace(h->acceptor);
+
+        pace_begin(&h->pace, loop_now_ms(), 0);
+        deadline_set(&h->deadline, pace_next_ms(&h->pace, &limits, loop_now_ms()));
+        h->pace_sends = false; /* what was taken is asked for at the first look only */
     }
     if (rc == CONN_E_MEMORY)
         return STREAM_E_MEMORY;
@@ -539,7 +582,7 @@ static void op_pause(struct stream *s, bool paused)
     h->paused = paused;
     conn_pause(h->conn, paused);
     if (h->in == IN_BODY) /* a client that is held back is not slow */
-        set_deadline(h);
+        await_body(h);
     if (!paused)
         loop_defer(&h->work, on_work, h);
 }

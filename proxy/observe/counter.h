@@ -10,6 +10,8 @@
     X(CONNECTIONS, "tarry_client_connections_total", "Client connections accepted")                \
     X(CONNECTIONS_REFUSED, "tarry_client_connections_refused_total",                               \
         "Client connections closed on arrival: their address had too many")                        \
+    X(CLIENTS_TOO_SLOW, "tarry_clients_too_slow_total",                                            \
+        "Clients cut off for sending a request or taking a response too slowly")                   \
     X(CONNECTIONS_EVICTED, "tarry_client_connections_evicted_total",                               \
         "Idle client connections ended near max_connections to make room")                         \
     X(REQUESTS, "tarry_requests_total", "Client requests begun")                                   \

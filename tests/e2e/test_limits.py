@@ -1,9 +1,13 @@
 """What one client, or one address, may take: connections, requests, time and memory. What holds for malformed input is in
 test_hardening.py."""
 
+import itertools
+import select
+import time
+
 import pytest
 
-from harness import Gate, Reply, eventually
+from harness import Gate, Reply, eventually, problem
 
 OK = Reply(200, b"ok")
 
@@ -121,6 +125,129 @@ def test_a_request_pipelined_behind_the_last_is_not_answered(bed):
         assert [c.read_response().status for _ in range(2)] == [200, 200]
         c.wait_closed()
     assert [r.target for r in site.worker.requests] == ["/0", "/1"]
+
+
+# --- bytes a second ---
+
+def trickle(client, pieces, pause=0.02):
+    """Sends these pieces, one a pause, until the peer answers or ends the connection, or there are no more."""
+    for piece in pieces:
+        if select.select([client.sock], [], [], pause)[0]:
+            return
+        try:
+            client.sock.sendall(piece)
+        except OSError:
+            return
+
+
+BODIES = {
+    "length": (b"Content-Length: 1000000", itertools.repeat(b"x")),
+    "chunked": (b"Transfer-Encoding: chunked", itertools.repeat(b"1\r\nx\r\n")),
+    "one chunk": (b"Transfer-Encoding: chunked", itertools.chain([b"fffff\r\n"], itertools.repeat(b"x"))),
+    "an extension": (b"Transfer-Encoding: chunked", itertools.chain([b"1;"], itertools.repeat(b"x"))),
+}
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_a_body_that_trickles_in_is_a_408(bed, body):
+    """A byte now and then holds no connection for ever, though no pause is long."""
+    site = limited(bed, body_timeout="60s", body_rate_min="1M", rate_window="300ms")
+    field, pieces = BODIES[body]
+    with site.tarry.client() as c:
+        c.send(b"POST /bad HTTP/1.1\r\nHost: a\r\n" + field + b"\r\n\r\n")
+        trickle(c, pieces)
+        problem(c.read_response("POST"), 408, "http_request_error")
+        c.wait_closed()
+    assert site.worker.requests == [] and site.tarry.metric("tarry_clients_too_slow_total") == 1
+
+
+def test_a_body_that_is_fast_enough_may_take_its_time(bed):
+    """Longer than the window, with pauses."""
+    site = limited(bed, body_timeout="60s", body_rate_min="10", rate_window="200ms")
+    with site.tarry.client() as c:
+        c.send(b"POST /good HTTP/1.1\r\nHost: a\r\nContent-Length: 3000\r\n\r\n")
+        trickle(c, [b"x" * 100] * 30)
+        assert c.read_response("POST").status == 200
+    assert site.worker.request.body == b"x" * 3000
+
+
+BIG = bytes(range(256)) * 40 * 1024
+
+
+def big_site(bed, **top):
+    """One slot; /big has 10 MB, which fit into the spool."""
+    return limited(bed, lambda r, c: Reply(200, BIG) if r.path == "/big" else OK, slots=1, **top)
+
+
+def test_a_client_that_trickles_its_response_out_is_cut_and_holds_nothing(bed):
+    site = big_site(bed, send_timeout="60s", send_rate_min="100M", rate_window="300ms")
+    with site.tarry.client(receive_buffer=2048) as c:
+        c.send_request("GET", "/big")
+        site.worker.wait_for(1)
+        site.worker.wait_idle()
+        assert site.tarry.get("/other").status == 200  # the slot is free long before
+        end = time.monotonic() + 30
+        while not site.tarry.access.lines[-1:] or site.tarry.access.lines[-1]["path"] != "/big":
+            c.sock.recv(1)
+            assert time.monotonic() < end
+        assert site.tarry.access.lines[-1]["end"] == "client_gone"
+        assert len(c.read_to_end()) < len(BIG)
+    assert site.tarry.metric("tarry_clients_too_slow_total") == 1
+    eventually(lambda: site.tarry.metric("tarry_client_connections") == 0, "the connection is gone")
+
+
+def test_a_client_that_reads_fast_enough_gets_all(bed):
+    site = big_site(bed, send_timeout="60s", send_rate_min="1K", rate_window="200ms")
+    with site.tarry.client(receive_buffer=4096) as c:
+        c.send_request("GET", "/big")
+        assert c.read_response().body == BIG
+
+
+def test_a_stream_that_has_nothing_to_say_is_not_slow(bed):
+    """Only while something waits for the client does its time run."""
+    gate = Gate()
+
+    def stream(r, c):
+        if r.path != "/stream":
+            return Reply(200, BIG)
+        c.send_head(headers={"Content-Type": "text/event-stream"})
+        c.send_chunk("data: 1\n\n")
+        gate.wait()
+        c.send_chunk("data: 2\n\n")
+        c.end_chunks()
+    site = limited(bed, stream, send_timeout="300ms", send_rate_min="1M", rate_window="100ms")
+    with site.tarry.client() as c:
+        c.send_request("GET", "/stream")
+        response = c.begin()
+        response.until(b"data: 1\n\n")
+        # Another client is cut for its slowness meanwhile: the time has passed by any clock.
+        with site.tarry.client(receive_buffer=2048) as slow:
+            slow.send_request("GET", "/big")
+            site.tarry.access.wait_for(lambda line: line["path"] == "/big" and line["end"] == "client_gone")
+        gate.open()
+        assert response.read() == b"data: 1\n\ndata: 2\n\n"
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_the_rest_of_a_response_waits_no_longer_than_send_timeout(bed, last):
+    """What fits into the socket and the queue is complete for the exchange; the connection is still not held for ever."""
+    body = b"x" * (100 << 10)
+    site = limited(bed, lambda r, c: Reply(200, body), send_timeout="300ms", keep_alive_timeout="300ms", linger_timeout="100ms")
+    with site.tarry.client(receive_buffer=2048) as c:
+        c.send_request("GET", "/", {"Connection": "close"} if last else {})
+        site.tarry.access.wait_for()
+        eventually(lambda: site.tarry.metric("tarry_client_newcomers") == 0 and site.tarry.metric("tarry_client_addresses") == 0,
+                   "the connection is given up")
+
+
+def test_a_client_that_never_reads_holds_no_worker_beyond_the_spool(bed):
+    """The worker is held back while more than spool_max waits, and is free when the client is cut off."""
+    site = limited(bed, lambda r, c: Reply(200, BIG) if r.path == "/big" else OK, slots=1, pool={"spool_max": "64K"}, send_timeout="500ms")
+    with site.tarry.client(receive_buffer=2048) as c:
+        c.send_request("GET", "/big")
+        site.tarry.access.wait_for(lambda line: line["path"] == "/big" and line["end"] != "complete")
+        assert site.tarry.get("/other").status == 200
+    assert site.worker.peak == 1
 
 
 # --- at max_connections ---

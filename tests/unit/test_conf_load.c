@@ -44,6 +44,10 @@ START_TEST(has_defaults)
     ck_assert_uint_eq(c->header_timeout_ms, 30000);
     ck_assert_uint_eq(c->body_timeout_ms, 60000);
     ck_assert_uint_eq(c->send_timeout_ms, 60000);
+    ck_assert_uint_eq(c->body_rate_min, 256);
+    ck_assert_uint_eq(c->send_rate_min, 256);
+    ck_assert_uint_eq(c->rate_window_ms, 60000);
+    ck_assert_uint_eq(c->linger_timeout_ms, 2000);
     ck_assert_uint_eq(c->keep_alive_timeout_ms, 75000);
     ck_assert_uint_eq(c->shutdown_timeout_ms, 300000);
     ck_assert_uint_eq(c->ntrusted_proxies, 0);
@@ -112,9 +116,10 @@ START_TEST(reads_the_global_options)
     struct conf *c = conffile_must_load(
         "processes = 4\nmax_connections = 7\nheader_max = \"16K\"\n"
         "address_connections_max = 9\naddress_newcomers_max = 8\naddress_limit_loopback = true\n"
-        "connection_requests_max = 6\n"
         "user = \"root\"\ngroup = \"root\"\ncore_dumps = true\nseccomp = \"off\"\n"
         "landlock = \"required\"\n"
+        "connection_requests_max = 6\nbody_rate_min = \"1K\"\nsend_rate_min = \"2K\"\n"
+        "rate_window = \"5s\"\nlinger_timeout = \"0ms\"\n"
         "header_fields_max = 50\ntarget_max = 4096\nbody_max = \"0\"\n"
         "body_memory_max = \"1M\"\nheader_timeout = \"1s\"\nbody_timeout = \"2s\"\n"
         "send_timeout = \"3s\"\nkeep_alive_timeout = \"4s\"\n"
@@ -142,6 +147,10 @@ START_TEST(reads_the_global_options)
     ck_assert_uint_eq(c->header_timeout_ms, 1000);
     ck_assert_uint_eq(c->body_timeout_ms, 2000);
     ck_assert_uint_eq(c->send_timeout_ms, 3000);
+    ck_assert_uint_eq(c->body_rate_min, 1024);
+    ck_assert_uint_eq(c->send_rate_min, 2048);
+    ck_assert_uint_eq(c->rate_window_ms, 5000);
+    ck_assert_uint_eq(c->linger_timeout_ms, 0);
     ck_assert_uint_eq(c->keep_alive_timeout_ms, 4000);
     ck_assert_uint_eq(c->shutdown_timeout_ms, 0);
     ck_assert_span_eq(c->temp_dir, "/tmp");
