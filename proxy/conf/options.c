@@ -57,6 +57,50 @@ static const struct opt root_rows[] = {
             "431." },
     { "header_timeout", OPT_DURATION, IN(conf, header_timeout_ms), "30s", "1ms", "1d", OPT_LIVE,
         .help = "How long a client may take to send a request's whole head, from its first byte." },
+    { "http2_connection_window", OPT_SIZE, IN(conf, http2_connection_window), "1M", "64K", "1G",
+        OPT_LIVE,
+        .help = "HTTP/2: how much of the request bodies of one connection may be on its way at a "
+                "time. New connections take it over." },
+    { "http2_controls_max", OPT_NUMBER, IN(conf, http2_controls_max), "1000", "10", "1000000",
+        OPT_LIVE,
+        .help = "HTTP/2: how many PING, SETTINGS and priority frames a client may send in a burst; "
+                "spent, it is given back within 30 seconds. A client that sends more is sent away "
+                "(ENHANCE_YOUR_CALM)." },
+    { "http2_empty_frames_max", OPT_NUMBER, IN(conf, http2_empty_frames_max), "100", "1", "1000000",
+        OPT_LIVE, .help = "HTTP/2: the same for frames that carry nothing and end nothing." },
+    { "http2_glitches_max", OPT_NUMBER, IN(conf, http2_glitches_max), "100", "1", "1000000",
+        OPT_LIVE,
+        .help = "HTTP/2: the same for malformed frames and requests, and requests over a limit." },
+    { "http2_max_streams", OPT_NUMBER, IN(conf, http2_streams_max), "100", "1", "10000", OPT_LIVE,
+        .help = "HTTP/2: how many requests a client may have open at a time on one connection. New "
+                "connections take it over." },
+    { "http2_ping_interval", OPT_DURATION, IN(conf, http2_ping_interval_ms), "60s", "1ms", "1d",
+        OPT_LIVE,
+        .help =
+            "HTTP/2: a client that is silent for so long while it waits for a response is asked "
+            "whether it is still there." },
+    { "http2_ping_timeout", OPT_DURATION, IN(conf, http2_ping_timeout_ms), "15s", "1ms", "1h",
+        OPT_LIVE,
+        .help = "HTTP/2: how long a client may take to answer that, and to send and acknowledge "
+                "SETTINGS. Then it counts as gone." },
+    { "http2_queue_max", OPT_NUMBER, IN(conf, http2_queue_max), "1000", "100", "1000000", OPT_LIVE,
+        .help = "HTTP/2: how many frames may wait for a client that does not read. Above, nothing "
+                "is read from it either; above five times as many, or after five seconds, its "
+                "connection ends." },
+    { "http2_resets_max", OPT_NUMBER, IN(conf, http2_resets_max), "100", "1", "1000000", OPT_LIVE,
+        .help = "HTTP/2: how many requests a client may take back in a burst, as with "
+                "http2_controls_max." },
+    { "http2_stream_window", OPT_SIZE, IN(conf, http2_stream_window), "64K", "16K", "1G", OPT_LIVE,
+        .help = "HTTP/2: how much of one request's body may be on its way at a time. New "
+                "connections take it over." },
+    { "http2_tiny_windows_max", OPT_NUMBER, IN(conf, http2_tiny_windows_max), "100", "1", "1000000",
+        OPT_LIVE,
+        .help = "HTTP/2: how often in a burst a client may have a response sent in pieces of less "
+                "than 256 bytes because it opens no larger window, as with http2_controls_max." },
+    { "http2_window_updates_max", OPT_NUMBER, IN(conf, http2_window_updates_max), "1000", "10",
+        "1000000", OPT_LIVE,
+        .help = "HTTP/2: how many window updates a client may send in a burst beyond four for each "
+                "frame of data that it gets, as with http2_controls_max." },
     { "keep_alive_timeout", OPT_DURATION, IN(conf, keep_alive_timeout_ms), "75s", "1ms", "1d",
         OPT_LIVE, .help = "How long a client's connection may be idle between two requests." },
     { "landlock", OPT_WORD, IN(conf, landlock), "auto", NULL, NULL, OPT_RESTART,
@@ -141,6 +185,10 @@ static const struct opt listen_rows[] = {
         .help = "The PEM file with the certificate and those between it and the root. With it the "
                 "listener "
                 "speaks TLS." },
+    { "http2", OPT_BOOL, IN(listen_conf, http2), "true", NULL, NULL, OPT_LIVE,
+        .help =
+            "HTTP/2 too: over TLS by ALPN, in the clear for clients that begin with its preface "
+            "(prior knowledge)." },
     { "private_key", OPT_FILE, IN(listen_conf, private_key), NULL, NULL, NULL, OPT_LIVE,
         .help = "The PEM file with the certificate's private key, without a passphrase." },
 };

@@ -47,6 +47,7 @@ struct listen_conf {
     struct addr_conf addr;
     struct str certificate, private_key; /* file paths; empty: plain text. Both or neither. */
     unsigned backlog;
+    bool http2;
     unsigned line;
 };
 
@@ -175,6 +176,19 @@ struct conf {
     uint64_t rate_window_ms;        /* over which both are averages */
     uint64_t linger_timeout_ms;     /* how long is read and dropped after the last byte */
     uint64_t keep_alive_timeout_ms; /* an idle client connection */
+    size_t http2_stream_window;     /* bytes of one request's body that are not handed over yet */
+    size_t http2_connection_window; /* the same of all requests of a connection */
+    size_t http2_streams_max;       /* requests at a time on a connection */
+    size_t http2_queue_max;         /* frames that wait for a client that reads none */
+    size_t http2_resets_max;        /* the next six: in a burst; they refill within half a minute */
+    size_t http2_glitches_max;
+    size_t http2_controls_max;
+    size_t http2_empty_frames_max;
+    size_t http2_window_updates_max;
+    size_t http2_tiny_windows_max;
+    uint64_t
+        http2_ping_interval_ms; /* a silent connection with requests on it is asked this often */
+    uint64_t http2_ping_timeout_ms; /* for its answer, and for its SETTINGS */
     struct cidr_conf *trusted_proxies;
     size_t ntrusted_proxies;
     uint64_t shutdown_timeout_ms;

@@ -70,7 +70,7 @@ void exchange_log(struct exchange *ex)
         .peer = peer,
         .method = ex->request.method,
         .path = ex->request.target,
-        .protocol = ex->request.minor ? STR("HTTP/1.1") : STR("HTTP/1.0"),
+        .protocol = ex->protocol,
         .user_agent = head_value(&ex->request, STR("user-agent")),
         .referer = head_value(&ex->request, STR("referer")),
         .end = str_of(ex->end ? ex->end : "complete"),
@@ -537,6 +537,9 @@ void exchange_begin(struct front *f, struct stream *client, const struct stream_
     ex->conf = conf_ref(f->conf);
     ex->client = client;
     ex->peer = *client->peer;
+    ex->protocol = client->http2                    ? STR("HTTP/2.0")
+                   : r->head && r->head->minor == 0 ? STR("HTTP/1.0")
+                                                    : STR("HTTP/1.1");
     ex->state = EX_READING;
     ex->attempt = 1;
     entropy_id(ex->id);

@@ -90,6 +90,7 @@ struct exchange {
     char id[ENTROPY_ID_LEN + 1];
 
     struct addr peer;
+    struct str protocol;   /* as the access log names it */
     struct stream *client; /* NULL: gone, or answered */
     struct head request;   /* as workers see it at every hop */
     struct body body;      /* the client's */

@@ -22,7 +22,8 @@ struct door {
     struct listener *listener;
     SSL_CTX *tls;      /* NULL: plain */
     SSL_CTX *next_tls; /* prepared by a reload */
-    bool stays;        /* in the snapshot that is being prepared */
+    bool http2, next_http2;
+    bool stays; /* in the snapshot that is being prepared */
 };
 
 enum {
@@ -30,6 +31,7 @@ enum {
     TRIM_PEAK = 512, /* fewer exchanges or connections leave nothing worth the work */
     TRIM_PAUSE_MS = 2000,
     ROOM_FOR = 16, /* connections that are ended at a time when a new one finds all places taken */
+    HTTP2_OUT_MAX = 32 << 10, /* of one response: what fills a frame or two; more waits behind it */
 };
 
 static void close_door(struct door *d, bool unlink_file)
@@ -93,7 +95,7 @@ static void on_accept(void *owner, struct listener *l, int fd, const struct sock
         return;
     }
     *conn_place(c) = place;
-    acceptor_take(&f->acceptor, c);
+    acceptor_take(&f->acceptor, c, d->http2);
     watch_tide(f);
 }
 
@@ -166,6 +168,31 @@ static void on_request(void *owner, struct stream *s, const struct stream_reques
     watch_tide(owner);
 }
 
+static struct h2_server_limits http2_limits(const struct conf *c)
+{
+    return (struct h2_server_limits){
+        .common = {
+            .stream_window = (uint32_t)c->http2_stream_window,
+            .connection_window = (uint32_t)c->http2_connection_window,
+            .out_max = HTTP2_OUT_MAX,
+            .queue_max = c->http2_queue_max,
+            .head_max = c->header_max,
+            .fields_max = c->header_fields_max,
+            .ping_interval_ms = c->http2_ping_interval_ms,
+            .ping_timeout_ms = c->http2_ping_timeout_ms,
+        },
+        .streams_max = (uint32_t)c->http2_streams_max,
+        .nuisances_max = {
+            [H2_RESETS] = (uint32_t)c->http2_resets_max,
+            [H2_GLITCHES] = (uint32_t)c->http2_glitches_max,
+            [H2_CONTROLS] = (uint32_t)c->http2_controls_max,
+            [H2_EMPTIES] = (uint32_t)c->http2_empty_frames_max,
+            [H2_UPDATES] = (uint32_t)c->http2_window_updates_max,
+            [H2_TINY] = (uint32_t)c->http2_tiny_windows_max,
+        },
+    };
+}
+
 /* What the acceptor and the servers take from the snapshot in force. */
 static void apply_limits(struct front *f)
 {
@@ -173,6 +200,7 @@ static void apply_limits(struct front *f)
     struct h1_limits limits = { c->header_max, c->header_fields_max, c->target_max };
 
     f->acceptor.limits = limits;
+    f->acceptor.http2 = http2_limits(c);
     f->acceptor.header_timeout_ms = c->header_timeout_ms;
     f->acceptor.body_timeout_ms = c->body_timeout_ms;
     f->acceptor.send_timeout_ms = c->send_timeout_ms;
@@ -235,10 +263,13 @@ static int prepare_doors(struct front *f, const struct conf *conf, char *why, si
             list_push(&f->next_doors, &d->node);
         }
         d->stays = true;
+        d->next_http2 = lc->http2;
         if (lc->certificate.n) {
             d->next_tls = tls_server_context(lc->certificate, lc->private_key, why, whylen);
             if (!d->next_tls)
                 goto failed;
+            if (lc->http2)
+                tls_server_offer_http2(d->next_tls);
         }
     }
     return 0;
@@ -270,6 +301,7 @@ static void commit_doors(struct front *f)
 
         SSL_CTX_free(d->tls);
         d->tls = d->next_tls;
+        d->http2 = d->next_http2;
         d->next_tls = NULL;
         d->stays = false;
     }

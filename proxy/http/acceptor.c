@@ -1,17 +1,124 @@
-/* The lists of client connections, and what is done to all of them. */
+/* The lists of client connections, what is done to all of them, and which server gets a new one. */
 #include "http/acceptor.h"
 
+#include <nghttp2/nghttp2.h>
+#include <stdlib.h>
+
 #include "http/h1server.h"
+#include "http/h2server.h"
+#include "net/deadline.h"
+#include "net/loop.h"
+
+/* A connection that has said nothing yet: small, since thousands may be silent. */
+struct arrival {
+    struct conn *conn;
+    struct acceptor *acceptor;
+    struct accepted accepted;
+    union {
+        struct deadline deadline;
+        struct grave grave;
+    };
+    bool closed;
+};
+
+static const struct str preface =
+    STR_INIT(NGHTTP2_CLIENT_MAGIC); /* "PRI * HTTP/2.0", which no HTTP/1.1 request begins with */
+
+static void free_arrival(void *what)
+{
+    free(what);
+}
+
+/* It ends, its conn does not. */
+static struct conn *leave(struct arrival *r)
+{
+    struct conn *c = r->conn;
+
+    r->closed = true;
+    r->conn = NULL;
+    list_remove(&r->accepted.node);
+    deadline_close(&r->deadline);
+    loop_bury(&r->grave, r, free_arrival);
+    return c;
+}
+
+static void give_up(struct arrival *r)
+{
+    conn_close(leave(r));
+}
+
+static void on_conn(void *owner, struct conn *c, enum conn_event ev)
+{
+    struct arrival *r = owner;
+    struct acceptor *a = r->acceptor;
+    struct str in = conn_input(c);
+
+    switch (ev) {
+    case CONN_CONNECTED:
+        if (str_eq(conn_alpn(c), STR("h2")))
+            h2_server_open(leave(r), a);
+        else
+            h1_server_open(leave(r), a);
+        break;
+    case CONN_DATA:
+        if (conn_has_tls(c))
+            break;
+        if (str_starts_with(in, preface))
+            h2_server_open(leave(r), a);
+        else if (!str_starts_with(preface, in))
+            h1_server_open(leave(r), a);
+        break;
+    case CONN_DRAINED:
+        break;
+    case CONN_EOF:
+    case CONN_FAILED:
+        give_up(r);
+        break;
+    }
+}
+
+static void on_deadline(void *owner)
+{
+    give_up(owner);
+}
+
+/* The handshake, or the first bytes, may be on their way. */
+static void drain_arrival(struct accepted *c)
+{
+}
+
+static void cut_arrival(struct accepted *c)
+{
+    give_up(LIST_OWNER(c, struct arrival, accepted));
+}
+
+static const struct accepted_ops arrival_ops = { .drain = drain_arrival, .cut = cut_arrival };
 
 void acceptor_init(struct acceptor *a)
 {
+    list_init(&a->arriving);
     list_init(&a->idle);
     list_init(&a->busy);
 }
 
-int acceptor_take(struct acceptor *a, struct conn *conn)
+int acceptor_take(struct acceptor *a, struct conn *conn, bool http2)
 {
-    return h1_server_open(conn, a);
+    struct arrival *r = http2 ? calloc(1, sizeof(*r)) : NULL;
+
+    if (!http2)
+        return h1_server_open(conn, a);
+    if (!r) {
+        conn_close(conn);
+        return -1;
+    }
+    r->conn = conn;
+    r->acceptor = a;
+    r->accepted.ops = &arrival_ops;
+    deadline_init(&r->deadline, on_deadline, r);
+    deadline_set(&r->deadline, a->header_timeout_ms);
+    list_push(&a->arriving, &r->accepted.node);
+    conn_set_owner(conn, on_conn, r);
+    return 0;
 }
 
 /* Each is moved aside first: what one of them does may end others. */
@@ -37,9 +144,9 @@ void acceptor_drain(struct acceptor *a)
 
 void acceptor_close(struct acceptor *a)
 {
-    struct list *lists[] = { &a->idle, &a->busy };
+    struct list *lists[] = { &a->arriving, &a->idle, &a->busy };
 
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < 3; i++) {
         while (list_first(lists[i])) {
             struct accepted *c = LIST_OWNER(list_first(lists[i]), struct accepted, node);
 
@@ -75,5 +182,5 @@ struct pace_limits acceptor_send_pace(const struct acceptor *a)
 
 size_t acceptor_count(const struct acceptor *a)
 {
-    return a->idle.count + a->busy.count;
+    return a->arriving.count + a->idle.count + a->busy.count;
 }

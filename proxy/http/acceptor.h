@@ -2,7 +2,10 @@
  * who is told of requests, and the lists of the connections themselves.
  *
  * A connection belongs to itself: a server (h1server, h2server) that embeds struct accepted, is on
- * one of the lists, and ends when the client, a deadline or the drain ends it. */
+ * one of the lists, and ends when the client, a deadline or the drain ends it.
+ *
+ * Which server: what ALPN has agreed on over TLS; in the clear HTTP/2 if the client begins with its
+ * preface (RFC 9113 3.3: prior knowledge), else HTTP/1.1. "Upgrade: h2c" is not known here. */
 #ifndef TARRY_HTTP_ACCEPTOR_H
 #define TARRY_HTTP_ACCEPTOR_H
 
@@ -12,6 +15,7 @@
 
 #include "base/list.h"
 #include "http/h1parse.h"
+#include "http/h2limits.h"
 #include "http/stream.h"
 #include "net/conn.h"
 #include "net/pace.h"
@@ -19,6 +23,7 @@
 /* The front owns it and may change limits in place: they hold from the next request. */
 struct acceptor {
     struct h1_limits limits;
+    struct h2_server_limits http2;
     uint64_t header_timeout_ms;     /* for a whole head, from its first byte (or from the accept) */
     uint64_t body_timeout_ms;       /* between two reads of a body */
     uint64_t send_timeout_ms;       /* a client that takes nothing */
@@ -32,6 +37,7 @@ struct acceptor {
     bool draining;    /* each connection ends with the requests that it is at */
     struct list idle; /* connections between requests, longest idle first */
     struct list busy;
+    struct list arriving; /* whose version is not known yet */
 };
 
 struct accepted;
@@ -49,15 +55,15 @@ struct accepted_ops {
 
 /* Embedded in a server. */
 struct accepted {
-    struct list_node node; /* on the acceptor's idle or busy */
+    struct list_node node; /* on one of the acceptor's lists */
     const struct accepted_ops *ops;
 };
 
 void acceptor_init(struct acceptor *a);
 
-/* Takes over `conn` (from conn_accept()) and serves it. 0, or -1 if there is no memory (`conn` is
- * closed then). */
-int acceptor_take(struct acceptor *a, struct conn *conn);
+/* Takes over `conn` (from conn_accept()) and serves it; HTTP/2 only if `http2`. 0, or -1 if there
+ * is no memory (`conn` is closed then). */
+int acceptor_take(struct acceptor *a, struct conn *conn, bool http2);
 
 /* Ends idle connections now and busy ones with their responses. */
 void acceptor_drain(struct acceptor *a);

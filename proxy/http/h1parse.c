@@ -36,6 +36,7 @@ static const struct {
     [-H1_E_EXPECT] = { "Expect other than 100-continue", 417 },
     [-H1_E_LIMIT] = { "body too large", 413 },
     [-H1_E_REPEATED] = { "Authorization or Content-Type is repeated", 400 },
+    [-H1_E_CONNECT] = { "CONNECT is not served", 501 },
 };
 
 static bool is_error(int err)

@@ -35,6 +35,7 @@ enum h1_error {
     H1_E_EXPECT = -18,         /* an Expect other than 100-continue */
     H1_E_LIMIT = -19,          /* Content-Length over the limit that the caller gave */
     H1_E_REPEATED = -20, /* Authorization or Content-Type twice: servers take one or the other */
+    H1_E_CONNECT = -21,  /* CONNECT: there are no tunnels to elsewhere */
 };
 
 /* For logs and problem responses: what is wrong, in a few words. */

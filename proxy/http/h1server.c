@@ -690,5 +690,7 @@ int h1_server_open(struct conn *conn, struct acceptor *a)
     /* A fresh connection owes its first head now: it is not idle. */
     list_push(&a->busy, &h->accepted.node);
     set_deadline(h);
+    if (conn_input(conn).n > 0)
+        loop_defer(&h->work, on_work, h);
     return 0;
 }

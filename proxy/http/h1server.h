@@ -7,8 +7,8 @@
 #include "http/acceptor.h"
 #include "net/conn.h"
 
-/* Takes over `conn` (from conn_accept()). 0, or -1 if there is no memory (`conn` is closed then).
- */
+/* Takes over `conn` (from conn_accept()), which may hold input already. 0, or -1 if there is no
+ * memory (`conn` is closed then). */
 int h1_server_open(struct conn *conn, struct acceptor *a);
 
 #endif

@@ -7,13 +7,11 @@
 #include <string.h>
 
 enum {
-    STREAM_WINDOW =
-        1
-        << 20, /* unread data of one stream that its peer may send: what is buffered while paused */
-    CONNECTION_WINDOW = INT32_MAX, /* one paused stream must not hold up the others */
     HEAD_SENT_MAX =
         1 << 20,       /* header block of ours; its parts have been bounded where they came from */
     GOODBYE_MS = 5000, /* for the last bytes of a connection that is done */
+    READ_AT_ONCE = 8192, /* bytes given to the library between two looks at what it answers */
+    QUEUE_TOP = 5,       /* times queue_max */
 };
 
 static void on_turn(void *owner);
@@ -52,11 +50,29 @@ static struct h2_stream *find(struct h2 *h, int32_t id)
     return nghttp2_session_get_stream_user_data(h->library, id);
 }
 
+static void note(struct h2 *h, enum h2_nuisance what)
+{
+    if (h->role->on_nuisance)
+        h->role->on_nuisance(h, what);
+}
+
+/* One stream is counted once: the library may tell of its fault twice. */
+static void note_glitch(struct h2 *h, struct h2_stream *s)
+{
+    if (s && s->glitched)
+        return;
+    if (s)
+        s->glitched = true;
+    note(h, H2_GLITCHES);
+}
+
 static int on_begin_headers(nghttp2_session *library, const nghttp2_frame *f, void *user)
 {
     struct h2 *h = user;
 
     h->block = (struct h2_block){ 0 };
+    h->block_open = true;
+    h->block_ms = loop_now_ms();
     h->block_stream = h->role->begin_head(h, f);
     return 0;
 }
@@ -72,6 +88,10 @@ static int on_header(nghttp2_session *library, const nghttp2_frame *f, const uin
 
     if (!error)
         return 0;
+    if (error == STREAM_E_HEAD_TOO_LARGE && s && s == h->block_stream && h->role->head_too_large &&
+        h->role->head_too_large(s, &h->block))
+        return 0;
+    note_glitch(h, s);
     if (s)
         h2_stream_set_error(s, error);
     return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; /* the library resets the stream */
@@ -105,6 +125,7 @@ static void on_headers_complete(struct h2 *h, const nghttp2_frame *f)
     if (s && !s->error) {
         error = h->role->take_head(s, last);
         if (error) {
+            note_glitch(h, s);
             h2_stream_set_error(s, error);
             nghttp2_submit_rst_stream(
                 h->library, NGHTTP2_FLAG_NONE, f->hd.stream_id, NGHTTP2_PROTOCOL_ERROR);
@@ -122,11 +143,17 @@ static int on_frame(nghttp2_session *library, const nghttp2_frame *f, void *user
     struct h2 *h = user;
     struct h2_stream *s;
 
+    if (h->role->on_frame)
+        h->role->on_frame(h, f);
     switch (f->hd.type) {
     case NGHTTP2_HEADERS:
+        h->block_open = false;
         on_headers_complete(h, f);
         break;
     case NGHTTP2_DATA:
+        if (f->hd.length > 0 && f->hd.length == f->data.padlen &&
+            !(f->hd.flags & NGHTTP2_FLAG_END_STREAM))
+            note(h, H2_EMPTIES);
         s = f->hd.flags & NGHTTP2_FLAG_END_STREAM ? find(h, f->hd.stream_id) : NULL;
         if (s)
             take_end(s);
@@ -152,10 +179,41 @@ static int on_frame(nghttp2_session *library, const nghttp2_frame *f, void *user
 
 static int on_begin_frame(nghttp2_session *library, const nghttp2_frame_hd *hd, void *user)
 {
-    struct h2_stream *s = hd->type == NGHTTP2_DATA ? find(user, hd->stream_id) : NULL;
+    struct h2 *h = user;
+    struct h2_stream *s = hd->type == NGHTTP2_DATA ? find(h, hd->stream_id) : NULL;
 
     if (s && hd->length > s->in_left)
         s->in_too_long = true;
+    switch (hd->type) {
+    case NGHTTP2_DATA:
+        if (hd->length == 0 && !(hd->flags & NGHTTP2_FLAG_END_STREAM))
+            note(h, H2_EMPTIES);
+        break;
+    case NGHTTP2_HEADERS:
+    case NGHTTP2_CONTINUATION:
+        if (hd->length == 0 && !(hd->flags & NGHTTP2_FLAG_END_HEADERS))
+            note(h, H2_EMPTIES);
+        break;
+    case NGHTTP2_RST_STREAM:
+        note(h, H2_RESETS);
+        break;
+    case NGHTTP2_WINDOW_UPDATE:
+        note(h, H2_UPDATES);
+        break;
+    default:
+        note(h, H2_CONTROLS);
+        break;
+    }
+    return 0;
+}
+
+static int on_invalid_frame(nghttp2_session *library, const nghttp2_frame *f, int error, void *user)
+{
+    struct h2 *h = user;
+
+    if (f->hd.type == NGHTTP2_HEADERS)
+        h->block_open = false;
+    note_glitch(h, f->hd.stream_id > 0 ? find(h, f->hd.stream_id) : NULL);
     return 0;
 }
 
@@ -164,14 +222,20 @@ static int on_data(
 {
     struct h2_stream *s = find(user, id);
 
-    /* The connection's window opens at once: what a stream may hold is bounded by its own. */
-    nghttp2_session_consume_connection(library, n);
-    if (!s || s->error || s->given_in == H2_IN_FAILED)
+    struct h2 *h = user;
+    bool dropped = !s || s->error || s->given_in == H2_IN_FAILED;
+
+    /* What is kept opens the connection's window when its owner has it, if that bounds more than
+     * the stream's own does. */
+    if (dropped || h->limits->connection_window == INT32_MAX)
+        nghttp2_session_consume_connection(library, n);
+    if (dropped)
         return 0;
     if (buf_append(&s->in, data, n) < 0) {
         h2_stream_set_error(s, STREAM_E_MEMORY);
         return nghttp2_submit_rst_stream(library, NGHTTP2_FLAG_NONE, id, NGHTTP2_INTERNAL_ERROR);
     }
+    s->in_ms = loop_now_ms();
     if (s->in_left != UINT64_MAX)
         s->in_left -= n;
     h2_stream_ready(s);
@@ -185,9 +249,33 @@ static int before_frame(nghttp2_session *library, const nghttp2_frame *f, void *
 
     if (s && s->begins_at == H2_NOT_SENT)
         s->begins_at = h->written;
+    if (f->hd.type == NGHTTP2_RST_STREAM && f->rst_stream.error_code != NGHTTP2_NO_ERROR &&
+        f->rst_stream.error_code != NGHTTP2_CANCEL &&
+        f->rst_stream.error_code != NGHTTP2_INTERNAL_ERROR)
+        note_glitch(h, find(h, f->hd.stream_id));
     /* The library's own, when the peer breaks the protocol. */
     if (f->hd.type == NGHTTP2_GOAWAY && f->goaway.error_code != NGHTTP2_NO_ERROR)
         h->broken = true;
+    return 0;
+}
+
+static int on_frame_sent(nghttp2_session *library, const nghttp2_frame *f, void *user)
+{
+    struct h2 *h = user;
+    struct h2_stream *s;
+
+    if (f->hd.type == NGHTTP2_DATA && h->role->on_wrote)
+        h->role->on_wrote(h);
+    if ((f->hd.type != NGHTTP2_DATA && f->hd.type != NGHTTP2_HEADERS) ||
+        !(f->hd.flags & NGHTTP2_FLAG_END_STREAM))
+        return 0;
+    s = find(h, f->hd.stream_id);
+    if (!s)
+        return 0;
+    s->end_sent = true;
+    /* RFC 9113 8.1: a response without the whole request; the rest of it is not wanted. */
+    if (h->role->server && !s->owned && !s->in_ended)
+        return nghttp2_submit_rst_stream(library, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_NO_ERROR);
     return 0;
 }
 
@@ -211,16 +299,16 @@ static int on_stream_close(nghttp2_session *library, int32_t id, uint32_t code, 
     struct h2 *h = user;
     struct h2_stream *s = find(h, id);
 
-    BUG_IF(h->open == 0);
-    h->open--;
+    if (h->open > 0)
+        h->open--;
     h2_wake(h);
     if (!s)
         return 0;
     if (h->block_stream == s)
         h->block_stream = NULL;
-    h2_stream_cut(s);
-    if (!s->in_ended)
+    if (h->role->server ? !s->end_sent || !s->in_ended : !s->in_ended)
         h2_stream_set_error(s, h->role->close_error(s, code, false));
+    h2_stream_cut(s);
     h2_stream_ready(s);
     return 0;
 }
@@ -240,6 +328,8 @@ int h2_library_setup(nghttp2_session_callbacks **cbs, nghttp2_option **options)
     nghttp2_session_callbacks_set_on_begin_frame_callback(*cbs, on_begin_frame);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(*cbs, on_data);
     nghttp2_session_callbacks_set_before_frame_send_callback(*cbs, before_frame);
+    nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(*cbs, on_invalid_frame);
+    nghttp2_session_callbacks_set_on_frame_send_callback(*cbs, on_frame_sent);
     nghttp2_session_callbacks_set_on_frame_not_send_callback(*cbs, on_frame_not_sent);
     nghttp2_session_callbacks_set_on_stream_close_callback(*cbs, on_stream_close);
     nghttp2_option_set_no_auto_window_update(*options, 1);
@@ -249,27 +339,6 @@ int h2_library_setup(nghttp2_session_callbacks **cbs, nghttp2_option **options)
 }
 
 /* The drive */
-
-static void receive(struct h2 *h)
-{
-    struct str in = conn_input(h->conn);
-    ssize_t n;
-
-    if (in.n == 0)
-        return;
-    h->heard_ms = loop_now_ms();
-    BUG_IF(h->inside);
-    h->inside = true;
-    n = nghttp2_session_mem_recv(h->library, (const uint8_t *)in.p, in.n);
-    h->inside = false;
-    if (n < 0) {
-        h2_die(h, STREAM_E_PROTOCOL, nghttp2_strerror((int)n), false);
-        return;
-    }
-    conn_consume(h->conn, in.n);
-    h2_wake(h);
-    deliver(h);
-}
 
 /* Frames go to the connection as long as it takes them; CONN_DRAINED comes back here. 0, or -1:
  * dead. */
@@ -292,6 +361,79 @@ static int flush(struct h2 *h)
         h->written += (uint64_t)n;
     }
     return 0;
+}
+
+/* A session that has failed for good is never fed again. */
+static void give_up(struct h2 *h, int error)
+{
+    uint32_t code = NGHTTP2_INTERNAL_ERROR;
+
+    switch (error) {
+    case NGHTTP2_ERR_FLOODED:
+    case NGHTTP2_ERR_TOO_MANY_CONTINUATIONS:
+        code = NGHTTP2_ENHANCE_YOUR_CALM;
+        break;
+    case NGHTTP2_ERR_BAD_CLIENT_MAGIC:
+        code = NGHTTP2_PROTOCOL_ERROR;
+        break;
+    default:
+        break;
+    }
+    h->broken = code != NGHTTP2_INTERNAL_ERROR;
+    h2_refuse(h, code, nghttp2_strerror(error));
+}
+
+/* Whether the peer makes us answer faster than it reads the answers: it is not read then. */
+static bool hold(struct h2 *h)
+{
+    size_t max = h->limits->queue_max;
+
+    if (max == 0 || nghttp2_session_get_outbound_queue_size(h->library) <= max)
+        return false;
+    if (flush(h) < 0)
+        return true;
+    if (nghttp2_session_get_outbound_queue_size(h->library) > QUEUE_TOP * max) {
+        h2_refuse(h, NGHTTP2_ENHANCE_YOUR_CALM, "too many frames wait for a peer that reads none");
+        return true;
+    }
+    if (nghttp2_session_get_outbound_queue_size(h->library) <= max)
+        return false;
+    h->held = true;
+    h->held_ms = loop_now_ms();
+    conn_pause(h->conn, true);
+    return true;
+}
+
+void h2_receive(struct h2 *h)
+{
+    while (!h->dead && !h->held) {
+        struct str in = conn_input(h->conn);
+        size_t most = in.n < READ_AT_ONCE ? in.n : READ_AT_ONCE;
+        ssize_t n;
+
+        if (in.n == 0)
+            break;
+        h->heard_ms = loop_now_ms();
+        BUG_IF(h->inside);
+        h->inside = true;
+        n = nghttp2_session_mem_recv(h->library, (const uint8_t *)in.p, most);
+        h->inside = false;
+        if (n < 0) {
+            give_up(h, (int)n);
+            return;
+        }
+        conn_consume(h->conn, most);
+        if (h->nuisance) {
+            h2_refuse(h, NGHTTP2_ENHANCE_YOUR_CALM, h->nuisance);
+            return;
+        }
+        if (hold(h))
+            break;
+    }
+    if (h->dead)
+        return;
+    h2_wake(h);
+    deliver(h);
 }
 
 static void ask(struct h2 *h)
@@ -353,14 +495,28 @@ static void on_turn(void *owner)
     deliver(h);
     if (h->dead)
         return;
+    if (h->nuisance) {
+        h2_refuse(h, NGHTTP2_ENHANCE_YOUR_CALM, h->nuisance);
+        return;
+    }
+    if (h->held && nghttp2_session_get_outbound_queue_size(h->library) <= h->limits->queue_max) {
+        h->held = false;
+        conn_pause(h->conn, false);
+        h2_receive(h);
+        if (h->dead)
+            return;
+    }
     h->role->on_turn(h);
     if (h->dead)
         return;
     if (!nghttp2_session_want_read(h->library) && !nghttp2_session_want_write(h->library)) {
-        /* The library has found the peer breaking the protocol, and says so in its GOAWAY. */
+        /* The library has found the peer breaking the protocol, and says so in its GOAWAY; or a
+         * client has said that it goes, and has all its responses. */
         conn_finish(h->conn, GOODBYE_MS);
         h->conn = NULL;
-        h2_die(h, STREAM_E_PROTOCOL, "the peer broke the protocol", false);
+        h2_die(h, STREAM_E_PROTOCOL,
+            h->broken || !h->role->server ? "the peer broke the protocol" : "the peer has gone",
+            false);
         return;
     }
     update_probe(h);
@@ -369,12 +525,13 @@ static void on_turn(void *owner)
 static void on_conn(void *owner, struct conn *c, enum conn_event ev)
 {
     struct h2 *h = owner;
+    enum stream_error error;
 
     switch (ev) {
     case CONN_CONNECTED:
         break;
     case CONN_DATA:
-        receive(h);
+        h2_receive(h);
         break;
     case CONN_DRAINED:
         h2_wake(h);
@@ -382,8 +539,14 @@ static void on_conn(void *owner, struct conn *c, enum conn_event ev)
     case CONN_EOF:
         /* Garbage is often followed by the end at once: what the library makes of it shows in what
          * it would send. */
-        if (flush(h) == 0)
-            h2_die(h, h->broken ? STREAM_E_PROTOCOL : STREAM_E_ENDED, "closed by the peer", false);
+        if (flush(h) < 0)
+            break;
+        error = h->broken ? STREAM_E_PROTOCOL : STREAM_E_ENDED;
+        if (h->role->server) { /* a client that is done with sending reads its GOAWAY */
+            conn_finish(h->conn, GOODBYE_MS);
+            h->conn = NULL;
+        }
+        h2_die(h, error, "closed by the peer", false);
         break;
     case CONN_FAILED:
         h2_die(h, STREAM_E_TERMINATED, conn_strerror(c), false);
@@ -409,34 +572,24 @@ void h2_init(struct h2 *h, struct conn *conn, nghttp2_session *library, const st
     conn_set_owner(conn, on_conn, h);
 }
 
-int h2_greet(struct h2 *h)
+int h2_greet(struct h2 *h, const nghttp2_settings_entry *own, size_t n)
 {
-    const nghttp2_settings_entry settings[] = {
+    nghttp2_settings_entry settings[8] = {
         { NGHTTP2_SETTINGS_ENABLE_PUSH, 0 },
-        { NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, STREAM_WINDOW },
+        { NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, h->limits->stream_window },
         { NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE,
             h->limits->head_max > UINT32_MAX ? UINT32_MAX : (uint32_t)h->limits->head_max },
         { NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1 },
     };
 
-    if (nghttp2_submit_settings(
-            h->library, NGHTTP2_FLAG_NONE, settings, sizeof(settings) / sizeof(*settings)) != 0 ||
+    for (size_t i = 0; i < n; i++)
+        settings[4 + i] = own[i];
+    if (nghttp2_submit_settings(h->library, NGHTTP2_FLAG_NONE, settings, 4 + n) != 0 ||
         nghttp2_session_set_local_window_size(
-            h->library, NGHTTP2_FLAG_NONE, 0, CONNECTION_WINDOW) != 0)
+            h->library, NGHTTP2_FLAG_NONE, 0, (int32_t)h->limits->connection_window) != 0)
         return -1;
     h2_wake(h);
     return 0;
-}
-
-/* What the connection's end means for one stream. */
-static enum stream_error end_of(const struct h2_stream *s, uint64_t sent, enum stream_error error)
-{
-    /* Provably not on its way: our own queue still had all of it. */
-    if (s->begins_at == H2_NOT_SENT || s->begins_at >= sent)
-        return STREAM_E_STALE;
-    if (s->head_complete && (error == STREAM_E_TERMINATED || error == STREAM_E_ENDED))
-        return STREAM_E_INCOMPLETE;
-    return error;
 }
 
 void h2_die(struct h2 *h, enum stream_error error, const char *why, bool quietly)
@@ -450,18 +603,14 @@ void h2_die(struct h2 *h, enum stream_error error, const char *why, bool quietly
     snprintf(h->why, sizeof(h->why), "%s", why);
     h->dead = true;
     deadline_close(&h->probe);
-    LIST_EACH(n, &h->quiet)
-    {
-        struct h2_stream *s = LIST_OWNER(n, struct h2_stream, node);
-
-        h2_stream_set_error(s, end_of(s, sent, error));
-    }
+    while (list_first(&h->quiet))
+        list_push(&h->ready, list_first(&h->quiet));
     LIST_EACH(n, &h->ready)
     {
         struct h2_stream *s = LIST_OWNER(n, struct h2_stream, node);
 
-        if (!s->in_ended && !s->error)
-            s->error = (signed char)end_of(s, sent, error);
+        if (h2_stream_may_fail(s))
+            s->error = (signed char)h->role->end_error(s, sent, error);
     }
     conn_close(h->conn);
     nghttp2_session_del(h->library);
@@ -491,4 +640,24 @@ void h2_say_goodbye(struct h2 *h)
     conn_finish(h->conn, GOODBYE_MS);
     h->conn = NULL;
     h2_die(h, STREAM_E_ENDED, "no longer used", false);
+}
+
+void h2_refuse(struct h2 *h, uint32_t code, const char *why)
+{
+    unsigned char goaway[17] = { 0, 0, 8, NGHTTP2_GOAWAY };
+    uint32_t last;
+
+    if (h->dead)
+        return;
+    BUG_IF(h->inside);
+    /* What the connection holds is whole frames: the library gives no others. */
+    last = (uint32_t)nghttp2_session_get_last_proc_stream_id(h->library);
+    for (unsigned i = 0; i < 4; i++) {
+        goaway[9 + i] = (unsigned char)(last >> (24 - 8 * i));
+        goaway[13 + i] = (unsigned char)(code >> (24 - 8 * i));
+    }
+    conn_write(h->conn, goaway, sizeof(goaway));
+    conn_finish(h->conn, GOODBYE_MS);
+    h->conn = NULL;
+    h2_die(h, STREAM_E_PROTOCOL, why, false);
 }

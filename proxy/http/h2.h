@@ -1,6 +1,6 @@
 /* One HTTP/2 connection as both sides share it: bytes in and out of an nghttp2 session, streams
- * with their queues, flow control, pings, and how all of it ends. What only a client does is in
- * h2client; it is the only user so far.
+ * with their queues, flow control, pings, and how all of it ends. What only one side does is in
+ * h2client and h2server.
  *
  * Inside nghttp2's callbacks only records are made; streams' owners hear of them after
  * the library has returned (h2_stream_deliver). The library is driven from three places: on_conn
@@ -16,15 +16,19 @@
 #include <stdint.h>
 
 #include "base/list.h"
+#include "http/h2limits.h"
 #include "http/h2stream.h"
 #include "http/stream.h"
 #include "net/conn.h"
 #include "net/deadline.h"
 #include "net/loop.h"
 
-/* What a side adds. All but on_turn and on_dead are called from within the library and only record.
- */
+/* What a side adds. What may be NULL says so. */
 struct h2_role {
+    bool server;
+
+    /* Called from within the library: these only record and submit. */
+
     /* A header block begins: the stream that it belongs to, or NULL to ignore it (trailers, a
      * stream that is gone). */
     struct h2_stream *(*begin_head)(struct h2 *h, const nghttp2_frame *f);
@@ -34,18 +38,27 @@ struct h2_role {
      * with RST_STREAM or GOAWAY, or (by_peer false) by the library because the message is
      * malformed. */
     enum stream_error (*close_error)(const struct h2_stream *s, uint32_t code, bool by_peer);
+    /* A field of the head goes beyond the limits. Whether the block is read on (without keeping
+     * more of it): the side answers. NULL: the stream is reset. */
+    bool (*head_too_large)(struct h2_stream *s, const struct h2_block *block);
+    /* A frame was received whole. May be NULL. */
+    void (*on_frame)(struct h2 *h, const nghttp2_frame *f);
+    /* The peer is a nuisance. May be NULL. */
+    void (*on_nuisance)(struct h2 *h, enum h2_nuisance what);
+    /* A DATA frame was sent. May be NULL. */
+    void (*on_wrote)(struct h2 *h);
+
+    /* Called from the loop. */
+
+    /* What the connection's end means for a stream; `sent`: how much of h->written has left. */
+    enum stream_error (*end_error)(
+        const struct h2_stream *s, uint64_t sent, enum stream_error error);
+    /* Finds an owner for the stream (s->owned) by its head. May close it. NULL: it has one. */
+    void (*give_head)(struct h2_stream *s, const struct h2_inbox *inbox);
     /* At the end of each turn in which something happened. May h2_die(). */
     void (*on_turn)(struct h2 *h);
     /* The last thing that happens, unless the holder closed it. */
     void (*on_dead)(struct h2 *h);
-};
-
-struct h2_limits {
-    size_t head_max; /* bytes of a header section, 32 more a field (RFC 9113 10.5.1) */
-    size_t fields_max;
-    uint64_t ping_interval_ms; /* silence with streams open, after which the peer is asked whether
-                                  it lives */
-    uint64_t ping_timeout_ms;  /* for its answer, and for its first SETTINGS */
 };
 
 /* Embedded in a role's struct. */
@@ -67,10 +80,15 @@ struct h2 {
     uint64_t asked_ms, asked_out; /* the ping that is out: when, and what conn had sent then */
     struct h2_block block;        /* the header block that is being received */
     struct h2_stream *block_stream;
-    char why[128]; /* it died, for logs */
+    char why[128];        /* it died, for logs */
+    const char *nuisance; /* not NULL: the peer is to be refused, and why */
+    uint64_t block_ms;    /* when the header block began */
+    uint64_t held_ms;     /* since when nothing is read (held) */
     uint32_t goaway_code;
-    bool inside;  /* the library is on the stack */
-    bool settled; /* the peer's first SETTINGS are here */
+    bool inside;     /* the library is on the stack */
+    bool block_open; /* a header block has begun and not ended */
+    bool held;       /* too much waits for the peer: nothing is read */
+    bool settled;    /* the peer's first SETTINGS are here */
     bool asked;
     bool broken; /* the peer broke the protocol, and the library says so */
     bool going;  /* GOAWAY was received or is to be sent: no new streams */
@@ -86,9 +104,12 @@ void h2_init(struct h2 *h, struct conn *conn, nghttp2_session *library, const st
  * memory. */
 int h2_library_setup(nghttp2_session_callbacks **cbs, nghttp2_option **options);
 
-/* Our SETTINGS and the connection's window: before anything else. 0, or -1 if there is no memory.
- */
-int h2_greet(struct h2 *h);
+/* Our SETTINGS, `own` (at most 4) among them, and the connection's window: before anything else. 0,
+ * or -1 if there is no memory. */
+int h2_greet(struct h2 *h, const nghttp2_settings_entry *own, size_t n);
+
+/* Reads what lies in the connection's input: for a conn that was taken over with some. */
+void h2_receive(struct h2 *h);
 
 /* Schedules the turn: what was submitted is sent, what is ready is delivered. */
 void h2_wake(struct h2 *h);
@@ -96,6 +117,11 @@ void h2_wake(struct h2 *h);
 /* Ends the session and its connection: streams fail with `error`, or with what is known of each to
  * be nearer the truth; on_dead follows unless `quietly`. Not from within the library. */
 void h2_die(struct h2 *h, enum stream_error error, const char *why, bool quietly);
+
+/* Ends the session at once, with a GOAWAY that goes before all that the library has queued; the
+ * rest of its bytes are sent, the peer's are no longer looked at. Streams fail, on_dead follows.
+ * Not from within the library. */
+void h2_refuse(struct h2 *h, uint32_t code, const char *why);
 
 /* A stream has been closed by its owner: a dead session's memory goes with the last one. */
 void h2_forget_stream(struct h2 *h);

@@ -101,10 +101,23 @@ static void on_dead(struct h2 *h)
     c->on_event(c->owner, c, H2_CLIENT_CLOSED);
 }
 
+/* What the connection's end means for one stream. */
+static enum stream_error end_error(
+    const struct h2_stream *s, uint64_t sent, enum stream_error error)
+{
+    /* Provably not on its way: our own queue still had all of it. */
+    if (s->begins_at == H2_NOT_SENT || s->begins_at >= sent)
+        return STREAM_E_STALE;
+    if (s->head_complete && (error == STREAM_E_TERMINATED || error == STREAM_E_ENDED))
+        return STREAM_E_INCOMPLETE;
+    return error;
+}
+
 static const struct h2_role role = {
     .begin_head = begin_head,
     .take_head = take_head,
     .close_error = close_error,
+    .end_error = end_error,
     .on_turn = on_turn,
     .on_dead = on_dead,
 };
@@ -195,7 +208,7 @@ struct h2_client *h2_client_open(
     c->on_event = on_event;
     c->owner = owner;
     h2_init(&c->h2, conn, library, &role, &ops, limits, free_client);
-    if (h2_greet(&c->h2) < 0) {
+    if (h2_greet(&c->h2, NULL, 0) < 0) {
         h2_die(&c->h2, STREAM_E_MEMORY, "out of memory", true);
         return NULL;
     }
@@ -250,6 +263,7 @@ struct stream *h2_client_begin(struct h2_client *c)
 
     if (!s)
         return NULL;
+    s->owned = true;
     s->stream.reused = c->begun;
     c->begun = true;
     c->reserved++;

@@ -13,6 +13,14 @@
 
 struct h2_client;
 
+/* For h2_limits: what is buffered of a paused response; one paused stream does not hold up the
+ * others; and what is queued of a request. */
+enum {
+    H2_CLIENT_STREAM_WINDOW = 1 << 20,
+    H2_CLIENT_CONNECTION_WINDOW = INT32_MAX,
+    H2_CLIENT_OUT_MAX = 64 << 10,
+};
+
 enum h2_client_event {
     H2_CLIENT_CHANGED, /* h2_client_room() or h2_client_going() may say something else now */
     H2_CLIENT_CLOSED,  /* it is gone: forget it. Comes exactly once, unless h2_client_close() came

@@ -1,6 +1,7 @@
 /* Fields in and out of nghttp2. */
 #include "http/h2head.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "http/fields.h"
@@ -51,6 +52,8 @@ static enum stream_error take_pseudo(struct h2_inbox *to, struct str name, struc
         h->target = copy;
     else if (str_eq(name, STR(":authority")))
         h->authority = copy;
+    else if (str_eq(name, STR(":scheme")))
+        to->scheme = copy;
     return 0;
 }
 
@@ -58,7 +61,7 @@ enum stream_error h2_head_take(struct h2_block *block, size_t head_max, size_t f
     struct h2_inbox *to, struct str name, struct str value)
 {
     block->bytes += name.n + value.n + FIELD_OVERHEAD;
-    block->fields++;
+    block->fields += name.n == 0 || name.p[0] != ':';
     if (block->bytes > head_max || block->fields > fields_max)
         return STREAM_E_HEAD_TOO_LARGE;
     if (!to)
@@ -89,6 +92,15 @@ static bool is_sent(const struct head *head, const struct field *f)
            !str_eq_nocase(f->name, STR("host")) && !field_ends_here(head, f->name);
 }
 
+/* nghttp2 copies names in lower case. */
+static void add_fields(const struct head *head, nghttp2_nv *nv, size_t *n)
+{
+    for (size_t i = 0; i < head->nfields; i++) {
+        if (is_sent(head, &head->fields[i]))
+            nv[(*n)++] = pair(head->fields[i].name, head->fields[i].value);
+    }
+}
+
 nghttp2_nv *h2_head_request(const struct head *head, bool secure, size_t *n)
 {
     nghttp2_nv *nv = malloc((head->nfields + 4) * sizeof(*nv));
@@ -101,10 +113,19 @@ nghttp2_nv *h2_head_request(const struct head *head, bool secure, size_t *n)
     if (head->authority.n > 0)
         nv[(*n)++] = pair(STR(":authority"), head->authority);
     nv[(*n)++] = pair(STR(":path"), head->target);
-    /* nghttp2 copies names in lower case. */
-    for (size_t i = 0; i < head->nfields; i++) {
-        if (is_sent(head, &head->fields[i]))
-            nv[(*n)++] = pair(head->fields[i].name, head->fields[i].value);
-    }
+    add_fields(head, nv, n);
+    return nv;
+}
+
+nghttp2_nv *h2_head_response(const struct head *head, char *status, size_t *n)
+{
+    nghttp2_nv *nv = malloc((head->nfields + 1) * sizeof(*nv));
+
+    *n = 0;
+    if (!nv)
+        return NULL;
+    snprintf(status, 4, "%03u", head->status % 1000);
+    nv[(*n)++] = pair(STR(":status"), str_of(status));
+    add_fields(head, nv, n);
     return nv;
 }

@@ -14,6 +14,7 @@
 struct h2_inbox {
     struct arena arena;
     struct head head;
+    struct str scheme; /* of a request that was received */
 };
 
 /* What has come of the current header block: there is only one at a time on a connection. */
@@ -24,8 +25,8 @@ struct h2_block {
 struct h2_inbox *h2_inbox_new(void);
 void h2_inbox_free(struct h2_inbox *b); /* NULL is allowed */
 
-/* Counts a field and adds it; `to` NULL: counts only (trailers). 0, or the error to end the stream
- * with. */
+/* Counts a field (its bytes and 32 more; pseudo-fields not among the number) and adds it; `to`
+ * NULL: counts only (trailers). 0, or the error to end the stream with. */
 enum stream_error h2_head_take(struct h2_block *block, size_t head_max, size_t fields_max,
     struct h2_inbox *to, struct str name, struct str value);
 
@@ -33,5 +34,9 @@ enum stream_error h2_head_take(struct h2_block *block, size_t head_max, size_t f
  * the pseudo-fields first; without those that end here (RFC 9113 8.2.2), Host, and what could
  * inject something. NULL if there is no memory. */
 nghttp2_nv *h2_head_request(const struct head *head, bool secure, size_t *n);
+
+/* The same of a response, for nghttp2_submit_response(). `status` has room for 4 characters and
+ * must live as long as the array. */
+nghttp2_nv *h2_head_response(const struct head *head, char *status, size_t *n);
 
 #endif

@@ -6,10 +6,7 @@
 
 #include "http/h2.h"
 
-enum {
-    OUT_HIGH = 64 << 10, /* of data that is not framed yet */
-    OUT_LOW = 16 << 10,
-};
+enum { OUT_LOW = 4 }; /* a fourth of out_max: room again */
 
 void h2_stream_ready(struct h2_stream *s)
 {
@@ -19,9 +16,17 @@ void h2_stream_ready(struct h2_stream *s)
     h2_wake(s->session);
 }
 
+/* A request that is complete still waits for its response to be taken. */
+bool h2_stream_may_fail(const struct h2_stream *s)
+{
+    if (s->error || s->closed)
+        return false;
+    return s->session->role->server ? !s->wire_closed : !s->in_ended;
+}
+
 void h2_stream_set_error(struct h2_stream *s, enum stream_error error)
 {
-    if (s->in_ended || s->error || s->closed)
+    if (!h2_stream_may_fail(s))
         return;
     s->error = (signed char)error;
     h2_stream_ready(s);
@@ -39,7 +44,7 @@ struct h2_stream *h2_stream_new(struct h2 *h)
     s->stream.secure = conn_has_tls(h->conn);
     s->stream.http2 = true;
     s->begins_at = H2_NOT_SENT;
-    s->in_left = UINT64_MAX;
+    s->in_left = s->out_left = UINT64_MAX;
     list_push(&h->quiet, &s->node);
     return s;
 }
@@ -63,38 +68,86 @@ static void deliver_head(struct h2_stream *s)
 
     s->inbox = NULL;
     s->given_in = H2_IN_BODY;
-    emit(s, (struct stream_event){ .kind = STREAM_HEAD, .head = &inbox->head });
+    s->in_ms = loop_now_ms();
+    if (s->session->role->give_head)
+        s->session->role->give_head(s, inbox);
+    else
+        emit(s, (struct stream_event){ .kind = STREAM_HEAD, .head = &inbox->head });
     h2_inbox_free(inbox);
+}
+
+/* Data that nobody wants any more: the connection's window must not shrink by it. */
+static void drop_in(struct h2_stream *s)
+{
+    size_t n = buf_len(&s->in);
+    struct h2 *h = s->session;
+
+    buf_release(&s->in);
+    if (n == 0 || h->dead || h->limits->connection_window == INT32_MAX)
+        return;
+    nghttp2_session_consume_connection(h->library, n);
+    h2_wake(h);
+}
+
+static void bury(struct h2_stream *s)
+{
+    struct h2 *h = s->session;
+
+    s->closed = true;
+    s->stream.on_event = NULL;
+    h2_inbox_free(s->inbox);
+    drop_in(s);
+    buf_release(&s->out);
+    list_remove(&s->node);
+    loop_bury(&s->grave, s, free_stream);
+    h2_forget_stream(h);
 }
 
 static void deliver_data(struct h2_stream *s)
 {
+    struct h2 *h = s->session;
     struct buf data = s->in;
     size_t n = buf_len(&data);
 
     s->in = (struct buf){ 0 };
     emit(s, (struct stream_event){ .kind = STREAM_DATA, .data = buf_str(&data) });
     buf_release(&data);
-    if (!s->closed && !s->wire_closed && !s->session->dead) {
-        nghttp2_session_consume_stream(s->session->library, s->id, n);
-        h2_wake(s->session);
-    }
+    if (h->dead)
+        return;
+    if (h->limits->connection_window != INT32_MAX)
+        nghttp2_session_consume_connection(h->library, n);
+    if (!s->closed && !s->wire_closed)
+        nghttp2_session_consume_stream(h->library, s->id, n);
+    h2_wake(h);
 }
 
 /* What has come, in order: head, data, and how it ended. Each step may close the stream. */
 void h2_stream_deliver(struct h2_stream *s)
 {
-    if (s->given_in == H2_IN_HEAD && s->head_complete && s->inbox)
+    bool server = s->session->role->server, gone;
+
+    /* A request that was taken back before anybody saw it is not seen at all. */
+    if (s->given_in == H2_IN_HEAD && s->head_complete && s->inbox && (s->owned || !s->error))
         deliver_head(s);
+    if (!s->closed && !s->owned) {
+        if (s->wire_closed || s->session->dead)
+            bury(s);
+        return;
+    }
+    gone = server && s->error; /* nobody is left to answer */
+    if (!s->closed && gone)
+        drop_in(s);
     if (!s->closed && s->given_in == H2_IN_BODY && !s->paused && buf_len(&s->in) > 0)
         deliver_data(s);
     if (!s->closed && s->given_in == H2_IN_BODY && !s->paused && buf_len(&s->in) == 0 &&
-        s->in_ended) {
+        s->in_ended && !gone) {
         s->given_in = H2_IN_DONE;
         emit(s, (struct stream_event){ .kind = STREAM_END });
     }
     /* A reader that has paused gets the data first, and then hears that more will not come. */
-    if (!s->closed && s->error && s->given_in < H2_IN_DONE && buf_len(&s->in) == 0) {
+    if (!s->closed && s->error && buf_len(&s->in) == 0 &&
+        (server ? s->given_in != H2_IN_FAILED || !s->told : s->given_in < H2_IN_DONE)) {
+        s->told = true;
         s->given_in = H2_IN_FAILED;
         emit(s,
             (struct stream_event){ .kind = STREAM_FAILED, .error = (enum stream_error)s->error });
@@ -102,7 +155,7 @@ void h2_stream_deliver(struct h2_stream *s)
     }
     if (!s->closed && s->drained_due) {
         s->drained_due = false;
-        if (!s->wire_closed && s->given_in != H2_IN_FAILED)
+        if (!s->wire_closed && !s->error && (server || s->given_in != H2_IN_FAILED))
             emit(s, (struct stream_event){ .kind = STREAM_DRAINED });
     }
 }
@@ -118,17 +171,24 @@ ssize_t h2_stream_read(nghttp2_session *library, int32_t id, uint8_t *to, size_t
 {
     struct h2_stream *s = nghttp2_session_get_stream_user_data(library, id);
 
+    struct h2 *h = user;
+
     if (!s)
         return NGHTTP2_ERR_DEFERRED; /* its reset is on the way */
+    if (n < H2_GUARD_TINY_WRITE && n < buf_len(&s->out) && h->role->on_nuisance)
+        h->role->on_nuisance(h, H2_TINY);
     if (n > buf_len(&s->out))
         n = buf_len(&s->out);
+    if (n == 0 && s->given_out == H2_OUT_CUT)
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; /* the library resets the stream */
     if (n == 0 && s->given_out != H2_OUT_DONE)
         return NGHTTP2_ERR_DEFERRED;
+    s->out_ms = loop_now_ms();
     if (n > 0) {
         memcpy(to, buf_str(&s->out).p, n);
         buf_consume(&s->out, n);
     }
-    if (s->full && buf_len(&s->out) <= OUT_LOW) {
+    if (s->full && buf_len(&s->out) <= h->limits->out_max / OUT_LOW) {
         s->full = false;
         s->drained_due = true;
         h2_stream_ready(s);
@@ -147,13 +207,15 @@ int h2_stream_send_data(struct stream *stream, const void *p, size_t n)
 
     if (n == 0 || s->given_out != H2_OUT_BODY || s->wire_closed || s->error || h->dead)
         return 0; /* how it ended is told, or about to be */
+    if (buf_len(&s->out) == 0)
+        s->out_ms = loop_now_ms();
     if (buf_append(&s->out, p, n) < 0) {
         h2_stream_reset(stream, STREAM_ABORT);
         return STREAM_E_MEMORY;
     }
     nghttp2_session_resume_data(h->library, s->id);
     h2_wake(h);
-    if (buf_len(&s->out) <= OUT_HIGH)
+    if (buf_len(&s->out) <= h->limits->out_max)
         return 0;
     s->full = true;
     return STREAM_FULL;
@@ -166,6 +228,8 @@ int h2_stream_send_end(struct stream *stream)
     if (s->given_out != H2_OUT_BODY)
         return 0;
     s->given_out = H2_OUT_DONE;
+    if (buf_len(&s->out) == 0)
+        s->out_ms = loop_now_ms();
     if (!s->wire_closed && !s->session->dead) {
         nghttp2_session_resume_data(s->session->library, s->id);
         h2_wake(s->session);
@@ -184,13 +248,11 @@ void h2_stream_pause(struct stream *stream, bool paused)
         h2_stream_ready(s);
 }
 
-/* The library forgets whose stream it is, and tells the peer unless both sides are through with it.
- */
-static void detach(struct h2_stream *s, uint32_t code)
+void h2_stream_detach(struct h2_stream *s, uint32_t code)
 {
     struct h2 *h = s->session;
 
-    if (h->dead || s->wire_closed || s->given_out == H2_OUT_NOTHING)
+    if (h->dead || s->wire_closed || s->id <= 0)
         return;
     if (h->block_stream == s)
         h->block_stream = NULL;
@@ -207,7 +269,7 @@ void h2_stream_reset(struct stream *stream, enum stream_reset why)
     if (s->closed)
         return;
     stream->on_event = NULL;
-    detach(s, why == STREAM_CANCEL ? NGHTTP2_CANCEL : NGHTTP2_INTERNAL_ERROR);
+    h2_stream_detach(s, why == STREAM_CANCEL ? NGHTTP2_CANCEL : NGHTTP2_INTERNAL_ERROR);
     s->given_in = H2_IN_FAILED;
     buf_release(&s->in);
     buf_release(&s->out);
@@ -216,17 +278,36 @@ void h2_stream_reset(struct stream *stream, enum stream_reset why)
 void h2_stream_close(struct stream *stream)
 {
     struct h2_stream *s = h2_stream_of(stream);
-    struct h2 *h = s->session;
 
     if (s->closed)
         return;
-    detach(s, s->in_ended ? NGHTTP2_NO_ERROR : NGHTTP2_CANCEL);
-    s->closed = true;
-    stream->on_event = NULL;
-    h2_inbox_free(s->inbox);
-    buf_release(&s->in);
-    buf_release(&s->out);
-    list_remove(&s->node);
-    loop_bury(&s->grave, s, free_stream);
-    h2_forget_stream(h);
+    h2_stream_detach(s, s->in_ended ? NGHTTP2_NO_ERROR : NGHTTP2_CANCEL);
+    bury(s);
+}
+
+void h2_stream_let_go(struct h2_stream *s, uint32_t code)
+{
+    struct h2 *h = s->session;
+
+    s->stream.on_event = NULL;
+    s->owned = false;
+    s->given_in = H2_IN_FAILED;
+    drop_in(s);
+    if (h->dead || s->wire_closed) {
+        h2_stream_ready(s);
+        if (h->dead)
+            bury(s);
+        return;
+    }
+    if (s->given_out == H2_OUT_DONE) {
+        if (s->end_sent && !s->in_ended) /* RFC 9113 8.1 */
+            nghttp2_submit_rst_stream(h->library, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_NO_ERROR);
+    } else if (s->given_out == H2_OUT_CUT) {
+        nghttp2_session_resume_data(h->library, s->id);
+    } else {
+        buf_release(&s->out);
+        h2_stream_detach(s, code);
+        h2_stream_ready(s);
+    }
+    h2_wake(h);
 }

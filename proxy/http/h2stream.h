@@ -1,6 +1,8 @@
 /* One stream of an HTTP/2 connection, as both sides share it: what has come and is not delivered
  * yet, what is to be sent and not framed yet, and the operations that do not depend on the side.
- * Belongs to its owner from the time it is given out; ends with h2_stream_close(). */
+ * Belongs to its owner from the time it is given out; ends with h2_stream_close(). One without an
+ * owner (a request that is not complete yet; a response that is on its way) is the session's, and
+ * ends when the library has forgotten it. */
 #ifndef TARRY_HTTP_H2STREAM_H
 #define TARRY_HTTP_H2STREAM_H
 
@@ -20,8 +22,9 @@ struct h2;
 /* What of the peer's message the owner has been given. */
 enum h2_in { H2_IN_HEAD, H2_IN_BODY, H2_IN_DONE, H2_IN_FAILED };
 
-/* What of our message the owner has given. H2_OUT_NOTHING: the stream has no id yet. */
-enum h2_out { H2_OUT_NOTHING, H2_OUT_BODY, H2_OUT_DONE };
+/* What of our message the owner has given. H2_OUT_CUT: it will give no more, and what it gave must
+ * not look complete. */
+enum h2_out { H2_OUT_NOTHING, H2_OUT_BODY, H2_OUT_DONE, H2_OUT_CUT };
 
 /* Thousands of these wait for an answer at once: small, and nothing hangs on them but what is on
  * its way. */
@@ -32,11 +35,13 @@ struct h2_stream {
         struct list_node node; /* on the session's `quiet` or `ready` */
         struct grave grave;    /* once closed */
     };
-    struct h2_inbox *inbox; /* the peer's head, from its first field until it is delivered */
-    struct buf in, out;     /* data not yet delivered; not yet framed */
-    uint64_t begins_at;     /* place of our head in the session's output; H2_NOT_SENT */
-    uint64_t in_left;       /* of a declared length; UINT64_MAX if there is none */
-    int32_t id;
+    struct h2_inbox *inbox;  /* the peer's head, from its first field until it is delivered */
+    struct buf in, out;      /* data not yet delivered; not yet framed */
+    uint64_t begins_at;      /* place of our head in the session's output; H2_NOT_SENT */
+    uint64_t in_left;        /* of a declared length; UINT64_MAX if there is none */
+    uint64_t out_left;       /* the same of what we send: server side */
+    uint64_t in_ms, out_ms;  /* when data came last; when output began to wait or was framed last */
+    int32_t id;              /* 0: none yet */
     signed char error;       /* enum stream_error: what is to be told once the data is */
     unsigned char given_in;  /* enum h2_in */
     unsigned char given_out; /* enum h2_out */
@@ -44,9 +49,15 @@ struct h2_stream {
     bool head_complete;      /* in `inbox`, or delivered */
     bool in_ended;           /* the peer's message is complete */
     bool in_too_long;        /* more data than declared */
-    bool full, drained_due;
+    bool full, drained_due, told; /* told: STREAM_FAILED was */
     bool paused;
-    bool wire_closed; /* the library has forgotten it */
+    bool owned;    /* given out, and not closed yet */
+    bool bodiless; /* server side: the response has no body (HEAD, 204, 304) */
+    bool expects_continue;
+    bool end_sent;       /* our END_STREAM has been framed */
+    bool glitched;       /* has been counted as a nuisance */
+    signed char refusal; /* server side: enum h1_error to answer with, or 0 */
+    bool wire_closed;    /* the library has forgotten it */
     bool closed;
 };
 
@@ -66,6 +77,22 @@ void h2_stream_deliver(struct h2_stream *s);
 
 /* The library has forgotten it. */
 void h2_stream_cut(struct h2_stream *s);
+
+/* Whether it still waits for something from its peer, so that it can fail. */
+bool h2_stream_may_fail(const struct h2_stream *s);
+
+/* Its owner lets go of it: what was given is still sent if our message is complete; else it is
+ * reset, with `code`, once the owner's data has gone (H2_OUT_CUT) or at once. Server side. */
+void h2_stream_let_go(struct h2_stream *s, uint32_t code);
+
+/* The peer is told with RST_STREAM `code`, and the library forgets whose stream it is. */
+void h2_stream_detach(struct h2_stream *s, uint32_t code);
+
+/* Whether something is to be sent that the peer does not take. */
+static inline bool h2_stream_waits(const struct h2_stream *s)
+{
+    return !s->wire_closed && !s->end_sent && (buf_len(&s->out) > 0 || s->given_out == H2_OUT_DONE);
+}
 
 /* The stream_ops that do not depend on the side. */
 int h2_stream_send_data(struct stream *s, const void *p, size_t n);

@@ -236,12 +236,14 @@ SSL *tls_peer_begin(struct tls_peer *p)
     return ssl;
 }
 
-/* The seam for HTTP/2: it would stand before http/1.1 here. */
 static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *outlen,
     const unsigned char *in, unsigned inlen, void *arg)
 {
-    if (SSL_select_next_proto((unsigned char **)out, outlen, alpn_http1, sizeof(alpn_http1) - 1, in,
-            inlen) != OPENSSL_NPN_NEGOTIATED)
+    const unsigned char *ours = arg ? alpn_both : alpn_http1;
+    unsigned n = arg ? sizeof(alpn_both) - 1 : sizeof(alpn_http1) - 1;
+
+    if (SSL_select_next_proto((unsigned char **)out, outlen, ours, n, in, inlen) !=
+        OPENSSL_NPN_NEGOTIATED)
         return SSL_TLSEXT_ERR_ALERT_FATAL;
     return SSL_TLSEXT_ERR_OK;
 }
@@ -289,6 +291,11 @@ fail:
     free(key_path);
     SSL_CTX_free(ctx);
     return NULL;
+}
+
+void tls_server_offer_http2(SSL_CTX *ctx)
+{
+    SSL_CTX_set_alpn_select_cb(ctx, on_alpn, ctx);
 }
 
 const char *tls_describe_error(const SSL *ssl)

@@ -38,6 +38,9 @@ SSL *tls_peer_begin(struct tls_peer *p);
  * read or do not match. */
 SSL_CTX *tls_server_context(struct str certificate, struct str key, char *why, size_t whylen);
 
+/* ALPN offers h2 before http/1.1. */
+void tls_server_offer_http2(SSL_CTX *ctx);
+
 /* Why the handshake or a record failed, in words: what is wrong with the peer's certificate, or
  * OpenSSL's own reason, which it takes off the thread's error queue: call it right after the
  * failure. Good until the next call. */

@@ -35,6 +35,12 @@
     X(TUNNELS, "tarry_tunnels_total", "WebSockets that a worker has agreed to")                    \
     X(CLIENTS_GONE, "tarry_clients_gone_total",                                                    \
         "Clients that left before their response was complete")                                    \
+    X(HTTP2_CONNECTIONS, "tarry_http2_connections_total", "Client connections that spoke HTTP/2")  \
+    X(HTTP2_RESETS, "tarry_http2_resets_total", "HTTP/2 streams that clients have reset")          \
+    X(HTTP2_GLITCHES, "tarry_http2_glitches_total",                                                \
+        "Malformed HTTP/2 frames and requests from clients")                                       \
+    X(HTTP2_FLOODS, "tarry_http2_floods_total",                                                    \
+        "HTTP/2 connections ended because of what the client kept sending")                        \
     X(RELOADS, "tarry_reloads_total", "Confs taken into use by SIGHUP")                            \
     X(RELOADS_FAILED, "tarry_reloads_failed_total", "Confs refused on SIGHUP")
 

@@ -503,7 +503,10 @@ void origin_update(struct origin *o, const struct origin_terms *t)
     o->h1_limits = (struct h1_limits){ .head_max = t->head_max,
         .fields_max = t->fields_max < H1_FIELDS_MAX ? t->fields_max : H1_FIELDS_MAX,
         .target_max = t->head_max };
-    o->h2_limits = (struct h2_limits){ .head_max = t->head_max,
+    o->h2_limits = (struct h2_limits){ .stream_window = H2_CLIENT_STREAM_WINDOW,
+        .connection_window = H2_CLIENT_CONNECTION_WINDOW,
+        .out_max = H2_CLIENT_OUT_MAX,
+        .head_max = t->head_max,
         .fields_max = t->fields_max,
         .ping_interval_ms = t->u->ping_interval_ms,
         .ping_timeout_ms = t->u->ping_timeout_ms };

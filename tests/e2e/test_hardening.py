@@ -353,7 +353,7 @@ def line(text):
     "another protocol": (line(b"GET /bad HTTX/1.1"), 400, 505),
     "protocol in small letters": (line(b"GET /bad http/1.1"), 400, 505),
     "ICY": (line(b"SOURCE /bad ICY/1.0"), 400, 505),
-    "the preface of HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, 505),
+    "nearly the preface of HTTP/2": (b"PRI * HTTP/2.0\r\nHost: x\r\n\r\n", 400, 505),
     "method with a colon": line(b"G:T /bad HTTP/1.1"),
     "method with a slash": line(b"GET/ /bad HTTP/1.1"),
     "method in braces": line(b"{GET} /bad HTTP/1.1"),

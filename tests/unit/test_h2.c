@@ -47,7 +47,10 @@ static void set_up_as(const struct h2peer_options *o)
     int fds[2];
 
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
-    limits = (struct h2_limits){ .head_max = 8192,
+    limits = (struct h2_limits){ .stream_window = H2_CLIENT_STREAM_WINDOW,
+        .connection_window = H2_CLIENT_CONNECTION_WINDOW,
+        .out_max = H2_CLIENT_OUT_MAX,
+        .head_max = 8192,
         .fields_max = 50,
         .ping_interval_ms = 60000,
         .ping_timeout_ms = patience_ms };
@@ -589,12 +592,12 @@ START_TEST(bounds_the_head_of_a_response)
         for (; n < 49; n++)
             nv[n] = nv_of("x-a", text, 150);
     else if (_i == 2) /* too many fields */
-        for (; n < 50; n++)
+        for (; n < 51; n++)
             nv[n] = nv_of("x-a", text, 1);
     else if (_i == 3) /* just within */
         nv[n++] = nv_of("x-a", text, 8192 - 3 - 32 - 42);
     else
-        for (; n < 49; n++)
+        for (; n < 50; n++)
             nv[n] = nv_of("x-a", text, 1);
     h2peer_respond(peer, 1, "200", nv, n, 10, false);
     WORLD_UNTIL(c.over);

@@ -6,6 +6,7 @@
     server    scripted workers and upstreams that speak HTTP/1.1, plain or TLS, over TCP or unix sockets
     h2server  a scripted upstream that speaks HTTP/2 over TLS
     client    a client that sees exact bytes and when they came
+    h2client  an HTTP/2 client made of frames, good and bad ones
     websockets  a real WebSocket server and client, and the handshake by hand
     certs     a certificate authority for the session
     tarry     the proxy: its conf, its process, its logs
@@ -21,11 +22,12 @@ from .client import Client, request
 from .handoffs import by_kind, call, enclosed, handoff, problem, replay_parts
 from .http1 import BadMessage, Headers, Reset, Truncated
 from .server import Raw, Reply, ScriptedServer, ScriptedUpstream, ScriptedWorker
+from .h2client import H2Client, H2Response
 from .h2server import H2Upstream
 from .tarry import Conf, Tarry
 
 __all__ = [
-    "BadMessage", "Client", "Conf", "DEADLINE", "Gate", "H2Upstream", "Headers", "Moments", "Raw", "Reply",
+    "BadMessage", "Client", "Conf", "DEADLINE", "Gate", "H2Client", "H2Response", "H2Upstream", "Headers", "Moments", "Raw", "Reply",
     "Reset", "ScriptedServer", "ScriptedUpstream", "ScriptedWorker", "Tarry", "Truncated", "by_kind", "call", "enclosed",
     "eventually", "free_port", "handoff", "problem", "replay_parts", "request",
 ]

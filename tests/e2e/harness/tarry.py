@@ -11,6 +11,7 @@ import time
 
 from .base import DEADLINE, eventually, free_port
 from .client import Client
+from .h2client import H2Client
 
 REPO = pathlib.Path(__file__).resolve().parents[3]
 READY = "tarry: ready"
@@ -200,6 +201,9 @@ class Tarry:
 
     def client(self, **more):
         return Client(self.address, **more)
+
+    def h2(self, **more):
+        return H2Client(self.address, **more)
 
     def request(self, method="GET", target="/", headers=(), body=None, timeout=None, **more):
         """One request on a connection of its own."""

@@ -1,0 +1,47 @@
+/* Leaking buckets. */
+#include "http/h2guard.h"
+
+#include <stddef.h>
+
+static const char *const names[H2_NNUISANCES] = {
+    [H2_RESETS] = "stream resets",
+    [H2_GLITCHES] = "malformed frames or requests",
+    [H2_CONTROLS] = "control frames",
+    [H2_EMPTIES] = "empty frames",
+    [H2_UPDATES] = "window updates",
+    [H2_TINY] = "windows of a few bytes",
+};
+
+const char *h2_nuisance_name(enum h2_nuisance what)
+{
+    return names[what];
+}
+
+static void leak(struct h2_guard *g, const uint32_t max[H2_NNUISANCES], uint64_t now_ms)
+{
+    float share = (float)(now_ms - g->at_ms) / (float)H2_GUARD_EMPTIES_MS;
+
+    g->at_ms = now_ms;
+    for (size_t i = 0; i < H2_NNUISANCES; i++) {
+        if (g->level[i] > share * (float)max[i])
+            g->level[i] -= share * (float)max[i];
+        else if (g->level[i] > 0)
+            g->level[i] = 0;
+    }
+}
+
+bool h2_guard_count(
+    struct h2_guard *g, const uint32_t max[H2_NNUISANCES], enum h2_nuisance what, uint64_t now_ms)
+{
+    if (now_ms != g->at_ms)
+        leak(g, max, now_ms);
+    g->level[what] += 1;
+    return g->level[what] > (float)max[what];
+}
+
+void h2_guard_wrote(struct h2_guard *g)
+{
+    g->level[H2_UPDATES] -= H2_GUARD_UPDATES_A_WRITE;
+    if (g->level[H2_UPDATES] < -H2_GUARD_UPDATES_AHEAD)
+        g->level[H2_UPDATES] = -H2_GUARD_UPDATES_AHEAD;
+}

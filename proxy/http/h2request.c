@@ -1,0 +1,91 @@
+/* Requests, checked. Order matters only in that a reset goes before an answer. */
+#include "http/h2request.h"
+
+#include "base/url.h"
+#include "http/fields.h"
+
+enum { METHOD_MAX = 32 };
+
+static int check_target(const struct head *h, const struct h1_limits *limits)
+{
+    if (h->method.n > METHOD_MAX || !field_is_token(h->method))
+        return H1_E_METHOD;
+    if (str_eq(h->method, STR("CONNECT")))
+        return H1_E_CONNECT;
+    if (h->target.n > limits->target_max)
+        return H1_E_TARGET_TOO_LONG;
+    if (str_eq(h->target, STR("*")))
+        return str_eq(h->method, STR("OPTIONS")) ? 0 : H1_E_TARGET;
+    return url_is_origin_form(h->target) ? 0 : H1_E_TARGET;
+}
+
+/* :authority is the Host of this version (RFC 9113 8.3.1); a Host field beside it must say the
+ * same. */
+static int add_host(struct h2_inbox *inbox)
+{
+    struct head *h = &inbox->head;
+
+    if (h->authority.n == 0 || head_find(h, STR("host")))
+        return 0;
+    return head_add(h, &inbox->arena, STR("host"), h->authority);
+}
+
+/* Crumbs of cookies, each a field of its own for the sake of compression, become one field again
+ * before anything else sees them. */
+static int join_cookies(struct h2_inbox *inbox)
+{
+    struct head *h = &inbox->head;
+    size_t n = 0, crumbs = 0, at = 0;
+    char *joined;
+
+    for (size_t i = 0; i < h->nfields; i++) {
+        if (str_eq_nocase(h->fields[i].name, STR("cookie"))) {
+            crumbs++;
+            n += h->fields[i].value.n + 2;
+        }
+    }
+    if (crumbs < 2)
+        return 0;
+    joined = arena_alloc(&inbox->arena, n);
+    if (!joined)
+        return -1;
+    for (size_t i = 0; i < h->nfields; i++) {
+        struct str crumb = h->fields[i].value;
+
+        if (!str_eq_nocase(h->fields[i].name, STR("cookie")) || crumb.n == 0)
+            continue;
+        if (at > 0) {
+            joined[at++] = ';';
+            joined[at++] = ' ';
+        }
+        memcpy(joined + at, crumb.p, crumb.n);
+        at += crumb.n;
+    }
+    return head_set(h, &inbox->arena, STR("cookie"), str_make(joined, at));
+}
+
+enum h2_verdict h2_check_request(struct h2_inbox *inbox, const struct h1_limits *limits,
+    bool secure, bool last, struct h1_message *out, int *error)
+{
+    struct head *h = &inbox->head;
+    bool connect = str_eq(h->method, STR("CONNECT"));
+
+    *error = 0;
+    /* Fields that would mean something to an HTTP/1.1 server behind; nghttp2 stops the others. */
+    if (head_find(h, STR("http2-settings")) || head_find(h, STR("proxy-connection")))
+        return H2_RESET;
+    /* What the connection is decides; a client that speaks of a TLS that ends before us may say
+     * https in the clear, but nothing makes a TLS connection http. */
+    if (!connect && !str_eq_nocase(inbox->scheme, STR("https")) &&
+        (secure || !str_eq_nocase(inbox->scheme, STR("http"))))
+        return H2_RESET;
+    if (add_host(inbox) < 0 || join_cookies(inbox) < 0)
+        return H2_RESET;
+    *error = check_target(h, limits);
+    if (*error == 0)
+        *error = h1_check_request(h, out);
+    if (*error < 0)
+        return H2_ANSWER;
+    out->expects_continue = !last && head_find(h, STR("expect"));
+    return H2_SERVE;
+}

@@ -1,0 +1,617 @@
+/* The server's part of HTTP/2: requests and responses, the connection's deadlines, what is put up
+ * with, and how it ends.
+ *
+ *   OPEN -> NOTICED -> GOING -> (dead)
+ *
+ * RFC 9113 6.8: who drains says so first (NOTICED: GOAWAY with the largest id), because requests
+ * may be on their way; a round trip later it names the last one that it serves (GOING), and ends
+ * when that is answered. */
+#include "http/h2server.h"
+
+#include <stdlib.h>
+
+#include "base/num.h"
+#include "http/h2.h"
+#include "http/h2request.h"
+#include "net/deadline.h"
+#include "observe/counter.h"
+#include "observe/log.h"
+
+enum going { OPEN, NOTICED, GOING };
+
+enum {
+    NOTICE_MS = 1000, /* a client that does not answer the ping of a notice has had its time */
+    HELD_MS = 5000,   /* one that makes us queue answers and reads none has had it too */
+    HUGE_HEAD = 64,   /* times the limit: such a head is not even read to its end for an answer */
+    TICKS = 4,        /* looks at slow streams within the time that they have */
+};
+
+static const uint8_t notice_ping[8] = { 'l', 'a', 's', 't', ' ', 'i', 'd', '?' };
+
+struct h2_server {
+    struct h2 h2;
+    struct accepted accepted;
+    struct acceptor *acceptor;
+    struct deadline watch; /* idle: its end; else the next look at what is slow */
+    struct h2_guard guard;
+    uint64_t opened_ms, noticed_ms;
+    uint64_t taken, taken_ms; /* conn_bytes_taken(), and when it was other last */
+    size_t requests;
+    unsigned char going; /* enum going */
+    bool acknowledged;   /* our SETTINGS are */
+    bool heard_back;     /* the notice's ping is answered */
+};
+
+static const struct stream_ops ops;
+
+static struct h2_server *server_of(const struct h2 *h)
+{
+    return LIST_OWNER(h, struct h2_server, h2);
+}
+
+static void free_server(void *what)
+{
+    free(server_of(what));
+}
+
+/* What the role records */
+
+static struct h2_stream *begin_head(struct h2 *h, const nghttp2_frame *f)
+{
+    struct h2_server *v = server_of(h);
+    struct h2_stream *s;
+
+    if (f->headers.cat != NGHTTP2_HCAT_REQUEST)
+        return NULL; /* trailers: counted and dropped */
+    h->open++;
+    s = h2_stream_new(h);
+    if (s)
+        s->inbox = h2_inbox_new();
+    if (!s || !s->inbox) {
+        if (s) {
+            s->wire_closed = true;
+            h2_stream_ready(s);
+        }
+        nghttp2_submit_rst_stream(
+            h->library, NGHTTP2_FLAG_NONE, f->hd.stream_id, NGHTTP2_REFUSED_STREAM);
+        return NULL;
+    }
+    s->id = f->hd.stream_id;
+    s->in_ms = loop_now_ms();
+    nghttp2_session_set_stream_user_data(h->library, s->id, s);
+    v->requests++;
+    return s;
+}
+
+static void refuse(struct h2_stream *s, int error)
+{
+    struct h2_server *v = server_of(s->session);
+
+    s->refusal = (signed char)error;
+    if (s->glitched)
+        return;
+    s->glitched = true;
+    s->session->role->on_nuisance(&v->h2, H2_GLITCHES);
+}
+
+static bool head_too_large(struct h2_stream *s, const struct h2_block *block)
+{
+    const struct h2_limits *limits = s->session->limits;
+
+    refuse(s, H1_E_HEAD_TOO_LARGE);
+    return block->bytes / HUGE_HEAD <= limits->head_max &&
+           block->fields / HUGE_HEAD <= limits->fields_max;
+}
+
+static enum stream_error take_head(struct h2_stream *s, bool last)
+{
+    struct h2_server *v = server_of(s->session);
+    struct head *head = &s->inbox->head;
+    struct h1_message m;
+    int error;
+
+    s->bodiless = str_eq(head->method, STR("HEAD"));
+    s->head_complete = true;
+    if (s->refusal)
+        return 0;
+    switch (h2_check_request(s->inbox, &v->acceptor->limits, s->stream.secure, last, &m, &error)) {
+    case H2_RESET:
+        return STREAM_E_PROTOCOL;
+    case H2_ANSWER:
+        refuse(s, error);
+        return 0;
+    case H2_SERVE:
+        break;
+    }
+    if (m.framing == H1_LENGTH)
+        s->in_left = m.length;
+    s->expects_continue = m.expects_continue;
+    return 0;
+}
+
+static enum stream_error close_error(const struct h2_stream *s, uint32_t code, bool by_peer)
+{
+    return STREAM_E_GONE;
+}
+
+static enum stream_error end_error(
+    const struct h2_stream *s, uint64_t sent, enum stream_error error)
+{
+    return error == STREAM_E_TIMEOUT ? error : STREAM_E_GONE;
+}
+
+static void on_frame(struct h2 *h, const nghttp2_frame *f)
+{
+    struct h2_server *v = server_of(h);
+
+    if (!(f->hd.flags & NGHTTP2_FLAG_ACK))
+        return;
+    if (f->hd.type == NGHTTP2_SETTINGS)
+        v->acknowledged = true;
+    else if (f->hd.type == NGHTTP2_PING && v->going == NOTICED &&
+             memcmp(f->ping.opaque_data, notice_ping, sizeof(notice_ping)) == 0)
+        v->heard_back = true;
+    h2_wake(h);
+}
+
+static void on_nuisance(struct h2 *h, enum h2_nuisance what)
+{
+    struct h2_server *v = server_of(h);
+
+    if (what == H2_RESETS)
+        counter_add(COUNTER_HTTP2_RESETS, 1);
+    else if (what == H2_GLITCHES)
+        counter_add(COUNTER_HTTP2_GLITCHES, 1);
+    if (!h2_guard_count(&v->guard, v->acceptor->http2.nuisances_max, what, loop_now_ms()) ||
+        h->nuisance)
+        return;
+    h->nuisance = h2_nuisance_name(what);
+    h2_wake(h);
+}
+
+static void on_wrote(struct h2 *h)
+{
+    h2_guard_wrote(&server_of(h)->guard);
+}
+
+/* Requests and their deadlines */
+
+static void give_head(struct h2_stream *s, const struct h2_inbox *inbox)
+{
+    struct h2_server *v = server_of(s->session);
+    struct stream_request r = {
+        .head = inbox->head.method.n && inbox->head.target.n ? &inbox->head : NULL,
+        .body = !s->in_ended || buf_len(&s->in) > 0,
+        .length_known = s->in_left != UINT64_MAX,
+        .length = s->in_left != UINT64_MAX ? s->in_left + buf_len(&s->in) : 0,
+        .expects_continue = s->expects_continue,
+        .error_status = s->refusal ? h1_error_status(s->refusal) : 0,
+        .error = s->refusal ? h1_strerror(s->refusal) : NULL,
+    };
+
+    s->owned = true;
+    if (!s->refusal)
+        crowd_settle(conn_place(v->h2.conn));
+    if (!r.body) /* nothing will be told of it */
+        s->given_in = H2_IN_DONE;
+    v->acceptor->on_request(v->acceptor->owner, &s->stream, &r);
+}
+
+/* Whether something must happen on the stream for it to go on, and has not for so long. */
+static bool is_slow(const struct h2_server *v, const struct h2_stream *s, bool *sending)
+{
+    uint64_t now = loop_now_ms();
+
+    *sending = h2_stream_waits(s);
+    if (*sending)
+        return now - s->out_ms >= v->acceptor->send_timeout_ms;
+    return s->owned && s->given_in == H2_IN_BODY && !s->in_ended && !s->paused && !s->error &&
+           now - s->in_ms >= v->acceptor->body_timeout_ms;
+}
+
+/* The owner hears of it, and may answer if only the request was slow. */
+static void time_out(struct h2_stream *s, bool sending)
+{
+    struct stream_event ev = { .kind = STREAM_FAILED, .error = STREAM_E_TIMEOUT };
+
+    s->given_in = H2_IN_FAILED;
+    s->told = true;
+    if (sending) {
+        buf_release(&s->out);
+        h2_stream_detach(s, NGHTTP2_CANCEL);
+        h2_stream_ready(s);
+    }
+    if (s->owned && s->stream.on_event)
+        s->stream.on_event(s->stream.owner, &s->stream, &ev);
+}
+
+static struct h2_stream *find_slow(struct h2_server *v, bool *sending)
+{
+    struct list *lists[] = { &v->h2.quiet, &v->h2.ready };
+
+    for (size_t i = 0; i < 2; i++) {
+        LIST_EACH(n, lists[i])
+        {
+            struct h2_stream *s = LIST_OWNER(n, struct h2_stream, node);
+
+            if (is_slow(v, s, sending))
+                return s;
+        }
+    }
+    return NULL;
+}
+
+/* Whether there is anything whose time runs. */
+static bool needs_watch(const struct h2_server *v)
+{
+    const struct h2 *h = &v->h2;
+    const struct list *lists[] = { &h->quiet, &h->ready };
+
+    if (h->held || h->block_open || !v->acknowledged || v->going != OPEN ||
+        conn_queued(h->conn) > 0)
+        return true;
+    for (size_t i = 0; i < 2; i++) {
+        LIST_EACH(n, lists[i])
+        {
+            const struct h2_stream *s = LIST_OWNER(n, struct h2_stream, node);
+
+            if (h2_stream_waits(s) || !s->owned || s->given_in == H2_IN_BODY)
+                return true;
+        }
+    }
+    return false;
+}
+
+static uint64_t tick_ms(const struct acceptor *a)
+{
+    uint64_t times[] = { a->header_timeout_ms, a->body_timeout_ms, a->send_timeout_ms,
+        a->http2.common.ping_timeout_ms, NOTICE_MS };
+    uint64_t least = HELD_MS;
+
+    for (size_t i = 0; i < sizeof(times) / sizeof(*times); i++)
+        if (times[i] < least)
+            least = times[i];
+    return least / TICKS > 0 ? least / TICKS : 1;
+}
+
+/* The connection as a whole. NULL, or why it has been slow for too long, with the code to say so.
+ */
+static const char *look_at_connection(struct h2_server *v, uint32_t *code)
+{
+    const struct acceptor *a = v->acceptor;
+    struct h2 *h = &v->h2;
+    uint64_t now = loop_now_ms(), taken = conn_bytes_taken(h->conn);
+
+    *code = NGHTTP2_ENHANCE_YOUR_CALM;
+    if (h->held && now - h->held_ms >= HELD_MS)
+        return "it does not read what it makes us send";
+    if (h->block_open && now - h->block_ms >= a->header_timeout_ms)
+        return "a request's head did not come in time";
+    if (taken != v->taken || conn_queued(h->conn) == 0) {
+        v->taken = taken;
+        v->taken_ms = now;
+    }
+    *code = NGHTTP2_NO_ERROR;
+    if (now - v->taken_ms >= a->send_timeout_ms)
+        return "it takes nothing";
+    *code = NGHTTP2_SETTINGS_TIMEOUT;
+    if (!v->acknowledged && now - v->opened_ms >= a->http2.common.ping_timeout_ms)
+        return "it does not acknowledge our SETTINGS";
+    return NULL;
+}
+
+static bool is_idle(const struct h2_server *v)
+{
+    return v->h2.open == 0 && !list_first(&v->h2.quiet) && !list_first(&v->h2.ready);
+}
+
+static void on_watch(void *owner)
+{
+    struct h2_server *v = owner;
+    struct h2 *h = &v->h2;
+    struct h2_stream *s;
+    const char *why;
+    uint32_t code;
+    bool sending;
+
+    if (v->accepted.node.on == &v->acceptor->idle) {
+        h2_refuse(h, NGHTTP2_NO_ERROR, "idle");
+        return;
+    }
+    why = look_at_connection(v, &code);
+    if (why) {
+        h2_refuse(h, code, why);
+        return;
+    }
+    while (!h->dead && (s = find_slow(v, &sending)))
+        time_out(s, sending);
+    if (!h->dead)
+        h2_wake(h); /* which sets the next one */
+}
+
+/* The end of the connection */
+
+/* Whether it has nothing more to serve and has said so. */
+static void drain_step(struct h2_server *v)
+{
+    struct h2 *h = &v->h2;
+    uint64_t now = loop_now_ms();
+
+    switch ((enum going)v->going) {
+    case OPEN:
+        if (!v->acceptor->draining &&
+            (v->acceptor->requests_max == 0 || v->requests < v->acceptor->requests_max))
+            return;
+        nghttp2_submit_shutdown_notice(h->library);
+        nghttp2_submit_ping(h->library, NGHTTP2_FLAG_NONE, notice_ping);
+        v->going = NOTICED;
+        v->noticed_ms = now;
+        h2_wake(h);
+        break;
+    case NOTICED:
+        if (!v->heard_back && now - v->noticed_ms < NOTICE_MS)
+            return;
+        nghttp2_submit_goaway(h->library, NGHTTP2_FLAG_NONE,
+            nghttp2_session_get_last_proc_stream_id(h->library), NGHTTP2_NO_ERROR, NULL, 0);
+        v->going = GOING;
+        h2_wake(h);
+        break;
+    case GOING:
+        if (is_idle(v) && !nghttp2_session_want_write(h->library))
+            h2_say_goodbye(h);
+        break;
+    }
+}
+
+static void on_turn(struct h2 *h)
+{
+    struct h2_server *v = server_of(h);
+    struct acceptor *a = v->acceptor;
+    bool idle = is_idle(v) && !h->block_open;
+    struct list *list = idle && v->acknowledged && v->going == OPEN ? &a->idle : &a->busy;
+
+    drain_step(v);
+    if (h->dead)
+        return;
+    if (v->accepted.node.on != list) {
+        list_push(list, &v->accepted.node);
+        deadline_clear(&v->watch);
+    }
+    if (deadline_is_set(&v->watch))
+        return;
+    if (list == &a->idle) {
+        deadline_set(&v->watch, a->keep_alive_timeout_ms);
+    } else if (needs_watch(v)) {
+        if (conn_queued(h->conn) == 0)
+            v->taken_ms = loop_now_ms();
+        deadline_set(&v->watch, tick_ms(a));
+    }
+}
+
+static void on_dead(struct h2 *h)
+{
+    struct h2_server *v = server_of(h);
+    char peer[ADDR_TEXT_MAX];
+
+    list_remove(&v->accepted.node);
+    deadline_close(&v->watch);
+    if (h->nuisance) {
+        counter_add(COUNTER_HTTP2_FLOODS, 1);
+        addr_ip_text(&h->peer, peer);
+        log_warn(NULL, "HTTP/2 connection of %s ended: too many %s", peer, h->nuisance);
+    } else {
+        log_debug(NULL, "HTTP/2 connection ended: %s", h->why);
+    }
+}
+
+static const struct h2_role role = {
+    .server = true,
+    .begin_head = begin_head,
+    .take_head = take_head,
+    .close_error = close_error,
+    .head_too_large = head_too_large,
+    .on_frame = on_frame,
+    .on_nuisance = on_nuisance,
+    .on_wrote = on_wrote,
+    .end_error = end_error,
+    .give_head = give_head,
+    .on_turn = on_turn,
+    .on_dead = on_dead,
+};
+
+static struct h2_server *of_accepted(struct accepted *c)
+{
+    return LIST_OWNER(c, struct h2_server, accepted);
+}
+
+static void drain(struct accepted *c)
+{
+    h2_wake(&of_accepted(c)->h2);
+}
+
+static void cut(struct accepted *c)
+{
+    h2_die(&of_accepted(c)->h2, STREAM_E_GONE, "shutdown", false);
+}
+
+static bool retire(struct accepted *c)
+{
+    struct h2_server *v = of_accepted(c);
+
+    if (!is_idle(v) || v->h2.block_open || conn_queued(v->h2.conn) > 0)
+        return false;
+    h2_refuse(&v->h2, NGHTTP2_NO_ERROR, "its place is needed");
+    return true;
+}
+
+static const struct accepted_ops accepted_ops = { .drain = drain, .cut = cut, .retire = retire };
+
+/* A stream's operations that are the server's own */
+
+/* Whether the owner can still send anything. */
+static bool is_open(const struct h2_stream *s)
+{
+    return s->owned && !s->closed && !s->error && !s->wire_closed && !s->session->dead;
+}
+
+static int op_send_head(struct stream *stream, const struct head *head, bool end)
+{
+    const nghttp2_data_provider body = { .read_callback = h2_stream_read };
+    struct h2_stream *s = h2_stream_of(stream);
+    struct str length = head_value(head, STR("content-length"));
+    char status[4];
+    nghttp2_nv *nv;
+    size_t n;
+    int rc;
+
+    if (!is_open(s) || s->given_out != H2_OUT_NOTHING)
+        return 0;
+    nv = h2_head_response(head, status, &n);
+    s->bodiless |= head->status == 204 || head->status == 304;
+    rc = nv ? nghttp2_submit_response(
+                  s->session->library, s->id, nv, n, end || s->bodiless ? NULL : &body)
+            : NGHTTP2_ERR_NOMEM;
+    free(nv);
+    if (rc != 0) {
+        h2_stream_set_error(s, STREAM_E_MEMORY);
+        return STREAM_E_MEMORY;
+    }
+    if (length.p && !num_parse_u64(length, &s->out_left))
+        s->out_left = UINT64_MAX;
+    if (end || s->bodiless)
+        s->out_left = 0;
+    s->given_out = end ? H2_OUT_DONE : H2_OUT_BODY;
+    s->out_ms = loop_now_ms();
+    h2_wake(s->session);
+    return 0;
+}
+
+static int op_send_data(struct stream *stream, const void *p, size_t n)
+{
+    struct h2_stream *s = h2_stream_of(stream);
+
+    if (!is_open(s))
+        return 0;
+    if (n > s->out_left) /* more than was announced is malformed */
+        n = (size_t)s->out_left;
+    if (s->out_left != UINT64_MAX)
+        s->out_left -= n;
+    return h2_stream_send_data(stream, p, n);
+}
+
+static int op_send_end(struct stream *stream)
+{
+    struct h2_stream *s = h2_stream_of(stream);
+
+    /* A short body must not look whole: stream_close() will cut it. */
+    if (s->given_out == H2_OUT_BODY && s->out_left > 0 && s->out_left != UINT64_MAX)
+        return 0;
+    return h2_stream_send_end(stream);
+}
+
+static void op_send_continue(struct stream *stream)
+{
+    static uint8_t name[] = ":status", value[] = "100";
+    const nghttp2_nv nv = { name, value, sizeof(name) - 1, sizeof(value) - 1,
+        NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE };
+    struct h2_stream *s = h2_stream_of(stream);
+
+    if (!is_open(s) || !s->expects_continue || s->in_ended || s->given_out != H2_OUT_NOTHING)
+        return;
+    s->expects_continue = false;
+    nghttp2_submit_headers(s->session->library, NGHTTP2_FLAG_NONE, s->id, NULL, &nv, 1, NULL);
+    h2_wake(s->session);
+}
+
+static void op_pause(struct stream *stream, bool paused)
+{
+    struct h2_stream *s = h2_stream_of(stream);
+
+    if (!paused) /* a client that is held back is not slow */
+        s->in_ms = loop_now_ms();
+    h2_stream_pause(stream, paused);
+}
+
+/* What was given still arrives, and then the missing end shows. */
+static void end_short(struct h2_stream *s, uint32_t code)
+{
+    if (s->given_out == H2_OUT_BODY)
+        s->given_out = H2_OUT_CUT;
+    h2_stream_let_go(s, code);
+}
+
+static void op_reset(struct stream *stream, enum stream_reset why)
+{
+    struct h2_stream *s = h2_stream_of(stream);
+
+    if (s->closed || !s->owned)
+        return;
+    if (why == STREAM_CANCEL && s->given_out == H2_OUT_BODY) {
+        buf_release(&s->out);
+        h2_stream_detach(s, NGHTTP2_CANCEL);
+    }
+    end_short(s, why == STREAM_CANCEL ? NGHTTP2_CANCEL : NGHTTP2_INTERNAL_ERROR);
+}
+
+static void op_close(struct stream *stream)
+{
+    struct h2_stream *s = h2_stream_of(stream);
+
+    if (s->closed || !s->owned)
+        return;
+    end_short(s, s->given_out == H2_OUT_NOTHING ? NGHTTP2_CANCEL : NGHTTP2_INTERNAL_ERROR);
+}
+
+static const struct stream_ops ops = {
+    .send_head = op_send_head,
+    .send_data = op_send_data,
+    .send_end = op_send_end,
+    .send_continue = op_send_continue,
+    .pause = op_pause,
+    .reset = op_reset,
+    .close = op_close,
+};
+
+static nghttp2_session *make_library(struct h2 *h)
+{
+    nghttp2_session_callbacks *cbs;
+    nghttp2_option *options;
+    nghttp2_session *library = NULL;
+
+    if (h2_library_setup(&cbs, &options) < 0)
+        return NULL;
+    nghttp2_option_set_builtin_recv_extension_type(options, NGHTTP2_PRIORITY_UPDATE);
+    if (nghttp2_session_server_new2(&library, cbs, h, options) != 0)
+        library = NULL;
+    nghttp2_session_callbacks_del(cbs);
+    nghttp2_option_del(options);
+    return library;
+}
+
+int h2_server_open(struct conn *conn, struct acceptor *a)
+{
+    struct h2_server *v = calloc(1, sizeof(*v));
+    nghttp2_session *library = v ? make_library(&v->h2) : NULL;
+    const nghttp2_settings_entry own[] = {
+        { NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, a->http2.streams_max },
+    };
+
+    if (!library) {
+        conn_close(conn);
+        free(v);
+        return -1;
+    }
+    v->acceptor = a;
+    v->accepted.ops = &accepted_ops;
+    v->opened_ms = v->taken_ms = loop_now_ms();
+    deadline_init(&v->watch, on_watch, v);
+    h2_init(&v->h2, conn, library, &role, &ops, &a->http2.common, free_server);
+    list_push(&a->busy, &v->accepted.node);
+    counter_add(COUNTER_HTTP2_CONNECTIONS, 1);
+    if (h2_greet(&v->h2, own, sizeof(own) / sizeof(*own)) < 0) {
+        h2_die(&v->h2, STREAM_E_MEMORY, "out of memory", false);
+        return -1;
+    }
+    h2_receive(&v->h2);
+    return 0;
+}
