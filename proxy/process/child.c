@@ -218,8 +218,10 @@ static int open_first_logs(const struct child_setup *setup)
 {
     int err;
 
-    if (setup->privileges)
-        privileges_borrow(setup->privileges);
+    if (setup->privileges && privileges_borrow(setup->privileges) < 0) {
+        log_error(NULL, "cannot act as user \"%s\": %s", setup->privileges->user, strerror(errno));
+        return -1;
+    }
     err = open_logs(setup->conf);
     if (setup->privileges)
         privileges_return(setup->privileges);

@@ -59,9 +59,7 @@ static int check_as_user(const struct conf *conf)
         fprintf(stderr, "%s\n", why);
         return 1;
     }
-    privileges_borrow(&p);
     err = privileges_check_folders(&p, conf, why, sizeof(why));
-    privileges_return(&p);
     if (err < 0)
         fprintf(stderr, STR_FMT ":1: %s\n", STR_ARG(conf->file), why);
     return err < 0 ? 1 : 0;
@@ -75,7 +73,8 @@ static int start(const char *path, struct conf *conf)
 
     if (privileges_plan(&p, conf, why, sizeof(why)) < 0 ||
         fence_plan(&fences, conf, why, sizeof(why)) < 0 ||
-        privileges_hand_over_logs(&p, conf, why, sizeof(why)) < 0)
+        privileges_hand_over_logs(&p, conf, why, sizeof(why)) < 0 ||
+        privileges_check_folders(&p, conf, why, sizeof(why)) < 0)
         goto failed;
     if ((p.change || fences.landlock > 0) && opener_start(path, &p, &fences, why, sizeof(why)) < 0)
         goto failed;

@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/fsuid.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -93,9 +92,9 @@ static int hand_over_log(
     const struct privileges *p, const struct log_target *target, char *why, size_t whylen)
 {
     char buf[4096], path[4096];
-    bool fresh;
     struct stat st;
     int fd, err = 0;
+    bool fresh;
 
     if (target->kind != LOG_TO_FILE)
         return 0;
@@ -106,6 +105,8 @@ static int hand_over_log(
         (st.st_mode & 022))
         return 0;
     fresh = lstat(path, &st) < 0;
+    if (!fresh && st.st_uid != 0)
+        return 0;
     fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0640);
     if (fd < 0)
         return WHY("cannot open \"%s\": %s", path, strerror(errno));
@@ -127,23 +128,23 @@ int privileges_hand_over_logs(
                : 0;
 }
 
-void privileges_borrow(const struct privileges *p)
+int privileges_borrow(const struct privileges *p)
 {
     if (!p->change)
-        return;
+        return 0;
     /* Root's own groups are not missed: its rights come from elsewhere. */
-    if (setgroups(p->ngroups, p->groups) < 0)
-        return;
-    setfsgid(p->gid);
-    setfsuid(p->uid);
+    if (setgroups(p->ngroups, p->groups) < 0 || setegid(p->gid) < 0)
+        return -1;
+    return seteuid(p->uid);
 }
 
 void privileges_return(const struct privileges *p)
 {
-    if (!p->change)
-        return;
-    setfsuid(0);
-    setfsgid(getegid());
+    int saved = errno;
+
+    if (p->change && (seteuid(0) < 0 || setegid(getgid()) < 0))
+        abort(); /* the kernel lets who is root in reserve */
+    errno = saved;
 }
 
 static int check_folder(
@@ -190,15 +191,19 @@ int privileges_check_folders(
     const struct privileges *p, const struct conf *conf, char *why, size_t whylen)
 {
     char path[4096];
+    int err = 0;
 
     if (!p->change)
         return 0;
     snprintf(path, sizeof(path), STR_FMT, STR_ARG(conf->temp_dir));
-    if (check_folder(p, "temp_dir", path, why, whylen) < 0 ||
-        check_log(p, "log", &conf->log, why, whylen) < 0 ||
-        check_log(p, "access_log", &conf->access_log, why, whylen) < 0)
-        return -1;
-    return 0;
+    if (privileges_borrow(p) < 0)
+        err = WHY("cannot act as user \"%s\": %s", p->user, strerror(errno));
+    else if (check_folder(p, "temp_dir", path, why, whylen) < 0 ||
+             check_log(p, "log", &conf->log, why, whylen) < 0 ||
+             check_log(p, "access_log", &conf->access_log, why, whylen) < 0)
+        err = -1;
+    privileges_return(p);
+    return err;
 }
 
 /* ---- capabilities ---- */
@@ -282,7 +287,8 @@ int privileges_drop(const struct privileges *p, uint64_t caps, char *why, size_t
     }
     if (!p->stay_root) {
         prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-        if (set_caps(caps) < 0)
+        /* A service manager's own filter may forbid it: then what it left is what there is. */
+        if (set_caps(caps) < 0 && p->change)
             return WHY("cannot give up capabilities: %s", strerror(errno));
         if (p->uid != 0 && setuid(0) == 0)
             return WHY("root's rights were not given up for good");

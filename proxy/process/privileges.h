@@ -38,9 +38,9 @@ int privileges_plan(struct privileges *p, const struct conf *conf, char *why, si
 int privileges_hand_over_logs(
     const struct privileges *p, const struct conf *conf, char *why, size_t whylen);
 
-/* Between these two, files are opened and made with the user's rights; sockets are bound with
- * root's. Nothing happens if there is nothing to change. */
-void privileges_borrow(const struct privileges *p);
+/* Between these two, files are opened and made with the user's rights, as it is after the drop. 0,
+ * or -1 with errno. Nothing happens if there is nothing to change. */
+int privileges_borrow(const struct privileges *p);
 void privileges_return(const struct privileges *p);
 
 /* A capability's bit in a set of them. */
@@ -54,8 +54,8 @@ int privileges_drop(const struct privileges *p, uint64_t caps, char *why, size_t
 /* Whether the process has this capability in its permitted set. */
 bool privileges_has(int cap);
 
-/* Whether temp_dir and the folders of the logs can be written to by the user (after the drop, or
- * borrowing). 0, or -1 with one line in `why`. */
+/* Before the drop: whether the user can write to temp_dir and to the logs that are there. 0, or -1
+ * with one line in `why`. */
 int privileges_check_folders(
     const struct privileges *p, const struct conf *conf, char *why, size_t whylen);
 

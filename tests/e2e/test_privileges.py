@@ -1,5 +1,6 @@
 """From root to the conf's user: what is given up, what still works afterwards, and what the kernel keeps away."""
 
+import ctypes
 import grp
 import json
 import os
@@ -10,6 +11,7 @@ import shutil
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import tempfile
 
@@ -17,7 +19,7 @@ import pytest
 
 from harness import Client, Reply, eventually, free_port
 from harness.base import DEADLINE
-from harness.tarry import Conf, Tarry, check_conf, find_binary
+from harness.tarry import REPO, Conf, Tarry, check_conf, find_binary
 
 
 
@@ -406,8 +408,7 @@ def test_a_kernel_without_landlock_is_good_enough_for_auto(bed):
 
 def without_landlock():
     """In the child: landlock_create_ruleset (444 on every architecture) fails with ENOSYS from here on."""
-    import ctypes
-    import struct
+
     libc = ctypes.CDLL(None, use_errno=True)
     code = [(0x20, 0, 0, 0), (0x15, 0, 1, 444), (0x06, 0, 0, 0x00050000 | 38), (0x06, 0, 0, 0x7FFF0000)]
     program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *row) for row in code))
@@ -458,3 +459,100 @@ def test_the_service_manager_is_told(bed, processes):
     manager.wait_alive(3)
     tarry.stop()
     assert manager.next().startswith("STOPPING=1\n")
+
+
+# --- the unit ---
+
+UNIT = REPO / "conf" / "tarry.service"
+needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not there")
+
+
+@needs_systemd
+def test_systemd_understands_the_unit(tmp_path):
+    unit = tmp_path / "tarry.service"
+    unit.write_text(re.sub(r"/usr/local/sbin/tarry", find_binary(), UNIT.read_text()))
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", unit], capture_output=True, text=True, timeout=DEADLINE)
+    assert done.returncode == 0 and str(unit) not in done.stderr, done.stderr
+
+
+def allowed_by(*files):
+    """The names of the system calls that SystemCallFilter= leaves in these files together."""
+    def members(name):
+        out = subprocess.run(["systemd-analyze", "syscall-filter", "--no-pager", name], capture_output=True, text=True, check=True).stdout
+        words = [line.strip() for line in out.splitlines()[1:]]
+        names = {w for w in words if w and not w.startswith(("#", "@"))}
+        return names.union(*(members(w) for w in words if w.startswith("@")))
+
+    allowed = set()
+    for line in re.findall(r"^SystemCallFilter=(.*)$", "".join(f.read_text() for f in files), re.M):
+        named = set()
+        for word in line.lstrip("~").split():
+            named |= members(word) if word.startswith("@") else {word}
+        allowed = allowed - named if line.startswith("~") else allowed | named
+    return allowed | {"execve", "exit", "exit_group"}
+
+
+def filtered(names):
+    """In the child: all other system calls fail with EPERM from here on, as in the service."""
+    lib = ctypes.CDLL("libseccomp.so.2")
+    lib.seccomp_init.restype = ctypes.c_void_p
+    numbers = [n for n in (lib.seccomp_syscall_resolve_name(name.encode()) for name in names) if n != -1]
+
+    def enter():
+        f = ctypes.c_void_p(lib.seccomp_init(0x00050000 | 1))
+        for number in numbers:
+            lib.seccomp_rule_add(f, 0x7FFF0000, number, 0)
+        assert lib.seccomp_load(f) == 0
+    return enter
+
+
+@needs_systemd
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_unit_s_filter_lets_tarry_start_fence_itself_and_serve(bed, processes):
+    conf = bed.conf(bed.worker(OK))
+    address = admin(conf)
+    conf.top["processes"] = processes
+    tarry = bed.tarry(conf, preexec=filtered(allowed_by(UNIT)))
+    assert tarry.get("/").status == 200
+    reload(tarry)
+    assert tarry.sanitized or get_status(address)["fences"]["seccomp"]
+    assert "Operation not permitted" not in tarry.stderr and "cannot raise" not in tarry.stderr
+
+
+@root_only
+@needs_systemd
+@pytest.mark.parametrize("processes", [1, 2])
+def test_with_the_drop_in_tarry_starts_as_root_and_gives_it_up(bed, place, processes):
+    (place / "var").mkdir(mode=0o755)
+    conf = privileged_conf(place, bed.worker(OK), processes)
+    conf.access_log["target"] = str(place / "var" / "access.log")
+    address = admin(conf)
+    drop_in = REPO / "conf" / "tarry.service.d" / "as-root.conf"
+    kept = re.findall(r"^CapabilityBoundingSet=(.+)$", drop_in.read_text(), re.M)[-1].split()
+    tarry = start(bed, place, conf, preexec=bounded(kept, filtered(allowed_by(UNIT, drop_in))))
+    assert tarry.get("/").status == 200
+    certificate(place / "keys", "two.example")
+    reload(tarry)
+    assert subject(conf.tls) == "two.example"
+    assert {status_of(pid)["Uid"].split()[0] for pid in everyone(tarry)} == {str(NOBODY.pw_uid)}
+    assert tarry.sanitized or get_status(address)["fences"]["seccomp"]
+    tarry.stop()
+    for _ in range(2):  # the files are there already, and the user's
+        tarry.start()
+        tarry.stop()
+
+
+CAPABILITIES = "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE".split()
+
+
+def bounded(kept, then):
+    """In the child: only these capabilities can be had after the execve."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    keep = {CAPABILITIES.index(name.removeprefix("CAP_")) for name in kept}
+
+    def enter():
+        for number in range(64):
+            if number not in keep:
+                libc.prctl(24, number, 0, 0, 0)
+        then()
+    return enter

@@ -216,7 +216,7 @@ START_TEST(borrowed_rights_are_the_user_s)
 
     if (is_root()) {
         ck_assert_int_eq(privileges_plan(&p, conf, why, sizeof(why)), 0);
-        privileges_borrow(&p);
+        ck_assert_int_eq(privileges_borrow(&p), 0);
         ck_assert_int_lt(open("/etc/shadow", O_RDONLY), 0);
         privileges_return(&p);
         ck_assert_int_ge(open("/etc/shadow", O_RDONLY), 0);
