@@ -45,7 +45,7 @@ def continuation(view: Callable[..., Any]) -> Callable[..., Any]:
     """For a Django view, or the as_view() of a class or a DRF view: `request.tarry` is then a Resumed.
 
     Everything that is not a resume or notify of Tarry's gets 403. These have no CSRF token, and need none: they are exempt from its check,
-    DRF's included, and nothing else is."""
+    DRF's included, and nothing else is. Its form, DRF's request.data too, is empty: the answers are in `request.tarry`."""
     from django.http import HttpResponseForbidden
 
     @functools.wraps(view)
@@ -55,6 +55,8 @@ def continuation(view: Callable[..., Any]) -> Callable[..., Any]:
         except TarryError as e:
             return HttpResponseForbidden(str(e), content_type="text/plain")
         request._dont_enforce_csrf_checks = True
+        # The body has been read. Django REST framework would have no parser for its type, and a form it never was.
+        request.META["CONTENT_LENGTH"] = "0"
         return view(request, *args, **kwargs)
 
     wrapper.csrf_exempt = True  # type: ignore[attr-defined]

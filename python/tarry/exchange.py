@@ -48,6 +48,7 @@ class Exchange:
     origins: frozenset[str]
     limits: Limits
     method: str
+    path: str
     state: State
     raw_state: str = ""
     record: dict[str, tuple[str, Answer]] = field(default_factory=dict)
@@ -92,6 +93,12 @@ class Exchange:
                 _running.pop(thread, None)
             else:
                 _running[thread] = before
+
+    @classmethod
+    def alone(cls, id: str) -> "Exchange":
+        """For a view that runs without Tarry and whose handoff is seen to in this process."""
+        features = frozenset(["relay", "resume", "notify", "on-error", "keep-alive"])
+        return cls(id, 0, "request", 1, 0.0, features, frozenset(), Limits(), "", "", State())
 
     @property
     def name(self) -> str:
@@ -138,7 +145,8 @@ class Exchange:
     def finished(self) -> None:
         """The view has answered: tells how often it was run."""
         if self.hop and self.kind == "replay":
-            notices.log.info("%s was run %d times (exchange %s)", self.name, self.hop + 1, self.id)
+            view = self.view or f"{self.method} {self.path}"
+            notices.log.info("%s was run %d times (exchange %s)", view, self.hop + 1, self.id)
 
     def _about_clients(self) -> None:
         if self.clients:
@@ -202,6 +210,7 @@ def _read(environ: dict[str, Any]) -> Optional[Exchange]:
         origins=frozenset(origin_of(o) for o in _words(environ.get("HTTP_TARRY_ORIGINS", ""))),
         limits=limits,
         method=environ.get("REQUEST_METHOD", "GET"),
+        path=environ.get("PATH_INFO", ""),
         state=State(),
         raw_state=environ.get("HTTP_TARRY_STATE", ""),
     )

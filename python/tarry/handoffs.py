@@ -3,21 +3,24 @@
     return tarry.relay(call, notify="/chat/save/")                 # the upstream does, as it streams
     return tarry.resume([call, …], then="finish", state={"id": 1})  # another view does, see tarry.continuation
 
-Without Tarry in front the wrapper tarry.wsgi() makes the calls itself; where neither is there, the response is a 501."""
+Without Tarry in front the wrapper tarry.wsgi() makes the calls itself, or Django's middleware; where neither is there, the response is a 501."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
+import secrets
 import sys
-from typing import Any, Iterable, Optional
+from contextvars import ContextVar
+from typing import Any, Iterable, Iterator, Optional
 
 from .capture import as_call
 from .errors import TarryError
 from .exchange import Exchange, current
-from .message import HANDOFF_TYPE, Headers, encode_handoff
+from .message import HANDOFF_TYPE, Call, Headers, encode_handoff, origin_of
 from .settings import settings
 
 
@@ -57,13 +60,15 @@ def resume(
 def _handoff(
     feature: str, fields: Headers, calls: list[Any], keep_alive: Optional[str], on_disconnect: Optional[str], state: Any
 ) -> Any:
-    exchange = current()
+    exchange = current() or _made_alone()
     if exchange is None:
         return _make_response(
             501,
             [("Content-Type", "text/plain")],
             b"This view needs Tarry in front of the app, or the app wrapped by tarry.wsgi().\n",
         )
+    made = [as_call(call) for call in calls]
+    _check_origins(exchange, made)
     if feature not in exchange.features:
         raise TarryError(f"this Tarry does no {feature}")
     for name, value in (("Tarry-Keep-Alive", keep_alive), ("Tarry-On-Disconnect", on_disconnect)):
@@ -71,7 +76,7 @@ def _handoff(
             fields.append((name, value))
     if state is not None:
         fields.append(("Tarry-State", _checked(exchange, sign(exchange, state))))
-    body = encode_handoff((str(n), as_call(call)) for n, call in enumerate(calls))
+    body = encode_handoff((str(n), call) for n, call in enumerate(made))
     if exchange.source is not None:
         exchange.source.drain()
     headers = [
@@ -80,6 +85,46 @@ def _handoff(
         ("Cache-Control", "no-store, private, max-age=0"),
     ]
     return _make_response(200, headers + fields, body)
+
+
+class Alone:
+    """Whether a view that runs without Tarry has made a handoff: the id that its state is signed for."""
+
+    id = ""
+
+
+_alone: ContextVar[Optional[Alone]] = ContextVar("tarry_alone", default=None)
+
+
+@contextlib.contextmanager
+def made_alone() -> Iterator[Alone]:
+    """In here relay() and resume() make handoffs without Tarry; the caller sees to them."""
+    alone = Alone()
+    token = _alone.set(alone)
+    try:
+        yield alone
+    finally:
+        _alone.reset(token)
+
+
+def _made_alone() -> Optional[Exchange]:
+    alone = _alone.get()
+    if alone is None or settings.required:
+        return None
+    alone.id = alone.id or secrets.token_hex(8)
+    return Exchange.alone(alone.id)
+
+
+def _check_origins(exchange: Exchange, calls: list[Call]) -> None:
+    """Tarry would refuse them, and say why in its log only."""
+    if not exchange.origins:
+        return  # without Tarry, any
+    for call in calls:
+        origin = origin_of(call.url)
+        if origin not in exchange.origins and not origin.startswith("tarry://"):
+            raise TarryError(
+                f"Tarry's conf has no upstream with the origin {origin or call.url!r}; it has {', '.join(sorted(exchange.origins))}"
+            )
 
 
 def _checked(exchange: Exchange, text: str) -> str:

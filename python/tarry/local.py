@@ -7,6 +7,7 @@ import http.client
 from typing import Any, Callable, Iterable, Iterator
 from urllib.parse import urlsplit
 
+from .errors import TarryError
 from .exchange import ENVIRON_KEY, outside
 from .message import Answer, Call, Headers
 from .settings import settings
@@ -16,10 +17,18 @@ _PIECE = 1 << 14
 _TIMEOUT = 600.0
 
 
-class Local(StandIn):
+class Direct(StandIn):
     """Calls in a view's own code are made by its libraries as ever: no origin is handed off, and there is no replay."""
 
-    features = "relay, resume, notify, on-error"
+    features = "relay, resume, notify, on-error, keep-alive"
+
+    def answer(self, call: Call) -> Answer:
+        """The head, and a body that is read later: a relayed one as it arrives."""
+        return _Arriving(call)
+
+
+class Local(Direct):
+    """For tarry.wsgi()."""
 
     def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
         super().__init__()
@@ -32,9 +41,9 @@ class Local(StandIn):
         final: _Response = self.exchange(given, None, self._send, lambda r: (r.status, r.headers), _Response.whole, self._relayed)
         return final.serve(start_response)
 
-    def answer(self, call: Call) -> Answer:
-        """The head, and a body that is read later: a relayed one as it arrives."""
-        return _Arriving(call)
+    def keep_cookies(self, response: "_Response", cookies: list[str]) -> None:
+        status, headers, *more = response.head
+        response.head = (status, [*headers, *[("Set-Cookie", cookie) for cookie in cookies]], *more)
 
     def _send(self, environ: dict[str, Any]) -> "_Response":
         return _Response(self.app, environ)
@@ -46,6 +55,16 @@ class Local(StandIn):
         response.head = (f"{answer.status} {answer.reason}", relayed_headers(headers, answer))
         response.body = answer.chunks(ended)
         return response
+
+
+def make(call: Call) -> Answer:
+    """Makes the call here and now, and waits for all of the response; one with Proxy-Status stands for none."""
+    arriving = _Arriving(call)
+    try:
+        body = arriving.body
+    finally:
+        arriving.close()
+    return Answer(arriving.status, arriving.reason, arriving.headers, body)
 
 
 class _Response:
@@ -100,6 +119,10 @@ class _Arriving(Answer):
 
     def _open(self, call: Call) -> None:
         parts = urlsplit(call.url)
+        if parts.scheme not in ("http", "https"):
+            raise TarryError(
+                f"{call.url} can be called by Tarry only, whose conf says what it is: without Tarry, give the origin itself"
+            )
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._connection = kind(parts.netloc, timeout=call.timeout or _TIMEOUT)
         headers = {

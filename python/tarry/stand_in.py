@@ -47,6 +47,12 @@ class StandIn:
     def answer(self, call: Call) -> Answer:
         raise NotImplementedError
 
+    def new_id(self) -> str:
+        return secrets.token_hex(8)
+
+    def keep_cookies(self, response: Any, cookies: list[str]) -> None:
+        """Adds to the final response what handoffs before it have set, and it does not."""
+
     def exchange(
         self,
         environ: dict[str, Any],
@@ -59,7 +65,8 @@ class StandIn:
         """Sends the request and, as often as the app hands off, what follows; returns the final response. Without `body` the environ's own is
         sent, and there can be no replay."""
         self.calls, self.batches, self.hops, self.notified = [], [], 0, []
-        ids = {"HTTP_TARRY_EXCHANGE": secrets.token_hex(8), "HTTP_TARRY_STARTED": f"{time.time():.3f}"}
+        cookies: dict[str, str] = {}
+        ids = {"HTTP_TARRY_EXCHANGE": self.new_id(), "HTTP_TARRY_STARTED": f"{time.time():.3f}"}
         record = b""
         visit = {**environ, **ids, **self._visit("request", "")}
         if body is not None:
@@ -70,7 +77,12 @@ class StandIn:
             status, headers = head_of(response)
             found = {name.lower(): value for name, value in headers}
             if "tarry-then" not in found or not 200 <= status < 300:
+                for name, _ in _cookies(headers):
+                    cookies.pop(name, None)
+                if cookies:
+                    self.keep_cookies(response, list(cookies.values()))
                 return response
+            cookies.update(_cookies(headers))
             if self.hops >= self.limits["max_hops"]:
                 raise AssertionError(f"handed off at hop {self.hops - 1}, which is the last one allowed")
             then, _, path = found["tarry-then"].partition(" ")
@@ -98,7 +110,8 @@ class StandIn:
                             }
                             self.notified.append(send(sent))
 
-                    return relayed(response, headers, answer, ended)
+                    kept = [("Set-Cookie", value) for value in cookies.values()]
+                    return relayed(response, [h for h in headers if h[0].lower() != "set-cookie"] + kept, answer, ended)
                 path = found["tarry-on-error"]
             visit = self._continued(environ, ids, "resume", path, state, _enclose(answers))
 
@@ -133,6 +146,11 @@ class StandIn:
         if self.secret:
             headers["HTTP_TARRY_AUTH"] = self.secret
         return headers
+
+
+def _cookies(headers: Headers) -> list[tuple[str, str]]:
+    """Name and whole value of each Set-Cookie."""
+    return [(value.split("=", 1)[0].strip(), value) for name, value in headers if name.lower() == "set-cookie"]
 
 
 def relayed_headers(handoff: Headers, answer: Answer) -> Headers:

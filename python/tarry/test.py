@@ -6,7 +6,7 @@
     response = client.post("/chat/", {"text": "hi"})
     assert client.hops == 2 and len(client.calls) == 1
 
-`answers` is a function of the call, a list to be used up in order, or a dict from the beginnings of URLs. An answer is an
+`answers` is a function of the call, a list to be used up in order, a dict from the beginnings of URLs, or Recorded(file). An answer is an
 `Answer`, a tuple (status, body) or (status, headers, body), or a body alone: bytes, text, or what becomes JSON. A test must
 have called tarry.patch_all(), as wsgi.py does."""
 
@@ -19,7 +19,10 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 from urllib.parse import unquote, urlsplit
 
 from .message import Answer, Call, Headers, origin_of
+from .recorded import Recorded
 from .stand_in import StandIn, relayed_headers
+
+__all__ = ["Answers", "Client", "FakeTarry", "Recorded", "Response", "WSGIClient", "canned"]
 
 Answers = Union[Callable[[Call], Any], list[Any], dict[str, Any]]
 
@@ -28,7 +31,8 @@ class FakeTarry(StandIn):
     """Tarry with canned answers."""
 
     def __init__(self, answers: Answers, origins: Optional[list[str]] = None, **limits: int) -> None:
-        super().__init__(origins or ([origin_of(url) for url in answers] if isinstance(answers, dict) else []), **limits)
+        known = [origin_of(url) for url in answers] if isinstance(answers, dict) else getattr(answers, "origins", [])
+        super().__init__(origins or known, **limits)
         self.answers = answers
 
     def answer(self, call: Call) -> Answer:
@@ -115,6 +119,9 @@ class WSGIClient(FakeTarry):
             environ[key if key == "CONTENT_TYPE" else f"HTTP_{key}"] = value
         response: Response = self.exchange(environ, body, self._send, lambda r: (r.status, r.headers), lambda r: r.body, _relayed)
         return response
+
+    def keep_cookies(self, response: Response, cookies: list[str]) -> None:
+        response.headers = [*response.headers, *[("Set-Cookie", cookie) for cookie in cookies]]
 
     def _send(self, environ: dict[str, Any]) -> Response:
         head: list[Any] = []

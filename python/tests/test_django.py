@@ -336,11 +336,25 @@ def test_settings_are_read_and_checked(settings_override):
         TARRY_ONCE_STORE="nowhere",
         MIDDLEWARE=["tarry.django.Middleware", "project.views.OuterMiddleware"],
     )
-    assert [m.id for m in run_checks() if m.id.startswith("tarry.")] == ["tarry.W002", "tarry.E001"]
+    assert [m.id for m in run_checks() if m.id.startswith("tarry.")] == ["tarry.W002", "tarry.E003", "tarry.E001"]
     with pytest.raises(ValueError, match="perhaps"):
         Middleware(lambda request: None)
-    settings_override(MIDDLEWARE=[], TARRY_ONCE_STORE=None)
-    assert [m.id for m in run_checks() if m.id.startswith("tarry.")] == ["tarry.W001"]
+    settings_override(
+        MIDDLEWARE=[], TARRY_ONCE_STORE=None, TARRY_COMMITTED_WRITES="warn", TARRY_COMITTED_WRITES="raise", TARRY_OF_MINE=1
+    )
+    found = [m for m in run_checks() if m.id.startswith("tarry.")]
+    assert [m.id for m in found] == ["tarry.W001", "tarry.W003"] and "TARRY_COMMITTED_WRITES" in found[1].hint
+
+
+def test_a_project_without_a_secret_is_told_before_it_is_deployed(settings_override):
+    from django.core.checks import run_checks
+
+    def found():
+        return [m.id for m in run_checks(include_deployment_checks=True) if m.id.startswith("tarry.")]
+
+    assert found() == ["tarry.W004"]
+    settings_override(TARRY_SECRET="s")
+    assert found() == []
 
 
 def test_a_request_past_the_secret_is_served_without_tarry(serve, settings_override, upstream):

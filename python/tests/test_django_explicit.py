@@ -135,11 +135,106 @@ def test_a_relay_with_a_cookie_and_a_notify(serve, continue_with):
     assert saved == [("notify", "s", b"data: 1\n\n")] and [r.status_code for r in client.notified] == [200]
 
 
-def test_without_tarry_and_wrapper_the_answer_is_501(serve):
+def test_without_tarry_and_wrapper_the_middleware_makes_the_calls(serve, continue_with, upstream):
+    """As under Django's own test client."""
+    from django.contrib.auth.models import User
     from django.test import Client as Plain
 
+    def start(request):
+        request.session["started"] = True
+        response = tarry.resume(
+            [tarry.Call("POST", upstream.origin, [], request.POST["text"].encode())], then="finish-of-test", state=7
+        )
+        response.set_cookie("kept", "1")
+        return response
+
+    def finish(request):
+        request.session["finished"] = True
+        got = request.tarry
+        return JsonResponse(
+            {
+                "answer": got.answers[0].json(),
+                "state": got.state,
+                "user": request.user.username,
+                "started": request.session.get("started"),
+                "form": dict(request.POST),
+            }
+        )
+
+    serve(start)
+    continue_with(tarry.continuation(finish))
+    client = Plain(enforce_csrf_checks=True)
+    client.force_login(User.objects.create_user("ann"))
+    client.cookies["csrftoken"] = "a" * 32
+    response = client.post("/view/", {"csrfmiddlewaretoken": "a" * 32, "text": "asked"})
+    assert response.json() == {"answer": {"direct": 1}, "state": 7, "user": "ann", "started": True, "form": {}}
+    assert response["X-Outer"] == "seen" and response.cookies["kept"].value == "1" and "Tarry-Then" not in response
+    assert client.session["started"] and client.session["finished"] and upstream.bodies == [b"asked"]
+    assert Plain().post("/finish/").status_code == 403
+
+
+def test_without_tarry_and_wrapper_a_relay_is_made_and_notified(serve, continue_with, upstream):
+    from django.test import Client as Plain
+
+    saved = []
+    serve(lambda request: tarry.relay(tarry.Call("POST", upstream.origin, [], b"{}"), notify="finish-of-test", keep_alive="sse"))
+    continue_with(tarry.continuation(lambda request: saved.append(request.tarry) or HttpResponse()))
+    response = Plain().get("/view/")
+    assert response.getvalue() == b'{"direct": 1}' and response["Content-Type"] == "application/json"
+    assert [(r.kind, r.outcome, r.answers[0].json()) for r in saved] == [("notify", "complete", {"direct": 1})]
+
+
+def test_where_tarry_is_required_the_answer_is_501(serve):
+    from django.test import Client as Plain
+
+    from tarry.settings import settings
+
+    Plain().get("/finish/")  # the middleware reads the project's settings when it is made
+    settings.required = True
     serve(lambda request: tarry.relay(CALL))
     assert Plain().get("/view/").status_code == 501
+
+
+@pytest.mark.parametrize("decorated", ["class", "function"])
+def test_rest_frameworks_data_is_empty_in_a_continuation(serve, continue_with, decorated):
+    """It has no parser for application/http, and would answer 415 to who looks at request.data."""
+    pytest.importorskip("rest_framework")
+    from rest_framework.decorators import api_view
+    from rest_framework.response import Response
+    from rest_framework.views import APIView
+
+    def answer(request):
+        return Response({"data": dict(request.data), "answer": request.tarry.answers[0].json()})
+
+    class Finish(APIView):
+        authentication_classes = []
+
+        def post(self, request):
+            return answer(request)
+
+    view = Finish.as_view() if decorated == "class" else api_view(["POST"])(answer)
+    serve(lambda request: tarry.resume([CALL], then="finish-of-test"))
+    continue_with(tarry.continuation(view))
+    client = Client({MODEL: [1]})
+    assert client.get("/view/").json() == {"data": {}, "answer": [1]}
+
+
+def test_cookies_of_a_handoff_are_the_final_responses(serve, continue_with):
+    def start(request):
+        response = tarry.resume([CALL], then="finish-of-test")
+        response.set_cookie("a", "first")
+        response.set_cookie("b", "first")
+        return response
+
+    def finish(request):
+        response = HttpResponse()
+        response.set_cookie("b", "last")
+        return response
+
+    serve(start)
+    continue_with(tarry.continuation(finish))
+    response = Client({MODEL: [1]}).get("/view/")
+    assert {name: morsel.value for name, morsel in response.cookies.items()} == {"a": "first", "b": "last"}
 
 
 def test_without_tarry_the_wrapped_project_calls_by_itself(serve, continue_with, upstream):

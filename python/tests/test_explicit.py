@@ -272,3 +272,27 @@ def test_flask():
     app.add_url_rule("/finish", "finish", lambda: str(tarry.resumed(flask.request.environ)), methods=["POST"])
     app.wsgi_app = tarry.wsgi(app.wsgi_app)
     assert b"state=1" in WSGIClient(app, ["answer"], [MODEL]).post("/ask").body
+
+
+def test_an_origin_that_the_conf_does_not_have_is_an_error_that_names_those_it_has():
+    app = app_of(start=lambda e: tarry.resume([tarry.Call("GET", "https://other.example/x")], then="/finish"))
+    with pytest.raises(tarry.TarryError, match=f"no upstream with the origin 'https://other.example'; it has {MODEL}"):
+        WSGIClient(app, [], [MODEL]).get("/")
+
+
+def test_an_upstream_by_its_name_is_tarrys_to_call():
+    app = app_of(start=lambda e: tarry.relay(tarry.Call("GET", "tarry://openai/v1/models")))
+    assert WSGIClient(app, {"tarry://openai/": "models"}).get("/").body == b"models"
+    with pytest.raises(tarry.TarryError, match="tarry://openai/v1/models can be called by Tarry only"):
+        run_alone(app)
+
+
+def test_cookies_of_a_handoff_are_the_final_responses():
+    def start(environ):
+        response = tarry.resume([CALL], then="/finish")
+        response.headers += [("Set-Cookie", "a=first; Path=/"), ("Set-Cookie", "b=first")]
+        return response
+
+    app = app_of(start=start, finish=lambda e: WSGIResponse(200, [("Set-Cookie", "b=last")], b""))
+    cookies = [v for n, v in WSGIClient(app, [b""], [MODEL]).get("/").headers if n == "Set-Cookie"]
+    assert cookies == ["b=last", "a=first; Path=/"]

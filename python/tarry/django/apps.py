@@ -3,7 +3,7 @@ from __future__ import annotations
 from django.apps import AppConfig
 from django.core import checks
 
-from .checks import check_middleware
+from .checks import check_deployment, check_middleware
 
 
 class TarryConfig(AppConfig):
@@ -13,3 +13,4 @@ class TarryConfig(AppConfig):
 
     def ready(self) -> None:
         checks.register(check_middleware)
+        checks.register(check_deployment, checks.Tags.security, deploy=True)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
 
 from django.conf import settings
 from django.core import checks
+
+from ..settings import COMMITTED_WRITES
+from ..settings import settings as in_use
+from .middleware import SETTINGS
 
 PATH = "tarry.django.Middleware"
 # Rolled back or not, work in these is done again on each run; nothing of ours can undo it.
@@ -31,6 +36,12 @@ def check_middleware(app_configs: Any, **kwargs: Any) -> list[Any]:
                 id="tarry.W002",
             )
         )
+    found += _check_names()
+    writes = getattr(settings, "TARRY_COMMITTED_WRITES", COMMITTED_WRITES[0])
+    if writes not in COMMITTED_WRITES:
+        found.append(
+            checks.Error(f"TARRY_COMMITTED_WRITES is {writes!r}, but can be {', '.join(COMMITTED_WRITES)}.", id="tarry.E003")
+        )
     store = getattr(settings, "TARRY_ONCE_STORE", None)
     if isinstance(store, str):
         cache = settings.CACHES.get(store)
@@ -44,4 +55,30 @@ def check_middleware(app_configs: Any, **kwargs: Any) -> list[Any]:
                     id="tarry.E002",
                 )
             )
+    return found
+
+
+def check_deployment(app_configs: Any, **kwargs: Any) -> list[Any]:
+    """For check --deploy."""
+    if getattr(settings, "TARRY_SECRET", "") or in_use.secret:
+        return []
+    return [
+        checks.Warning(
+            "Tarry's headers are believed from whoever reaches the workers: there is no secret.",
+            hint="Set secret_file in Tarry's conf, and TARRY_SECRET_FILE in the environment of the app.",
+            id="tarry.W004",
+        )
+    ]
+
+
+def _check_names() -> list[Any]:
+    """Settings that look like ours and are none."""
+    found = []
+    for name in dir(settings):
+        if name.startswith("TARRY_") and name not in SETTINGS:
+            near = difflib.get_close_matches(name, SETTINGS, n=1, cutoff=0.8)
+            if near:
+                found.append(
+                    checks.Warning(f"{name} is no setting of Tarry's.", hint=f"Did you mean {near[0]}?", id="tarry.W003")
+                )
     return found

@@ -12,11 +12,11 @@ from .. import notices
 from ..errors import Handoff
 from ..exchange import ENVIRON_KEY, Exchange, of
 from ..settings import settings
-from . import database, throttles
+from . import alone, database, throttles
 from .store import SharedCache
 from .undo import drop_conditions, undo_request
 
-_SETTINGS = {
+SETTINGS = {
     "TARRY_SECRET": "secret",
     "TARRY_STRICT": "strict",
     "TARRY_COMMITTED_WRITES": "committed_writes",
@@ -41,7 +41,7 @@ class Middleware:
     def __init__(self, get_response: Callable[[Any], Any]) -> None:
         self.get_response = get_response
         settings.update(
-            {field: getattr(django_settings, name) for name, field in _SETTINGS.items() if hasattr(django_settings, name)}
+            {field: getattr(django_settings, name) for name, field in SETTINGS.items() if hasattr(django_settings, name)}
         )
         if isinstance(settings.once_store, str):
             settings.once_store = SharedCache(settings.once_store)
@@ -52,7 +52,7 @@ class Middleware:
     def __call__(self, request: Any) -> Any:
         exchange: Optional[Exchange] = request.META.get(ENVIRON_KEY)
         if exchange is None:
-            return self.get_response(request)
+            return alone.serve(self.get_response, request)
         with exchange.active():
             exchange.writes.clear()  # of other middleware: theirs to know
             left = False

@@ -10,6 +10,7 @@ from django.test import Client as DjangoClient
 from ..message import Answer, Headers
 from ..stand_in import relayed_headers
 from ..test import Answers, FakeTarry
+from .alone import head_of
 
 
 class Client(FakeTarry, DjangoClient):
@@ -28,7 +29,11 @@ class Client(FakeTarry, DjangoClient):
         def send(environ: dict[str, Any]) -> Any:
             return DjangoClient.request(self, **environ)
 
-        return self.exchange(request, body, send, lambda r: (r.status_code, list(r.items())), _content, _relayed)
+        return self.exchange(request, body, send, head_of, _content, _relayed)
+
+    def keep_cookies(self, response: Any, cookies: list[str]) -> None:
+        for cookie in cookies:
+            response.cookies.load(cookie)
 
 
 def _content(response: Any) -> bytes:
@@ -39,6 +44,8 @@ def _relayed(response: Any, headers: Headers, answer: Answer, ended: Callable[[A
     ended(answer, "complete")
     final = HttpResponse(answer.body, status=answer.status)
     for name, value in relayed_headers(headers, answer):
-        final[name] = value
-    final.cookies = response.cookies
+        if name == "Set-Cookie":
+            final.cookies.load(value)
+        else:
+            final[name] = value
     return final
