@@ -34,6 +34,7 @@ struct name {
     size_t naddrs;
     uint64_t expires_ms;
     bool querying;
+    bool again; /* its query went with the old channel */
     char why[128];
     char text[];
 };
@@ -50,7 +51,7 @@ struct resolver {
     struct list names, sockets;
     ev_timer timer; /* c-ares' own: retries and time-outs */
     struct grave grave;
-    bool closing;
+    bool renewing, closing;
 };
 
 static void on_socket(struct ev_loop *ev, ev_io *w, int revents);
@@ -179,6 +180,9 @@ static void on_found(void *arg, int status, int timeouts, struct ares_addrinfo *
         return;
     }
     n->querying = false;
+    n->again = n->resolver->renewing;
+    if (n->again)
+        return;
     if (status == ARES_SUCCESS && found->nodes) {
         take_addresses(n, found);
     } else {
@@ -256,10 +260,28 @@ static struct name *find_name(struct resolver *r, struct str text)
     return n;
 }
 
+/* A channel to the servers, or to the system's. NULL if there is no memory or they are malformed.
+ */
+static ares_channel open_channel(struct resolver *r, const char *servers)
+{
+    struct ares_options options = { .timeout = QUERY_TIMEOUT_MS, .tries = QUERY_TRIES };
+    ares_channel channel;
+
+    options.sock_state_cb = on_socket_state;
+    options.sock_state_cb_data = r;
+    if (ares_init_options(&channel, &options,
+            ARES_OPT_SOCK_STATE_CB | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES) != ARES_SUCCESS)
+        return NULL;
+    if (servers && ares_set_servers_ports_csv(channel, servers) != ARES_SUCCESS) {
+        ares_destroy(channel);
+        return NULL;
+    }
+    return channel;
+}
+
 struct resolver *resolver_open(const char *servers)
 {
     struct resolver *r = calloc(1, sizeof(*r));
-    struct ares_options options = { .timeout = QUERY_TIMEOUT_MS, .tries = QUERY_TRIES };
 
     if (!r)
         return NULL;
@@ -267,23 +289,47 @@ struct resolver *resolver_open(const char *servers)
     list_init(&r->sockets);
     ev_timer_init(&r->timer, on_timer, 0., 0.);
     r->timer.data = r;
-    options.sock_state_cb = on_socket_state;
-    options.sock_state_cb_data = r;
     if (ares_library_init(ARES_LIB_INIT_ALL) != ARES_SUCCESS)
         goto fail;
-    if (ares_init_options(&r->channel, &options,
-            ARES_OPT_SOCK_STATE_CB | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES) != ARES_SUCCESS)
-        goto fail_library;
-    if (servers && ares_set_servers_ports_csv(r->channel, servers) != ARES_SUCCESS)
-        goto fail_channel;
-    return r;
-fail_channel:
-    ares_destroy(r->channel);
-fail_library:
+    r->channel = open_channel(r, servers);
+    if (r->channel)
+        return r;
     ares_library_cleanup();
 fail:
     free(r);
     return NULL;
+}
+
+static void query(struct resolver *r, struct name *n)
+{
+    const struct ares_addrinfo_hints hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM };
+
+    n->querying = true;
+    ares_getaddrinfo(r->channel, n->text, NULL, &hints, on_found, n);
+}
+
+int resolver_renew(struct resolver *r, const char *servers)
+{
+    ares_channel fresh = open_channel(r, servers);
+
+    if (!fresh)
+        return -1;
+    r->renewing = true;
+    ares_destroy(r->channel);
+    r->renewing = false;
+    r->channel = fresh;
+    LIST_EACH(at, &r->names)
+    {
+        struct name *n = LIST_OWNER(at, struct name, node);
+
+        if (n->expires_ms != UINT64_MAX)
+            n->expires_ms = 0;
+        if (n->again)
+            query(r, n);
+        n->again = false;
+    }
+    update_timer(r);
+    return 0;
 }
 
 static void free_resolver(void *what)
@@ -310,7 +356,6 @@ void resolver_close(struct resolver *r)
 int resolver_ask(struct resolver *r, struct resolver_lookup *l, struct str text,
     void (*on_answer)(void *owner, const struct resolver_answer *a), void *owner)
 {
-    const struct ares_addrinfo_hints hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM };
     struct name *n = find_name(r, text);
 
     BUG_IF(r->closing || list_on(&l->node));
@@ -326,8 +371,7 @@ int resolver_ask(struct resolver *r, struct resolver_lookup *l, struct str text,
         list_push(&n->waiting, &l->node);
     }
     if (!n->querying && loop_now_ms() >= n->expires_ms) {
-        n->querying = true;
-        ares_getaddrinfo(r->channel, n->text, NULL, &hints, on_found, n);
+        query(r, n);
         update_timer(r);
     }
     return 0;

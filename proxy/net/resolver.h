@@ -33,6 +33,11 @@ struct resolver_lookup {
  * is malformed. */
 struct resolver *resolver_open(const char *servers);
 
+/* As if it were opened anew, for name servers that may have changed: open lookups are asked of the
+ * new ones, and what is known serves until they have answered. 0, or -1 as above, and nothing has
+ * changed. Not from within an answer. */
+int resolver_renew(struct resolver *r, const char *servers);
+
 /* Lookups that are open are forgotten. The memory goes when the turn ends. */
 void resolver_close(struct resolver *r);
 

@@ -143,6 +143,8 @@ void origins_commit(struct origins *os)
     os->head_max = os->next->header_max;
     os->fields_max = os->next->header_fields_max;
     forget_prepared(os);
+    /* Without memory for new ones the old name servers serve on. */
+    resolver_renew(os->resolver, NULL);
 }
 
 struct origins *origins_open(struct conf *conf)

@@ -105,6 +105,24 @@ static void tear_down(void)
     close(server.fd);
 }
 
+/* Another server, whose addresses end in `last`; the first one goes. */
+static void move_server(char servers[64], unsigned char last)
+{
+    struct sockaddr_in sin = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t n = sizeof(sin);
+
+    ev_io_stop(loop_ev(), &server.io);
+    close(server.fd);
+    server.fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+    ck_assert_int_eq(bind(server.fd, (struct sockaddr *)&sin, sizeof(sin)), 0);
+    getsockname(server.fd, (struct sockaddr *)&sin, &n);
+    ev_io_set(&server.io, server.fd, EV_READ);
+    ev_io_start(loop_ev(), &server.io);
+    server.v4[3] = last;
+    server.mute = false;
+    snprintf(servers, 64, "127.0.0.1:%u", ntohs(sin.sin_port));
+}
+
 static void on_answer(void *owner, const struct resolver_answer *a)
 {
     struct asked *q = owner;
@@ -367,6 +385,76 @@ START_TEST(refuses_servers_that_are_none)
 }
 END_TEST
 
+START_TEST(renewed_it_asks_the_new_servers)
+{
+    struct asked known_before = { 0 }, waits = { 0 }, literal = { 0 };
+    char servers[64];
+
+    set_up();
+    ask(&known_before, "api.good");
+    WORLD_UNTIL(known_before.over);
+    ask(&literal, "192.0.2.77");
+    WORLD_UNTIL(literal.over);
+    server.mute = true;
+    ask(&waits, "other.good");
+    world_settle();
+    ck_assert(!waits.over);
+
+    move_server(servers, 9);
+    server.queries = 0;
+    ck_assert_int_eq(resolver_renew(resolver, servers), 0);
+    WORLD_UNTIL(waits.over); /* who waited for the old server is answered by the new one */
+    ck_assert_uint_eq(waits.n, 2);
+    ck_assert_int_eq(waits.first4.ip[3], 9);
+    ask(&known_before, "api.good"); /* what is known serves, and is asked for again */
+    WORLD_UNTIL(known_before.over);
+    ck_assert_int_eq(known_before.first4.ip[3], 1);
+    world_settle();
+    ask(&known_before, "api.good");
+    WORLD_UNTIL(known_before.over);
+    ck_assert_int_eq(known_before.first4.ip[3], 9);
+    ask(&literal, "192.0.2.77");
+    WORLD_UNTIL(literal.over);
+    ck_assert_int_eq(literal.first4.ip[3], 77);
+    ck_assert_uint_eq(server.queries, 4);
+    tear_down();
+}
+END_TEST
+
+START_TEST(renewed_in_vain_it_stays_as_it_was)
+{
+    struct asked q = { 0 };
+
+    set_up();
+    ck_assert_int_eq(resolver_renew(resolver, "not an address"), -1);
+    ask(&q, "api.good");
+    WORLD_UNTIL(q.over);
+    ck_assert_uint_eq(q.n, 2);
+    tear_down();
+}
+END_TEST
+
+START_TEST(cancelled_while_it_is_renewed_nothing_comes)
+{
+    struct asked a = { 0 }, b = { 0 };
+    char servers[64];
+
+    set_up();
+    server.mute = true;
+    ask(&a, "api.good");
+    ask(&b, "api.good");
+    world_settle();
+    resolver_cancel(&a.lookup);
+    move_server(servers, 3);
+    ck_assert_int_eq(resolver_renew(resolver, servers), 0);
+    ck_assert_int_eq(resolver_renew(resolver, servers), 0);
+    WORLD_UNTIL(b.over);
+    ck_assert(!a.over);
+    ck_assert_int_eq(b.first4.ip[3], 3);
+    tear_down();
+}
+END_TEST
+
 static TCase *cases(void)
 {
     TCase *t = tcase_create("resolver");
@@ -383,6 +471,9 @@ static TCase *cases(void)
     tcase_add_loop_test(t, closes_at_any_time, 0, 4);
     tcase_add_test(t, forgets_names_that_nobody_asks_for);
     tcase_add_test(t, refuses_servers_that_are_none);
+    tcase_add_test(t, renewed_it_asks_the_new_servers);
+    tcase_add_test(t, renewed_in_vain_it_stays_as_it_was);
+    tcase_add_test(t, cancelled_while_it_is_renewed_nothing_comes);
     return t;
 }
 
