@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "exchange/front.h"
+#include "http/encoder.h"
 #include "http/h1server.h"
 #include "net/conn.h"
 #include "observe/counter.h"
@@ -59,6 +60,10 @@ static void metrics(struct buf *b)
         "# HELP tarry_client_addresses Addresses that have a client connection\n"
         "# TYPE tarry_client_addresses gauge\ntarry_client_addresses %zu\n",
         admin.front->crowd.newcomers, admin.front->crowd.ngroups);
+    buf_printf(b,
+        "# HELP tarry_compression_memory_bytes Memory of the responses being compressed now\n"
+        "# TYPE tarry_compression_memory_bytes gauge\ntarry_compression_memory_bytes %zu\n",
+        encoder_memory());
     buf_printf(b, "# HELP tarry_pool_slots Slots of a pool: taken, taken for nobody, and in all\n"
                   "# TYPE tarry_pool_slots gauge\n");
     for (size_t i = 0; i < admin.front->conf->npools; i++) {

@@ -244,9 +244,32 @@ static bool read_value(struct draft *d, const struct draft_section *s, const str
     case OPT_CIDRS:
     case OPT_HEADERS:
     case OPT_NAMES:
+    case OPT_TYPES:
+    case OPT_ENCODINGS:
         break;
     }
     return WHY("is a list");
+}
+
+/* The words of the option in the order of enum encoding, which has "identity" before them. */
+static bool read_encoding(struct draft *d, const struct opt *row, struct compression_conf *cc,
+    struct str text, size_t i, size_t n, char why[VALUE_WHY_MAX])
+{
+    uint64_t word = 0;
+
+    if (i == 0)
+        cc->encodings = arena_alloc(&d->conf->arena, n * sizeof(*cc->encodings));
+    if (!cc->encodings)
+        return WHY("out of memory");
+    cc->nencodings = i;
+    if (!read_word(d, row, text, &word, why))
+        return false;
+    for (size_t k = 0; k < i; k++)
+        if (cc->encodings[k] == (enum encoding)(word + 1))
+            return WHY("%s stands twice; leave one of them out", mistake_quote(&d->scratch, text));
+    cc->encodings[i] = (enum encoding)(word + 1);
+    cc->nencodings = i + 1;
+    return true;
 }
 
 /* The `i`th of `n` values of a list. */
@@ -254,6 +277,7 @@ static bool read_element(struct draft *d, const struct draft_section *s, const s
     struct str text, size_t i, size_t n, char why[VALUE_WHY_MAX])
 {
     struct arena *a = &d->conf->arena;
+    struct compression_conf *cc = s->base;
     struct upstream_conf *u = s->base;
     struct conf *c = d->conf;
 
@@ -273,6 +297,16 @@ static bool read_element(struct draft *d, const struct draft_section *s, const s
         u->nset_header = i + 1;
         return value_header(a, text, &u->set_header[i], why);
     }
+    if (row->type == OPT_ENCODINGS)
+        return read_encoding(d, row, cc, text, i, n, why);
+    if (row->type == OPT_TYPES) {
+        if (i == 0)
+            cc->types = arena_alloc(a, n * sizeof(*cc->types));
+        if (!cc->types)
+            return WHY("out of memory");
+        cc->ntypes = i + 1;
+        return value_media_type(a, text, &cc->types[i], why);
+    }
     if (i == 0)
         u->relay_headers = arena_alloc(a, n * sizeof(*u->relay_headers));
     if (!u->relay_headers)
@@ -290,13 +324,29 @@ static const struct raw_value *raw_value(cfg_t *cfg, const char *name, unsigned 
     return opt && i < cfg_opt_size(opt) ? cfg_opt_getnptr(opt, i) : NULL;
 }
 
+static void read_default(struct draft *d, struct draft_section *s, const struct opt *row)
+{
+    struct str rest = str_of(row->def), one;
+    char why[VALUE_WHY_MAX];
+    size_t n = 1;
+
+    if (!options_is_list(row->type)) {
+        read_value(d, s, row, "", rest, why);
+        return;
+    }
+    for (size_t i = 0; i < rest.n; i++)
+        n += rest.p[i] == ',';
+    for (size_t i = 0; str_next_element(&rest, &one); i++)
+        read_element(d, s, row, one, i, n, why);
+}
+
 static void read_row(struct draft *d, struct draft_section *s, cfg_t *cfg, const struct opt *row)
 {
     unsigned n = cfg_opt_size(cfg_getopt(cfg, row->name));
     char why[VALUE_WHY_MAX];
 
     if (row->def)
-        read_value(d, s, row, "", str_of(row->def), why);
+        read_default(d, s, row);
     else if (row->width == sizeof(struct str) && !options_is_list(row->type))
         *(struct str *)(void *)((char *)s->base + row->offset) = STR("");
     for (unsigned i = 0; i < n; i++) {
@@ -438,6 +488,8 @@ static void read_all(struct draft *d, cfg_t *cfg)
     read_section(d, SECTION_LOG, cfg_size(cfg, "log") ? cfg_getsec(cfg, "log") : NULL, c);
     if (cfg_size(cfg, "access_log"))
         read_section(d, SECTION_ACCESS_LOG, cfg_getsec(cfg, "access_log"), c);
+    if (cfg_size(cfg, "compression"))
+        read_section(d, SECTION_COMPRESSION, cfg_getsec(cfg, "compression"), &c->compression);
     c->listens = make_list(d, cfg, "listen", sizeof(*c->listens), &c->nlistens);
     for (unsigned i = 0; i < c->nlistens; i++)
         if ((s = read_section(d, SECTION_LISTEN, cfg_getnsec(cfg, "listen", i), &c->listens[i])))

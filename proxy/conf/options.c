@@ -12,6 +12,7 @@
 static const char *const level_words[] = { "error", "warn", "info", "debug", NULL };
 static const char *const underscore_words[] = { "drop", "refuse", "pass", NULL };
 static const char *const fence_words[] = { "auto", "off", "required", NULL };
+static const char *const encoding_words[] = { "gzip", "br", "zstd", NULL };
 static const char *const format_words[] = { "json", "combined", "logfmt", NULL };
 
 static const struct opt root_rows[] = {
@@ -174,6 +175,35 @@ static const struct opt log_rows[] = {
         .words = level_words },
     { "target", OPT_TARGET, IN(conf, log), "stderr", NULL, NULL, OPT_LIVE,
         .help = "A file's path, \"stderr\" or \"syslog\". SIGUSR1 opens the file anew." },
+};
+
+static const struct opt compression_rows[] = {
+    { "brotli_level", OPT_NUMBER, IN(compression_conf, brotli_level), "4", "0", "9", OPT_LIVE,
+        .help = "How hard brotli works. Level 1 and above 5 are rarely worth it for what is "
+                "compressed once." },
+    { "encodings", OPT_ENCODINGS, IN(compression_conf, encodings), "zstd, br, gzip", NULL, NULL,
+        OPT_LIVE,
+        .help = "What is offered to clients, most wanted first. That decides where a client likes "
+                "several equally well, as browsers do.",
+        .words = encoding_words },
+    { "gzip_level", OPT_NUMBER, IN(compression_conf, gzip_level), "5", "1", "9", OPT_LIVE,
+        .help = "How hard gzip works." },
+    { "memory_max", OPT_SIZE, IN(compression_conf, memory_max), "128M", "0", "64G", OPT_LIVE,
+        .help = "How much memory all responses that are being compressed may take in one process. "
+                "One that begins when so much is in use goes as it is." },
+    { "min_size", OPT_SIZE, IN(compression_conf, min_size), "1K", "0", "1G", OPT_LIVE,
+        .help = "Shorter responses go as they are. Those that do not say how long they are count "
+                "as long." },
+    { "types", OPT_TYPES, IN(compression_conf, types), NULL, NULL, NULL, OPT_LIVE,
+        .help = "Media types that are worth it, such as \"application/json\" or \"text/*\". At "
+                "least one. Event streams are never compressed." },
+    { "window", OPT_SIZE, IN(compression_conf, window), "128K", "1K", "8M", OPT_LIVE,
+        .help = "How far back repetitions are looked for (rounded down to a power of two; gzip "
+                "never looks farther "
+                "than 32K). More takes more memory: at the default levels and this window about "
+                "0.3M a response with gzip, 1M with br, 1.2M with zstd." },
+    { "zstd_level", OPT_NUMBER, IN(compression_conf, zstd_level), "2", "1", "12", OPT_LIVE,
+        .help = "How hard zstd works. Each level from 3 on takes more memory." },
 };
 
 static const struct opt listen_rows[] = {
@@ -375,6 +405,11 @@ static const struct opt_section sections[OPT_NSECTIONS] = {
         "keep it on loopback "
         "or a "
         "unix socket." },
+    [SECTION_COMPRESSION] = { "compression", NULL, NULL, SECTION_ROOT, false,
+        ROWS(compression_rows),
+        "With this section responses of the listed types are compressed for clients that take it, "
+        "unless they are already, or are told to stay as they are. Without it nothing is: before "
+        "switching it on, read what compression can give away (docs/operations.md)." },
     [SECTION_LISTEN] = { "listen", "address", "127.0.0.1:8080", SECTION_ROOT, true,
         ROWS(listen_rows), "What clients connect to. At least one." },
     [SECTION_LOG] = { "log", NULL, NULL, SECTION_ROOT, false, ROWS(log_rows),
@@ -426,7 +461,8 @@ int options_find_section(enum opt_section_id parent, struct str name)
 
 bool options_is_list(enum opt_type type)
 {
-    return type == OPT_CIDRS || type == OPT_HEADERS || type == OPT_NAMES;
+    return type == OPT_CIDRS || type == OPT_HEADERS || type == OPT_NAMES || type == OPT_TYPES ||
+           type == OPT_ENCODINGS;
 }
 
 /* Letters to change, add or leave out to make one of the other (Levenshtein), case ignored; long

@@ -13,6 +13,7 @@ enum opt_section_id {
     SECTION_ROOT,
     SECTION_ACCESS_LOG,
     SECTION_ADMIN,
+    SECTION_COMPRESSION,
     SECTION_LISTEN,
     SECTION_LOG,
     SECTION_ROUTE,
@@ -20,27 +21,29 @@ enum opt_section_id {
     SECTION_WORKERS,
     SECTION_SERVER, /* inside workers */
 };
-#define OPT_NSECTIONS 9
+#define OPT_NSECTIONS 10
 
 enum opt_type {
-    OPT_NUMBER,   /* unsigned, size_t or uint64_t */
-    OPT_SIZE,     /* size_t or uint64_t: bytes */
-    OPT_DURATION, /* uint64_t: milliseconds */
-    OPT_BOOL,     /* bool */
-    OPT_WORD,     /* an enum: the place in opt.words */
-    OPT_FILE,     /* struct str: the path of a file that must be there; empty: none */
-    OPT_FOLDER,   /* struct str: the path of a folder in which files can be made */
-    OPT_SECRET,   /* struct str: what stands in the file that is named */
-    OPT_TARGET,   /* struct log_target */
-    OPT_HOST,     /* struct str: a host name, lower case; empty: any */
-    OPT_ORIGIN,   /* of struct upstream_conf: origin, tls, host, ipv6, port */
-    OPT_POOL,     /* const struct pool_conf *: the name of a workers section */
-    OPT_UPSTREAM, /* const struct upstream_conf *: the name of an upstream section */
-    OPT_USER,     /* struct str: the name of an account */
-    OPT_GROUP,    /* struct str: the name of a group */
-    OPT_CIDRS,    /* of struct conf: trusted_proxies */
-    OPT_HEADERS,  /* of struct upstream_conf: set_header */
-    OPT_NAMES,    /* of struct upstream_conf: relay_headers */
+    OPT_NUMBER,    /* unsigned, size_t or uint64_t */
+    OPT_SIZE,      /* size_t or uint64_t: bytes */
+    OPT_DURATION,  /* uint64_t: milliseconds */
+    OPT_BOOL,      /* bool */
+    OPT_WORD,      /* an enum: the place in opt.words */
+    OPT_FILE,      /* struct str: the path of a file that must be there; empty: none */
+    OPT_FOLDER,    /* struct str: the path of a folder in which files can be made */
+    OPT_SECRET,    /* struct str: what stands in the file that is named */
+    OPT_TARGET,    /* struct log_target */
+    OPT_HOST,      /* struct str: a host name, lower case; empty: any */
+    OPT_ORIGIN,    /* of struct upstream_conf: origin, tls, host, ipv6, port */
+    OPT_POOL,      /* const struct pool_conf *: the name of a workers section */
+    OPT_UPSTREAM,  /* const struct upstream_conf *: the name of an upstream section */
+    OPT_USER,      /* struct str: the name of an account */
+    OPT_GROUP,     /* struct str: the name of a group */
+    OPT_CIDRS,     /* of struct conf: trusted_proxies */
+    OPT_HEADERS,   /* of struct upstream_conf: set_header */
+    OPT_NAMES,     /* of struct upstream_conf: relay_headers */
+    OPT_TYPES,     /* of struct compression_conf: types */
+    OPT_ENCODINGS, /* of struct compression_conf: encodings; words from opt.words */
 };
 
 enum opt_when {
@@ -52,11 +55,12 @@ struct opt {
     const char *name;
     enum opt_type type;
     size_t offset, width; /* in the section's struct */
-    const char *def; /* as it would be written; NULL: none, see `required`. A list's is empty. */
+    const char *def; /* as it would be written, a list's without braces and quotes; NULL: none, see
+                        `required` */
     const char *min, *max; /* of numbers, sizes and durations */
     enum opt_when when;
     const char *help;         /* the manual's sentences */
-    const char *const *words; /* of OPT_WORD; ends with NULL */
+    const char *const *words; /* of OPT_WORD and OPT_ENCODINGS; ends with NULL */
     bool required;
 };
 

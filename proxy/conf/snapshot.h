@@ -140,6 +140,21 @@ struct admin_conf {
     unsigned line;
 };
 
+/* Content codings (RFC 9110 8.4.1): http/encoding.h says what is done with them. */
+enum encoding { ENCODING_IDENTITY, ENCODING_GZIP, ENCODING_BR, ENCODING_ZSTD };
+#define ENCODING_COUNT (ENCODING_ZSTD + 1)
+
+struct compression_conf {
+    struct str *types;        /* lower case; "text/" stands for all of its kind */
+    size_t ntypes;            /* 0: nothing is compressed */
+    enum encoding *encodings; /* most wanted first */
+    size_t nencodings;
+    size_t min_size;   /* shorter bodies go as they are */
+    size_t window;     /* of one body; with the level it decides about the memory */
+    size_t memory_max; /* of all bodies that are being compressed */
+    unsigned gzip_level, brotli_level, zstd_level;
+};
+
 /* What becomes of a client's field with "_" in its name, which CGI-style environments fold to "-".
  */
 enum underscore_policy { UNDERSCORE_DROP, UNDERSCORE_REFUSE, UNDERSCORE_PASS };
@@ -197,6 +212,8 @@ struct conf {
     struct log_target log;
     struct log_target access_log; /* LOG_TO_NOWHERE without an access_log section */
     enum access_format access_format;
+
+    struct compression_conf compression;
 
     struct listen_conf *listens;
     size_t nlistens;

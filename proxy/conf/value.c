@@ -368,6 +368,27 @@ bool value_field_name(struct arena *a, struct str text, struct str *out, char wh
     return out->p ? true : WHY("out of memory");
 }
 
+bool value_media_type(struct arena *a, struct str text, struct str *out, char why[VALUE_WHY_MAX])
+{
+    const char *shown = mistake_quote(a, text);
+    struct str type, subtype;
+
+    *out = STR("-"); /* no type is that */
+    if (str_find_char(text, ';') >= 0)
+        return WHY("%s has parameters, which do not matter here; leave them out", shown);
+    if (!str_cut(text, '/', &type, &subtype) || !is_token(type) || !is_token(subtype) ||
+        str_eq(type, STR("*")))
+        return WHY("%s is no media type; write one like \"application/json\" or \"text/*\"", shown);
+    if (str_eq_nocase(text, STR("text/event-stream")))
+        return WHY("event streams are never compressed, as each of their small pieces has to leave "
+                   "at once; leave %s out",
+            shown);
+    if (str_eq(subtype, STR("*")))
+        text.n--;
+    *out = value_canonical_host(a, text, false); /* to lower case */
+    return out->p ? true : WHY("out of memory");
+}
+
 bool value_target(struct arena *a, const char *file, struct str text, struct log_target *out,
     char why[VALUE_WHY_MAX])
 {

@@ -42,6 +42,10 @@ bool value_header(
 /* The name of a response field that may be passed on, to lower case. */
 bool value_field_name(struct arena *a, struct str text, struct str *out, char why[VALUE_WHY_MAX]);
 
+/* A media type without parameters, to lower case; of "text" and "/" with a star, what stands before
+ * the star. */
+bool value_media_type(struct arena *a, struct str text, struct str *out, char why[VALUE_WHY_MAX]);
+
 /* "stderr", "syslog" or the path of a file, relative to the folder of `file`. */
 bool value_target(struct arena *a, const char *file, struct str text, struct log_target *out,
     char why[VALUE_WHY_MAX]);

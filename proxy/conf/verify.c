@@ -406,6 +406,16 @@ static void check_route(struct draft *d, struct draft_section *s)
     }
 }
 
+static void check_compression(struct draft *d, const struct draft_section *s)
+{
+    const struct compression_conf *cc = s->base;
+
+    if (cc->ntypes == 0 && !draft_lost_option(s, "types"))
+        mistake_add(&d->mistakes, s->place,
+            "compression has no types; write types = { \"text/html\", \"application/json\" }, or "
+            "leave the section out");
+}
+
 static void check_root(struct draft *d)
 {
     const struct draft_section *root = &d->sections[0];
@@ -443,6 +453,8 @@ void verify_draft(struct draft *d)
         check_paths(d, s);
         if (s->id == SECTION_LISTEN)
             check_listen(d, s);
+        else if (s->id == SECTION_COMPRESSION)
+            check_compression(d, s);
         else if (s->id == SECTION_WORKERS)
             check_workers(d, s);
         else if (s->id == SECTION_UPSTREAM)

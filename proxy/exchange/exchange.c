@@ -123,6 +123,7 @@ static void release_client(struct exchange *ex)
     struct stream *s = ex->client;
 
     ex->client = NULL;
+    encode_release(ex);
     if (s)
         stream_close(s);
 }
@@ -148,6 +149,8 @@ void exchange_end(struct exchange *ex, const char *end)
 
 void exchange_send_head(struct exchange *ex, const struct head *head)
 {
+    struct arena scratch = { 0 };
+    struct head encoded;
     int rc;
 
     if (ex->state != EX_ANSWERING)
@@ -158,9 +161,20 @@ void exchange_send_head(struct exchange *ex, const struct head *head)
     ex->status = head->status;
     if (!ex->client)
         return;
-    rc = stream_send_head(ex->client, head, false);
+    rc = stream_send_head(ex->client, encode_begin(ex, &scratch, head, &encoded), false);
+    arena_release(&scratch);
     if (rc == STREAM_FULL)
         ex->client_full = true;
+}
+
+int exchange_pass_data(struct exchange *ex, struct str data)
+{
+    int rc = stream_send_data(ex->client, data.p, data.n);
+
+    ex->bytes_out += data.n;
+    if (rc == STREAM_FULL)
+        ex->client_full = true;
+    return rc < 0 && rc != STREAM_FULL ? -1 : 0;
 }
 
 bool exchange_send_data(struct exchange *ex, struct str data)
@@ -170,19 +184,22 @@ bool exchange_send_data(struct exchange *ex, struct str data)
     if (data.n == 0)
         return ex->client_full;
     ex->body_begun = true;
-    ex->bytes_out += data.n;
-    if (!ex->client)
+    if (!ex->client) {
+        ex->bytes_out += data.n;
         return false;
-    rc = stream_send_data(ex->client, data.p, data.n);
-    if (rc == STREAM_FULL)
-        ex->client_full = true;
-    else if (rc < 0)
+    }
+    rc = ex->encoder ? encode_data(ex, data) : exchange_pass_data(ex, data);
+    if (rc < 0)
         exchange_cut(ex, "out_of_memory");
     return ex->client_full;
 }
 
 void exchange_complete(struct exchange *ex)
 {
+    if (ex->encoder && encode_end(ex) < 0) {
+        exchange_cut(ex, "out_of_memory");
+        return;
+    }
     if (ex->client)
         stream_send_end(ex->client);
     release_client(ex);
@@ -199,6 +216,7 @@ void exchange_cut(struct exchange *ex, const char *end)
     if (!ex->end)
         ex->end = end;
     ex->client = NULL;
+    encode_release(ex);
     if (s)
         stream_reset(s, STREAM_ABORT);
     if (notify_wanted(ex))

@@ -8,6 +8,7 @@
  *   park.c      the calls are in flight: side by side, keep-alive bytes, and a client that leaves
  *   answer.c    a call's response as it is kept for a worker
  *   relay.c     a call's response as it streams to the client
+ *   encode.c    the client's response, compressed
  *   tunnel.c    a WebSocket between the client and a worker
  *   notify.c    telling a worker of a relayed response afterwards
  * handoff.[ch], visit.[ch] and call.[ch] are what they work with; front.[ch] is where clients come
@@ -33,6 +34,7 @@
 #include "observe/log.h"
 #include "workers/pool.h"
 
+struct encoder;
 struct front;
 
 /*                            +----> TUNNELLING -----+
@@ -118,6 +120,8 @@ struct exchange {
     struct head
         *relay_head; /* for the client; held until the turn ends or a byte of the body comes */
     struct deferred relay_flush;
+    struct encoder *encoder; /* of the client's response; NULL: it goes as it is */
+    struct deferred encode_flush;
     struct str outcome; /* of the relayed call, for the notify; p NULL: it has not ended */
 
     struct deadline timer; /* PARKED: keep-alive; QUEUED: try again; NOTIFYING: deliver again;
@@ -145,6 +149,7 @@ struct exchange {
     bool relay_pending; /* relay_head is to be sent */
     bool on_error;      /* a worker answers instead of the failed relay */
     bool body_dropped;  /* it was larger than replay_body_max: no replay can be made */
+    bool encode_failed; /* the encoded body cannot be completed */
     bool logged;
 };
 
@@ -168,6 +173,9 @@ void exchange_send_head(struct exchange *ex, const struct head *head);
 /* A piece of the response. True: the client wants no more for now; exchange.c calls the state's
  * resume when it does. */
 bool exchange_send_data(struct exchange *ex, struct str data);
+
+/* Bytes of the response's body as they go to the client. 0 (full or not), or -1 without memory. */
+int exchange_pass_data(struct exchange *ex, struct str data);
 
 /* The response is complete: the client is let go. The exchange ends, or notifies. */
 void exchange_complete(struct exchange *ex);
@@ -218,6 +226,16 @@ void answer_on_call(void *owner, struct call *c, const struct call_event *ev);
 void relay_on_call(void *owner, struct call *c, const struct call_event *ev);
 void relay_on_client_drained(struct exchange *ex);
 void relay_client_gone(struct exchange *ex);
+
+/* encode.c */
+/* The head to send for the response `in`: itself, or `out`, made in `a`. With ex->encoder set
+ * afterwards, the body goes through encode_data(). */
+const struct head *encode_begin(
+    struct exchange *ex, struct arena *a, const struct head *in, struct head *out);
+/* A piece of the body, and its end. 0, or -1: it cannot be completed. */
+int encode_data(struct exchange *ex, struct str data);
+int encode_end(struct exchange *ex);
+void encode_release(struct exchange *ex);
 
 /* tunnel.c */
 /* The worker has answered with `in`, a 101. */

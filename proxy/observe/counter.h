@@ -33,6 +33,11 @@
     X(CALLS_FAILED, "tarry_calls_failed_total", "Calls that brought no response")                  \
     X(NOTIFIES_LOST, "tarry_notifies_lost_total", "Notifies that no worker accepted")              \
     X(TUNNELS, "tarry_tunnels_total", "WebSockets that a worker has agreed to")                    \
+    X(COMPRESSED, "tarry_compressed_responses_total", "Responses compressed for their clients")    \
+    X(COMPRESSION_IN, "tarry_compression_input_bytes_total", "Bytes of bodies before compression") \
+    X(COMPRESSION_OUT, "tarry_compression_output_bytes_total", "The same bodies' bytes after it")  \
+    X(COMPRESSION_SKIPPED, "tarry_compression_skipped_total",                                      \
+        "Responses not compressed as compression's memory_max was in use")                         \
     X(CLIENTS_GONE, "tarry_clients_gone_total",                                                    \
         "Clients that left before their response was complete")                                    \
     X(HTTP2_CONNECTIONS, "tarry_http2_connections_total", "Client connections that spoke HTTP/2")  \

@@ -428,11 +428,11 @@ def test_a_tunnel_is_not_bound_by_response_timeout(bed):
         c.send(b"first")
         ready.wait()
         c.send(b"second")
-    tarry = open_site(bed, scripted(bed, script), pool={"response_timeout": "50ms"}, top={"body_timeout": "50ms", "header_timeout": "50ms"})
+    tarry = open_site(bed, scripted(bed, script), pool={"response_timeout": "1s"}, top={"body_timeout": "1s", "header_timeout": "1s"})
     c, _ = opened(tarry)
     assert c.wire.exactly(5) == b"first"
     with pytest.raises(TimeoutError):
-        c.wire.fill(0.5)
+        c.wire.fill(2)
     ready.open()
     assert c.wire.exactly(6) == b"second"
     c.close()

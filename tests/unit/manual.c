@@ -26,14 +26,16 @@ static const char *const value_words[] = {
     [OPT_CIDRS] = "list of networks",
     [OPT_HEADERS] = "list of fields",
     [OPT_NAMES] = "list of names",
+    [OPT_TYPES] = "list of media types",
+    [OPT_ENCODINGS] = "list of words",
 };
 
 static const char when_restart[] = "A change takes effect when Tarry is started again.";
 
 /* The order of the pages: as a conf is written. */
 static const enum opt_section_id order[OPT_NSECTIONS] = { SECTION_ROOT, SECTION_LISTEN,
-    SECTION_WORKERS, SECTION_SERVER, SECTION_UPSTREAM, SECTION_ROUTE, SECTION_LOG,
-    SECTION_ACCESS_LOG, SECTION_ADMIN };
+    SECTION_WORKERS, SECTION_SERVER, SECTION_UPSTREAM, SECTION_ROUTE, SECTION_COMPRESSION,
+    SECTION_LOG, SECTION_ACCESS_LOG, SECTION_ADMIN };
 
 /* `text` with what the form would take for markup made harmless. */
 static void print_text(FILE *out, enum manual_form form, const char *text)
@@ -52,6 +54,8 @@ static void print_text(FILE *out, enum manual_form form, const char *text)
 
 static void print_words(FILE *out, enum manual_form form, const struct opt *row)
 {
+    if (options_is_list(row->type))
+        fputs("list of ", out);
     for (size_t i = 0; row->words[i]; i++) {
         fputs(i == 0 ? "" : row->words[i + 1] ? ", " : " or ", out);
         print_text(out, form, row->words[i]);

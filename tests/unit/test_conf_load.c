@@ -55,6 +55,7 @@ START_TEST(has_defaults)
     ck_assert_int_eq(c->log_level, LEVEL_INFO);
     ck_assert_int_eq(c->log.kind, LOG_TO_STDERR);
     ck_assert_int_eq(c->access_log.kind, LOG_TO_NOWHERE);
+    ck_assert_uint_eq(c->compression.ntypes, 0);
     ck_assert_uint_eq(c->nlistens, 1);
     ck_assert_uint_eq(c->listens[0].backlog, 4096);
     ck_assert_uint_eq(c->listens[0].certificate.n, 0);
@@ -82,6 +83,7 @@ START_TEST(has_defaults)
     ck_assert_uint_eq(p->resume_attempts, 3);
     ck_assert_uint_eq(p->resume_wait_ms, 60000);
     ck_assert_uint_eq(p->notify_attempts, 8);
+    ck_assert_uint_eq(p->tunnel_idle_timeout_ms, 300000);
     ck_assert_uint_eq(p->notify_first_pause_ms, 1000);
     ck_assert_uint_eq(p->notify_max_pause_ms, 600000);
     ck_assert_uint_eq(p->keep_alive_interval_ms, 15000);
@@ -161,6 +163,34 @@ START_TEST(reads_the_global_options)
     ck_assert_int_eq(c->access_log.kind, LOG_TO_FILE);
     ck_assert_span_eq(c->access_log.path, conffile_path("./a.log"));
     ck_assert_int_eq(c->access_format, ACCESS_LOGFMT);
+    conf_unref(c);
+}
+END_TEST
+
+START_TEST(reads_compression)
+{
+    struct conf *c =
+        conffile_must_load("compression { types = { \"Text/*\", \"application/JSON\" } }\n" SMALL);
+    const struct compression_conf *cc = &c->compression;
+
+    ck_assert_uint_eq(cc->ntypes, 2);
+    ck_assert_span_eq(cc->types[0], "text/");
+    ck_assert_span_eq(cc->types[1], "application/json");
+    ck_assert_uint_eq(cc->nencodings, 3);
+    ck_assert_int_eq(cc->encodings[0], ENCODING_ZSTD);
+    ck_assert_int_eq(cc->encodings[1], ENCODING_BR);
+    ck_assert_int_eq(cc->encodings[2], ENCODING_GZIP);
+    ck_assert_uint_eq(cc->min_size, 1024);
+    ck_assert_uint_eq(cc->window, 128 << 10);
+    ck_assert_uint_eq(cc->memory_max, 128 << 20);
+    ck_assert_uint_eq(cc->gzip_level, 5);
+    ck_assert_uint_eq(cc->brotli_level, 4);
+    ck_assert_uint_eq(cc->zstd_level, 2);
+    conf_unref(c);
+    c = conffile_must_load(
+        "compression { types = { \"text/css\" } encodings = { \"gzip\" } }\n" SMALL);
+    ck_assert_uint_eq(c->compression.nencodings, 1);
+    ck_assert_int_eq(c->compression.encodings[0], ENCODING_GZIP);
     conf_unref(c);
 }
 END_TEST
@@ -476,6 +506,7 @@ static TCase *cases(void)
     tcase_add_checked_fixture(t, conffile_open, conffile_close);
     tcase_add_test(t, has_defaults);
     tcase_add_test(t, reads_the_global_options);
+    tcase_add_test(t, reads_compression);
     tcase_add_test(t, reads_a_pool);
     tcase_add_test(t, reads_an_upstream);
     tcase_add_loop_test(t, normalises_origins, 0, COUNT_OF(origins));

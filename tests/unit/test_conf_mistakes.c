@@ -242,6 +242,17 @@ static const struct {
     { "upstream \"u\" { origin = \"https://a.b\" }\nroute \"/x\" { upstream = \"u\" internal = "
       "true }" REST,
         { 2, "internal is for resumes" } },
+    { "compression { }" REST, { 1, "compression has no types" } },
+    { "compression { types = { \"json\" } }" REST, { 1, "write one like \"application/json\"" } },
+    { "compression { types = { \"*/*\" } }" REST, { 1, "is no media type" } },
+    { "compression { types = { \"text/html; charset=utf-8\" } }" REST, { 1, "has parameters" } },
+    { "compression { types = { \"Text/Event-Stream\" } }" REST,
+        { 1, "event streams are never compressed" } },
+    { "compression { types = { \"text/*\" } encodings = { \"deflate\" } }" REST,
+        { 1, "write \"gzip\", \"br\" or \"zstd\"" } },
+    { "compression { types = { \"text/*\" } encodings = { \"br\", \"gzip\", \"br\" } }" REST,
+        { 1, "\"br\" stands twice" } },
+    { "compression { types = { \"text/*\" } brotli_level = 11 }" REST, { 1, "the most is 9" } },
     { "upstream \"u\" { origin = \"https://a.b\" }\nroute \"/x\" { upstream = \"u\" websocket = "
       "true }" REST,
         { 2, "websocket is for servers of one's own" } },

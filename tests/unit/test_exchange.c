@@ -612,7 +612,6 @@ static const struct row {
     { TUNNELLING, "", "", "", SHUTDOWN, EX_DONE, "shutdown", CUT },
     { TUNNELLING, "", "", "", WORKER_ENDS, EX_DONE, "complete", 101 },
     { TUNNELLING, "", "", "", WORKER_GARBLES, EX_TUNNELLING, NULL, SILENCE },
-    { TUNNELLING, "", "response_timeout = \"10ms\"", "", NOTHING, EX_TUNNELLING, NULL, SILENCE },
     { TUNNELLING, "", "tunnel_idle_timeout = \"50ms\"", "", NOTHING, EX_DONE, "idle_timeout", CUT },
 };
 

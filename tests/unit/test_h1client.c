@@ -541,6 +541,17 @@ START_TEST(is_an_ordinary_response_that_is_not_101)
 }
 END_TEST
 
+START_TEST(begins_no_tunnel_for_nobody)
+{
+    ask_websocket(KEY);
+    ck_assert(h1_client_abandon(holder.c));
+    app.stream = NULL;
+    peer_send(&server, AGREES);
+    WORLD_UNTIL(holder.closed == 1);
+    WORLD_UNTIL(peer_ended(&server));
+}
+END_TEST
+
 START_TEST(tells_of_a_tunnel_that_broke)
 {
     h1_client_close(holder.c);
@@ -650,6 +661,7 @@ static TCase *cases(void)
     tcase_add_test(t, makes_a_key_where_there_is_none);
     tcase_add_loop_test(t, becomes_no_tunnel_for_a_101_that_does_not_match, 0, 2);
     tcase_add_test(t, is_an_ordinary_response_that_is_not_101);
+    tcase_add_test(t, begins_no_tunnel_for_nobody);
     tcase_add_test(t, tells_of_a_tunnel_that_broke);
     tcase_add_test(t, holds_a_response_back_while_paused);
     tcase_add_loop_test(t, may_be_let_go_at_any_time, 0, 46);

@@ -69,6 +69,7 @@ class Conf:
                                     "retry_first_pause": "20ms"}
         self.routes = [("/", {"workers": "app"})] if self.servers else []
         self.admins = {}
+        self.sections = {}  # without a title: name -> options
         self.extra = ""
 
     @property
@@ -98,6 +99,8 @@ class Conf:
             out += _block("route", prefix, options)
         for address, options in self.admins.items():
             out += _block("admin", address, options)
+        for name, options in self.sections.items():
+            out += _block(name, None, options)
         return out + self.extra
 
 

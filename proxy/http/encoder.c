@@ -1,0 +1,253 @@
+/* Three libraries behind one function. What each allocates is counted: through its allocator, or
+ * (zstd, whose stable interface has none) by asking it. */
+#include "http/encoder.h"
+
+#include <brotli/encode.h>
+#include <stdlib.h>
+#include <zlib.h>
+#include <zstd.h>
+
+enum {
+    OUT_STEP = 16 << 10,
+    GZIP_FORMAT = 16, /* zlib: added to the window's bits */
+    GZIP_BITS_MIN = 9,
+    GZIP_BITS_MAX = 15,
+    GZIP_MEMORY = 8,    /* zlib's default */
+    ZSTD_BITS_MAX = 23, /* RFC 9659: clients need not have more than 8 MB */
+};
+
+struct encoder {
+    enum encoding encoding;
+    union {
+        z_stream gzip;
+        BrotliEncoderState *br;
+        ZSTD_CCtx *zstd;
+    };
+    size_t zstd_memory; /* counted so far */
+};
+
+static size_t memory, count;
+
+/* The block with its size before it, as aligned as malloc's. */
+union sized {
+    size_t n;
+    max_align_t align;
+};
+
+static void *take_memory(void *opaque, size_t n)
+{
+    union sized *s = malloc(sizeof(*s) + n);
+
+    if (!s)
+        return NULL;
+    s->n = sizeof(*s) + n;
+    memory += s->n;
+    return s + 1;
+}
+
+static void give_memory(void *opaque, void *p)
+{
+    union sized *s = p;
+
+    if (!s)
+        return;
+    s--;
+    memory -= s->n;
+    free(s);
+}
+
+static voidpf take_items(voidpf opaque, uInt items, uInt size)
+{
+    return take_memory(opaque, (size_t)items * size);
+}
+
+static int bits_of(size_t window, int least, int most)
+{
+    int bits = 0;
+
+    while (bits < 62 && window >> (bits + 1))
+        bits++;
+    return bits < least ? least : bits > most ? most : bits;
+}
+
+static bool open_gzip(struct encoder *enc, unsigned level, size_t window)
+{
+    enc->gzip = (z_stream){ .zalloc = take_items, .zfree = give_memory };
+    return deflateInit2(&enc->gzip, (int)level, Z_DEFLATED,
+               GZIP_FORMAT + bits_of(window, GZIP_BITS_MIN, GZIP_BITS_MAX), GZIP_MEMORY,
+               Z_DEFAULT_STRATEGY) == Z_OK;
+}
+
+static bool open_br(struct encoder *enc, unsigned level, size_t window)
+{
+    int bits = bits_of(window, BROTLI_MIN_WINDOW_BITS, BROTLI_MAX_WINDOW_BITS);
+
+    enc->br = BrotliEncoderCreateInstance(take_memory, give_memory, NULL);
+    return enc->br && BrotliEncoderSetParameter(enc->br, BROTLI_PARAM_QUALITY, level) &&
+           BrotliEncoderSetParameter(enc->br, BROTLI_PARAM_LGWIN, (uint32_t)bits);
+}
+
+static void count_zstd(struct encoder *enc)
+{
+    size_t now = ZSTD_sizeof_CCtx(enc->zstd);
+
+    memory += now - enc->zstd_memory;
+    enc->zstd_memory = now;
+}
+
+static bool open_zstd(struct encoder *enc, unsigned level, size_t window)
+{
+    int least = (int)ZSTD_cParam_getBounds(ZSTD_c_windowLog).lowerBound;
+
+    enc->zstd = ZSTD_createCCtx();
+    return enc->zstd &&
+           !ZSTD_isError(ZSTD_CCtx_setParameter(enc->zstd, ZSTD_c_compressionLevel, (int)level)) &&
+           !ZSTD_isError(ZSTD_CCtx_setParameter(
+               enc->zstd, ZSTD_c_windowLog, bits_of(window, least, ZSTD_BITS_MAX)));
+}
+
+struct encoder *encoder_new(enum encoding e, unsigned level, size_t window)
+{
+    struct encoder *enc = calloc(1, sizeof(*enc));
+    bool good = false;
+
+    if (!enc)
+        return NULL;
+    count++;
+    enc->encoding = e;
+    switch (e) {
+    case ENCODING_IDENTITY:
+        break;
+    case ENCODING_GZIP:
+        good = open_gzip(enc, level, window);
+        break;
+    case ENCODING_BR:
+        good = open_br(enc, level, window);
+        break;
+    case ENCODING_ZSTD:
+        good = open_zstd(enc, level, window);
+        break;
+    }
+    if (good)
+        return enc;
+    encoder_free(enc);
+    return NULL;
+}
+
+static int put_gzip(
+    struct encoder *enc, struct str in, enum encoder_step step, encoder_out_fn *out, void *owner)
+{
+    static const int how[] = {
+        [ENCODER_MORE] = Z_NO_FLUSH, [ENCODER_FLUSH] = Z_SYNC_FLUSH, [ENCODER_END] = Z_FINISH
+    };
+    unsigned char scratch[OUT_STEP];
+    z_stream *z = &enc->gzip;
+
+    /* uInt is enough: a piece is never longer than what was read at once. */
+    z->next_in = (unsigned char *)(uintptr_t)in.p;
+    z->avail_in = (uInt)in.n;
+    do {
+        z->next_out = scratch;
+        z->avail_out = sizeof(scratch);
+        /* Z_BUF_ERROR: nothing (more) to do. */
+        if (deflate(z, how[step]) == Z_STREAM_ERROR)
+            return -1;
+        if (z->avail_out < sizeof(scratch))
+            out(owner, str_make((char *)scratch, sizeof(scratch) - z->avail_out));
+    } while (z->avail_out == 0);
+    return 0;
+}
+
+static int put_br(
+    struct encoder *enc, struct str in, enum encoder_step step, encoder_out_fn *out, void *owner)
+{
+    static const BrotliEncoderOperation how[] = { [ENCODER_MORE] = BROTLI_OPERATION_PROCESS,
+        [ENCODER_FLUSH] = BROTLI_OPERATION_FLUSH,
+        [ENCODER_END] = BROTLI_OPERATION_FINISH };
+    const uint8_t *next_in = (const uint8_t *)in.p;
+    size_t left = in.n;
+
+    do {
+        uint8_t scratch[OUT_STEP], *next_out = scratch;
+        size_t room = sizeof(scratch);
+
+        if (!BrotliEncoderCompressStream(
+                enc->br, how[step], &left, &next_in, &room, &next_out, NULL))
+            return -1;
+        if (room < sizeof(scratch))
+            out(owner, str_make((char *)scratch, sizeof(scratch) - room));
+    } while (left > 0 || BrotliEncoderHasMoreOutput(enc->br));
+    return 0;
+}
+
+static int put_zstd(
+    struct encoder *enc, struct str in, enum encoder_step step, encoder_out_fn *out, void *owner)
+{
+    static const ZSTD_EndDirective how[] = {
+        [ENCODER_MORE] = ZSTD_e_continue, [ENCODER_FLUSH] = ZSTD_e_flush, [ENCODER_END] = ZSTD_e_end
+    };
+    ZSTD_inBuffer from = { in.p, in.n, 0 };
+    size_t left;
+
+    do {
+        char scratch[OUT_STEP];
+        ZSTD_outBuffer to = { scratch, sizeof(scratch), 0 };
+
+        left = ZSTD_compressStream2(enc->zstd, &to, &from, how[step]);
+        if (ZSTD_isError(left))
+            return -1;
+        if (to.pos > 0)
+            out(owner, str_make(scratch, to.pos));
+    } while (step == ENCODER_MORE ? from.pos < from.size : left > 0);
+    count_zstd(enc);
+    return 0;
+}
+
+int encoder_put(
+    struct encoder *enc, struct str in, enum encoder_step step, encoder_out_fn *out, void *owner)
+{
+    switch (enc->encoding) {
+    case ENCODING_IDENTITY:
+        break;
+    case ENCODING_GZIP:
+        return put_gzip(enc, in, step, out, owner);
+    case ENCODING_BR:
+        return put_br(enc, in, step, out, owner);
+    case ENCODING_ZSTD:
+        return put_zstd(enc, in, step, out, owner);
+    }
+    return -1;
+}
+
+void encoder_free(struct encoder *enc)
+{
+    if (!enc)
+        return;
+    switch (enc->encoding) {
+    case ENCODING_IDENTITY:
+        break;
+    case ENCODING_GZIP:
+        deflateEnd(&enc->gzip);
+        break;
+    case ENCODING_BR:
+        if (enc->br)
+            BrotliEncoderDestroyInstance(enc->br);
+        break;
+    case ENCODING_ZSTD:
+        ZSTD_freeCCtx(enc->zstd);
+        memory -= enc->zstd_memory;
+        break;
+    }
+    count--;
+    free(enc);
+}
+
+size_t encoder_memory(void)
+{
+    return memory;
+}
+
+size_t encoder_count(void)
+{
+    return count;
+}
