@@ -129,8 +129,10 @@ int forward_save_request(struct arena *a, const struct conf *conf, const struct 
     if (head_count(in, STR("x-request-id")) != 1 || !is_safe_id(id))
         id = str_of(request_id);
     put(&kept, STR("X-Request-Id"), id);
+    rc = head_join_cookies(&kept, &scratch);
     /* Spans of `in` borrow from the receive buffer: everything is copied into one block. */
-    rc = head_copy(a, out, &kept, 0);
+    if (rc == 0)
+        rc = head_copy(a, out, &kept, 0);
     arena_release(&scratch);
     return rc;
 }

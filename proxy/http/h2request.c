@@ -8,7 +8,7 @@ enum { METHOD_MAX = 32 };
 
 static int check_target(const struct head *h, const struct h1_limits *limits)
 {
-    if (h->method.n > METHOD_MAX || !field_is_token(h->method))
+    if (h->method.n > METHOD_MAX || !field_is_method(h->method))
         return H1_E_METHOD;
     if (str_eq(h->method, STR("CONNECT")))
         return H1_E_CONNECT;
@@ -30,40 +30,6 @@ static int add_host(struct h2_inbox *inbox)
     return head_add(h, &inbox->arena, STR("host"), h->authority);
 }
 
-/* Crumbs of cookies, each a field of its own for the sake of compression, become one field again
- * before anything else sees them. */
-static int join_cookies(struct h2_inbox *inbox)
-{
-    struct head *h = &inbox->head;
-    size_t n = 0, crumbs = 0, at = 0;
-    char *joined;
-
-    for (size_t i = 0; i < h->nfields; i++) {
-        if (str_eq_nocase(h->fields[i].name, STR("cookie"))) {
-            crumbs++;
-            n += h->fields[i].value.n + 2;
-        }
-    }
-    if (crumbs < 2)
-        return 0;
-    joined = arena_alloc(&inbox->arena, n);
-    if (!joined)
-        return -1;
-    for (size_t i = 0; i < h->nfields; i++) {
-        struct str crumb = h->fields[i].value;
-
-        if (!str_eq_nocase(h->fields[i].name, STR("cookie")) || crumb.n == 0)
-            continue;
-        if (at > 0) {
-            joined[at++] = ';';
-            joined[at++] = ' ';
-        }
-        memcpy(joined + at, crumb.p, crumb.n);
-        at += crumb.n;
-    }
-    return head_set(h, &inbox->arena, STR("cookie"), str_make(joined, at));
-}
-
 enum h2_verdict h2_check_request(struct h2_inbox *inbox, const struct h1_limits *limits,
     bool secure, bool last, struct h1_message *out, int *error)
 {
@@ -79,7 +45,7 @@ enum h2_verdict h2_check_request(struct h2_inbox *inbox, const struct h1_limits 
     if (!connect && !str_eq_nocase(inbox->scheme, STR("https")) &&
         (secure || !str_eq_nocase(inbox->scheme, STR("http"))))
         return H2_RESET;
-    if (add_host(inbox) < 0 || join_cookies(inbox) < 0)
+    if (add_host(inbox) < 0)
         return H2_RESET;
     *error = check_target(h, limits);
     if (*error == 0)

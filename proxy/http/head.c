@@ -92,6 +92,37 @@ int head_set(struct head *h, struct arena *a, struct str name, struct str value)
     return 0;
 }
 
+int head_join_cookies(struct head *h, struct arena *a)
+{
+    size_t n = 0, crumbs = 0, at = 0;
+    char *joined;
+
+    for (size_t i = 0; i < h->nfields; i++) {
+        if (str_eq_nocase(h->fields[i].name, STR("cookie"))) {
+            crumbs++;
+            n += h->fields[i].value.n + 2;
+        }
+    }
+    if (crumbs < 2)
+        return 0;
+    joined = arena_alloc(a, n);
+    if (!joined)
+        return -1;
+    for (size_t i = 0; i < h->nfields; i++) {
+        struct str crumb = h->fields[i].value;
+
+        if (!str_eq_nocase(h->fields[i].name, STR("cookie")) || crumb.n == 0)
+            continue;
+        if (at > 0) {
+            joined[at++] = ';';
+            joined[at++] = ' ';
+        }
+        memcpy(joined + at, crumb.p, crumb.n);
+        at += crumb.n;
+    }
+    return head_set(h, a, STR("cookie"), str_make(joined, at));
+}
+
 void head_remove(struct head *h, struct str name)
 {
     const struct field *first = head_find(h, name);

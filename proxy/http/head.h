@@ -53,6 +53,11 @@ int head_add(struct head *h, struct arena *a, struct str name, struct str value)
  * memory. */
 int head_set(struct head *h, struct arena *a, struct str name, struct str value);
 
+/* Makes one Cookie field of several: HTTP/2 splits it for the sake of compression (RFC 9113 8.2.3),
+ * and servers that fold repeated fields put a comma where only "; " is right. 0, or -1 if there is
+ * no memory. */
+int head_join_cookies(struct head *h, struct arena *a);
+
 /* Takes all fields of that name out, in the array itself: not for a head that shares it with
  * another one. */
 void head_remove(struct head *h, struct str name);

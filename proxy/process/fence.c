@@ -106,16 +106,16 @@ static int add_bounded(scmp_filter_ctx f, bool serving)
         f, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_WRITE, 0));
     /* abort() and raise(): itself. */
     err |= seccomp_rule_add(
-        f, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
+        f, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid(), 0));
     /* Asking for limits, not setting them. */
-    err |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 1, SCMP_A2(SCMP_CMP_EQ, 0));
+    err |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 1, SCMP_A2(SCMP_CMP_EQ, 0, 0));
     /* A terminal must not be typed into (TIOCSTI). */
     for (size_t i = 0; i < sizeof(requests) / sizeof(*requests); i++)
         err |= seccomp_rule_add(
-            f, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1, SCMP_A1(SCMP_CMP_EQ, requests[i]));
+            f, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1, SCMP_A1(SCMP_CMP_EQ, requests[i], 0));
     for (size_t i = 0; serving && i < sizeof(families) / sizeof(*families); i++)
         err |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1,
-            SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i]));
+            SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i], 0));
     return err;
 }
 

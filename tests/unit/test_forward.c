@@ -96,6 +96,7 @@ static const struct {
 } requests[] = {
     { STRANGER, "", OWN },
     { STRANGER, "Accept=x|Cookie=a=b|Authorization=c", "Accept=x|Cookie=a=b|Authorization=c|" OWN },
+    { STRANGER, "Cookie=a=b|Accept=x|cookie=c=d", "cookie=a=b; c=d|Accept=x|" OWN },
     /* What a stranger says about where it comes from is replaced, in every spelling. */
     { STRANGER, "X-Forwarded-For=1.2.3.4", OWN },
     { STRANGER, "x-forwarded-for=1.2.3.4|X_Forwarded_For=1.2.3.4|X-Forwarded_For=5", OWN },
