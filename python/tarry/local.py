@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 from .errors import TarryError
 from .exchange import ENVIRON_KEY, outside
 from .message import Answer, Call, Headers
-from .settings import settings
 from .stand_in import StandIn, relayed_headers
 
 _PIECE = 1 << 14
@@ -32,7 +31,6 @@ class Local(Direct):
 
     def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
         super().__init__()
-        self.secret = settings.secret
         self.app = app
 
     def serve(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:

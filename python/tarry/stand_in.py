@@ -12,6 +12,7 @@ from typing import Any, Callable, Optional
 from urllib.parse import unquote, urlsplit
 
 from .message import Answer, Call, Headers, parse_calls
+from .settings import settings
 
 HOPS_MAX = 64
 # Of a relayed response these are the upstream's, all others the handoff's.
@@ -32,7 +33,8 @@ class StandIn:
     """`calls`, `batches` and `hops` tell of the last request; `notified` of the continuations after a relay."""
 
     features = "relay, resume, replay, notify, on-error, keep-alive"
-    secret = ""
+    secret: Optional[str] = None
+    """The workers' secret; None for the one that they are set to."""
 
     def __init__(self, origins: Optional[list[str]] = None, **limits: int) -> None:
         self.origins = origins or []
@@ -143,8 +145,9 @@ class StandIn:
         }
         if state:
             headers["HTTP_TARRY_STATE"] = state
-        if self.secret:
-            headers["HTTP_TARRY_AUTH"] = self.secret
+        secret = settings.secret if self.secret is None else self.secret
+        if secret:
+            headers["HTTP_TARRY_AUTH"] = secret
         return headers
 
 

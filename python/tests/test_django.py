@@ -370,6 +370,12 @@ def test_a_request_past_the_secret_is_served_without_tarry(serve, settings_overr
     assert client.get("/view/").content == b'"a"True'
 
 
+def test_the_test_client_knows_the_projects_secret(serve, settings_override):
+    settings_override(TARRY_SECRET="of the project")
+    serve(lambda request: HttpResponse(ask("a")))
+    assert client_of().get("/view/").content == b'"a"'
+
+
 def test_asgi_requests_have_no_exchange(serve):
     request = RequestFactory().get("/view/")
     from tarry.django import Middleware

@@ -12,7 +12,6 @@ from ..exchange import ENVIRON_KEY, of
 from ..handoffs import made_alone
 from ..local import Direct
 from ..message import Answer, Headers
-from ..settings import settings
 from ..stand_in import relayed_headers
 
 # What belongs to one body, and is not the continuation's.
@@ -45,7 +44,6 @@ class _Alone(Direct):
 
     def __init__(self, get_response: Callable[[Any], Any], request: Any, first: Any, exchange_id: str) -> None:
         super().__init__()
-        self.secret = settings.secret
         self._get_response = get_response
         self._request = request
         self._first = first

@@ -23,6 +23,8 @@ class Client(FakeTarry, DjangoClient):
         DjangoClient.__init__(self, **kwargs)
 
     def request(self, **request: Any) -> Any:
+        if self.handler._middleware_chain is None:
+            self.handler.load_middleware()  # reads the project's settings, the secret among them
         given = request.pop("wsgi.input", None)
         body = given.read() if given is not None else b""
 
