@@ -8,18 +8,10 @@
 #include "base/buf.h"
 #include "exchange/front.h"
 #include "http/encoder.h"
+#include "http/limits.h"
 #include "http/h1server.h"
 #include "net/conn.h"
 #include "observe/counter.h"
-
-enum {
-    CONNECTIONS_MAX = 64, /* operators and scrapers, not clients */
-    HEADER_TIMEOUT_MS = 10000,
-    IDLE_TIMEOUT_MS = 60000,
-    HEAD_MAX = 16384,
-    FIELDS_MAX = 64,
-    TARGET_MAX = 2048,
-};
 
 /* A listener of an `admin` section. */
 struct wicket {
@@ -177,7 +169,7 @@ static void on_request(void *owner, struct stream *s, const struct stream_reques
 
 static bool may_accept(void *owner, bool waits)
 {
-    return admin.acceptor.busy.count + admin.acceptor.idle.count < CONNECTIONS_MAX;
+    return acceptor_count(&admin.acceptor) < admin.front->conf->admin_connections_max;
 }
 
 static void on_accept(void *owner, struct listener *l, int fd, const struct sockaddr *peer)
@@ -226,7 +218,7 @@ int admin_prepare(const struct conf *conf, char *why, size_t whylen)
             w = calloc(1, sizeof(*w));
             if (w)
                 w->listener = listener_open(ac->text, (const struct sockaddr *)&ac->sa, ac->salen,
-                    CONNECTIONS_MAX, conf->processes > 1, why, whylen);
+                    (unsigned)conf->admin_connections_max, conf->processes > 1, why, whylen);
             if (!w || !w->listener) {
                 free(w);
                 admin_abandon();
@@ -239,8 +231,21 @@ int admin_prepare(const struct conf *conf, char *why, size_t whylen)
     return 0;
 }
 
+/* From the snapshot in force. */
+static void apply_limits(void)
+{
+    const struct conf *c = admin.front->conf;
+
+    admin.acceptor.limits = limits_of(c);
+    admin.acceptor.header_timeout_ms = c->admin_timeout_ms;
+    admin.acceptor.body_timeout_ms = c->admin_timeout_ms;
+    admin.acceptor.send_timeout_ms = c->admin_timeout_ms;
+    admin.acceptor.keep_alive_timeout_ms = c->admin_keep_alive_timeout_ms;
+}
+
 void admin_commit(void)
 {
+    apply_limits();
     LIST_EACH(n, &admin.wickets)
     {
         struct wicket *w = LIST_OWNER(n, struct wicket, node);
@@ -264,11 +269,6 @@ int admin_open(struct front *front, const struct conf *conf, char *why, size_t w
     list_init(&admin.wickets);
     list_init(&admin.next);
     acceptor_init(&admin.acceptor);
-    admin.acceptor.limits = (struct h1_limits){ HEAD_MAX, FIELDS_MAX, TARGET_MAX };
-    admin.acceptor.header_timeout_ms = HEADER_TIMEOUT_MS;
-    admin.acceptor.body_timeout_ms = HEADER_TIMEOUT_MS;
-    admin.acceptor.send_timeout_ms = HEADER_TIMEOUT_MS;
-    admin.acceptor.keep_alive_timeout_ms = IDLE_TIMEOUT_MS;
     admin.acceptor.on_request = on_request;
     if (admin_prepare(conf, why, whylen) < 0)
         return -1;

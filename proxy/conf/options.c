@@ -30,6 +30,14 @@ static const struct opt root_rows[] = {
         .help = "How many of an address's connections may be without a first request, TLS "
                 "handshakes included; further ones are closed at once. 0: as many as it likes. "
                 "Exempt are the same as from address_connections_max." },
+    { "admin_connections_max", OPT_NUMBER, IN(conf, admin_connections_max), "64", "1", "65535",
+        OPT_LIVE,
+        .help = "How many connections all admin listeners hold together; further ones wait." },
+    { "admin_keep_alive_timeout", OPT_DURATION, IN(conf, admin_keep_alive_timeout_ms), "60s", "1ms",
+        "1d", OPT_LIVE, .help = "How long a connection to an admin listener may be idle." },
+    { "admin_timeout", OPT_DURATION, IN(conf, admin_timeout_ms), "10s", "1ms", "1h", OPT_LIVE,
+        .help = "How long a request to an admin listener may take to come, and its page to be "
+                "taken." },
     { "body_max", OPT_SIZE, IN(conf, body_max), "100M", "0", "1024G", OPT_LIVE,
         .help = "The largest request body that a client may send; a larger one gets 413." },
     { "body_memory_max", OPT_SIZE, IN(conf, body_memory_max), "64K", "4K", "64M", OPT_LIVE,
@@ -40,6 +48,11 @@ static const struct opt root_rows[] = {
                 "rate_window; a slower one gets 408. 0: as slowly as body_timeout allows." },
     { "body_timeout", OPT_DURATION, IN(conf, body_timeout_ms), "60s", "1ms", "1d", OPT_LIVE,
         .help = "How long a client may be silent while it sends its body; then it gets 408." },
+    { "chunk_line_max", OPT_SIZE, IN(conf, chunk_line_max), "4K", "64", "1M", OPT_LIVE,
+        .help = "How long one chunk extension, or one trailer, of a body in chunks may be; they "
+                "are dropped. A longer one is malformed." },
+    { "chunk_overhead_max", OPT_SIZE, IN(conf, chunk_overhead_max), "64K", "64", "1G", OPT_LIVE,
+        .help = "How many bytes the chunk extensions and trailers of one body may have together." },
     { "connection_requests_max", OPT_NUMBER, IN(conf, connection_requests_max), "0", "0",
         "10000000", OPT_LIVE,
         .help = "How many requests a client may send over one connection, which ends with the "
@@ -102,6 +115,9 @@ static const struct opt root_rows[] = {
         "1000000", OPT_LIVE,
         .help = "HTTP/2: how many window updates a client may send in a burst beyond four for each "
                 "frame of data that it gets, as with http2_controls_max." },
+    { "interim_max", OPT_NUMBER, IN(conf, interim_max), "16", "0", "1000", OPT_LIVE,
+        .help = "How many interim responses (1xx) a worker or an upstream may send before the real "
+                "one; with more the response is malformed." },
     { "keep_alive_timeout", OPT_DURATION, IN(conf, keep_alive_timeout_ms), "75s", "1ms", "1d",
         OPT_LIVE, .help = "How long a client's connection may be idle between two requests." },
     { "landlock", OPT_WORD, IN(conf, landlock), "auto", NULL, NULL, OPT_RESTART,
@@ -117,6 +133,9 @@ static const struct opt root_rows[] = {
         .help = "How many client connections one process holds. For further ones room is made by "
                 "ending those that have been idle longest between two requests; if there are none, "
                 "they wait in the backlog." },
+    { "output_max", OPT_SIZE, IN(conf, output_max), "64K", "4K", "16M", OPT_LIVE,
+        .help = "How much output waits in memory on one connection before what it comes from is "
+                "held back, or kept in a file." },
     { "processes", OPT_NUMBER, IN(conf, processes), "1", "1", "256", OPT_RESTART,
         .help =
             "Processes, each with one event loop. One serves tens of thousands of parked requests; "
@@ -297,6 +316,12 @@ static const struct opt workers_rows[] = {
         OPT_LIVE,
         .help = "A WebSocket through which no byte goes for so long, in neither direction, is "
                 "ended. Longer than the pause between the pings of the server or its clients." },
+    { "unreachable_first_pause", OPT_DURATION, IN(pool_conf, unreachable_first_pause_ms), "100ms",
+        "1ms", "1h", OPT_LIVE,
+        .help = "How long a server that refused a connection is left alone while others of the "
+                "pool serve; it doubles with each further time." },
+    { "unreachable_max_pause", OPT_DURATION, IN(pool_conf, unreachable_max_pause_ms), "10s", "1ms",
+        "1h", OPT_LIVE, .help = "The longest such pause." },
 };
 
 static const struct opt server_rows[] = {

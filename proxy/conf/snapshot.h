@@ -86,6 +86,8 @@ struct pool_conf {
     uint64_t notify_first_pause_ms;
     uint64_t notify_max_pause_ms;
     uint64_t keep_alive_interval_ms;
+    uint64_t unreachable_first_pause_ms; /* a server that refuses connections is left alone */
+    uint64_t unreachable_max_pause_ms;
     uint64_t tunnel_idle_timeout_ms; /* a WebSocket through which nothing goes for so long ends */
     unsigned line;
 };
@@ -180,6 +182,13 @@ struct conf {
     size_t header_max;              /* bytes of a request's or response's header section */
     size_t header_fields_max;       /* fields in it */
     size_t target_max;
+    size_t interim_max;        /* 1xx responses of a worker or upstream */
+    size_t chunk_line_max;     /* bytes of one chunk extension or trailer */
+    size_t chunk_overhead_max; /* of all of a body */
+    size_t output_max;         /* queued on one connection before its source is held back */
+    size_t admin_connections_max;
+    uint64_t admin_timeout_ms; /* for a request's head, and for taking the page */
+    uint64_t admin_keep_alive_timeout_ms;
     enum underscore_policy underscore_headers; /* "drop" (default), "refuse" (400), "pass" */
     uint64_t body_max;
     size_t body_memory_max;         /* of one body, in memory; the rest goes to a file */

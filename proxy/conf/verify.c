@@ -132,6 +132,7 @@ static const struct order {
 } orders[] = {
     { SECTION_WORKERS, "call_max", "handoff_max" },
     { SECTION_WORKERS, "notify_first_pause", "notify_max_pause" },
+    { SECTION_WORKERS, "unreachable_first_pause", "unreachable_max_pause" },
     { SECTION_UPSTREAM, "connect_timeout", "total_timeout" },
     { SECTION_UPSTREAM, "retry_first_pause", "retry_max_pause" },
 };

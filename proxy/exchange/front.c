@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "http/limits.h"
 #include "net/conn.h"
 #include "net/farewell.h"
 #include "net/tls.h"
@@ -197,7 +198,7 @@ static struct h2_server_limits http2_limits(const struct conf *c)
 static void apply_limits(struct front *f)
 {
     const struct conf *c = f->conf;
-    struct h1_limits limits = { c->header_max, c->header_fields_max, c->target_max };
+    struct h1_limits limits = limits_of(c);
 
     f->acceptor.limits = limits;
     f->acceptor.http2 = http2_limits(c);
@@ -208,6 +209,7 @@ static void apply_limits(struct front *f)
     f->acceptor.body_rate_min = c->body_rate_min;
     f->acceptor.send_rate_min = c->send_rate_min;
     f->acceptor.rate_window_ms = c->rate_window_ms;
+    conn_set_output_max(c->output_max);
     farewell_set_limits(
         &(struct farewell_limits){ c->linger_timeout_ms, c->send_rate_min, c->rate_window_ms });
     f->acceptor.requests_max = c->connection_requests_max;

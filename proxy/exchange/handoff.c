@@ -10,7 +10,7 @@
 #include "base/url.h"
 #include "exchange/forward.h"
 #include "http/fields.h"
-#include "http/h1parse.h"
+#include "http/limits.h"
 
 enum { CALL_ID_MAX = 128, GUNZIP_STEP = 16 << 10 };
 
@@ -325,11 +325,6 @@ static const struct upstream_conf *find_upstream(
     if (!u)
         *rc = HANDOFF_E_FORBIDDEN;
     return u;
-}
-
-static struct h1_limits limits_of(const struct conf *conf)
-{
-    return (struct h1_limits){ conf->header_max, conf->header_fields_max, conf->target_max };
 }
 
 /* Reads up to a whole head at `off` into a span: from memory, or through `scratch` of header_max

@@ -29,9 +29,11 @@ enum state {
 
 enum { SIZE_DIGITS_MAX = 15 };
 
-void h1_body_begin(struct h1_body *b, const struct h1_message *m)
+void h1_body_begin(struct h1_body *b, const struct h1_message *m, const struct h1_limits *limits)
 {
-    *b = (struct h1_body){ .framing = m->framing };
+    *b = (struct h1_body){ .framing = m->framing,
+        .line_max = (uint32_t)limits->chunk_line_max,
+        .overhead_max = (uint32_t)limits->chunk_overhead_max };
     if (m->framing == H1_LENGTH)
         b->left = m->length;
     b->complete = m->framing == H1_NO_BODY || (m->framing == H1_LENGTH && m->length == 0);
@@ -46,7 +48,7 @@ static void enter(struct h1_body *b, enum state s)
 /* `n` more bytes of an extension or a trailer: both cost work and carry nothing (F10). */
 static int account(struct h1_body *b, size_t n)
 {
-    if (n > H1_CHUNK_LINE_MAX - b->line || n > H1_CHUNK_OVERHEAD_MAX - b->overhead)
+    if (n > b->line_max - b->line || n > b->overhead_max - b->overhead)
         return H1_E_CHUNK_OVERHEAD;
     b->line += (uint32_t)n;
     b->overhead += (uint32_t)n;

@@ -17,12 +17,11 @@ struct h1_body {
     unsigned state;    /* of the chunked coding */
     uint32_t overhead; /* bytes of chunk extensions and trailers so far */
     uint32_t line;     /* bytes of the current such line; digits of a chunk size */
+    uint32_t line_max, overhead_max;
     bool complete;
 };
 
-enum { H1_CHUNK_LINE_MAX = 4096, H1_CHUNK_OVERHEAD_MAX = 65536 };
-
-void h1_body_begin(struct h1_body *b, const struct h1_message *m);
+void h1_body_begin(struct h1_body *b, const struct h1_message *m, const struct h1_limits *limits);
 
 /* Uses up to in.n bytes and returns how many: the next piece of the body is in *data (borrowed from
  * `in`, may be empty); call again with what is left until it returns 0 ("more") or b->complete is

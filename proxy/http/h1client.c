@@ -10,8 +10,6 @@
 enum in { IN_IDLE, IN_HEAD, IN_BODY, IN_TUNNEL, IN_DONE, IN_FAILED };
 enum out { OUT_NOTHING, OUT_BODY, OUT_CHUNKED, OUT_TUNNEL, OUT_DONE };
 
-enum { INTERIM_MAX = 16 }; /* 1xx responses before the real one */
-
 struct h1_client {
     struct conn *conn;
     struct stream stream;
@@ -28,7 +26,7 @@ struct h1_client {
     unsigned served;
     unsigned char in;  /* enum in */
     unsigned char out; /* enum out */
-    unsigned char interim;
+    unsigned interim;
     bool owned;     /* a stream is with an owner, or is abandoned */
     bool abandoned; /* by its owner, while the peer works on it */
     bool keep_alive;
@@ -147,7 +145,7 @@ static ssize_t take_head(struct h1_client *h)
         return take_agreement(h, &head) < 0 ? -1 : n;
     if (head.status < 200) {
         /* 101 answers an Upgrade, which was not asked for. */
-        if (head.status == 101 || ++h->interim > INTERIM_MAX) {
+        if (head.status == 101 || ++h->interim > h->limits->interim_max) {
             fail(h, STREAM_E_PROTOCOL);
             return -1;
         }
@@ -158,7 +156,7 @@ static ssize_t take_head(struct h1_client *h)
         fail(h, STREAM_E_PROTOCOL);
         return -1;
     }
-    h1_body_begin(&h->body, &m);
+    h1_body_begin(&h->body, &m, h->limits);
     h->keep_alive = m.keep_alive;
     h->in = IN_BODY;
     emit(h, (struct stream_event){ .kind = STREAM_HEAD, .head = &head });

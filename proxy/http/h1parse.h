@@ -46,9 +46,13 @@ const char *h1_strerror(int err);
 unsigned h1_error_status(int err);
 
 struct h1_limits {
-    size_t head_max;   /* bytes, line ends included */
-    size_t fields_max; /* at most H1_FIELDS_MAX */
-    size_t target_max; /* bytes */
+    size_t head_max;    /* bytes, line ends included */
+    size_t fields_max;  /* at most H1_FIELDS_MAX */
+    size_t target_max;  /* bytes */
+    size_t interim_max; /* 1xx responses before the real one */
+    /* Bytes of chunk extensions and trailers, which cost work and carry nothing: of one line, and
+     * of a body. At most 4 GiB. */
+    size_t chunk_line_max, chunk_overhead_max;
 };
 
 enum { H1_FIELDS_MAX = 1024 };

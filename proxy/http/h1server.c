@@ -160,7 +160,7 @@ static void begin_request(struct h1_server *h, const struct head *head, const st
 
     h->served++;
     crowd_settle(conn_place(h->conn));
-    h1_body_begin(&h->body, m);
+    h1_body_begin(&h->body, m, &h->acceptor->limits);
     h->in = r.body ? IN_BODY : IN_DONE;
     h->keep_alive = m->keep_alive;
     h->expects_continue = m->expects_continue;

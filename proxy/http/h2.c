@@ -347,7 +347,7 @@ static int flush(struct h2 *h)
     const uint8_t *p;
     ssize_t n;
 
-    while (conn_queued(h->conn) <= CONN_OUTPUT_HIGH) {
+    while (conn_has_room(h->conn)) {
         BUG_IF(h->inside);
         h->inside = true;
         n = nghttp2_session_mem_send(h->library, &p);

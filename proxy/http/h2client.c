@@ -6,7 +6,6 @@
 #include "base/num.h"
 
 enum {
-    INTERIM_MAX = 16,   /* 1xx responses before the real one */
     STREAMS_MAX = 1000, /* on one connection, however many the peer allows */
     STREAM_IDS_END =
         INT32_MAX - 2 * STREAMS_MAX, /* a connection that has used up its ids is retired in time */
@@ -56,7 +55,7 @@ static enum stream_error take_head(struct h2_stream *s, bool last)
     if (head->status < 200) {
         h2_inbox_free(s->inbox);
         s->inbox = NULL;
-        return last || ++s->interim > INTERIM_MAX ? STREAM_E_PROTOCOL : 0;
+        return last || ++s->interim > s->session->limits->interim_max ? STREAM_E_PROTOCOL : 0;
     }
     length = head_value(head, STR("content-length"));
     if (length.p && !num_parse_u64(length, &s->in_left))

@@ -17,6 +17,7 @@ struct h2_limits {
                                    read from it either; five times as many end it. 0: no limit */
     size_t head_max;            /* bytes of a header section, 32 more a field (RFC 9113 10.5.1) */
     size_t fields_max;
+    size_t interim_max;        /* client side: 1xx responses before the real one */
     uint64_t ping_interval_ms; /* silence with streams open, after which the peer is asked whether
                                   it lives */
     uint64_t ping_timeout_ms;  /* for its answer, and for its first SETTINGS */

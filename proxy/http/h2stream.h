@@ -45,7 +45,7 @@ struct h2_stream {
     signed char error;       /* enum stream_error: what is to be told once the data is */
     unsigned char given_in;  /* enum h2_in */
     unsigned char given_out; /* enum h2_out */
-    unsigned char interim;   /* 1xx responses so far */
+    unsigned interim;        /* 1xx responses so far */
     bool head_complete;      /* in `inbox`, or delivered */
     bool in_ended;           /* the peer's message is complete */
     bool in_too_long;        /* more data than declared */

@@ -45,6 +45,7 @@ struct conn {
 enum { READ_STEP = 16 << 10 };
 
 static size_t naccepted;
+static size_t output_max = 64 << 10;
 
 static void on_work(void *owner);
 
@@ -283,7 +284,7 @@ static void flush(struct conn *c)
         c->behind_ms = 0;
     if (c->out_ends && buf_len(&c->out) == 0) {
         half_close(c);
-    } else if (c->full && buf_len(&c->out) <= CONN_OUTPUT_LOW) {
+    } else if (c->full && buf_len(&c->out) <= output_max / 4) {
         c->full = false;
         emit(c, CONN_DRAINED);
     }
@@ -404,6 +405,11 @@ static struct conn *make(int fd, SSL *ssl, conn_event_fn *on_event, void *owner)
     return c;
 }
 
+void conn_set_output_max(size_t n)
+{
+    output_max = n;
+}
+
 struct conn *conn_open(
     const struct sockaddr *to, socklen_t tolen, SSL *ssl, conn_event_fn *on_event, void *owner)
 {
@@ -506,6 +512,11 @@ void conn_end_output(struct conn *c)
         half_close(c);
 }
 
+bool conn_has_room(const struct conn *c)
+{
+    return buf_len(&c->out) <= output_max;
+}
+
 int conn_written(struct conn *c)
 {
     if (c->phase == PHASE_CLOSED || c->out_broken || c->error) {
@@ -516,7 +527,7 @@ int conn_written(struct conn *c)
         c->behind_ms = loop_now_ms();
     if (c->phase == PHASE_OPEN && !c->out_blocked)
         wake(c);
-    if (buf_len(&c->out) <= CONN_OUTPUT_HIGH)
+    if (conn_has_room(c))
         return 0;
     c->full = true;
     return CONN_E_FULL;

@@ -47,9 +47,11 @@ enum conn_error {
 enum {
     CONN_READ_MAX =
         64 << 10, /* read from one connection in one turn, and held unread in conn_input() */
-    CONN_OUTPUT_HIGH = 64 << 10, /* queued output above this is CONN_E_FULL */
-    CONN_OUTPUT_LOW = 16 << 10,  /* and at this there is room again */
 };
+
+/* Queued output above `n` bytes is CONN_E_FULL from now on, for all connections, and at a quarter
+ * of it there is room again. 64 KiB at first. */
+void conn_set_output_max(size_t n);
 
 /* Starts to connect; `ssl` (may be NULL) is taken over and does a client handshake once TCP stands.
  * CONN_CONNECTED or CONN_FAILED follows, never from within. NULL with errno if there is no
@@ -85,6 +87,9 @@ int conn_write(struct conn *c, const void *p, size_t n);
 /* The output queue itself, to be appended to; then conn_written(). */
 struct buf *conn_output(struct conn *c);
 int conn_written(struct conn *c);
+
+/* Whether what is queued is within that bound. */
+bool conn_has_room(const struct conn *c);
 
 /* Bytes queued and not yet given to the kernel. */
 size_t conn_queued(const struct conn *c);

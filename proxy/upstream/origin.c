@@ -500,14 +500,13 @@ void origin_update(struct origin *o, const struct origin_terms *t)
 
     o->tls = t->tls ? tls_peer_ref(t->tls) : NULL;
     tls_peer_unref(old);
-    o->h1_limits = (struct h1_limits){ .head_max = t->head_max,
-        .fields_max = t->fields_max < H1_FIELDS_MAX ? t->fields_max : H1_FIELDS_MAX,
-        .target_max = t->head_max };
+    o->h1_limits = t->limits;
     o->h2_limits = (struct h2_limits){ .stream_window = H2_CLIENT_STREAM_WINDOW,
         .connection_window = H2_CLIENT_CONNECTION_WINDOW,
         .out_max = H2_CLIENT_OUT_MAX,
-        .head_max = t->head_max,
-        .fields_max = t->fields_max,
+        .head_max = t->limits.head_max,
+        .fields_max = t->limits.fields_max,
+        .interim_max = t->limits.interim_max,
         .ping_interval_ms = t->u->ping_interval_ms,
         .ping_timeout_ms = t->u->ping_timeout_ms };
     o->connect_timeout_ms = t->u->connect_timeout_ms;

@@ -14,6 +14,7 @@
 
 #include "base/list.h"
 #include "conf/snapshot.h"
+#include "http/h1parse.h"
 #include "http/stream.h"
 #include "net/resolver.h"
 #include "net/tls.h"
@@ -67,7 +68,7 @@ struct origin_counts origin_counts(const struct origin *o);
 /* What an origin takes from a snapshot. It is copied: no origin points into one. */
 struct origin_terms {
     const struct upstream_conf *u;
-    size_t head_max, fields_max;
+    struct h1_limits limits;
     struct tls_peer *tls; /* NULL for plain http; a reference is taken */
 };
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "http/limits.h"
 #include "net/loop.h"
 
 /* What a new snapshot will mean for one upstream: everything that can fail has been done. */
@@ -18,7 +19,7 @@ struct origins {
     struct list prepared;
     struct conf *next; /* what was prepared points into it */
     struct resolver *resolver;
-    size_t head_max, fields_max; /* of the snapshot in use */
+    struct h1_limits limits; /* of the snapshot in use */
     struct grave grave;
 };
 
@@ -69,9 +70,7 @@ static int prepare_one(struct origins *os, const struct conf *next, const struct
 
     if (!p)
         goto no_memory;
-    p->terms = (struct origin_terms){
-        .u = u, .head_max = next->header_max, .fields_max = next->header_fields_max
-    };
+    p->terms = (struct origin_terms){ .u = u, .limits = limits_of(next) };
     if (u->tls && !(p->terms.tls = peer_for(os, u, why, whylen))) {
         free(p);
         return -1;
@@ -140,8 +139,7 @@ void origins_commit(struct origins *os)
     }
     while ((n = list_first(&old)))
         origin_retire(origin_on(n), &os->retired);
-    os->head_max = os->next->header_max;
-    os->fields_max = os->next->header_fields_max;
+    os->limits = limits_of(os->next);
     forget_prepared(os);
     /* Without memory for new ones the old name servers serve on. */
     resolver_renew(os->resolver, NULL);
@@ -187,7 +185,7 @@ void origins_close(struct origins *os)
 
 struct origin *origins_find(struct origins *os, const struct upstream_conf *u)
 {
-    struct origin_terms t = { .u = u, .head_max = os->head_max, .fields_max = os->fields_max };
+    struct origin_terms t = { .u = u, .limits = os->limits };
     struct origin *o = find_in(&os->live, u);
     char why[256];
 

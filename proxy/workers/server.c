@@ -10,8 +10,6 @@
 #include "workers/pool.h"
 
 enum {
-    PAUSE_FIRST_MS = 100, /* after a refused connection, while other servers serve */
-    PAUSE_MAX_MS = 10000,
     FULL_MS = 20, /* after a full backlog */
 };
 
@@ -59,6 +57,7 @@ static void set_state(struct link *l, enum link_state to)
 static void connect_failed(struct link *l, const char *why, bool full)
 {
     struct server *s = l->server;
+    const struct pool_conf *pc = pool_conf(s->pool);
     struct slot_wish *w = l->wish;
 
     l->wish = NULL;
@@ -69,9 +68,9 @@ static void connect_failed(struct link *l, const char *why, bool full)
         pool_on_backlog_full(s->pool, w, s);
         return;
     }
-    s->pause_ms = s->pause_ms ? s->pause_ms * 2 : PAUSE_FIRST_MS;
-    if (s->pause_ms > PAUSE_MAX_MS)
-        s->pause_ms = PAUSE_MAX_MS;
+    s->pause_ms = s->pause_ms ? s->pause_ms * 2 : pc->unreachable_first_pause_ms;
+    if (s->pause_ms > pc->unreachable_max_pause_ms)
+        s->pause_ms = pc->unreachable_max_pause_ms;
     s->paused_until_ms = loop_now_ms() + s->pause_ms;
     pool_on_connect_failed(s->pool, w, s, why);
 }

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from harness import Gate, Reply, eventually, problem
+from harness import Client, Gate, Raw, Reply, call, eventually, free_port, handoff, problem
 
 OK = Reply(200, b"ok")
 
@@ -281,3 +281,95 @@ def test_with_room_for_all_nobody_is_ended(bed):
     for _ in range(2):
         assert all(is_in(c) for c in clients)
     assert site.tarry.metric("tarry_client_connections_evicted_total") == 0
+
+
+# --- other bounds of the conf ---
+
+@pytest.mark.parametrize("most, n, status", [(0, 0, 200), (0, 1, 502), (2, 2, 200), (2, 3, 502), (1000, 500, 200)])
+def test_interim_max_bounds_interim_responses(bed, most, n, status):
+    site = limited(bed, lambda r, c: Raw(b"HTTP/1.1 103 Early Hints\r\n\r\n" * n + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"), interim_max=most)
+    assert site.tarry.get("/").status == status
+
+
+@pytest.mark.parametrize("n, status", [(2, 200), (3, 502)])
+def test_interim_max_bounds_those_over_http2_too(bed, n, status):
+    def answer(s):
+        for _ in range(n):
+            s.send_head(103)
+        return Reply(200, b"ok")
+    up = bed.h2_upstream(answer)
+    site = bed.site(lambda r, c: handoff("relay", [call(up.origin)]), up, up={"retries": 0}, top={"interim_max": 2})
+    assert site.tarry.get("/").status == status
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("raw, status", [
+    (b"1;" + b"e" * 99 + b"\r\nx\r\n0\r\n\r\n", 200),
+    (b"1;" + b"e" * 101 + b"\r\nx\r\n0\r\n\r\n", 400),
+    ((b"1;" + b"e" * 49 + b"\r\nx\r\n") * 4 + b"0\r\n\r\n", 200),
+    ((b"1;" + b"e" * 49 + b"\r\nx\r\n") * 5 + b"0\r\n\r\n", 400),
+    (b"0\r\nT: " + b"t" * 90 + b"\r\n\r\n", 200),
+    (b"0\r\nT: " + b"t" * 110 + b"\r\n\r\n", 400),
+])
+def test_chunk_line_max_and_chunk_overhead_max_bound_what_carries_nothing(bed, raw, status):
+    site = limited(bed, chunk_line_max="100", chunk_overhead_max="200")
+    with site.tarry.client() as c:
+        c.send(CHUNKED + raw)
+        assert c.read_response("POST").status == status
+
+
+@pytest.mark.parametrize("size", ["4K", "1M"])
+def test_output_max_is_what_waits_in_memory(bed, size):
+    """Whatever it is, what comes out is whole."""
+    site = big_site(bed, output_max=size)
+    with site.tarry.client(receive_buffer=4096) as c:
+        c.send_request("GET", "/big")
+        assert c.read_response().body == BIG
+
+
+def test_admin_connections_max_and_their_timeouts(bed):
+    site = limited(bed, admin_connections_max=2, admin_timeout="300ms", admin_keep_alive_timeout="400ms")
+    address = next(iter(site.conf.admins))
+    idle, silent, third = Client(address), Client(address), Client(address)
+    assert idle.request("GET", "/healthz").status == 200
+    third.send_request("GET", "/healthz")  # waits
+    assert silent.read_to_end() == b""
+    assert third.read_response().status == 200
+    assert idle.read_to_end() == b""
+
+
+def test_a_server_that_refuses_is_left_alone_for_unreachable_first_pause(bed):
+    """With a long one it is not asked again while the other one serves."""
+    worker = bed.worker(lambda r, c: OK)
+    gone = f"127.0.0.1:{free_port()}"
+    conf = bed.conf([gone, worker])
+    conf.pool.update(unreachable_first_pause="1h", unreachable_max_pause="1h")
+    tarry = bed.tarry(conf)
+    for _ in range(10):
+        assert tarry.get("/").status == 200
+    assert len([line for line in tarry.lines if "cannot connect to worker" in line]) == 1
+
+
+def test_unreachable_max_pause_bounds_the_pauses(bed):
+    worker = bed.worker(lambda r, c: OK)
+    gone = f"127.0.0.1:{free_port()}"
+    conf = bed.conf([gone, worker])
+    conf.pool.update(unreachable_first_pause="1ms", unreachable_max_pause="1ms")
+    tarry = bed.tarry(conf)
+
+    def asked():
+        assert tarry.get("/").status == 200
+        return len([line for line in tarry.lines if "cannot connect to worker" in line]) >= 10
+    eventually(asked, "the server to be asked again and again")
+
+
+def test_linger_timeout_is_how_long_the_last_bytes_are_guarded(bed):
+    """A client that goes on sending and never closes is not listened to for ever."""
+    site = limited(bed, linger_timeout="200ms")
+    c = site.tarry.client()
+    c.send_request("GET", "/", {"Connection": "close"})
+    assert c.read_response().status == 200
+    eventually(lambda: site.tarry.metric("tarry_client_addresses") == 0, "the connection is given up")
+    c.close()

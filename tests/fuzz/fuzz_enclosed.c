@@ -37,7 +37,12 @@ static void check_fields(const struct head *came, const struct head *text, const
 
 static void check_text(const struct answer *an, const struct head *came, bool failed)
 {
-    static const struct h1_limits wide = { 1 << 16, 100, 100 };
+    static const struct h1_limits wide = { .head_max = 1 << 16,
+        .fields_max = 100,
+        .target_max = 100,
+        .interim_max = 16,
+        .chunk_line_max = 4096,
+        .chunk_overhead_max = 65536 };
     struct field fields[100];
     struct head text = { .fields = fields };
     struct h1_scan scan = { 0 };
@@ -78,7 +83,12 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-    static const struct h1_limits limits = { 4096, FIELDS_MAX, 100 };
+    static const struct h1_limits limits = { .head_max = 4096,
+        .fields_max = FIELDS_MAX,
+        .target_max = 100,
+        .interim_max = 16,
+        .chunk_line_max = 4096,
+        .chunk_overhead_max = 65536 };
     struct field fields[FIELDS_MAX];
     struct head came = { .fields = fields };
     struct h1_scan scan = { 0 };

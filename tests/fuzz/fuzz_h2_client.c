@@ -25,6 +25,7 @@ struct peer {
 static const struct h2_limits limits = {
     .head_max = 1024,
     .fields_max = 20,
+    .interim_max = 16,
     .ping_interval_ms = 60000,
     .ping_timeout_ms = 60000,
 };

@@ -59,7 +59,12 @@ static const char *const set_names[] = { "authorization", "x-api-key" };
 /* The head as an HTTP/1.1 connection sends it, read as a server reads it. */
 static void check_sent(const struct enclosed *e, const struct head *h, struct arena *a)
 {
-    static const struct h1_limits wide = { 1 << 20, 100, 10000 };
+    static const struct h1_limits wide = { .head_max = 1 << 20,
+        .fields_max = 100,
+        .target_max = 10000,
+        .interim_max = 16,
+        .chunk_line_max = 4096,
+        .chunk_overhead_max = 65536 };
     struct field list[100];
     struct head sent = *h, again = { .fields = list };
     struct buf out = { 0 };
@@ -166,7 +171,12 @@ static struct str compress_body(struct str s, char *out, size_t room)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-    static const struct h1_limits limits = { 4096, 40, 100 };
+    static const struct h1_limits limits = { .head_max = 4096,
+        .fields_max = 40,
+        .target_max = 100,
+        .interim_max = 16,
+        .chunk_line_max = 4096,
+        .chunk_overhead_max = 65536 };
     static char packed[2 * INPUT_MAX];
     struct field list[40];
     struct head response = { .fields = list };

@@ -9,9 +9,12 @@
 enum { FIELDS_MAX = 40 };
 
 /* Small, so that the fuzzer meets them. */
-static const struct h1_limits limits = {
-    .head_max = 1500, .fields_max = FIELDS_MAX, .target_max = 300
-};
+static const struct h1_limits limits = { .head_max = 1500,
+    .fields_max = FIELDS_MAX,
+    .target_max = 300,
+    .interim_max = 16,
+    .chunk_line_max = 4096,
+    .chunk_overhead_max = 65536 };
 
 struct parsed {
     ssize_t rc;
@@ -105,9 +108,12 @@ static void check_grammar(enum h1_kind kind, const struct head *h)
 static void check_written(enum h1_kind kind, const struct head *h)
 {
     struct buf b = { 0 };
-    struct h1_limits wide = {
-        .head_max = SIZE_MAX / 2, .fields_max = FIELDS_MAX, .target_max = 300
-    };
+    struct h1_limits wide = { .head_max = SIZE_MAX / 2,
+        .fields_max = FIELDS_MAX,
+        .target_max = 300,
+        .interim_max = 16,
+        .chunk_line_max = 4096,
+        .chunk_overhead_max = 65536 };
     struct field fields[FIELDS_MAX];
     struct head again = { .fields = fields };
     struct h1_scan scan = { 0 };
@@ -132,7 +138,7 @@ static void decode(
     size_t given = 0;
 
     *d = (struct decoded){ 0 };
-    h1_body_begin(&d->body, m);
+    h1_body_begin(&d->body, m, &limits);
     while (given < w->n && !d->body.complete && d->err == 0) {
         ssize_t n;
 

@@ -48,6 +48,13 @@ START_TEST(has_defaults)
     ck_assert_uint_eq(c->send_rate_min, 256);
     ck_assert_uint_eq(c->rate_window_ms, 60000);
     ck_assert_uint_eq(c->linger_timeout_ms, 2000);
+    ck_assert_uint_eq(c->interim_max, 16);
+    ck_assert_uint_eq(c->chunk_line_max, 4096);
+    ck_assert_uint_eq(c->chunk_overhead_max, 65536);
+    ck_assert_uint_eq(c->output_max, 65536);
+    ck_assert_uint_eq(c->admin_connections_max, 64);
+    ck_assert_uint_eq(c->admin_timeout_ms, 10000);
+    ck_assert_uint_eq(c->admin_keep_alive_timeout_ms, 60000);
     ck_assert_uint_eq(c->keep_alive_timeout_ms, 75000);
     ck_assert_uint_eq(c->shutdown_timeout_ms, 300000);
     ck_assert_uint_eq(c->ntrusted_proxies, 0);
@@ -70,6 +77,8 @@ START_TEST(has_defaults)
     ck_assert_uint_eq(p->connect_timeout_ms, 5000);
     ck_assert_uint_eq(p->response_timeout_ms, 60000);
     ck_assert_uint_eq(p->abandoned_timeout_ms, 60000);
+    ck_assert_uint_eq(p->unreachable_first_pause_ms, 100);
+    ck_assert_uint_eq(p->unreachable_max_pause_ms, 10000);
     ck_assert_uint_eq(p->keep_alive_timeout_ms, 60000);
     ck_assert(!p->retry_idempotent);
     ck_assert_uint_eq(p->secret.n, 0);
@@ -121,7 +130,9 @@ START_TEST(reads_the_global_options)
         "user = \"root\"\ngroup = \"root\"\ncore_dumps = true\nseccomp = \"off\"\n"
         "landlock = \"required\"\n"
         "connection_requests_max = 6\nbody_rate_min = \"1K\"\nsend_rate_min = \"2K\"\n"
-        "rate_window = \"5s\"\nlinger_timeout = \"0ms\"\n"
+        "rate_window = \"5s\"\nlinger_timeout = \"0ms\"\ninterim_max = 0\nchunk_line_max = 64\n"
+        "chunk_overhead_max = \"1K\"\noutput_max = \"8K\"\nadmin_connections_max = 2\n"
+        "admin_timeout = \"6s\"\nadmin_keep_alive_timeout = \"7s\"\n"
         "header_fields_max = 50\ntarget_max = 4096\nbody_max = \"0\"\n"
         "body_memory_max = \"1M\"\nheader_timeout = \"1s\"\nbody_timeout = \"2s\"\n"
         "send_timeout = \"3s\"\nkeep_alive_timeout = \"4s\"\n"
@@ -153,6 +164,13 @@ START_TEST(reads_the_global_options)
     ck_assert_uint_eq(c->send_rate_min, 2048);
     ck_assert_uint_eq(c->rate_window_ms, 5000);
     ck_assert_uint_eq(c->linger_timeout_ms, 0);
+    ck_assert_uint_eq(c->interim_max, 0);
+    ck_assert_uint_eq(c->chunk_line_max, 64);
+    ck_assert_uint_eq(c->chunk_overhead_max, 1024);
+    ck_assert_uint_eq(c->output_max, 8192);
+    ck_assert_uint_eq(c->admin_connections_max, 2);
+    ck_assert_uint_eq(c->admin_timeout_ms, 6000);
+    ck_assert_uint_eq(c->admin_keep_alive_timeout_ms, 7000);
     ck_assert_uint_eq(c->keep_alive_timeout_ms, 4000);
     ck_assert_uint_eq(c->shutdown_timeout_ms, 0);
     ck_assert_span_eq(c->temp_dir, "/tmp");
@@ -205,7 +223,9 @@ START_TEST(reads_a_pool)
         "listen \"127.0.0.1:1\" { }\nroute \"/\" { workers = \"my.app-1\" }\nworkers \"my.app-1\" "
         "{\n"
         "server \"unix:/run/a.sock\" { slots = 5 }\nserver \"[::1]:8001\" { }\n"
-        "abandoned_timeout = \"0ms\" queue_max = 0 queue_timeout = \"1s\" connect_timeout = \"2s\" "
+        "abandoned_timeout = \"0ms\" unreachable_first_pause = \"2s\" unreachable_max_pause = "
+        "\"3s\" "
+        "queue_max = 0 queue_timeout = \"1s\" connect_timeout = \"2s\" "
         "response_timeout = \"3s\"\n"
         "keep_alive_timeout = \"4s\" retry_idempotent = true secret_file = \"secret\"\n"
         "replay_body_max = \"1K\" call_max = \"2K\" handoff_max = \"3K\" state_max = 100 spool_max "
@@ -223,6 +243,8 @@ START_TEST(reads_a_pool)
     ck_assert_uint_eq(p->connect_timeout_ms, 2000);
     ck_assert_uint_eq(p->response_timeout_ms, 3000);
     ck_assert_uint_eq(p->abandoned_timeout_ms, 0);
+    ck_assert_uint_eq(p->unreachable_first_pause_ms, 2000);
+    ck_assert_uint_eq(p->unreachable_max_pause_ms, 3000);
     ck_assert_uint_eq(p->keep_alive_timeout_ms, 4000);
     ck_assert(p->retry_idempotent);
     ck_assert_span_eq(p->secret, "s3cret!");

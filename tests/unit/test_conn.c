@@ -52,6 +52,8 @@ static void on_event(void *owner, struct conn *c, enum conn_event ev)
         conn_close(c);
 }
 
+enum { OUTPUT_HIGH = 64 << 10, OUTPUT_LOW = 16 << 10 };
+
 enum transport { UNIX, TCP };
 
 /* A conn as it is accepted, and its other end. */
@@ -112,10 +114,10 @@ START_TEST(is_full_and_drained)
             world_turn();
     }
     ck_assert_int_eq(rc, CONN_E_FULL);
-    ck_assert_uint_gt(conn_queued(o.conn), CONN_OUTPUT_HIGH);
+    ck_assert_uint_gt(conn_queued(o.conn), OUTPUT_HIGH);
     while (o.drained == 0 || rc == CONN_E_FULL) { /* fills the socket too */
         world_settle();
-        if (o.drained == 0 && conn_queued(o.conn) > CONN_OUTPUT_LOW)
+        if (o.drained == 0 && conn_queued(o.conn) > OUTPUT_LOW)
             break;
         o.drained = 0;
         while ((rc = conn_write(o.conn, block, sizeof(block))) == 0)
@@ -124,7 +126,7 @@ START_TEST(is_full_and_drained)
     }
     ck_assert_uint_eq(o.drained, 0);
     WORLD_UNTIL((got += peer_skip(&p, 16384), o.drained > 0));
-    ck_assert_uint_le(conn_queued(o.conn), CONN_OUTPUT_LOW);
+    ck_assert_uint_le(conn_queued(o.conn), OUTPUT_LOW);
     WORLD_UNTIL((got += peer_skip(&p, 16384), got == sent));
     ck_assert_uint_eq(o.drained, 1); /* told once */
     ck_assert_uint_eq(conn_bytes_out(o.conn), sent);

@@ -7,6 +7,11 @@
 #include "cuts.h"
 #include "unit.h"
 
+enum { CHUNK_LINE_MAX = 4096, CHUNK_OVERHEAD_MAX = 65536 };
+
+static const struct h1_limits limits = { .chunk_line_max = CHUNK_LINE_MAX,
+    .chunk_overhead_max = CHUNK_OVERHEAD_MAX };
+
 struct decoded {
     char data[4096];
     size_t n;    /* of data */
@@ -21,7 +26,7 @@ static void decode(struct cuts *c, const struct h1_message *m, struct str in, st
     size_t given = 0;
 
     *d = (struct decoded){ 0 };
-    h1_body_begin(&d->body, m);
+    h1_body_begin(&d->body, m, &limits);
     while (given < in.n && !d->body.complete && d->err == 0) {
         ssize_t n;
 
@@ -255,7 +260,7 @@ START_TEST(bounds_what_carries_nothing) /* F10, F12 */
     for (size_t i = 0; i < COUNT_OF(pieces); i++) {
         struct h1_body b;
 
-        h1_body_begin(&b, &chunked);
+        h1_body_begin(&b, &chunked, &limits);
         ck_assert_int_eq(feed(&b, 1, rows[_i].first, 0, "", pieces[i]), 0);
         ck_assert_int_eq(
             feed(&b, rows[_i].repeat, rows[_i].before, rows[_i].fill, rows[_i].after, pieces[i]),
@@ -269,7 +274,7 @@ START_TEST(takes_the_largest_chunk_size)
     struct h1_body b;
     struct str data;
 
-    h1_body_begin(&b, &chunked);
+    h1_body_begin(&b, &chunked, &limits);
     ck_assert_int_eq(h1_body_next(&b, STR("fffffffffffffff\r\nabc"), &data), 20);
     ck_assert(str_eq(data, STR("abc")));
     ck_assert_uint_eq(b.left, UINT64_C(0xfffffffffffffff) - 3);
@@ -281,7 +286,7 @@ START_TEST(borrows_data_where_it_lies)
     struct str in = STR("5\r\nhello\r\n0\r\n\r\n"), data;
     struct h1_body b;
 
-    h1_body_begin(&b, &chunked);
+    h1_body_begin(&b, &chunked, &limits);
     ck_assert_int_eq(h1_body_next(&b, in, &data), 8);
     ck_assert_ptr_eq(data.p, in.p + 3);
     ck_assert_uint_eq(data.n, 5);
@@ -309,7 +314,7 @@ START_TEST(knows_when_there_is_no_body)
         struct h1_body b;
         struct str data;
 
-        h1_body_begin(&b, &none[i]);
+        h1_body_begin(&b, &none[i], &limits);
         ck_assert(b.complete);
         ck_assert_int_eq(h1_body_next(&b, STR("hello"), &data), 0);
         ck_assert_uint_eq(data.n, 0);
@@ -325,7 +330,7 @@ START_TEST(reads_until_the_connection_closes)
     struct str data;
 
     expect(&close, STR("0\r\n\r\n\0"), STR("0\r\n\r\n\0"), 6, MORE);
-    h1_body_begin(&b, &close);
+    h1_body_begin(&b, &close, &limits);
     ck_assert_int_eq(h1_body_next(&b, STR("hello"), &data), 5);
     ck_assert(!b.complete);
     ck_assert_int_eq(h1_body_end(&b), 0);
@@ -339,7 +344,7 @@ START_TEST(tells_an_early_end)
     struct h1_body b;
     struct str data;
 
-    h1_body_begin(&b, &five);
+    h1_body_begin(&b, &five, &limits);
     ck_assert_int_eq(h1_body_end(&b), H1_E_ENDED);
     ck_assert_int_eq(h1_body_next(&b, STR("hell"), &data), 4);
     ck_assert_int_eq(h1_body_end(&b), H1_E_ENDED);

@@ -10,7 +10,12 @@
 #include "unit.h"
 #include "world.h"
 
-static const struct h1_limits limits = { 4096, 50, 1000 };
+static const struct h1_limits limits = { .head_max = 4096,
+    .fields_max = 50,
+    .target_max = 1000,
+    .interim_max = 16,
+    .chunk_line_max = 4096,
+    .chunk_overhead_max = 65536 };
 
 static struct {
     struct h1_client *c; /* NULL once it is told to be closed */

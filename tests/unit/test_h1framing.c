@@ -15,9 +15,12 @@ struct parsed {
 /* The head must parse: it is the check that is tested. */
 static void parse(struct parsed *p, enum h1_kind kind, const char *text)
 {
-    static const struct h1_limits limits = {
-        .head_max = 4096, .fields_max = 64, .target_max = 100
-    };
+    static const struct h1_limits limits = { .head_max = 4096,
+        .fields_max = 64,
+        .target_max = 100,
+        .interim_max = 16,
+        .chunk_line_max = 4096,
+        .chunk_overhead_max = 65536 };
     struct h1_scan scan = { 0 };
     ssize_t n;
 

@@ -11,7 +11,12 @@
 
 #define LONG_50 "0123456789012345678901234567890123456789012345678X"
 
-static const struct h1_limits limits = { .head_max = 1000, .fields_max = 8, .target_max = 100 };
+static const struct h1_limits limits = { .head_max = 1000,
+    .fields_max = 8,
+    .target_max = 100,
+    .interim_max = 16,
+    .chunk_line_max = 4096,
+    .chunk_overhead_max = 65536 };
 
 struct parsed {
     ssize_t rc;   /* what the last call returned */

@@ -128,7 +128,12 @@ static void set_up(void)
     world_open();
     memset(&app, 0, sizeof(app));
     acceptor_init(&acceptor);
-    acceptor.limits = (struct h1_limits){ 4096, 50, 1000 };
+    acceptor.limits = (struct h1_limits){ .head_max = 4096,
+        .fields_max = 50,
+        .target_max = 1000,
+        .interim_max = 16,
+        .chunk_line_max = 4096,
+        .chunk_overhead_max = 65536 };
     acceptor.header_timeout_ms = acceptor.body_timeout_ms = acceptor.send_timeout_ms =
         acceptor.keep_alive_timeout_ms = 3600000;
     acceptor.on_request = on_request;

@@ -52,6 +52,7 @@ static void set_up_as(const struct h2peer_options *o)
         .out_max = H2_CLIENT_OUT_MAX,
         .head_max = 8192,
         .fields_max = 50,
+        .interim_max = 16,
         .ping_interval_ms = 60000,
         .ping_timeout_ms = patience_ms };
     changes = 0;

@@ -49,7 +49,12 @@ static void tear_down(void)
 /* A response's head from its fields' lines. */
 static struct head response(const char *lines)
 {
-    struct h1_limits limits = { 65536, 100, 100 };
+    struct h1_limits limits = { .head_max = 65536,
+        .fields_max = 100,
+        .target_max = 100,
+        .interim_max = 16,
+        .chunk_line_max = 4096,
+        .chunk_overhead_max = 65536 };
     struct str text = arena_printf(&arena, "HTTP/1.1 200 OK\r\n%s\r\n", lines);
     struct head h = { .fields = arena_alloc(&arena, 100 * sizeof(struct field)) };
     struct h1_scan scan = { 0 };

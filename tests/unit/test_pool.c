@@ -105,7 +105,12 @@ static void open_pool(const char *options, unsigned a, unsigned b, unsigned c)
 {
     struct arena mem = { 0 };
     const char *text = servers_text((const unsigned[]){ a, b, c });
-    static const struct h1_limits limits = { 4096, 50, 1000 };
+    static const struct h1_limits limits = { .head_max = 4096,
+        .fields_max = 50,
+        .target_max = 1000,
+        .interim_max = 16,
+        .chunk_line_max = 4096,
+        .chunk_overhead_max = 65536 };
     struct log_target log = { LOG_TO_FILE, str_of(conffile_path("log")) };
 
     ck_assert_int_eq(log_open(LEVEL_DEBUG, &log), 0);
@@ -590,7 +595,12 @@ START_TEST(bounds_the_time_to_connect)
     struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     socklen_t n = sizeof(sa);
     int listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), fill[8];
-    static const struct h1_limits limits = { 4096, 50, 1000 };
+    static const struct h1_limits limits = { .head_max = 4096,
+        .fields_max = 50,
+        .target_max = 1000,
+        .interim_max = 16,
+        .chunk_line_max = 4096,
+        .chunk_overhead_max = 65536 };
     struct arena a = { 0 };
 
     /* Nobody accepts, and the backlog is full: the kernel drops what comes. */
