@@ -1,0 +1,188 @@
+"""docs/compatibility.md: the part between its marks is made of what the tests found, and of nothing else."""
+
+import hashlib
+import re
+
+import environments
+import stacks
+from stacks import LIBRARIES, MODES, REPO, SERVERS, STACKS
+
+PAGE = REPO / "docs" / "compatibility.md"
+BEGIN = "<!-- From here on scripts/compat --write has written it. -->\n"
+END = "<!-- Up to here: {} -->\n"
+WHOLE = re.compile(re.escape(BEGIN) + r"(.*?)" + re.escape(END).replace(r"\{\}", "([0-9a-f]{16})"), re.S)
+
+WORKS, FAILS, UNKNOWN = "✓", "✗", "–"
+
+
+class Facts:
+    """What the tests found, by what it is about."""
+
+    def __init__(self, facts):
+        self.modes, self.limits, self.programs, self.held = {}, {}, {}, {}
+        for fact in facts:
+            if fact["kind"] == "library":
+                key = fact["stack"], fact["server"], fact["library"], fact["mode"]
+                self.modes[key] = self.modes.get(key, True) and fact["passed"]
+            elif fact["kind"] == "held":
+                self.held[fact["stack"], fact["server"]] = fact["passed"]
+            elif fact["kind"] == "limits":
+                self.limits[fact["key"]] = fact
+            elif fact["kind"] == "program":
+                self.programs[fact["key"]] = fact
+
+    @classmethod
+    def ideal(cls):
+        """Where all that is tested passes: the numbers are made up."""
+        from other_servers import OTHERS, version
+        from test_limits import SERVERS as LIMITED
+
+        facts = [{"kind": "library", "stack": stack.key, "server": server.key, "library": library, "mode": mode, "passed": True}
+                 for stack, server in stacks.pairs() for library in LIBRARIES for mode in MODES]
+        facts += [{"kind": "held", "stack": stack.key, "server": server.key, "passed": True} for stack, server in stacks.pairs()]
+        facts += [{"kind": "program", "key": key, "version": version(other, of=lambda *_: "0"), "passed": True}
+                  for key, other in OTHERS.items()]
+        facts += [{"kind": "limits", "key": key, "size": 0, "size_beyond": "0", "fields": 0, "fields_beyond": "0", "passed": True}
+                  for key in [*LIMITED, *OTHERS]]
+        return cls(facts)
+
+
+def table(head, rows):
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(str(cell) for cell in line) + " |\n" for line in lines)
+
+
+def mark(passed):
+    return UNKNOWN if passed is None else WORKS if passed else FAILS
+
+
+def numbered(packages, lock):
+    known = environments.versions(lock)
+    return ", ".join("{} {}".format(*known[name.lower()]) for name in packages)
+
+
+def title_of(server, stack):
+    if server.key == "runserver":
+        return "`flask run`" if "flask" in stack.fronts else "`runserver`"
+    return server.title
+
+
+def libraries(facts):
+    yield "## Servers and libraries\n\n"
+    yield (
+        "Each cell: **patched** (the library's calls are handed off by unmodified code, `tarry.patch_all()`), **relay** and **resume**\n"
+        "(its calls are captured and given away explicitly). "
+        f"{WORKS} is a test that passed, {FAILS} one that failed, {UNKNOWN} one that was not run.\n\n"
+    )
+    for stack in STACKS.values():
+        yield f"### {numbered(stack.frameworks, stack.lock)}\n\n"
+        both = " and ".join(stack.fronts.values())
+        yield f"Views of {both}. {numbered(('urllib3',), stack.lock)}.\n\n"
+        rows = []
+        for server in SERVERS.values():
+            cells = [" ".join(mark(facts.modes.get((stack.key, server.key, library, mode))) for mode in MODES) for library in LIBRARIES]
+            rows.append([title_of(server, stack), *cells, mark(facts.held.get((stack.key, server.key)))])
+        yield table(["server", *(f"`{name}`" for name in LIBRARIES), "no worker waits"], rows) + "\n"
+    yield "\"No worker waits\": with more calls out than the server has workers and threads, it serves others.\n\n"
+
+
+def tasks():
+    yield "### What each library did\n\n"
+    yield table(["library", "patched: what is asked for, with the number of calls"],
+                [[f"`{name}`", ", ".join(f"{case.replace(', ', ' ')} ({calls})" for case, (calls, _) in library.cases.items())]
+                 for name, library in LIBRARIES.items()])
+    yield "\nRelay: a streamed answer, and its final message by `tarry.completed()`. Resume: two calls side by side.\n\n"
+
+
+def versions():
+    yield "### Versions\n\n"
+    names = list(dict.fromkeys([p for s in STACKS.values() for p in s.frameworks] + [s.package for s in SERVERS.values() if s.package]
+                               + [p for library in LIBRARIES.values() for p in library.packages]))
+    known = {lock: environments.versions(lock) for lock in stacks.LOCKS}
+    rows = [[known[stacks.LOCKS[0]][name.lower()][0], *(known[lock][name.lower()][1] for lock in stacks.LOCKS)] for name in names]
+    head = ["package", *(f"with {numbered(('Django',), lock)}" for lock in stacks.LOCKS)]
+    yield table(head, rows) + "\n"
+
+
+def settings():
+    from other_servers import OTHERS
+
+    yield "### Settings that are needed\n\n"
+    rows = [[server.title, server.settings] for server in SERVERS.values() if server.settings]
+    rows += [[other.title, other.settings] for other in OTHERS.values() if other.settings]
+    yield table(["server", "settings beside its defaults"], rows) + "\n"
+
+
+def programs(facts):
+    from other_servers import OTHERS
+
+    yield "## Without a library\n\nThe programs of [the protocol's page](handoff.md#whole-programs), as they stand there.\n\n"
+    yield table(["server", "version", "resume"],
+                [[other.title, facts.programs[key]["version"], mark(facts.programs[key]["passed"])] if key in facts.programs
+                 else [other.title, UNKNOWN, UNKNOWN] for key, other in OTHERS.items()]) + "\n"
+
+
+def limits(facts):
+    from other_servers import OTHERS
+    from test_limits import MOST_BYTES, MOST_FIELDS, SERVERS as LIMITED
+
+    def said(number, most, beyond):
+        if number >= most:
+            return f"{most:,} or more"
+        return f"{number:,}, then {'the connection is closed' if beyond == 'closed' else beyond}"
+
+    yield "## How large headers may be\n\n"
+    yield (
+        f"Tried up to a value of {MOST_BYTES:,} bytes and {MOST_FIELDS:,} fields, in a request that has nothing else. Tarry adds a dozen\n"
+        "fields to a client's own; `Tarry-State` has up to 8,000 bytes.\n\n"
+    )
+    rows = []
+    for key, title in [*((k, row[0]) for k, row in LIMITED.items()), *((k, other.title) for k, other in OTHERS.items())]:
+        fact = facts.limits.get(key)
+        rows.append([title, said(fact["size"], MOST_BYTES, fact["size_beyond"]), said(fact["fields"], MOST_FIELDS, fact["fields_beyond"])]
+                    if fact else [title, UNKNOWN, UNKNOWN])
+    yield table(["server", "largest value of a field, bytes", "number of fields"], rows)
+
+
+def render(facts):
+    parts = [*libraries(facts), *tasks(), *versions(), *settings(), *programs(facts), *limits(facts)]
+    return "".join(parts)
+
+
+def digest(text):
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def written():
+    """The written part of the page. Raises ValueError if it is not as it was written."""
+    found = WHOLE.search(PAGE.read_text("utf-8"))
+    if not found:
+        raise ValueError("its marks are missing")
+    if digest(found[1]) != found[2]:
+        raise ValueError("it was changed by hand between its marks")
+    return found[1]
+
+
+def write(facts):
+    text = render(facts)
+    block = BEGIN + text + END.format(digest(text))
+    page = PAGE.read_text("utf-8")
+    start = page.index(BEGIN)
+    end = re.compile(re.escape(END).replace(r"\{\}", "[0-9a-f]*")).search(page, start).end()
+    PAGE.write_text(page[:start] + block + page[end:], "utf-8")
+
+
+def form(text):
+    """The text without its numbers, and without what stands in the table of limits."""
+    before, heading, after = text.partition("## How large headers may be")
+    after = re.sub(r"^(\| [^|]* \|).*$", r"\1", after, flags=re.M)
+    return re.sub(r"\d[\d.,\w]*", "0", before + heading + after)
+
+
+def difference(facts):
+    """The first line in which the page and the facts differ in form; None if there is none."""
+    is_there, should = form(written()).splitlines(), form(render(facts)).splitlines()
+    for one, other in zip(is_there, should):
+        if one != other:
+            return f"it has\n    {one}\nand should have\n    {other}"
+    return None if len(is_there) == len(should) else "its length differs"
