@@ -5,6 +5,7 @@ Only a request that came through Tarry has one. `current()` is what every other 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hmac
 import threading
 from contextvars import ContextVar
@@ -149,7 +150,8 @@ class Exchange:
             notices.log.info("%s was run %d times (exchange %s)", view, self.hop + 1, self.id)
 
     def _about_clients(self) -> None:
-        if self.clients:
+        # On the first run they may belong to a module that is loaded then, as Django's URLconf is: that is done once.
+        if self.clients and notices.seen_before(f"clients in {self.view or self.path}"):
             notices.warn_once(
                 f"{self.name} made {self.clients} client{'s' if self.clients > 1 else ''} of httpx on each run; openai.OpenAI() and"
                 " httpx.post() make one, too. Each loads the CA certificates, some 20 ms of CPU: make it once, at import, or give it a"
@@ -198,7 +200,7 @@ def _read(environ: dict[str, Any]) -> Optional[Exchange]:
             del environ[name]
         notices.warn_once("a request claimed to come from Tarry and did not know its secret: it is served as any other")
         return None
-    limits = _limits(environ.get("HTTP_TARRY_LIMITS", ""))
+    limits = Limits(**_limits(environ.get("HTTP_TARRY_LIMITS", "")))
     limits.state = min(limits.state, state_max() or limits.state)
     exchange = Exchange(
         id=environ.get("HTTP_TARRY_EXCHANGE", ""),
@@ -206,8 +208,8 @@ def _read(environ: dict[str, Any]) -> Optional[Exchange]:
         kind=environ.get("HTTP_TARRY_KIND", "request"),
         attempt=int(environ.get("HTTP_TARRY_ATTEMPT", 1)),
         started=float(environ.get("HTTP_TARRY_STARTED", 0)),
-        features=frozenset(_words(environ.get("HTTP_TARRY_FEATURES", ""))),
-        origins=frozenset(origin_of(o) for o in _words(environ.get("HTTP_TARRY_ORIGINS", ""))),
+        features=_features(environ.get("HTTP_TARRY_FEATURES", "")),
+        origins=_origins(environ.get("HTTP_TARRY_ORIGINS", "")),
         limits=limits,
         method=environ.get("REQUEST_METHOD", "GET"),
         path=environ.get("PATH_INFO", ""),
@@ -240,14 +242,26 @@ def _why_direct(exchange: Exchange) -> str:
     return ""
 
 
-def _limits(text: str) -> Limits:
-    limits = Limits()
+# What Tarry says of itself is the same for all requests of a pool: read once.
+@functools.lru_cache(maxsize=16)
+def _limits(text: str) -> dict[str, int]:
+    limits = {}
     for word in _words(text):
         name, _, value = word.partition("=")
         name = name.replace("-", "_")
         if value.isdigit() and name in Limits.__dataclass_fields__:
-            setattr(limits, name, int(value))
+            limits[name] = int(value)
     return limits
+
+
+@functools.lru_cache(maxsize=16)
+def _features(text: str) -> frozenset[str]:
+    return frozenset(_words(text))
+
+
+@functools.lru_cache(maxsize=16)
+def _origins(text: str) -> frozenset[str]:
+    return frozenset(origin_of(origin) for origin in _words(text))
 
 
 def _words(text: str) -> list[str]:

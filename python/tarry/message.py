@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import io
 import json
@@ -26,6 +27,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LINE_MAX = 1 << 16
 
 
+@functools.lru_cache(maxsize=256)
 def origin_of(url: str) -> str:
     """scheme://host[:port] in lower case, without a default port; "" for what has no origin."""
     parts = urlsplit(url)

@@ -9,6 +9,7 @@ import threading
 log = logging.getLogger("tarry")
 
 _said: set[str] = set()
+_seen: set[str] = set()
 _lock = threading.Lock()
 _SAID_MAX = 1000
 
@@ -24,10 +25,22 @@ def warn_once(message: str, level: int = logging.WARNING) -> None:
     log.log(level, "%s", message)
 
 
+def seen_before(key: str) -> bool:
+    """Whether this process has asked that before."""
+    with _lock:
+        if key in _seen:
+            return True
+        if len(_seen) >= _SAID_MAX:
+            _seen.clear()
+        _seen.add(key)
+        return False
+
+
 def forget() -> None:
     """For tests: what was said may be said again."""
     with _lock:
         _said.clear()
+        _seen.clear()
 
 
 def call_site() -> str:

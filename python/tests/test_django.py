@@ -312,6 +312,21 @@ def test_how_often_a_view_was_run_is_logged(serve, messages):
     assert len(messages("INFO")) == 1 and "project.views.view was run 3 times" in messages("INFO")[0]
 
 
+def test_a_view_is_called_by_the_name_it_was_written_with():
+    decorators = pytest.importorskip("rest_framework.decorators")
+    from tarry.django.middleware import name_of
+
+    class Inner:
+        class View:
+            pass
+
+    def of_rest_framework(request):
+        pass
+
+    assert name_of(decorators.api_view(["GET"])(of_rest_framework).cls).endswith(".of_rest_framework")
+    assert name_of(Inner.View).endswith(".<locals>.Inner.View")
+
+
 def test_without_tarry_a_view_calls_by_itself(serve, upstream):
     from django.test import Client as Plain
 

@@ -145,6 +145,19 @@ def test_elapsed_is_how_long_tarry_took(httpx):
     assert text == "('0:00:02.500000', '0:00:02.500000')"
 
 
+def test_a_client_made_on_the_first_run_alone_is_not_told(httpx, messages):
+    """As one of a module that the first request loads."""
+    made = []
+
+    def view():
+        if not made:
+            made.append(httpx.Client())
+        return made[0].post(URL, content=b"1").text + made[0].post(URL, content=b"2").text
+
+    assert run(view, lambda call: call.body)[0] == "12" and messages() == []
+    made[0].close()
+
+
 def test_clients_made_in_a_view_are_told_with_their_number(httpx, messages):
     shared = ssl.create_default_context()
     once = httpx.Client()

@@ -81,7 +81,7 @@ class Middleware:
         exchange: Optional[Exchange] = request.META.get(ENVIRON_KEY)
         if exchange is not None:
             view = getattr(view, "view_class", None) or getattr(view, "cls", None) or view
-            exchange.view = f"{view.__module__}.{getattr(view, '__qualname__', type(view).__qualname__)}"
+            exchange.view = name_of(view)
 
     def process_exception(self, request: Any, exception: Exception) -> Any:
         """A view that made another exception of the handoff: before Django logs an error that is none."""
@@ -99,6 +99,13 @@ class Middleware:
             response[name] = value
         response.tarry_handoff = True
         return response
+
+
+def name_of(view: Any) -> str:
+    """A view's name for messages. DRF makes a class of a function, and gives it the function's name, but not its qualified one."""
+    qualified = str(getattr(view, "__qualname__", type(view).__qualname__))
+    name = str(getattr(view, "__name__", qualified))
+    return f"{view.__module__}.{qualified if qualified.endswith(name) else name}"
 
 
 def _warn_swallowed(exchange: Exchange) -> None:
