@@ -518,6 +518,11 @@ static void accept_request(struct exchange *ex, const struct stream_request *r)
         return;
     }
     ex->request.websocket = head->websocket && route->websocket;
+    ex->websocket_only = r->websocket_only;
+    if (ex->websocket_only && !route->websocket) {
+        exchange_fail(ex, PROBLEM_BAD_REQUEST, 501, "the route has no WebSockets");
+        return;
+    }
     if (ex->request.websocket && ex->has_body) {
         exchange_fail(ex, PROBLEM_BAD_REQUEST, 0, "a WebSocket's opening handshake has a body");
         return;

@@ -194,6 +194,14 @@ static struct h2_server_limits http2_limits(const struct conf *c)
     };
 }
 
+static bool has_websockets(const struct conf *c)
+{
+    for (size_t i = 0; i < c->nroutes; i++)
+        if (c->routes[i].websocket)
+            return true;
+    return false;
+}
+
 /* What the acceptor and the servers take from the snapshot in force. */
 static void apply_limits(struct front *f)
 {
@@ -201,6 +209,7 @@ static void apply_limits(struct front *f)
     struct h1_limits limits = limits_of(c);
 
     f->acceptor.limits = limits;
+    f->acceptor.websockets = has_websockets(c);
     f->acceptor.http2 = http2_limits(c);
     f->acceptor.header_timeout_ms = c->header_timeout_ms;
     f->acceptor.body_timeout_ms = c->body_timeout_ms;

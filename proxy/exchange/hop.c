@@ -523,6 +523,10 @@ static void on_visit(void *owner, struct visit *v, const struct visit_event *ev)
         /* Hop 0 and replays have the client's method. */
         if (ev->head->status == 101)
             tunnel_begin(ex, ev->head);
+        else if (ex->websocket_only && ev->head->status < 300)
+            exchange_fail(ex, PROBLEM_WORKER_PROTOCOL, 0,
+                "hop %u: the worker answered a WebSocket's handshake with %u", ex->hop,
+                ev->head->status);
         else if (handoff_is(ev->head) && !(ex->is_head && ex->kind != HOP_RESUME))
             handoff_head(ex, ev->head);
         else

@@ -34,6 +34,7 @@ struct acceptor {
     size_t requests_max;            /* of one connection, which ends with the last; 0: no bound */
     stream_accept_fn *on_request;
     void *owner;
+    bool websockets;  /* may be asked for over HTTP/2 (RFC 8441); for connections that begin */
     bool draining;    /* each connection ends with the requests that it is at */
     struct list idle; /* connections between requests, longest idle first */
     struct list busy;

@@ -54,6 +54,8 @@ static enum stream_error take_pseudo(struct h2_inbox *to, struct str name, struc
         h->authority = copy;
     else if (str_eq(name, STR(":scheme")))
         to->scheme = copy;
+    else if (str_eq(name, STR(":protocol")))
+        to->protocol = copy;
     return 0;
 }
 
@@ -89,7 +91,8 @@ static nghttp2_nv pair(struct str name, struct str value)
 static bool is_sent(const struct head *head, const struct field *f)
 {
     return field_is_token(f->name) && (f->value.n == 0 || field_is_value(f->value)) &&
-           !str_eq_nocase(f->name, STR("host")) && !field_ends_here(head, f->name);
+           !str_eq_nocase(f->name, STR("host")) && !field_ends_here(head, f->name) &&
+           !(head->status == 101 && str_eq_nocase(f->name, STR("sec-websocket-accept")));
 }
 
 /* nghttp2 copies names in lower case. */
@@ -124,7 +127,7 @@ nghttp2_nv *h2_head_response(const struct head *head, char *status, size_t *n)
     *n = 0;
     if (!nv)
         return NULL;
-    snprintf(status, 4, "%03u", head->status % 1000);
+    snprintf(status, 4, "%03u", head->status == 101 ? 200 : head->status % 1000);
     nv[(*n)++] = pair(STR(":status"), str_of(status));
     add_fields(head, nv, n);
     return nv;

@@ -14,7 +14,7 @@
 struct h2_inbox {
     struct arena arena;
     struct head head;
-    struct str scheme; /* of a request that was received */
+    struct str scheme, protocol; /* of a request that was received */
 };
 
 /* What has come of the current header block: there is only one at a time on a connection. */
@@ -36,7 +36,8 @@ enum stream_error h2_head_take(struct h2_block *block, size_t head_max, size_t f
 nghttp2_nv *h2_head_request(const struct head *head, bool secure, size_t *n);
 
 /* The same of a response, for nghttp2_submit_response(). `status` has room for 4 characters and
- * must live as long as the array. */
+ * must live as long as the array. 101 begins a WebSocket: that is 200 here, and no accept is told
+ * (RFC 8441 5). */
 nghttp2_nv *h2_head_response(const struct head *head, char *status, size_t *n);
 
 #endif

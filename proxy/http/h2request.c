@@ -30,13 +30,29 @@ static int add_host(struct h2_inbox *inbox)
     return head_add(h, &inbox->arena, STR("host"), h->authority);
 }
 
+/* RFC 8441 4: with :protocol, CONNECT has a path, and is what GET with Upgrade is in HTTP/1.1; the
+ * key and the accept are not used. */
+static void take_websocket(struct h2_inbox *inbox)
+{
+    struct head *h = &inbox->head;
+
+    if (!str_eq(h->method, STR("CONNECT")) || !str_eq(inbox->protocol, STR("websocket")))
+        return;
+    h->method = STR("GET");
+    h->websocket = true;
+    head_remove(h, STR("sec-websocket-key"));
+    head_remove(h, STR("sec-websocket-accept"));
+}
+
 enum h2_verdict h2_check_request(struct h2_inbox *inbox, const struct h1_limits *limits,
     bool secure, bool last, struct h1_message *out, int *error)
 {
     struct head *h = &inbox->head;
-    bool connect = str_eq(h->method, STR("CONNECT"));
+    bool connect;
 
     *error = 0;
+    take_websocket(inbox);
+    connect = str_eq(h->method, STR("CONNECT"));
     /* Fields that would mean something to an HTTP/1.1 server behind; nghttp2 stops the others. */
     if (head_find(h, STR("http2-settings")) || head_find(h, STR("proxy-connection")))
         return H2_RESET;

@@ -17,7 +17,8 @@ enum h2_verdict {
 
 /* Checks the head and brings it into the form that HTTP/1.1 requests have: one Host field that is
  * the authority, one Cookie field (RFC 9113 8.2.3). `secure`: over TLS. `last`: no body follows.
- * With H2_ANSWER, *error is an enum h1_error. */
+ * An extended CONNECT for a WebSocket (RFC 8441) becomes a GET with head.websocket. With H2_ANSWER,
+ * *error is an enum h1_error. */
 enum h2_verdict h2_check_request(struct h2_inbox *inbox, const struct h1_limits *limits,
     bool secure, bool last, struct h1_message *out, int *error);
 

@@ -189,10 +189,19 @@ static void give_head(struct h2_stream *s, const struct h2_inbox *inbox)
         .error = s->refusal ? h1_strerror(s->refusal) : NULL,
     };
 
+    s->websocket = inbox->head.websocket && !s->refusal;
+    if (s->websocket) {
+        /* What comes before the answer waits in the stream's window. */
+        r.body = false;
+        r.length_known = true;
+        r.length = 0;
+        r.websocket_only = true;
+        s->paused = true;
+    }
     s->owned = true;
     if (!s->refusal)
         crowd_settle(conn_place(v->h2.conn));
-    if (!r.body) /* nothing will be told of it */
+    if (!r.body && !s->websocket) /* nothing will be told of it */
         s->given_in = H2_IN_DONE;
     v->acceptor->on_request(v->acceptor->owner, &s->stream, &r);
 }
@@ -205,8 +214,8 @@ static bool is_slow(const struct h2_server *v, const struct h2_stream *s, bool *
     *sending = h2_stream_waits(s);
     if (*sending)
         return now - s->out_ms >= v->acceptor->send_timeout_ms;
-    return s->owned && s->given_in == H2_IN_BODY && !s->in_ended && !s->paused && !s->error &&
-           now - s->in_ms >= v->acceptor->body_timeout_ms;
+    return s->owned && s->given_in == H2_IN_BODY && !s->websocket && !s->in_ended && !s->paused &&
+           !s->error && now - s->in_ms >= v->acceptor->body_timeout_ms;
 }
 
 /* The owner hears of it, and may answer if only the request was slow. */
@@ -255,7 +264,7 @@ static bool needs_watch(const struct h2_server *v)
         {
             const struct h2_stream *s = LIST_OWNER(n, struct h2_stream, node);
 
-            if (h2_stream_waits(s) || !s->owned || s->given_in == H2_IN_BODY)
+            if (h2_stream_waits(s) || !s->owned || (s->given_in == H2_IN_BODY && !s->websocket))
                 return true;
         }
     }
@@ -476,7 +485,9 @@ static int op_send_head(struct stream *stream, const struct head *head, bool end
         h2_stream_set_error(s, STREAM_E_MEMORY);
         return STREAM_E_MEMORY;
     }
-    if (length.p && !num_parse_u64(length, &s->out_left))
+    if (head->status == 101)
+        h2_stream_pause(stream, false);
+    else if (length.p && !num_parse_u64(length, &s->out_left))
         s->out_left = UINT64_MAX;
     if (end || s->bodiless)
         s->out_left = 0;
@@ -594,6 +605,7 @@ int h2_server_open(struct conn *conn, struct acceptor *a)
     nghttp2_session *library = v ? make_library(&v->h2) : NULL;
     const nghttp2_settings_entry own[] = {
         { NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, a->http2.streams_max },
+        { NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1 },
     };
 
     if (!library) {
@@ -608,7 +620,7 @@ int h2_server_open(struct conn *conn, struct acceptor *a)
     h2_init(&v->h2, conn, library, &role, &ops, &a->http2.common, free_server);
     list_push(&a->busy, &v->accepted.node);
     counter_add(COUNTER_HTTP2_CONNECTIONS, 1);
-    if (h2_greet(&v->h2, own, sizeof(own) / sizeof(*own)) < 0) {
+    if (h2_greet(&v->h2, own, a->websockets ? 2 : 1) < 0) {
         h2_die(&v->h2, STREAM_E_MEMORY, "out of memory", false);
         return -1;
     }

@@ -54,6 +54,7 @@ struct h2_stream {
     bool owned;    /* given out, and not closed yet */
     bool bodiless; /* server side: the response has no body (HEAD, 204, 304) */
     bool expects_continue;
+    bool websocket;      /* server side: the request asks for one, or it stands */
     bool end_sent;       /* our END_STREAM has been framed */
     bool glitched;       /* has been counted as a nuisance */
     signed char refusal; /* server side: enum h1_error to answer with, or 0 */

@@ -79,6 +79,7 @@ struct stream_request {
     bool length_known;
     uint64_t length;
     bool expects_continue;
+    bool websocket_only; /* RFC 8441: it asks for a WebSocket, and any 2xx would be taken for one */
     unsigned error_status; /* not 0: the request is refused with it; `error` says why */
     const char *error;
 };

@@ -271,6 +271,13 @@ def test_memory_max_bounds_it(bed):
     assert decode(tarry.get("/", [("Accept-Encoding", "gzip")])) == TEXT
 
 
+def test_over_http2(bed):
+    tarry = compressing(bed, lambda r, c: Reply(200, TEXT, JSON))
+    with tarry.h2() as c:
+        got = c.request(headers=[("Accept-Encoding", "br")])
+        assert decode(got) == TEXT and "content-length" not in got.headers
+
+
 def test_levels_and_window_are_the_conf_s(bed):
     body = TEXT * 20
     sizes = []
