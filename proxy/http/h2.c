@@ -265,7 +265,7 @@ static int on_frame_sent(nghttp2_session *library, const nghttp2_frame *f, void 
     struct h2_stream *s;
 
     if (f->hd.type == NGHTTP2_DATA && h->role->on_wrote)
-        h->role->on_wrote(h);
+        h->role->on_wrote(h, f->hd.length);
     if ((f->hd.type != NGHTTP2_DATA && f->hd.type != NGHTTP2_HEADERS) ||
         !(f->hd.flags & NGHTTP2_FLAG_END_STREAM))
         return 0;
@@ -656,6 +656,7 @@ void h2_refuse(struct h2 *h, uint32_t code, const char *why)
         goaway[9 + i] = (unsigned char)(last >> (24 - 8 * i));
         goaway[13 + i] = (unsigned char)(code >> (24 - 8 * i));
     }
+    h->calmed = code == NGHTTP2_ENHANCE_YOUR_CALM;
     conn_write(h->conn, goaway, sizeof(goaway));
     conn_finish(h->conn, GOODBYE_MS);
     h->conn = NULL;

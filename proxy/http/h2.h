@@ -46,7 +46,7 @@ struct h2_role {
     /* The peer is a nuisance. May be NULL. */
     void (*on_nuisance)(struct h2 *h, enum h2_nuisance what);
     /* A DATA frame was sent. May be NULL. */
-    void (*on_wrote)(struct h2 *h);
+    void (*on_wrote)(struct h2 *h, size_t n);
 
     /* Called from the loop. */
 
@@ -92,6 +92,7 @@ struct h2 {
     bool asked;
     bool broken; /* the peer broke the protocol, and the library says so */
     bool going;  /* GOAWAY was received or is to be sent: no new streams */
+    bool calmed; /* we have asked the peer to calm down, and left */
     bool dead, buried;
 };
 

@@ -1,15 +1,13 @@
 /* Leaking buckets. */
 #include "http/h2guard.h"
 
-#include <stddef.h>
-
 static const char *const names[H2_NNUISANCES] = {
-    [H2_RESETS] = "stream resets",
-    [H2_GLITCHES] = "malformed frames or requests",
-    [H2_CONTROLS] = "control frames",
-    [H2_EMPTIES] = "empty frames",
-    [H2_UPDATES] = "window updates",
-    [H2_TINY] = "windows of a few bytes",
+    [H2_RESETS] = "too many stream resets",
+    [H2_GLITCHES] = "too many malformed frames or requests",
+    [H2_CONTROLS] = "too many control frames",
+    [H2_EMPTIES] = "too many empty frames",
+    [H2_UPDATES] = "too many window updates",
+    [H2_TINY] = "too many windows of a few bytes",
 };
 
 const char *h2_nuisance_name(enum h2_nuisance what)
@@ -39,9 +37,11 @@ bool h2_guard_count(
     return g->level[what] > (float)max[what];
 }
 
-void h2_guard_wrote(struct h2_guard *g)
+void h2_guard_wrote(struct h2_guard *g, size_t n)
 {
     g->level[H2_UPDATES] -= H2_GUARD_UPDATES_A_WRITE;
     if (g->level[H2_UPDATES] < -H2_GUARD_UPDATES_AHEAD)
         g->level[H2_UPDATES] = -H2_GUARD_UPDATES_AHEAD;
+    if (n >= H2_GUARD_FULL_WRITE)
+        g->level[H2_TINY] = g->level[H2_TINY] > 2 ? g->level[H2_TINY] - 2 : 0;
 }

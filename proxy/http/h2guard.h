@@ -5,6 +5,7 @@
 #define TARRY_HTTP_H2GUARD_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum h2_nuisance {
@@ -25,6 +26,7 @@ enum {
                                       connection, twice */
     H2_GUARD_UPDATES_AHEAD = 1000, /* writes whose updates are still to come count that much */
     H2_GUARD_TINY_WRITE = 256,     /* fewer bytes than this, though more are waiting */
+    H2_GUARD_FULL_WRITE = 1024,    /* makes up for two tiny ones: windows end where they end */
 };
 
 /* Embedded in a connection; zeroed to begin with. */
@@ -37,10 +39,10 @@ struct h2_guard {
 bool h2_guard_count(
     struct h2_guard *g, const uint32_t max[H2_NNUISANCES], enum h2_nuisance what, uint64_t now_ms);
 
-/* A DATA frame was sent: its window updates may come. */
-void h2_guard_wrote(struct h2_guard *g);
+/* A DATA frame of `n` bytes was sent: its window updates may come. */
+void h2_guard_wrote(struct h2_guard *g, size_t n);
 
-/* For logs: "resets". */
+/* For logs: "too many stream resets". */
 const char *h2_nuisance_name(enum h2_nuisance what);
 
 #endif

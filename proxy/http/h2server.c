@@ -23,6 +23,7 @@ enum {
     NOTICE_MS = 1000, /* a client that does not answer the ping of a notice has had its time */
     HELD_MS = 5000,   /* one that makes us queue answers and reads none has had it too */
     HUGE_HEAD = 64,   /* times the limit: such a head is not even read to its end for an answer */
+    HUGE_COUNTS = 10, /* glitches that such a one counts as */
     TICKS = 4,        /* looks at slow streams within the time that they have */
 };
 
@@ -99,8 +100,12 @@ static bool head_too_large(struct h2_stream *s, const struct h2_block *block)
     const struct h2_limits *limits = s->session->limits;
 
     refuse(s, H1_E_HEAD_TOO_LARGE);
-    return block->bytes / HUGE_HEAD <= limits->head_max &&
-           block->fields / HUGE_HEAD <= limits->fields_max;
+    if (block->bytes / HUGE_HEAD <= limits->head_max &&
+        block->fields / HUGE_HEAD <= limits->fields_max)
+        return true;
+    for (unsigned i = 0; i < HUGE_COUNTS; i++)
+        s->session->role->on_nuisance(s->session, H2_GLITCHES);
+    return false;
 }
 
 static enum stream_error take_head(struct h2_stream *s, bool last)
@@ -169,9 +174,9 @@ static void on_nuisance(struct h2 *h, enum h2_nuisance what)
     h2_wake(h);
 }
 
-static void on_wrote(struct h2 *h)
+static void on_wrote(struct h2 *h, size_t n)
 {
-    h2_guard_wrote(&server_of(h)->guard);
+    h2_guard_wrote(&server_of(h)->guard, n);
 }
 
 /* Requests and their deadlines */
@@ -404,12 +409,12 @@ static void on_dead(struct h2 *h)
 
     list_remove(&v->accepted.node);
     deadline_close(&v->watch);
-    if (h->nuisance) {
+    addr_ip_text(&h->peer, peer);
+    if (h->calmed) {
         counter_add(COUNTER_HTTP2_FLOODS, 1);
-        addr_ip_text(&h->peer, peer);
-        log_warn(NULL, "HTTP/2 connection of %s ended: too many %s", peer, h->nuisance);
+        log_info(NULL, "HTTP/2 connection of %s ended: %s", peer, h->why);
     } else {
-        log_debug(NULL, "HTTP/2 connection ended: %s", h->why);
+        log_debug(NULL, "HTTP/2 connection of %s ended: %s", peer, h->why);
     }
 }
 

@@ -159,6 +159,9 @@ class H2Client:
             return self.sock.send(data)
         except (BlockingIOError, ssl.SSLWantWriteError):
             return 0
+        except (BrokenPipeError, ConnectionResetError):
+            self.ended = "reset"
+            return 0
         finally:
             self.sock.settimeout(DEADLINE)
 
