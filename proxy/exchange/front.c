@@ -32,7 +32,7 @@ enum {
     TRIM_PEAK = 512, /* fewer exchanges or connections leave nothing worth the work */
     TRIM_PAUSE_MS = 2000,
     ROOM_FOR = 16, /* connections that are ended at a time when a new one finds all places taken */
-    HTTP2_OUT_MAX = 32 << 10, /* of one response: what fills a frame or two; more waits behind it */
+    HTTP2_OUT_MAX = 16 << 10, /* of one response: what fills a frame; more waits behind it */
 };
 
 static void close_door(struct door *d, bool unlink_file)

@@ -7,7 +7,12 @@
 #include "exchange/forward.h"
 #include "observe/counter.h"
 
-enum { SPOOL_STEP = 16 << 10, WAIT_FIRST_MS = 100, WAIT_MAX_MS = 1000 };
+enum {
+    SPOOL_STEP = 16 << 10,
+    SPOOL_SHARE = 4, /* of body_memory_max: many clients may be slow at a time */
+    WAIT_FIRST_MS = 100,
+    WAIT_MAX_MS = 1000,
+};
 
 static struct str kind_text(enum hop_kind k)
 {
@@ -341,19 +346,24 @@ static int spool(struct exchange *ex, struct str data)
         ex->spool = arena_alloc(&ex->arena, sizeof(*ex->spool));
         if (!ex->spool)
             return -1;
-        body_init(ex->spool, ex->conf->body_memory_max, ex->conf->temp_dir.p);
+        body_init(ex->spool, ex->conf->body_memory_max / SPOOL_SHARE, ex->conf->temp_dir.p);
     }
     return body_append(ex->spool, data.p, data.n);
 }
 
 static void answer_data(struct exchange *ex, struct str data)
 {
-    if (!release_head(ex) || !ex->client)
+    if (!release_head(ex))
         return;
-    if (!ex->client_full && spooled(ex) == 0) {
-        exchange_send_data(ex, data);
-        return;
+    /* In steps: what a client does not take is for the spool, not for the memory of its stream. */
+    while (data.n > 0 && ex->client && !ex->client_full && spooled(ex) == 0) {
+        size_t n = data.n < SPOOL_STEP ? data.n : SPOOL_STEP;
+
+        exchange_send_data(ex, str_make(data.p, n));
+        data = str_make(data.p + n, data.n - n);
     }
+    if (data.n == 0 || !ex->client)
+        return;
     if (spool(ex, data) < 0) {
         exchange_fail(ex, PROBLEM_INTERNAL, 0, "cannot keep the response in temp_dir");
         return;

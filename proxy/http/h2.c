@@ -359,6 +359,11 @@ static int flush(struct h2 *h)
             return -1;
         }
         h->written += (uint64_t)n;
+        /* Who has more to send has it chosen from for the next frame: else what is urgent would
+         * wait for a turn behind what is not. */
+        deliver(h);
+        if (h->dead)
+            return -1;
     }
     return 0;
 }

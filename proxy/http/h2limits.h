@@ -12,10 +12,10 @@ struct h2_limits {
     uint32_t stream_window;     /* unread data of one stream that its peer may send */
     uint32_t connection_window; /* the same of all its streams together; INT32_MAX: no more than
                                    their own windows bound them */
-    size_t out_max;             /* data of one stream that is not framed yet: beyond, STREAM_FULL */
-    size_t queue_max;           /* frames that wait while the peer does not read: beyond, nothing is
-                                   read from it either; five times as many end it. 0: no limit */
-    size_t head_max;            /* bytes of a header section, 32 more a field (RFC 9113 10.5.1) */
+    size_t out_max;   /* data of one stream that is not framed yet: from there STREAM_FULL */
+    size_t queue_max; /* frames that wait while the peer does not read: beyond, nothing is
+                         read from it either; five times as many end it. 0: no limit */
+    size_t head_max;  /* bytes of a header section, 32 more a field (RFC 9113 10.5.1) */
     size_t fields_max;
     size_t interim_max;        /* client side: 1xx responses before the real one */
     uint64_t ping_interval_ms; /* silence with streams open, after which the peer is asked whether

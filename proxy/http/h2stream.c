@@ -6,7 +6,10 @@
 
 #include "http/h2.h"
 
-enum { OUT_LOW = 4 }; /* a fourth of out_max: room again */
+enum {
+    OUT_LOW = 4, /* a fourth of out_max: room again */
+    DELIVER_STEP = 16 << 10,
+};
 
 void h2_stream_ready(struct h2_stream *s)
 {
@@ -103,15 +106,22 @@ static void bury(struct h2_stream *s)
     h2_forget_stream(h);
 }
 
+/* A step at a time: an owner who pauses is not given all that the window holds. */
 static void deliver_data(struct h2_stream *s)
 {
     struct h2 *h = s->session;
-    struct buf data = s->in;
-    size_t n = buf_len(&data);
+    struct buf data = s->in; /* the owner may close the stream, and with it what it holds */
+    size_t n = buf_len(&data) < DELIVER_STEP ? buf_len(&data) : DELIVER_STEP;
 
     s->in = (struct buf){ 0 };
-    emit(s, (struct stream_event){ .kind = STREAM_DATA, .data = buf_str(&data) });
-    buf_release(&data);
+    emit(s, (struct stream_event){ .kind = STREAM_DATA, .data = str_make(buf_str(&data).p, n) });
+    if (s->closed || s->given_in != H2_IN_BODY) {
+        n = buf_len(&data);
+        buf_release(&data);
+    } else {
+        buf_consume(&data, n);
+        s->in = data;
+    }
     if (h->dead)
         return;
     if (h->limits->connection_window != INT32_MAX)
@@ -137,7 +147,7 @@ void h2_stream_deliver(struct h2_stream *s)
     gone = server && s->error; /* nobody is left to answer */
     if (!s->closed && gone)
         drop_in(s);
-    if (!s->closed && s->given_in == H2_IN_BODY && !s->paused && buf_len(&s->in) > 0)
+    while (!s->closed && s->given_in == H2_IN_BODY && !s->paused && buf_len(&s->in) > 0)
         deliver_data(s);
     if (!s->closed && s->given_in == H2_IN_BODY && !s->paused && buf_len(&s->in) == 0 &&
         s->in_ended && !gone) {
@@ -215,7 +225,7 @@ int h2_stream_send_data(struct stream *stream, const void *p, size_t n)
     }
     nghttp2_session_resume_data(h->library, s->id);
     h2_wake(h);
-    if (buf_len(&s->out) <= h->limits->out_max)
+    if (buf_len(&s->out) < h->limits->out_max)
         return 0;
     s->full = true;
     return STREAM_FULL;

@@ -107,6 +107,7 @@ def test_a01_requests_at_work_are_bounded_by_the_slots(bed):
             r = c.begin(target="/hold")
             c.ping()
             r.reset()
+        siege.worker.wait_for(4, lambda r: r.path == "/hold")
         c.ping()
         assert len([r for r in siege.worker.requests if r.path == "/hold"]) == 4
         siege.gate.open()

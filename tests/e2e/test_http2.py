@@ -53,6 +53,7 @@ def test_alpn_chooses_the_version(bed):
         with tarry.client(tls=bed.authority.client_context(alpn=alpn)) if address == tls else \
                 Client(plain, tls=bed.authority.client_context(alpn=alpn)) as c:
             assert c.request().body == b"done"
+    tarry.access.wait_for(n=4)
     assert [line["protocol"] for line in tarry.access.lines] == ["HTTP/2.0"] + 3 * ["HTTP/1.1"]
 
 
