@@ -440,6 +440,31 @@ static void read_title(struct draft *d, struct draft_section *s, struct str *nam
     }
 }
 
+static void read_listen(struct draft *d, cfg_t *cfg, struct listen_conf *l)
+{
+    struct draft_section *s = read_section(d, SECTION_LISTEN, cfg, l);
+    unsigned n = cfg_size(cfg, "identity");
+
+    if (!s)
+        return;
+    read_title(d, s, NULL, &l->addr, &l->line);
+    l->identities = arena_alloc(&d->conf->arena, (n + 1) * sizeof(*l->identities));
+    if (!l->identities) {
+        d->mistakes.no_memory = true;
+        return;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        struct identity_conf *identity = &l->identities[l->nidentities];
+        struct draft_section *in =
+            read_section(d, SECTION_IDENTITY, cfg_getnsec(cfg, "identity", i), identity);
+
+        if (!in)
+            return;
+        read_title(d, in, &identity->name, NULL, &identity->line);
+        l->nidentities++;
+    }
+}
+
 static void read_pool(struct draft *d, cfg_t *cfg, struct pool_conf *p)
 {
     struct draft_section *s = read_section(d, SECTION_WORKERS, cfg, p);
@@ -492,8 +517,7 @@ static void read_all(struct draft *d, cfg_t *cfg)
         read_section(d, SECTION_COMPRESSION, cfg_getsec(cfg, "compression"), &c->compression);
     c->listens = make_list(d, cfg, "listen", sizeof(*c->listens), &c->nlistens);
     for (unsigned i = 0; i < c->nlistens; i++)
-        if ((s = read_section(d, SECTION_LISTEN, cfg_getnsec(cfg, "listen", i), &c->listens[i])))
-            read_title(d, s, NULL, &c->listens[i].addr, &c->listens[i].line);
+        read_listen(d, cfg_getnsec(cfg, "listen", i), &c->listens[i]);
     c->admins = make_list(d, cfg, "admin", sizeof(*c->admins), &c->nadmins);
     for (unsigned i = 0; i < c->nadmins; i++)
         if ((s = read_section(d, SECTION_ADMIN, cfg_getnsec(cfg, "admin", i), &c->admins[i])))

@@ -13,6 +13,9 @@ static const char *const level_words[] = { "error", "warn", "info", "debug", NUL
 static const char *const underscore_words[] = { "drop", "refuse", "pass", NULL };
 static const char *const fence_words[] = { "auto", "off", "required", NULL };
 static const char *const encoding_words[] = { "gzip", "br", "zstd", NULL };
+static const char *const client_certificate_words[] = { "off", "optional", "required", NULL };
+static const char *const misdirected_words[] = { "refuse", "serve", NULL };
+static const char *const tls_version_words[] = { "1.2", "1.3", NULL };
 static const char *const format_words[] = { "json", "combined", "logfmt", NULL };
 
 static const struct opt root_rows[] = {
@@ -63,6 +66,9 @@ static const struct opt root_rows[] = {
     { "group", OPT_GROUP, IN(conf, group), "", NULL, NULL, OPT_RESTART,
         .help = "The group to run as, together with those that list the user. Empty: the user's "
                 "own." },
+    { "handshake_timeout", OPT_DURATION, IN(conf, handshake_timeout_ms), "10s", "1ms", "1h",
+        OPT_LIVE,
+        .help = "How long a client may take for the TLS handshake, from the moment it connects." },
     { "header_fields_max", OPT_NUMBER, IN(conf, header_fields_max), "100", "8", "1024", OPT_LIVE,
         .help = "How many header fields a request or a response may have." },
     { "header_max", OPT_SIZE, IN(conf, header_max), "32K", "256", "1M", OPT_LIVE,
@@ -120,6 +126,9 @@ static const struct opt root_rows[] = {
                 "one; with more the response is malformed." },
     { "keep_alive_timeout", OPT_DURATION, IN(conf, keep_alive_timeout_ms), "75s", "1ms", "1d",
         OPT_LIVE, .help = "How long a client's connection may be idle between two requests." },
+    { "key_updates_max", OPT_NUMBER, IN(conf, key_updates_max), "32", "1", "1000000", OPT_LIVE,
+        .help = "How often a client may change its TLS keys, or ask to negotiate anew, in one "
+                "minute; a connection on which more of that comes is cut." },
     { "landlock", OPT_WORD, IN(conf, landlock), "auto", NULL, NULL, OPT_RESTART,
         .help = "The kernel's fence around files: writing in temp_dir and in the folders of logs "
                 "and unix sockets only, reading of /etc and /usr only (what else the conf names is "
@@ -152,6 +161,9 @@ static const struct opt root_rows[] = {
                 "some wait for it; a slower one is cut off. 0: as slowly as send_timeout allows." },
     { "send_timeout", OPT_DURATION, IN(conf, send_timeout_ms), "60s", "1ms", "1d", OPT_LIVE,
         .help = "A client that takes no byte of its response for so long is cut off." },
+    { "session_timeout", OPT_DURATION, IN(conf, session_timeout_ms), "2h", "1s", "7d", OPT_RESTART,
+        .help = "How long a TLS session can be resumed after its handshake. At most 32 times "
+                "ticket_rotation." },
     { "shutdown_timeout", OPT_DURATION, IN(conf, shutdown_timeout_ms), "5m", "0ms", "7d", OPT_LIVE,
         .help = "How long SIGTERM waits for what is in flight." },
     { "target_max", OPT_SIZE, IN(conf, target_max), "8K", "64", "1M", OPT_LIVE,
@@ -160,9 +172,18 @@ static const struct opt root_rows[] = {
         .help =
             "Where large bodies are kept meanwhile. The files have no name, and vanish with the "
             "process." },
+    { "ticket_key_file", OPT_SECRET, IN(conf, ticket_secret), NULL, NULL, NULL, OPT_LIVE,
+        .help = "A file with a secret of at least 32 visible ASCII characters in one line, from "
+                "which the keys of TLS session tickets are made: for several machines behind one "
+                "name, whose clocks agree. Without it Tarry makes a secret of its own at each "
+                "start, which all its processes share." },
+    { "ticket_rotation", OPT_DURATION, IN(conf, ticket_rotation_ms), "1h", "1s", "1d", OPT_RESTART,
+        .help = "How often new keys for TLS session tickets come into use. Tickets under earlier "
+                "ones are good for session_timeout." },
     { "trusted_proxies", OPT_CIDRS, IN(conf, trusted_proxies), NULL, NULL, NULL, OPT_LIVE,
         .help =
-            "Peers whose X-Forwarded-For, -Proto and -Host are believed: addresses, networks "
+            "Peers whose X-Forwarded-For, -Proto and -Host, Forwarded and PROXY protocol are "
+            "believed: addresses, networks "
             "(\"10.0.0.0/8\"), or \"unix\" for those that come over a unix socket. From all others "
             "these "
             "fields are replaced." },
@@ -225,21 +246,61 @@ static const struct opt compression_rows[] = {
         .help = "How hard zstd works. Each level from 3 on takes more memory." },
 };
 
+static const struct opt identity_rows[] = {
+    { "certificate", OPT_FILE, IN(identity_conf, certificate), NULL, NULL, NULL, OPT_LIVE,
+        .help = "The PEM file with the certificate and those between it and the root.",
+        .required = true },
+    { "ocsp_staple", OPT_FILE, IN(identity_conf, ocsp_staple), "", NULL, NULL, OPT_LIVE,
+        .help = "A file with the authority's OCSP response for the certificate (DER), which "
+                "clients that ask for it get with the certificate. Something must fetch it and "
+                "send SIGHUP; one that is out of date is not sent." },
+    { "private_key", OPT_FILE, IN(identity_conf, private_key), NULL, NULL, NULL, OPT_LIVE,
+        .help = "The PEM file with the certificate's private key, without a passphrase.",
+        .required = true },
+};
+
 static const struct opt listen_rows[] = {
     { "backlog", OPT_NUMBER, IN(listen_conf, backlog), "4096", "1", "65535", OPT_LIVE,
         .help = "How many connections may wait in the kernel until they are accepted "
                 "(net.core.somaxconn "
                 "bounds it too)." },
     { "certificate", OPT_FILE, IN(listen_conf, certificate), NULL, NULL, NULL, OPT_LIVE,
-        .help = "The PEM file with the certificate and those between it and the root. With it the "
-                "listener "
-                "speaks TLS." },
+        .help =
+            "The PEM file with the certificate and those between it and the root. With it the "
+            "listener "
+            "speaks TLS. It is shown to clients that name no site, or one that no identity has." },
+    { "client_ca_file", OPT_FILE, IN(listen_conf, client_ca_file), "", NULL, NULL, OPT_LIVE,
+        .help = "The PEM file with the authorities (and their revocation lists, if there are any) "
+                "that may have signed clients' certificates." },
+    { "client_certificate", OPT_WORD, IN(listen_conf, client_certificate), "off", NULL, NULL,
+        OPT_LIVE,
+        .help =
+            "Whether clients are asked for a certificate: with \"optional\" one that comes must "
+            "be good, with \"required\" one must come; otherwise the handshake fails. Workers "
+            "get its subject as Tarry-Client-Subject.",
+        .words = client_certificate_words },
+    { "client_chain_max", OPT_NUMBER, IN(listen_conf, client_chain_max), "2", "0", "16", OPT_LIVE,
+        .help = "How many certificates may stand between a client's and that of the authority." },
     { "http2", OPT_BOOL, IN(listen_conf, http2), "true", NULL, NULL, OPT_LIVE,
         .help =
             "HTTP/2 too: over TLS by ALPN, in the clear for clients that begin with its preface "
             "(prior knowledge)." },
+    { "misdirected", OPT_WORD, IN(listen_conf, misdirected), "refuse", NULL, NULL, OPT_LIVE,
+        .help = "What becomes of a request over TLS for a host that is neither the one the client "
+                "named in the handshake nor in the certificate that it was shown: \"refuse\" "
+                "answers 421. From trusted_proxies all are served.",
+        .words = misdirected_words },
+    { "ocsp_staple", OPT_FILE, IN(listen_conf, ocsp_staple), "", NULL, NULL, OPT_LIVE,
+        .help = "As in identity, for this certificate." },
     { "private_key", OPT_FILE, IN(listen_conf, private_key), NULL, NULL, NULL, OPT_LIVE,
         .help = "The PEM file with the certificate's private key, without a passphrase." },
+    { "proxy_protocol", OPT_BOOL, IN(listen_conf, proxy_protocol), "false", NULL, NULL, OPT_LIVE,
+        .help = "Whether each connection begins with the PROXY protocol (version 1 or 2), which "
+                "names the client. Then only trusted_proxies may connect." },
+    { "proxy_protocol_timeout", OPT_DURATION, IN(listen_conf, proxy_protocol_timeout_ms), "3s",
+        "1ms", "1m", OPT_LIVE, .help = "How long the PROXY protocol's header may take." },
+    { "tls_min_version", OPT_WORD, IN(listen_conf, tls_min_version), "1.2", NULL, NULL, OPT_LIVE,
+        .help = "The oldest version of TLS that clients may speak.", .words = tls_version_words },
 };
 
 static const struct opt workers_rows[] = {
@@ -435,6 +496,12 @@ static const struct opt_section sections[OPT_NSECTIONS] = {
         "With this section responses of the listed types are compressed for clients that take it, "
         "unless they are already, or are told to stay as they are. Without it nothing is: before "
         "switching it on, read what compression can give away (docs/operations.md)." },
+    [SECTION_IDENTITY] = { "identity", "name", "shop", SECTION_LISTEN, true, ROWS(identity_rows),
+        "A further certificate of the listener (inside a listen section). It is shown to clients "
+        "that ask for a name in it (its subjectAltName; \"*.example.com\" stands for one label). "
+        "Of "
+        "identities with the same names and different kinds of key (RSA, ECDSA) a client is shown "
+        "the one that it can use. The title is for messages." },
     [SECTION_LISTEN] = { "listen", "address", "127.0.0.1:8080", SECTION_ROOT, true,
         ROWS(listen_rows), "What clients connect to. At least one." },
     [SECTION_LOG] = { "log", NULL, NULL, SECTION_ROOT, false, ROWS(log_rows),

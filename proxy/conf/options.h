@@ -14,6 +14,7 @@ enum opt_section_id {
     SECTION_ACCESS_LOG,
     SECTION_ADMIN,
     SECTION_COMPRESSION,
+    SECTION_IDENTITY, /* inside listen */
     SECTION_LISTEN,
     SECTION_LOG,
     SECTION_ROUTE,
@@ -21,7 +22,7 @@ enum opt_section_id {
     SECTION_WORKERS,
     SECTION_SERVER, /* inside workers */
 };
-#define OPT_NSECTIONS 10
+#define OPT_NSECTIONS 11
 
 enum opt_type {
     OPT_NUMBER,    /* unsigned, size_t or uint64_t */

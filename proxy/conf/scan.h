@@ -23,9 +23,11 @@
 
 #define SCAN_LOST_SECTION(id)                                                                      \
     (UINT64_C(1) << (id)) /* of kind enum opt_section_id, inside this one */
-#define SCAN_LOST_OPTION(i) (UINT64_C(1) << ((i) + 16)) /* the row of that index */
+/* The row of that index. Rows that are 48 apart share a bit: then a check that one is missing may
+ * be left out where it need not be, never the other way round. */
+#define SCAN_LOST_OPTION(i) (UINT64_C(1) << ((i) % 48 + 16))
 #define SCAN_LOST_SECTIONS UINT64_C(0xffff)
-#define SCAN_LOST_OPTIONS (UINT64_C(0xffffffff) << 16)
+#define SCAN_LOST_OPTIONS (UINT64_C(0xffffffffffff) << 16)
 #define SCAN_LOST_ALL (SCAN_LOST_SECTIONS | SCAN_LOST_OPTIONS)
 
 /* Limits that no real conf comes near. */

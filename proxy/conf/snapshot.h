@@ -43,9 +43,38 @@ struct log_target {
 
 enum access_format { ACCESS_JSON, ACCESS_COMBINED, ACCESS_LOGFMT };
 
+/* A certificate with its key: paths. */
+struct identity_conf {
+    struct str name; /* for messages */
+    struct str certificate, private_key;
+    struct str ocsp_staple; /* empty: none */
+    unsigned line;
+};
+
+enum client_certificate {
+    CLIENT_CERTIFICATE_OFF,
+    CLIENT_CERTIFICATE_OPTIONAL,
+    CLIENT_CERTIFICATE_REQUIRED
+};
+
+/* What becomes of a request for a host that the certificate shown does not name. */
+enum misdirected_policy { MISDIRECTED_REFUSE, MISDIRECTED_SERVE };
+
+enum tls_version { TLS_VERSION_1_2, TLS_VERSION_1_3 };
+
 struct listen_conf {
     struct addr_conf addr;
     struct str certificate, private_key; /* file paths; empty: plain text. Both or neither. */
+    struct str ocsp_staple;
+    struct identity_conf *identities; /* beside that certificate */
+    size_t nidentities;
+    enum client_certificate client_certificate;
+    struct str client_ca_file; /* set if client_certificate is not off */
+    unsigned client_chain_max; /* certificates between the client's and the authority's */
+    enum misdirected_policy misdirected;
+    enum tls_version tls_min_version;
+    bool proxy_protocol;
+    uint64_t proxy_protocol_timeout_ms;
     unsigned backlog;
     bool http2;
     unsigned line;
@@ -216,6 +245,11 @@ struct conf {
     struct cidr_conf *trusted_proxies;
     size_t ntrusted_proxies;
     uint64_t shutdown_timeout_ms;
+    uint64_t handshake_timeout_ms; /* of TLS, from the accept on */
+    unsigned key_updates_max;      /* of one client in a minute, renegotiations included */
+    uint64_t session_timeout_ms;
+    struct str ticket_secret; /* contents of ticket_key_file; empty: made at the start */
+    uint64_t ticket_rotation_ms;
 
     enum log_level log_level;
     struct log_target log;

@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 #include "base/num.h"
-#include "conf/pem.h"
 #include "conf/value.h"
 
 static const char *quote(struct draft *d, struct str s)
@@ -19,8 +18,7 @@ static const char *quote(struct draft *d, struct str s)
     return mistake_quote(&d->scratch, s);
 }
 
-/* Where an option is set, or the section's own place if it is not. */
-static struct place place_of(const struct draft_section *s, const char *name)
+struct place verify_place(const struct draft_section *s, const char *name)
 {
     const struct draft_note *n = draft_find(s, name);
 
@@ -70,11 +68,7 @@ static void refuse_twins(
     }
 }
 
-/* The key of a section among those that must differ; n is 0 if it has none (because it is wrong
- * already). */
-typedef struct str key_fn(struct draft *d, const struct draft_section *s);
-
-static struct str title_key(struct draft *d, const struct draft_section *s)
+struct str verify_title_key(struct draft *d, const struct draft_section *s)
 {
     return s->title;
 }
@@ -98,9 +92,8 @@ static struct str route_key(struct draft *d, const struct draft_section *s)
     return arena_printf(&d->scratch, STR_FMT "\n" STR_FMT, STR_ARG(r->prefix), STR_ARG(r->host));
 }
 
-/* Among `n` sections from `from` on, those of kind `id` (or `also`). */
-static void check_twins(struct draft *d, size_t from, size_t n, enum opt_section_id id,
-    enum opt_section_id also, key_fn *key, const char *what, const char *remedy)
+void verify_twins(struct draft *d, size_t from, size_t n, enum opt_section_id id,
+    enum opt_section_id also, verify_key_fn *key, const char *what, const char *remedy)
 {
     struct keyed *rows = arena_alloc(&d->scratch, n * sizeof(*rows));
     size_t count = 0;
@@ -184,7 +177,7 @@ static void check_orders(struct draft *d, struct draft_section *s)
 static void check_folder(
     struct draft *d, const struct draft_section *s, const struct opt *row, const char *path)
 {
-    struct place at = place_of(s, row->name);
+    struct place at = verify_place(s, row->name);
     struct stat st;
 
     if (stat(path, &st) < 0)
@@ -202,7 +195,7 @@ static void check_folder(
 static void check_target(struct draft *d, const struct draft_section *s, const struct opt *row,
     const struct log_target *target)
 {
-    struct place at = place_of(s, row->name);
+    struct place at = verify_place(s, row->name);
     const char *slash, *folder;
     struct stat st;
 
@@ -243,67 +236,19 @@ static void check_accounts(struct draft *d, const struct draft_section *root)
     const struct conf *c = d->conf;
 
     if (c->user.n > 0 && !getpwnam(c->user.p))
-        mistake_add(&d->mistakes, place_of(root, "user"),
+        mistake_add(&d->mistakes, verify_place(root, "user"),
             "user: there is no user %s; make it (adduser --system --group NAME), or name another",
             quote(d, c->user));
     if (c->group.n > 0 && !getgrnam(c->group.p))
-        mistake_add(&d->mistakes, place_of(root, "group"),
+        mistake_add(&d->mistakes, verify_place(root, "group"),
             "group: there is no group %s; make it (addgroup --system NAME), or name another",
             quote(d, c->group));
     if (c->group.n > 0 && c->user.n == 0 && !draft_lost_option(root, "user"))
-        mistake_add(&d->mistakes, place_of(root, "group"),
+        mistake_add(&d->mistakes, verify_place(root, "group"),
             "group without user; name the user too, or leave it out");
 }
 
 /* ---- sections ---- */
-
-/* A certificate and its key: whether both are there, and belong together. Empty paths are left out.
- */
-static void check_certificate(
-    struct draft *d, const struct draft_section *s, struct str certificate, struct str key)
-{
-    struct place at_certificate = place_of(s, "certificate"), at_key = place_of(s, "private_key");
-    struct pem_chain chain = { 0 };
-    EVP_PKEY *pkey = NULL;
-    char why[VALUE_WHY_MAX];
-
-    if (certificate.n > 0 && !pem_read_chain(certificate.p, &chain, why, sizeof(why)))
-        mistake_add(&d->mistakes, at_certificate, "certificate: %s", why);
-    if (key.n > 0 && !(pkey = pem_read_key(key.p, why, sizeof(why))))
-        mistake_add(&d->mistakes, at_key, "private_key: %s", why);
-    if (chain.leaf && pkey && !pem_check_pair(&chain, pkey, certificate.p, key.p, why, sizeof(why)))
-        mistake_add(&d->mistakes, at_key, "private_key: %s", why);
-    pem_release_chain(&chain);
-    EVP_PKEY_free(pkey);
-}
-
-static void check_listen(struct draft *d, const struct draft_section *s)
-{
-    const struct listen_conf *l = s->base;
-
-    if (l->certificate.n > 0 && l->private_key.n == 0 && !draft_lost_option(s, "private_key"))
-        mistake_add(&d->mistakes, place_of(s, "certificate"),
-            "certificate without private_key; name the key's file too");
-    if (l->private_key.n > 0 && l->certificate.n == 0 && !draft_lost_option(s, "certificate"))
-        mistake_add(&d->mistakes, place_of(s, "private_key"),
-            "private_key without certificate; name the certificate's file too");
-    check_certificate(d, s, l->certificate, l->private_key);
-}
-
-/* Certificates of authorities. */
-static void check_authorities(
-    struct draft *d, const struct draft_section *s, const char *name, struct str path)
-{
-    char why[VALUE_WHY_MAX];
-    X509_STORE *store;
-
-    if (path.n == 0)
-        return;
-    store = pem_read_authorities(path.p, why, sizeof(why));
-    if (!store)
-        mistake_add(&d->mistakes, place_of(s, name), "%s: %s", name, why);
-    X509_STORE_free(store);
-}
 
 static void check_workers(struct draft *d, struct draft_section *s)
 {
@@ -314,7 +259,7 @@ static void check_workers(struct draft *d, struct draft_section *s)
         mistake_add(&d->mistakes, s->place,
             "workers %s has no server; write server \"127.0.0.1:8001\" { }", quote(d, s->title));
     /* A pool's servers follow it directly. */
-    check_twins(d, index + 1, p->nservers, SECTION_SERVER, SECTION_SERVER, address_key, "server",
+    verify_twins(d, index + 1, p->nservers, SECTION_SERVER, SECTION_SERVER, address_key, "server",
         "make it one with the slots of both");
     /* One call of full size and the handoff's other heads must fit, whatever call_max is. */
     if (!draft_find(s, "handoff_max") && p->handoff_max < p->call_max + (1 << 20))
@@ -329,7 +274,7 @@ static void check_set_header(
             /* One without name was wrong, which has been said. */
             if (u->set_header[i].name.n > 0 &&
                 str_eq_nocase(u->set_header[i].name, u->set_header[j].name)) {
-                mistake_add(&d->mistakes, place_of(s, "set_header"),
+                mistake_add(&d->mistakes, verify_place(s, "set_header"),
                     "set_header has %s twice; leave one of them out",
                     quote(d, u->set_header[i].name));
                 break;
@@ -346,21 +291,21 @@ static void check_upstream(struct draft *d, const struct draft_section *s)
                 "upstream %s has no origin; write origin = \"https://HOST\"", quote(d, s->title));
     } else if (u->origin.n > 0) {
         if (!u->tls && !u->insecure && !value_host_is_private(u->host))
-            mistake_add(&d->mistakes, place_of(s, "origin"),
+            mistake_add(&d->mistakes, verify_place(s, "origin"),
                 "%s would carry keys and prompts unencrypted to an address that is neither "
                 "loopback nor private; write "
                 "https://, or insecure = true if you mean it",
                 quote(d, u->origin));
         if (u->tls && u->insecure)
-            mistake_add(&d->mistakes, place_of(s, "insecure"),
+            mistake_add(&d->mistakes, verify_place(s, "insecure"),
                 "insecure allows plain http only, and this origin is https (certificates are "
                 "always verified); leave it "
                 "out, or name the authority in ca_file");
         if (!u->tls && u->ca_file.n > 0)
-            mistake_add(&d->mistakes, place_of(s, "ca_file"),
+            mistake_add(&d->mistakes, verify_place(s, "ca_file"),
                 "ca_file is of no use for a plain http origin; leave it out");
     }
-    check_authorities(d, s, "ca_file", u->ca_file);
+    verify_authorities(d, s, "ca_file", u->ca_file);
     check_set_header(d, s, u);
 }
 
@@ -379,16 +324,16 @@ static void check_route(struct draft *d, struct draft_section *s)
             "route %s leads nowhere; write workers = \"NAME\" or upstream = \"NAME\"",
             quote(d, s->title));
     if (r->internal && upstream)
-        mistake_add(&d->mistakes, place_of(s, "internal"),
+        mistake_add(&d->mistakes, verify_place(s, "internal"),
             "internal is for resumes and notifies, which go to workers, and this route has an "
             "upstream; leave one of "
             "them out");
     if (r->websocket && upstream)
-        mistake_add(&d->mistakes, place_of(s, "websocket"),
+        mistake_add(&d->mistakes, verify_place(s, "websocket"),
             "websocket is for servers of one's own, and this route has an upstream; leave it out, "
             "or lead the route to workers");
     if (r->websocket && r->internal)
-        mistake_add(&d->mistakes, place_of(s, "websocket"),
+        mistake_add(&d->mistakes, verify_place(s, "websocket"),
             "a WebSocket comes from a client, and no client reaches an internal route; leave one "
             "of them out");
     if (workers) {
@@ -424,6 +369,7 @@ static void check_root(struct draft *d)
     if (d->conf->nlistens == 0 && !draft_lost_section(root, SECTION_LISTEN))
         mistake_add(
             &d->mistakes, d->scan.start, "no listen section; write listen \"127.0.0.1:8080\" { }");
+    verify_tickets(d, root);
     if (d->conf->nroutes == 0 && !draft_lost_section(root, SECTION_ROUTE))
         mistake_add(&d->mistakes, d->scan.start,
             "no route section; write route \"/\" { workers = \"NAME\" }");
@@ -453,7 +399,7 @@ void verify_draft(struct draft *d)
         check_orders(d, s);
         check_paths(d, s);
         if (s->id == SECTION_LISTEN)
-            check_listen(d, s);
+            verify_listen(d, s);
         else if (s->id == SECTION_COMPRESSION)
             check_compression(d, s);
         else if (s->id == SECTION_WORKERS)
@@ -463,13 +409,13 @@ void verify_draft(struct draft *d)
         else if (s->id == SECTION_ROUTE)
             check_route(d, s);
     }
-    check_twins(d, 0, d->nsections, SECTION_WORKERS, SECTION_WORKERS, title_key, "workers",
+    verify_twins(d, 0, d->nsections, SECTION_WORKERS, SECTION_WORKERS, verify_title_key, "workers",
         "give it another name");
-    check_twins(d, 0, d->nsections, SECTION_UPSTREAM, SECTION_UPSTREAM, title_key, "upstream",
-        "give it another name");
-    check_twins(d, 0, d->nsections, SECTION_LISTEN, SECTION_ADMIN, address_key, "the address",
+    verify_twins(d, 0, d->nsections, SECTION_UPSTREAM, SECTION_UPSTREAM, verify_title_key,
+        "upstream", "give it another name");
+    verify_twins(d, 0, d->nsections, SECTION_LISTEN, SECTION_ADMIN, address_key, "the address",
         "take another");
-    check_twins(d, 0, d->nsections, SECTION_ROUTE, SECTION_ROUTE, route_key,
+    verify_twins(d, 0, d->nsections, SECTION_ROUTE, SECTION_ROUTE, route_key,
         "a route of the prefix", "leave one out, or give it another host");
     if (c->nroutes > 1)
         qsort(c->routes, c->nroutes, sizeof(*c->routes), by_rank);

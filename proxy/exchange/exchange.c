@@ -9,6 +9,7 @@
 #include "exchange/forward.h"
 #include "exchange/front.h"
 #include "http/fields.h"
+#include "net/sites.h"
 #include "observe/access.h"
 #include "observe/counter.h"
 
@@ -482,6 +483,24 @@ static void save_refused(struct exchange *ex, const struct head *head)
     ex->is_head = head && str_eq(head->method, STR("HEAD"));
 }
 
+/* Whether TLS was set up for another host. A trusted proxy speaks for hosts of its own choice. */
+static bool is_misdirected(const struct exchange *ex, const struct head *head)
+{
+    const struct ssl_st *tls = stream_tls(ex->client);
+    struct sockaddr_storage sa;
+    struct str host = { 0 };
+    uint16_t port;
+    bool ipv6;
+
+    if (!tls || head->authority.n == 0)
+        return false;
+    url_parse_authority(head->authority, &host, &ipv6, &port);
+    if (!sites_is_misdirected(tls, host))
+        return false;
+    addr_to_sockaddr(&ex->peer, &sa);
+    return !conf_trusts(ex->conf, (const struct sockaddr *)&sa);
+}
+
 static bool has_underscored(const struct head *h)
 {
     for (size_t i = 0; i < h->nfields; i++)
@@ -502,6 +521,14 @@ static void accept_request(struct exchange *ex, const struct stream_request *r)
         return;
     }
     ex->is_head = str_eq(head->method, STR("HEAD"));
+    if (is_misdirected(ex, head)) {
+        exchange_fail(ex, PROBLEM_MISDIRECTED, 0,
+            "the host \"" STR_FMT
+            "\" is neither the name asked for in the TLS handshake nor in the "
+            "certificate shown (listen: misdirected = \"serve\" would let it pass)",
+            STR_ARG(head->authority));
+        return;
+    }
     ex->has_body = r->body || head_find(head, STR("content-length"));
     route = find_route(ex, head, &bad);
     if (bad) {

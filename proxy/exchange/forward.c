@@ -7,6 +7,7 @@
 
 #include "http/fields.h"
 #include "net/addr.h"
+#include "net/sites.h"
 
 static struct field *array(struct arena *a, size_t n)
 {
@@ -97,11 +98,11 @@ static struct str forwarded_for(
 }
 
 int forward_save_request(struct arena *a, const struct conf *conf, const struct head *in,
-    const struct stream *client, const char *request_id, struct head *out)
+    struct stream *client, const char *request_id, struct head *out)
 {
     struct sockaddr_storage sa;
     struct head kept = *in;
-    struct str id = head_value(in, STR("x-request-id"));
+    struct str id = head_value(in, STR("x-request-id")), subject, fingerprint;
     struct arena scratch = { 0 };
     char ip[ADDR_TEXT_MAX];
     bool trusted;
@@ -111,7 +112,7 @@ int forward_save_request(struct arena *a, const struct conf *conf, const struct 
     trusted = conf_trusts(conf, (struct sockaddr *)&sa);
     addr_ip_text(client->peer, ip);
 
-    kept.room = in->nfields + 5;
+    kept.room = in->nfields + 7;
     kept.fields = array(&scratch, kept.room);
     kept.nfields = 0;
     if (!kept.fields)
@@ -129,6 +130,10 @@ int forward_save_request(struct arena *a, const struct conf *conf, const struct 
     if (head_count(in, STR("x-request-id")) != 1 || !is_safe_id(id))
         id = str_of(request_id);
     put(&kept, STR("X-Request-Id"), id);
+    if (sites_client(stream_tls(client), &scratch, &subject, &fingerprint)) {
+        put(&kept, STR("Tarry-Client-Subject"), subject);
+        put(&kept, STR("Tarry-Client-Fingerprint"), fingerprint);
+    }
     rc = head_join_cookies(&kept, &scratch);
     /* Spans of `in` borrow from the receive buffer: everything is copied into one block. */
     if (rc == 0)

@@ -16,7 +16,7 @@
  * environment folds) and without framing; forwarding fields. `request_id` is used where the client
  * sent no good X-Request-Id. 0, or -1 if there is no memory. */
 int forward_save_request(struct arena *a, const struct conf *conf, const struct head *in,
-    const struct stream *client, const char *request_id, struct head *out);
+    struct stream *client, const char *request_id, struct head *out);
 
 /* Whether a field of the saved request describes the old body or its conditions, and does not come
  * along with a resume. */

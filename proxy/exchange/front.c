@@ -11,7 +11,7 @@
 #include "http/limits.h"
 #include "net/conn.h"
 #include "net/farewell.h"
-#include "net/tls.h"
+#include "net/sites.h"
 #include "observe/access.h"
 #include "observe/counter.h"
 #include "workers/server.h"
@@ -21,8 +21,8 @@ struct door {
     struct list_node node; /* on the front's doors or next_doors */
     struct front *front;
     struct listener *listener;
-    SSL_CTX *tls;      /* NULL: plain */
-    SSL_CTX *next_tls; /* prepared by a reload */
+    struct sites *sites;      /* NULL: in the clear */
+    struct sites *next_sites; /* prepared by a reload */
     bool http2, next_http2;
     bool stays; /* in the snapshot that is being prepared */
 };
@@ -39,8 +39,8 @@ static void close_door(struct door *d, bool unlink_file)
 {
     list_remove(&d->node);
     listener_close(d->listener, unlink_file);
-    SSL_CTX_free(d->tls);
-    SSL_CTX_free(d->next_tls);
+    sites_unref(d->sites);
+    sites_unref(d->next_sites);
     free(d);
 }
 
@@ -87,7 +87,7 @@ static void on_accept(void *owner, struct listener *l, int fd, const struct sock
     struct conn *c = NULL;
 
     counter_add(COUNTER_CONNECTIONS, 1);
-    if (!front_admits(f, &place, &a) || (d->tls && !(ssl = SSL_new(d->tls))))
+    if (!front_admits(f, &place, &a) || (d->sites && !(ssl = sites_begin(d->sites))))
         close(fd);
     else
         c = conn_accept(fd, peer, ssl, NULL, NULL);
@@ -211,6 +211,7 @@ static void apply_limits(struct front *f)
     f->acceptor.limits = limits;
     f->acceptor.websockets = has_websockets(c);
     f->acceptor.http2 = http2_limits(c);
+    f->acceptor.handshake_timeout_ms = c->handshake_timeout_ms;
     f->acceptor.header_timeout_ms = c->header_timeout_ms;
     f->acceptor.body_timeout_ms = c->body_timeout_ms;
     f->acceptor.send_timeout_ms = c->send_timeout_ms;
@@ -247,8 +248,8 @@ static void abandon_doors(struct front *f)
     {
         struct door *d = LIST_OWNER(n, struct door, node);
 
-        SSL_CTX_free(d->next_tls);
-        d->next_tls = NULL;
+        sites_unref(d->next_sites);
+        d->next_sites = NULL;
         d->stays = false;
     }
 }
@@ -276,11 +277,9 @@ static int prepare_doors(struct front *f, const struct conf *conf, char *why, si
         d->stays = true;
         d->next_http2 = lc->http2;
         if (lc->certificate.n) {
-            d->next_tls = tls_server_context(lc->certificate, lc->private_key, why, whylen);
-            if (!d->next_tls)
+            d->next_sites = sites_new(conf, lc, f->tickets, why, whylen);
+            if (!d->next_sites)
                 goto failed;
-            if (lc->http2)
-                tls_server_offer_http2(d->next_tls);
         }
     }
     return 0;
@@ -290,7 +289,12 @@ failed:
     return -1;
 }
 
-static void commit_doors(struct front *f)
+static void warn(const char *line)
+{
+    log_warn(NULL, "%s", line);
+}
+
+static void commit_doors(struct front *f, const struct conf *conf)
 {
     struct list_node *n;
 
@@ -306,23 +310,28 @@ static void commit_doors(struct front *f)
         if (f->started)
             listener_start(LIST_OWNER(n, struct door, node)->listener, on_accept, may_accept, f);
     }
+    if (f->tickets)
+        tickets_set_secret(f->tickets, conf->ticket_secret, loop_wall_ms());
     LIST_EACH(at, &f->doors)
     {
         struct door *d = LIST_OWNER(at, struct door, node);
 
-        SSL_CTX_free(d->tls);
-        d->tls = d->next_tls;
+        if (d->next_sites)
+            sites_inspect(d->next_sites, loop_wall_ms(), warn);
+        sites_unref(d->sites);
+        d->sites = d->next_sites;
+        d->next_sites = NULL;
         d->http2 = d->next_http2;
-        d->next_tls = NULL;
         d->stays = false;
     }
 }
 
 static void on_drain_timer(void *owner);
 
-int front_open(struct front *f, struct conf *conf, bool reuse_port, char *why, size_t whylen)
+int front_open(struct front *f, struct conf *conf, struct tickets *tickets, bool reuse_port,
+    char *why, size_t whylen)
 {
-    *f = (struct front){ .conf = conf_ref(conf), .reuse_port = reuse_port };
+    *f = (struct front){ .conf = conf_ref(conf), .tickets = tickets, .reuse_port = reuse_port };
     list_init(&f->doors);
     list_init(&f->next_doors);
     for (size_t i = 0; i < EX_NSTATES; i++)
@@ -341,7 +350,7 @@ int front_open(struct front *f, struct conf *conf, bool reuse_port, char *why, s
     f->origins = f->pools ? origins_open(conf) : NULL;
     if (!f->origins)
         goto failed;
-    commit_doors(f);
+    commit_doors(f, f->conf);
     return 0;
 
 failed:
@@ -377,7 +386,7 @@ int front_reload(struct front *f, struct conf *next, char *why, size_t whylen)
     f->conf = conf_ref(next);
     pools_commit(f->pools);
     origins_commit(f->origins);
-    commit_doors(f);
+    commit_doors(f, f->conf);
     apply_limits(f);
     conf_unref(old);
     return 0;

@@ -12,6 +12,7 @@
 #include "http/acceptor.h"
 #include "net/crowd.h"
 #include "net/listener.h"
+#include "net/tickets.h"
 #include "upstream/origin.h"
 
 /* How many there were at most since memory was given back last. */
@@ -23,6 +24,7 @@ struct front {
     struct conf *conf;
     struct pools *pools;
     struct origins *origins;
+    struct tickets *tickets; /* keys of TLS sessions, shared by all processes */
     struct acceptor acceptor;
     struct crowd crowd; /* the clients' connections, by address */
     struct list exchanges[EX_NSTATES];
@@ -39,9 +41,11 @@ struct front {
 };
 
 /* Binds every listener of `conf` and makes pools and origins; accepts nothing yet. A reference to
- * `conf` is taken. `reuse_port`: other processes serve the same addresses. 0, or -1 with one line
- * in `why`. */
-int front_open(struct front *f, struct conf *conf, bool reuse_port, char *why, size_t whylen);
+ * `conf` is taken; `tickets` outlives the front (NULL where no
+ * listener speaks TLS). `reuse_port`: other processes serve the same addresses. 0, or -1 with one
+ * line in `why`. */
+int front_open(struct front *f, struct conf *conf, struct tickets *tickets, bool reuse_port,
+    char *why, size_t whylen);
 
 /* Begins to accept. */
 void front_start(struct front *f);

@@ -13,6 +13,8 @@ static const struct {
     [PROBLEM_REQUEST_TIMEOUT] = { 408, "http_request_error", "The request did not come in time" },
     [PROBLEM_BODY_TOO_LARGE] = { 413, "http_request_error", "The request's body is too large" },
     [PROBLEM_NOT_FOUND] = { 404, "destination_not_found", "There is nothing at this address" },
+    [PROBLEM_MISDIRECTED] = { 421, "http_request_error",
+        "The connection was made for another host" },
     [PROBLEM_QUEUE_FULL] = { 503, "connection_limit_reached", "The service is busy" },
     [PROBLEM_QUEUE_TIMEOUT] = { 503, "connection_limit_reached", "The service is busy" },
     [PROBLEM_WORKER_UNREACHABLE] = { 502, "connection_refused",

@@ -8,6 +8,8 @@
 #include "http/h2server.h"
 #include "net/deadline.h"
 #include "net/loop.h"
+#include "observe/counter.h"
+#include "observe/log.h"
 
 /* A connection that has said nothing yet: small, since thousands may be silent. */
 struct arrival {
@@ -47,6 +49,14 @@ static void give_up(struct arrival *r)
     conn_close(leave(r));
 }
 
+static void refused(struct conn *c, const char *why)
+{
+    char text[ADDR_TEXT_MAX];
+
+    counter_add(COUNTER_TLS_FAILED, 1);
+    log_debug(NULL, "TLS handshake with %s failed: %s", addr_ip_text(conn_peer(c), text), why);
+}
+
 static void on_conn(void *owner, struct conn *c, enum conn_event ev)
 {
     struct arrival *r = owner;
@@ -55,6 +65,8 @@ static void on_conn(void *owner, struct conn *c, enum conn_event ev)
 
     switch (ev) {
     case CONN_CONNECTED:
+        counter_add(COUNTER_TLS_HANDSHAKES, 1);
+        counter_add(COUNTER_TLS_RESUMED, SSL_session_reused(conn_ssl(c)) == 1);
         if (str_eq(conn_alpn(c), STR("h2")))
             h2_server_open(leave(r), a);
         else
@@ -70,8 +82,12 @@ static void on_conn(void *owner, struct conn *c, enum conn_event ev)
         break;
     case CONN_DRAINED:
         break;
-    case CONN_EOF:
     case CONN_FAILED:
+        if (conn_has_tls(c))
+            refused(c, conn_strerror(c));
+        give_up(r);
+        break;
+    case CONN_EOF:
         give_up(r);
         break;
     }
@@ -79,7 +95,11 @@ static void on_conn(void *owner, struct conn *c, enum conn_event ev)
 
 static void on_deadline(void *owner)
 {
-    give_up(owner);
+    struct arrival *r = owner;
+
+    if (conn_has_tls(r->conn))
+        refused(r->conn, "it took longer than handshake_timeout");
+    give_up(r);
 }
 
 /* The handshake, or the first bytes, may be on their way. */
@@ -103,9 +123,10 @@ void acceptor_init(struct acceptor *a)
 
 int acceptor_take(struct acceptor *a, struct conn *conn, bool http2)
 {
-    struct arrival *r = http2 ? calloc(1, sizeof(*r)) : NULL;
+    bool tls = conn_has_tls(conn);
+    struct arrival *r = http2 || tls ? calloc(1, sizeof(*r)) : NULL;
 
-    if (!http2)
+    if (!http2 && !tls)
         return h1_server_open(conn, a);
     if (!r) {
         conn_close(conn);
@@ -115,7 +136,7 @@ int acceptor_take(struct acceptor *a, struct conn *conn, bool http2)
     r->acceptor = a;
     r->accepted.ops = &arrival_ops;
     deadline_init(&r->deadline, on_deadline, r);
-    deadline_set(&r->deadline, a->header_timeout_ms);
+    deadline_set(&r->deadline, tls ? a->handshake_timeout_ms : a->header_timeout_ms);
     list_push(&a->arriving, &r->accepted.node);
     conn_set_owner(conn, on_conn, r);
     return 0;

@@ -24,6 +24,7 @@
 struct acceptor {
     struct h1_limits limits;
     struct h2_server_limits http2;
+    uint64_t handshake_timeout_ms;  /* for TLS, from the accept */
     uint64_t header_timeout_ms;     /* for a whole head, from its first byte (or from the accept) */
     uint64_t body_timeout_ms;       /* between two reads of a body */
     uint64_t send_timeout_ms;       /* a client that takes nothing */

@@ -627,6 +627,11 @@ static void op_close(struct stream *s)
     }
 }
 
+static const struct ssl_st *op_tls(struct stream *s)
+{
+    return conn_ssl(of(s)->conn);
+}
+
 static const struct stream_ops ops = {
     .send_head = op_send_head,
     .send_data = op_send_data,
@@ -635,6 +640,7 @@ static const struct stream_ops ops = {
     .pause = op_pause,
     .reset = op_reset,
     .close = op_close,
+    .tls = op_tls,
 };
 
 static struct h1_server *of_accepted(struct accepted *a)

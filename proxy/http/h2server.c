@@ -578,6 +578,11 @@ static void op_close(struct stream *stream)
     end_short(s, s->given_out == H2_OUT_NOTHING ? NGHTTP2_CANCEL : NGHTTP2_INTERNAL_ERROR);
 }
 
+static const struct ssl_st *op_tls(struct stream *s)
+{
+    return conn_ssl(h2_stream_of(s)->session->conn);
+}
+
 static const struct stream_ops ops = {
     .send_head = op_send_head,
     .send_data = op_send_data,
@@ -586,6 +591,7 @@ static const struct stream_ops ops = {
     .pause = op_pause,
     .reset = op_reset,
     .close = op_close,
+    .tls = op_tls,
 };
 
 static nghttp2_session *make_library(struct h2 *h)

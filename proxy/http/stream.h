@@ -112,6 +112,8 @@ struct stream_ops {
     /* The owner is done with it. If request and response are complete the connection lives on;
      * otherwise it is as reset(STREAM_CANCEL). */
     void (*close)(struct stream *s);
+    /* Server side: for what sites knows of the client; NULL in the clear. May be missing. */
+    const struct ssl_st *(*tls)(struct stream *s);
 };
 
 /* Embedded in what h1 and h2 keep for a stream. */
@@ -158,6 +160,11 @@ static inline void stream_reset(struct stream *s, enum stream_reset why)
 static inline void stream_close(struct stream *s)
 {
     s->ops->close(s);
+}
+
+static inline const struct ssl_st *stream_tls(struct stream *s)
+{
+    return s->ops->tls ? s->ops->tls(s) : NULL;
 }
 
 static inline void stream_set_owner(struct stream *s, stream_event_fn *on_event, void *owner)

@@ -120,8 +120,30 @@ static void end(struct conn *c, bool reset)
     bury(c);
 }
 
+/* The alert that says why would be destroyed by a reset, if the client has sent more meanwhile. */
+static bool owes_alert(const struct conn *c)
+{
+    return c && c->phase == PHASE_HANDSHAKE && c->accepted &&
+           (c->error == CONN_E_TLS || c->error == CONN_E_CERTIFICATE);
+}
+
+/* The socket goes its own way from here. False if there is no memory for that. */
+static bool say_farewell(struct conn *c, uint64_t send_timeout_ms)
+{
+    struct farewell_from from = { &c->wire, &c->out, &c->place, send_timeout_ms, c->accepted,
+        c->eof };
+
+    ev_io_stop(loop_ev(), &c->io);
+    if (farewell_open(&from) < 0)
+        return false;
+    bury(c);
+    return true;
+}
+
 void conn_close(struct conn *c)
 {
+    if (owes_alert(c) && say_farewell(c, 0))
+        return;
     /* A TLS session that is not shut down would be thrown out of the cache: sessions are resumed.
      */
     if (c && c->phase == PHASE_OPEN && c->wire.ssl && !c->out_broken && !c->error)
@@ -680,18 +702,10 @@ SSL *conn_ssl(struct conn *c)
 
 void conn_finish(struct conn *c, uint64_t send_timeout_ms)
 {
-    struct farewell_from from;
-
     if (!c || conn_closed(c))
         return;
-    from = (struct farewell_from){ &c->wire, &c->out, &c->place, send_timeout_ms, c->accepted,
-        c->eof };
-    ev_io_stop(loop_ev(), &c->io);
-    if (c->phase != PHASE_OPEN || c->out_broken || c->error || farewell_open(&from) < 0) {
+    if (c->phase != PHASE_OPEN || c->out_broken || c->error || !say_farewell(c, send_timeout_ms))
         end(c, false);
-        return;
-    }
-    bury(c);
 }
 
 size_t conn_count_accepted(void)

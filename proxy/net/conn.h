@@ -135,7 +135,8 @@ const char *conn_strerror(const struct conn *c);
 struct str conn_alpn(const struct conn *c);
 SSL *conn_ssl(struct conn *c); /* NULL without TLS; stays `c`'s */
 
-/* Closes at once; unsent output is lost. Idempotent; NULL is allowed. The memory goes when the turn
+/* Closes at once (after a failed handshake with a client: once it has taken the alert, or a moment
+ * later); unsent output is lost. Idempotent; NULL is allowed. The memory goes when the turn
  * ends. */
 void conn_close(struct conn *c);
 

@@ -15,10 +15,6 @@ enum { TICKETS_KEPT = 4, HOST_MAX = 255 };
 /* Suites of TLS 1.2; those of 1.3 are all good. */
 static const char suites[] = "ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL:!SHA1";
 
-/* In ALPN's wire format; h2 first where it is offered. */
-static const unsigned char alpn_both[] = "\x02h2\x08http/1.1";
-static const unsigned char alpn_http1[] = "\x08http/1.1";
-
 struct tls_client {
     unsigned refs;
     SSL_CTX *ctx;
@@ -48,7 +44,12 @@ static char *path_of(struct str s)
     return memchr(s.p, 0, s.n) ? NULL : strndup(s.p, s.n);
 }
 
-static SSL_CTX *make_context(const SSL_METHOD *method)
+struct str tls_alpn(bool http2)
+{
+    return http2 ? STR("\x02h2\x08http/1.1") : STR("\x08http/1.1");
+}
+
+SSL_CTX *tls_context_new(const SSL_METHOD *method)
 {
     SSL_CTX *ctx = SSL_CTX_new(method);
 
@@ -104,7 +105,7 @@ struct tls_client *tls_client_new(struct str ca_file, char *why, size_t whylen)
     if (!t || peer_index < 0)
         goto no_memory;
     t->refs = 1;
-    t->ctx = make_context(TLS_client_method());
+    t->ctx = tls_context_new(TLS_client_method());
     if (!t->ctx)
         goto no_memory;
     SSL_CTX_set_verify(t->ctx, SSL_VERIFY_PEER, NULL);
@@ -207,8 +208,7 @@ static bool expect_host(struct tls_peer *p, SSL *ssl)
 SSL *tls_peer_begin(struct tls_peer *p)
 {
     SSL *ssl = SSL_new(p->client->ctx);
-    const unsigned char *alpn = p->http2 ? alpn_both : alpn_http1;
-    size_t n = p->http2 ? sizeof(alpn_both) - 1 : sizeof(alpn_http1) - 1;
+    struct str alpn = tls_alpn(p->http2);
 
     if (!ssl)
         return NULL;
@@ -217,7 +217,8 @@ SSL *tls_peer_begin(struct tls_peer *p)
         return NULL;
     }
     tls_peer_ref(p);
-    if (!expect_host(p, ssl) || SSL_set_alpn_protos(ssl, alpn, (unsigned)n) != 0) {
+    if (!expect_host(p, ssl) ||
+        SSL_set_alpn_protos(ssl, (const unsigned char *)alpn.p, (unsigned)alpn.n) != 0) {
         SSL_free(ssl);
         return NULL;
     }
@@ -234,68 +235,6 @@ SSL *tls_peer_begin(struct tls_peer *p)
     }
     ERR_clear_error();
     return ssl;
-}
-
-static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *outlen,
-    const unsigned char *in, unsigned inlen, void *arg)
-{
-    const unsigned char *ours = arg ? alpn_both : alpn_http1;
-    unsigned n = arg ? sizeof(alpn_both) - 1 : sizeof(alpn_http1) - 1;
-
-    if (SSL_select_next_proto((unsigned char **)out, outlen, ours, n, in, inlen) !=
-        OPENSSL_NPN_NEGOTIATED)
-        return SSL_TLSEXT_ERR_ALERT_FATAL;
-    return SSL_TLSEXT_ERR_OK;
-}
-
-/* Both are read through conf's opener, not by OpenSSL: this process may not be allowed to. */
-static bool use_files(SSL_CTX *ctx, const char *certificate, const char *key, char *why, size_t n)
-{
-    struct pem_chain chain = { 0 };
-    EVP_PKEY *pkey = NULL;
-    bool good = pem_read_chain(certificate, &chain, why, n) && (pkey = pem_read_key(key, why, n)) &&
-                pem_check_pair(&chain, pkey, certificate, key, why, n);
-
-    if (good && SSL_CTX_use_cert_and_key(ctx, chain.leaf, pkey, chain.rest, 1) != 1) {
-        unsigned long e = ERR_peek_last_error();
-
-        snprintf(why, n, "cannot use certificate \"%s\": %s", certificate,
-            e ? ERR_reason_error_string(e) : "out of memory");
-        good = false;
-    }
-    pem_release_chain(&chain);
-    EVP_PKEY_free(pkey);
-    ERR_clear_error();
-    return good;
-}
-
-SSL_CTX *tls_server_context(struct str certificate, struct str key, char *why, size_t whylen)
-{
-    SSL_CTX *ctx = make_context(TLS_server_method());
-    char *cert_path = path_of(certificate), *key_path = path_of(key);
-
-    if (!ctx || !cert_path || !key_path) {
-        snprintf(why, whylen, "no memory for a TLS context");
-        goto fail;
-    }
-    if (!use_files(ctx, cert_path, key_path, why, whylen))
-        goto fail;
-    /* Resumption by tickets alone: no memory is kept for clients that are gone. */
-    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
-    SSL_CTX_set_alpn_select_cb(ctx, on_alpn, NULL);
-    free(cert_path);
-    free(key_path);
-    return ctx;
-fail:
-    free(cert_path);
-    free(key_path);
-    SSL_CTX_free(ctx);
-    return NULL;
-}
-
-void tls_server_offer_http2(SSL_CTX *ctx)
-{
-    SSL_CTX_set_alpn_select_cb(ctx, on_alpn, ctx);
 }
 
 const char *tls_describe_error(const SSL *ssl)

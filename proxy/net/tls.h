@@ -1,5 +1,5 @@
-/* TLS by OpenSSL: contexts, what is verified of a peer, and sessions kept for resumption. The
- * handshake and the records are conn's.
+/* TLS by OpenSSL: contexts, what is verified of a server, and sessions kept for resumption. The
+ * handshake and the records are conn's; the server's side is in sites.
  *
  * struct tls_client is one set of trusted authorities; clients of the same CA file share it. struct
  * tls_peer is one name to be reached under it: what goes into SNI, what the certificate must say,
@@ -33,13 +33,14 @@ struct tls_client *tls_peer_client(const struct tls_peer *p);
  * ticket is used once (RFC 8446 C.4). NULL if there is no memory. */
 SSL *tls_peer_begin(struct tls_peer *p);
 
-/* For `listen`: HTTP/1.1 by ALPN; a client that offers protocols but not that one is refused. The
- * caller ends it with SSL_CTX_free(). NULL with one line in `why` if certificate or key cannot be
- * read or do not match. */
-SSL_CTX *tls_server_context(struct str certificate, struct str key, char *why, size_t whylen);
+/* What ALPN offers or takes, in its wire format (RFC 7301 3.1): http/1.1, and h2 before it if
+ * `http2`. */
+struct str tls_alpn(bool http2);
 
-/* ALPN offers h2 before http/1.1. */
-void tls_server_offer_http2(SSL_CTX *ctx);
+/* What contexts of both sides have in common: TLS 1.2 and up, forward secrecy, no renegotiation, no
+ * compression, buffers given back between records. The caller ends it with SSL_CTX_free(). NULL if
+ * there is no memory. */
+SSL_CTX *tls_context_new(const SSL_METHOD *method);
 
 /* Why the handshake or a record failed, in words: what is wrong with the peer's certificate, or
  * OpenSSL's own reason, which it takes off the thread's error queue: call it right after the

@@ -10,6 +10,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "net/sites.h"
+
 enum { TLS_RECORD_MAX = 16384 };
 
 static bool try_again(int err_no)
@@ -25,6 +27,8 @@ static ssize_t read_tls(struct wire *w, void *p, size_t n)
     got = SSL_read(w->ssl, p, n > INT32_MAX ? INT32_MAX : (int)n);
     w->err_no = errno;
     w->wants_write = false;
+    if (sites_is_flooded(w->ssl))
+        return WIRE_E_TLS;
     if (got > 0)
         return got;
     error = SSL_get_error(w->ssl, got);
@@ -106,7 +110,7 @@ int wire_handshake(struct wire *w)
     w->err_no = errno;
     w->wants_write = false;
     if (rc == 1)
-        return 1;
+        return sites_settle(w->ssl) ? 1 : WIRE_E_CERTIFICATE;
     error = SSL_get_error(w->ssl, rc);
     w->wants_write = error == SSL_ERROR_WANT_WRITE;
     if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE)

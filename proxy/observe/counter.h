@@ -14,6 +14,10 @@
         "Clients cut off for sending a request or taking a response too slowly")                   \
     X(CONNECTIONS_EVICTED, "tarry_client_connections_evicted_total",                               \
         "Idle client connections ended near max_connections to make room")                         \
+    X(TLS_HANDSHAKES, "tarry_tls_handshakes_total", "TLS handshakes with clients completed")       \
+    X(TLS_RESUMED, "tarry_tls_resumed_total", "Those among them that resumed a session")           \
+    X(TLS_FAILED, "tarry_tls_failed_total",                                                        \
+        "TLS handshakes with clients that failed or took too long")                                \
     X(REQUESTS, "tarry_requests_total", "Client requests begun")                                   \
     X(REQUESTS_REFUSED, "tarry_requests_refused_total",                                            \
         "Client requests refused as malformed, over a limit or without a route")                   \

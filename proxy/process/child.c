@@ -16,6 +16,7 @@
 #include "conf/load.h"
 #include "exchange/front.h"
 #include "net/loop.h"
+#include "net/tickets.h"
 #include "observe/access.h"
 #include "observe/counter.h"
 #include "observe/log.h"
@@ -154,8 +155,14 @@ static void on_alive(struct ev_loop *ev, ev_timer *w, int revents)
 
 static void watch(ev_signal *w, void (*fn)(struct ev_loop *, ev_signal *, int), int signo)
 {
+    sigset_t set;
+
     ev_signal_init(w, fn, signo);
     ev_signal_start(loop_ev(), w);
+    /* The master has blocked it until there is somebody to hear it. */
+    sigemptyset(&set);
+    sigaddset(&set, signo);
+    sigprocmask(SIG_UNBLOCK, &set, NULL);
 }
 
 static void unwatch_all(void)
@@ -236,6 +243,7 @@ int child_run(const struct child_setup *setup)
     signal(SIGPIPE, SIG_IGN);
     if (loop_init() < 0) {
         log_error(NULL, "no event loop: the kernel offers none that can be used");
+        tickets_free(setup->tickets);
         return 1;
     }
     child.setup = setup;
@@ -243,7 +251,8 @@ int child_run(const struct child_setup *setup)
     ev_timer_init(&child.alive, on_alive, 0., (double)setup->alive_interval_ms / 1e3);
     if (open_first_logs(setup) < 0)
         goto failed;
-    if (front_open(&child.front, setup->conf, setup->reuse_port, why, sizeof(why)) < 0) {
+    if (front_open(&child.front, setup->conf, setup->tickets, setup->reuse_port, why, sizeof(why)) <
+        0) {
         log_error(NULL, "%s", why);
         goto failed;
     }
@@ -274,6 +283,7 @@ int child_run(const struct child_setup *setup)
     front_close(&child.front);
     opener_stop();
     loop_release();
+    tickets_free(setup->tickets);
     access_close();
     log_info(NULL, "stopped");
     log_close();
@@ -282,6 +292,7 @@ int child_run(const struct child_setup *setup)
 failed:
     conf_unref(setup->conf);
     loop_release();
+    tickets_free(setup->tickets);
     access_close();
     log_close();
     return 1;

@@ -11,9 +11,12 @@
 #include "process/fence.h"
 #include "process/privileges.h"
 
+struct tickets;
+
 struct child_setup {
     const char *conf_path;
-    struct conf *conf; /* taken over */
+    struct conf *conf;       /* taken over */
+    struct tickets *tickets; /* made before the first fork; taken over */
     /* To be dropped once everything is bound; NULL: the master has done it. */
     const struct privileges *privileges;
     const struct fence_plan *fences;

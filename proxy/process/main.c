@@ -5,11 +5,13 @@
 #include <openssl/crypto.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "config.h"
 
 #include "conf/load.h"
+#include "net/tickets.h"
 #include "observe/log.h"
 #include "process/child.h"
 #include "process/fence.h"
@@ -67,6 +69,7 @@ static int check_as_user(const struct conf *conf)
 
 static int start(const char *path, struct conf *conf)
 {
+    struct tickets *tickets;
     struct privileges p;
     struct fence_plan fences;
     char why[512];
@@ -78,10 +81,17 @@ static int start(const char *path, struct conf *conf)
         goto failed;
     if ((p.change || fences.landlock > 0) && opener_start(path, &p, &fences, why, sizeof(why)) < 0)
         goto failed;
+    tickets = tickets_new(conf->ticket_rotation_ms, conf->session_timeout_ms, conf->ticket_secret,
+        (uint64_t)time(NULL) * 1000);
+    if (!tickets) {
+        snprintf(why, sizeof(why), "no memory, or no randomness, for keys of TLS sessions");
+        goto failed;
+    }
     supervisor_open();
     if (conf->processes > 1)
-        return master_run(path, conf, &p, &fences);
+        return master_run(path, conf, tickets, &p, &fences);
     return child_run(&(struct child_setup){ .conf_path = path,
+        .tickets = tickets,
         .conf = conf,
         .privileges = &p,
         .fences = &fences,

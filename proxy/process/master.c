@@ -15,6 +15,7 @@
 #include "base/entropy.h"
 #include "conf/load.h"
 #include "net/listener.h"
+#include "net/tickets.h"
 #include "observe/log.h"
 #include "process/child.h"
 #include "process/opener.h"
@@ -32,6 +33,7 @@ static struct {
     pid_t *pids; /* 0: not running */
     uint64_t *started_ms;
     size_t n, ready;
+    struct tickets *tickets; /* each child begins with a copy of them */
     int ready_pipe[2];
     int report_pipe[2]; /* a byte for each child that has reloaded: '+', or '-' if it refused */
     size_t reloading;   /* children whose byte has not come yet */
@@ -44,6 +46,14 @@ static uint64_t now_ms(void)
     struct timespec ts;
 
     clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+static uint64_t wall_ms(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_REALTIME, &ts);
     return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
@@ -76,15 +86,22 @@ static void on_stopping(void)
 }
 
 /* The child has the master's reference to `conf` as its own, by the fork. */
-static pid_t start_child(struct conf *conf, const sigset_t *old_mask)
+static pid_t start_child(struct conf *conf)
 {
-    pid_t pid = fork();
+    sigset_t set;
+    pid_t pid;
 
+    tickets_rotate(master.tickets, wall_ms());
+    pid = fork();
     if (pid != 0)
         return pid;
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     signal(SIGCHLD, SIG_DFL);
-    sigprocmask(SIG_SETMASK, old_mask, NULL);
+    /* The other signals stay blocked until the child listens to them: one that comes before would
+     * end it. */
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    sigprocmask(SIG_UNBLOCK, &set, NULL);
     if (master.ready < master.n)
         close(master.ready_pipe[0]);
     close(master.report_pipe[0]);
@@ -94,6 +111,7 @@ static pid_t start_child(struct conf *conf, const sigset_t *old_mask)
     free(master.started_ms);
     exit(child_run(&(struct child_setup){ .conf_path = master.conf_path,
         .conf = conf,
+        .tickets = master.tickets,
         .fences = master.fences,
         .reuse_port = true,
         .on_ready = tell_ready,
@@ -157,7 +175,7 @@ static void collect_reports(void)
     }
 }
 
-static void start_missing(struct conf **conf, const sigset_t *old_mask)
+static void start_missing(struct conf **conf)
 {
     for (size_t i = 0; i < master.n; i++) {
         struct conf_errors errors;
@@ -174,7 +192,7 @@ static void start_missing(struct conf **conf, const sigset_t *old_mask)
             *conf = fresh;
         }
         master.started_ms[i] = now_ms();
-        master.pids[i] = start_child(*conf, old_mask);
+        master.pids[i] = start_child(*conf);
         if (master.pids[i] > 0)
             log_info(NULL, "process %d started", (int)master.pids[i]);
     }
@@ -246,8 +264,8 @@ static void on_signal(int signo, uint64_t *deadline, const struct conf *conf, in
     }
 }
 
-int master_run(const char *conf_path, struct conf *conf, const struct privileges *p,
-    const struct fence_plan *fences)
+int master_run(const char *conf_path, struct conf *conf, struct tickets *tickets,
+    const struct privileges *p, const struct fence_plan *fences)
 {
     uint64_t deadline = 0, told_ms = 0, interval_ms = supervisor_interval_ms();
     sigset_t set, old;
@@ -256,6 +274,7 @@ int master_run(const char *conf_path, struct conf *conf, const struct privileges
     master.conf_path = conf_path;
     master.fences = fences;
     master.n = conf->processes;
+    master.tickets = tickets;
     master.pids = calloc(master.n, sizeof(*master.pids));
     master.started_ms = calloc(master.n, sizeof(*master.started_ms));
     if (!master.pids || !master.started_ms || pipe(master.ready_pipe) < 0 ||
@@ -274,7 +293,7 @@ int master_run(const char *conf_path, struct conf *conf, const struct privileges
     sigprocmask(SIG_BLOCK, &set, &old);
     for (size_t i = 0; i < master.n; i++) {
         master.started_ms[i] = now_ms();
-        master.pids[i] = start_child(conf, &old);
+        master.pids[i] = start_child(conf);
     }
     close(master.ready_pipe[1]);
     if (await_ready() < 0) {
@@ -299,6 +318,7 @@ int master_run(const char *conf_path, struct conf *conf, const struct privileges
             told_ms = now_ms();
             supervisor_alive();
         }
+        tickets_rotate(master.tickets, wall_ms()); /* what is old is forgotten here too */
         if (master.stopping) {
             if (running() == 0)
                 break;
@@ -307,7 +327,7 @@ int master_run(const char *conf_path, struct conf *conf, const struct privileges
                 status = 1;
             }
         } else {
-            start_missing(&conf, &old);
+            start_missing(&conf);
         }
     }
 
@@ -321,5 +341,6 @@ done:
     free(master.pids);
     free(master.started_ms);
     conf_unref(conf);
+    tickets_free(tickets);
     return status;
 }

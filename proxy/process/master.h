@@ -7,9 +7,11 @@
 #include "process/fence.h"
 #include "process/privileges.h"
 
-/* Binds unix sockets, drops `p`, and runs until SIGTERM or SIGINT; `conf` is taken over. The
- * children raise `fences`. The process's exit status. */
-int master_run(const char *conf_path, struct conf *conf, const struct privileges *p,
-    const struct fence_plan *fences);
+struct tickets;
+
+/* Binds unix sockets, drops `p`, and runs until SIGTERM or SIGINT; `conf` and `tickets` are taken
+ * over. The children raise `fences`. The process's exit status. */
+int master_run(const char *conf_path, struct conf *conf, struct tickets *tickets,
+    const struct privileges *p, const struct fence_plan *fences);
 
 #endif

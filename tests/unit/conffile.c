@@ -6,6 +6,7 @@
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
+#include <openssl/x509v3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -69,6 +70,11 @@ struct conf *conffile_must_load(const char *text)
 
 void conffile_put_certificate(const char *name)
 {
+    conffile_put_named_certificate(name, NULL);
+}
+
+void conffile_put_named_certificate(const char *name, const char *names)
+{
     EVP_PKEY *key = EVP_EC_gen("P-256");
     X509 *x = X509_new();
     char file[64];
@@ -83,6 +89,12 @@ void conffile_put_certificate(const char *name)
     X509_NAME_add_entry_by_txt(X509_get_subject_name(x), "CN", MBSTRING_ASC,
         (const unsigned char *)"localhost", -1, -1, 0);
     X509_set_issuer_name(x, X509_get_subject_name(x));
+    if (names) {
+        X509_EXTENSION *e = X509V3_EXT_conf_nid(NULL, NULL, NID_subject_alt_name, names);
+
+        ck_assert_int_eq(X509_add_ext(x, e, -1), 1);
+        X509_EXTENSION_free(e);
+    }
     ck_assert_int_gt(X509_sign(x, key, EVP_sha256()), 0);
     snprintf(file, sizeof(file), "%s.crt", name);
     f = fopen(conffile_path(file), "w");

@@ -20,7 +20,9 @@ struct conf *conffile_load(const char *text, struct conf_errors *errors);
 /* The same; the mistakes, if there are any, fail the test. */
 struct conf *conffile_must_load(const char *text);
 
-/* Writes a self-signed certificate (NAME.crt) and its key (NAME.key). */
+/* Writes a self-signed certificate (NAME.crt) and its key (NAME.key), for no name or for those of
+ * `names` as OpenSSL has them: "DNS:a.example,DNS:b.example". */
 void conffile_put_certificate(const char *name);
+void conffile_put_named_certificate(const char *name, const char *names);
 
 #endif

@@ -10,6 +10,7 @@
 
 #include "conf/load.h"
 #include "conffile.h"
+#include "net/sites.h"
 #include "net/tls.h"
 #include "unit.h"
 
@@ -94,27 +95,35 @@ END_TEST
 
 START_TEST(contexts_are_made_through_the_opener)
 {
-    struct str crt, key;
-    SSL_CTX *ctx;
+    struct tickets *tickets = tickets_new(1000, 1000, STR(""), 1000000);
+    struct str crt;
+    struct sites *sites;
     struct tls_client *client;
+    struct conf *c;
     char why[512];
 
     conffile_put_certificate("a");
     crt = str_of(conffile_path("a.crt"));
-    key = str_of(conffile_path("a.key"));
+    c = conffile_must_load("listen \"127.0.0.1:8443\" { certificate = \"a.crt\" private_key = "
+                           "\"a.key\" client_certificate = \"optional\" client_ca_file = "
+                           "\"a.crt\" }\n"
+                           "workers \"app\" { server \"127.0.0.1:8001\" { } }\n"
+                           "route \"/\" { workers = \"app\" }\n");
     file_set_opener(note_and_open, NULL);
-    ctx = tls_server_context(crt, key, why, sizeof(why));
-    ck_assert_msg(ctx != NULL, "%s", why);
-    SSL_CTX_free(ctx);
+    sites = sites_new(c, &c->listens[0], tickets, why, sizeof(why));
+    ck_assert_msg(sites != NULL, "%s", why);
+    sites_unref(sites);
     client = tls_client_new(crt, why, sizeof(why));
     ck_assert_ptr_nonnull(client);
     tls_client_unref(client);
-    ck_assert_str_eq(opened, "a.crt a.key a.crt ");
+    ck_assert_str_eq(opened, "a.crt a.key a.crt a.crt a.crt ");
     file_set_opener(refuse, NULL);
-    ck_assert_ptr_null(tls_server_context(crt, key, why, sizeof(why)));
+    ck_assert_ptr_null(sites_new(c, &c->listens[0], tickets, why, sizeof(why)));
     ck_assert_ptr_nonnull(strstr(why, "Permission denied"));
     ck_assert_ptr_null(tls_client_new(crt, why, sizeof(why)));
     file_set_opener(NULL, NULL);
+    conf_unref(c);
+    tickets_free(tickets);
 }
 END_TEST
 

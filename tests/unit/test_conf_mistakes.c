@@ -426,6 +426,63 @@ START_TEST(certificates_and_keys_must_fit)
 }
 END_TEST
 
+START_TEST(identities_must_be_of_use)
+{
+    conffile_put_certificate("a");
+    conffile_put_named_certificate("b", "DNS:b.example,DNS:www.b.example");
+    conffile_put_named_certificate("b2", "DNS:B.example,DNS:www.b.example");
+    conffile_put_named_certificate("c", "DNS:b.example,DNS:c.example");
+#define SITES(more)                                                                                \
+    "listen \"[::]:443\" {\ncertificate = \"a.crt\"\nprivate_key = \"a.key\"\n" more "}" REST
+#define IDENTITY(name, crt, key)                                                                   \
+    "identity \"" name "\" {\ncertificate = \"" crt "\"\nprivate_key = \"" key "\"\n}\n"
+    check(SITES(IDENTITY("b", "b.crt", "a.key")),
+        (struct want[]){ { 6, "is not the key of the certificate" } }, 1);
+    check(SITES("identity \"b\" {\ncertificate = \"b.crt\"\n}\n"),
+        (struct want[]){ { 4, "identity \"b\" has no private_key; name its file" } }, 1);
+    check(SITES("identity \"b\" { }\n"),
+        (struct want[]){ { 4, "has no certificate" }, { 4, "has no private_key" } }, 2);
+    check(SITES(IDENTITY("b", "b.crt", "b.key") IDENTITY("b", "c.crt", "c.key")),
+        (struct want[]){ { 8, "identity \"b\" stands twice" } }, 1);
+    check(SITES(IDENTITY("b", "b.crt", "b.key") IDENTITY("b2", "b2.crt", "b2.key")),
+        (struct want[]){ { 9, "stand in ECDSA certificates above already" } }, 1);
+    check(SITES(IDENTITY("n", "a.crt", "a.key")),
+        (struct want[]){ { 5, "has no DNS name (subjectAltName)" } }, 1);
+    check(SITES("ocsp_staple = \"none\"\n"), (struct want[]){ { 4, "No such file" } }, 1);
+    check("listen \"[::]:443\" {\n" IDENTITY("b", "b.crt", "b.key") "}" REST,
+        (struct want[]){ { 2, "identity without a certificate of the listener itself" } }, 1);
+    /* Some names in common are no mistake. */
+    conf_unref(
+        conffile_must_load(SITES(IDENTITY("b", "b.crt", "b.key") IDENTITY("c", "c.crt", "c.key"))));
+}
+END_TEST
+
+START_TEST(options_of_tls_must_fit)
+{
+    conffile_put_certificate("a");
+    check(SITES("client_certificate = \"required\"\n"),
+        (struct want[]){ { 4, "client_certificate without client_ca_file" } }, 1);
+    check(SITES("client_ca_file = \"a.crt\"\n"),
+        (struct want[]){ { 4, "client_ca_file is of no use" } }, 1);
+    check(SITES("client_certificate = \"optional\"\nclient_ca_file = \"a.key\"\n"),
+        (struct want[]){ { 5, "no certificates in" } }, 1);
+    check(SITES("client_certificate = \"requird\"\nclient_ca_file = \"a.crt\"\n"),
+        (struct want[]){ { 4, "did you mean \"required\"?" } }, 1);
+    check(SITES("tls_min_version = \"1.1\"\n"), (struct want[]){ { 4, "\"1.2\" or \"1.3\"" } }, 1);
+    check("listen \"[::]:80\" {\nclient_ca_file = \"/x\"\nclient_certificate = \"required\"\n"
+          "misdirected = \"serve\"\nocsp_staple = \"/x\"\ntls_min_version = \"1.3\"\n}" REST,
+        (struct want[]){ { 2, "over TLS only" }, { 3, "over TLS only" }, { 4, "over TLS only" },
+            { 5, "over TLS only" }, { 6, "over TLS only" } },
+        5);
+    check("listen \"[::]:80\" { proxy_protocol = true }" REST,
+        (struct want[]){ { 1, "proxy_protocol without trusted_proxies" } }, 1);
+    check("listen \"[::]:80\" { proxy_protocol_timeout = \"1s\" }" REST,
+        (struct want[]){ { 1, "of no use without proxy_protocol" } }, 1);
+    check("session_timeout = \"3h\" ticket_rotation = \"5m\"" REST,
+        (struct want[]){ { 1, "more than 32 times ticket_rotation" } }, 1);
+}
+END_TEST
+
 static const struct {
     const char *content, *part;
 } secrets[] = {
@@ -528,6 +585,8 @@ static TCase *cases(void)
     tcase_add_test(t, reads_on_behind_broken_syntax);
     tcase_add_test(t, a_file_that_cannot_be_read_is_named);
     tcase_add_test(t, certificates_and_keys_must_fit);
+    tcase_add_test(t, identities_must_be_of_use);
+    tcase_add_test(t, options_of_tls_must_fit);
     tcase_add_loop_test(t, secrets_are_checked_and_never_shown, 0, COUNT_OF(secrets));
     tcase_add_test(t, keys_in_set_header_are_never_shown);
     tcase_add_test(t, messages_hold_no_control_octets);

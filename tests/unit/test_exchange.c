@@ -46,7 +46,7 @@ static void open_front(const char *pool_options, const char *upstream_options)
     arena_release(&a);
     ck_assert_int_eq(log_open(LEVEL_DEBUG, &log), 0);
     ck_assert_int_eq(access_open(&target, ACCESS_LOGFMT), 0);
-    ck_assert_msg(front_open(&front, conf, false, why, sizeof(why)) == 0, "%s", why);
+    ck_assert_msg(front_open(&front, conf, NULL, false, why, sizeof(why)) == 0, "%s", why);
 }
 
 static void set_up(void)

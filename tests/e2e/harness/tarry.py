@@ -60,6 +60,7 @@ class Conf:
         self.log = {"level": "debug", "target": "stderr"}
         self.access_log = {"target": str(self.folder / "access.log"), "format": "json"}
         self.listens = {f"127.0.0.1:{free_port()}": {}}
+        self.identities = {}  # of every listener with a certificate: name -> options
         self.servers = {s if isinstance(s, str) else s.address: {"slots": slots} for s in servers}
         self.pool = {}
         self.pools = {}  # further ones: name -> (options, {server address: options})
@@ -86,7 +87,9 @@ class Conf:
         if self.access_log:
             out += _block("access_log", None, self.access_log)
         for address, options in self.listens.items():
-            out += _block("listen", address, options)
+            inner = "".join("    " + _block("identity", n, o).replace("\n", "\n    ").rstrip() + "\n"
+                            for n, o in self.identities.items() if "certificate" in options)
+            out += _block("listen", address, options, inner)
         pools = dict(self.pools)
         if self.servers:
             pools["app"] = (self.pool, self.servers)

@@ -1,0 +1,630 @@
+/* Sites: contexts of OpenSSL, chosen by the name in the ClientHello. */
+#include "net/sites.h"
+
+#include <openssl/err.h>
+#include <openssl/x509v3.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "conf/file.h"
+#include "conf/identity.h"
+#include "net/loop.h"
+#include "net/tls.h"
+#include "observe/log.h"
+
+enum {
+    KINDS_MAX = 6,      /* of keys that OpenSSL can hold side by side */
+    SUBJECT_MAX = 2048, /* octets of DER: more than any person, less than a head can carry */
+    FLOOD_WINDOW_MS = 60 * 1000,
+    EXPIRES_SOON = 6, /* when a sixth of its time is left: 15 days of 90, one of 6 */
+};
+
+struct site {
+    SSL_CTX *ctx;
+    unsigned short members[KINDS_MAX]; /* of sites.ids; the first one's certificate is the oldest
+                                          in the conf */
+    size_t nmembers;
+};
+
+struct named {
+    const char *name; /* in one of the identities */
+    size_t site;
+};
+
+struct sites {
+    unsigned refs;
+    struct identity *ids; /* the first is the listener's own */
+    bool *stale_told;     /* of each: that its staple is out of date */
+    size_t nids;
+    struct site *all; /* the first is for clients without a known name */
+    size_t nsites;
+    struct named *names; /* sorted */
+    size_t nnames;
+    X509_STORE *authorities; /* of clients' certificates; NULL: they are asked for none */
+    unsigned char rules[32]; /* a digest of what clients' certificates are judged by */
+    enum client_certificate client_certificate;
+    int client_chain_max;
+    enum tls_version min_version;
+    bool serve_misdirected, http2;
+    unsigned key_updates_max;
+};
+
+/* What is kept for a connection. */
+struct guest {
+    struct sites *sites;
+    uint64_t since_ms;
+    unsigned key_updates;
+    bool flooded;
+};
+
+/* OpenSSL's slots: in every SSL for its guest, in every context for its struct sites. Allocated
+ * once a process. */
+static int guest_index = -1;
+
+static void on_ssl_freed(
+    void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl, void *argp)
+{
+    struct guest *g = ptr;
+
+    if (g)
+        sites_unref(g->sites);
+    free(g);
+}
+
+static const struct guest *guest_of(const SSL *ssl)
+{
+    return ssl && guest_index >= 0 ? SSL_get_ex_data(ssl, guest_index) : NULL;
+}
+
+/* ---- names ---- */
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const struct named *)a)->name, ((const struct named *)b)->name);
+}
+
+static const struct named *find_name(const struct sites *s, const char *name)
+{
+    struct named key = { .name = name };
+
+    return s->nnames ? bsearch(&key, s->names, s->nnames, sizeof(key), by_name) : NULL;
+}
+
+enum { NAME_ROOM = 256 };
+
+/* Lower case, with a NUL; without the dot that a fully qualified name may end with. False if it is
+ * none. */
+static bool fold_name(struct str name, char out[NAME_ROOM])
+{
+    if (name.n > 1 && name.p[name.n - 1] == '.')
+        name.n--;
+    if (name.n == 0 || name.n >= NAME_ROOM || memchr(name.p, 0, name.n))
+        return false;
+    for (size_t i = 0; i < name.n; i++)
+        out[i] = str_lower_char(name.p[i]);
+    out[name.n] = 0;
+    return true;
+}
+
+/* The site of a folded name: of itself, else of the wildcard that covers it, else the first. */
+static size_t site_of(const struct sites *s, const char *name)
+{
+    const struct named *found = find_name(s, name);
+    const char *dot = strchr(name, '.');
+    char wildcard[NAME_ROOM + 1];
+
+    if (!found && dot && dot > name) {
+        snprintf(wildcard, sizeof(wildcard), "*%s", dot);
+        found = find_name(s, wildcard);
+    }
+    return found ? found->site : 0;
+}
+
+/* ---- callbacks of the handshake ---- */
+
+/* The host name of the server_name extension (RFC 6066 3); n is 0 if there is none. */
+static struct str asked_name(SSL *ssl)
+{
+    const unsigned char *p;
+    size_t n, name;
+
+    if (!SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_server_name, &p, &n) || n < 5 ||
+        p[2] != TLSEXT_NAMETYPE_host_name)
+        return STR("");
+    name = (size_t)p[3] << 8 | p[4];
+    return name + 5 <= n ? str_make((const char *)p + 5, name) : STR("");
+}
+
+/* Before anything of the ClientHello is answered, and before a session is resumed: so that the
+ * ticket is looked at with the site's eyes. */
+static int on_client_hello(SSL *ssl, int *alert, void *arg)
+{
+    const struct guest *g = guest_of(ssl);
+    char name[NAME_ROOM];
+    size_t site;
+
+    if (!g || !fold_name(asked_name(ssl), name))
+        return SSL_CLIENT_HELLO_SUCCESS;
+    site = site_of(g->sites, name);
+    if (site > 0 && !SSL_set_SSL_CTX(ssl, g->sites->all[site].ctx)) {
+        *alert = SSL_AD_INTERNAL_ERROR;
+        return SSL_CLIENT_HELLO_ERROR;
+    }
+    return SSL_CLIENT_HELLO_SUCCESS;
+}
+
+static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *outlen,
+    const unsigned char *in, unsigned inlen, void *arg)
+{
+    struct str ours = tls_alpn(guest_of(ssl)->sites->http2);
+
+    if (SSL_select_next_proto((unsigned char **)out, outlen, (const unsigned char *)ours.p,
+            (unsigned)ours.n, in, inlen) != OPENSSL_NPN_NEGOTIATED)
+        return SSL_TLSEXT_ERR_ALERT_FATAL;
+    return SSL_TLSEXT_ERR_OK;
+}
+
+/* The client asks for an OCSP response. */
+static int on_status(SSL *ssl, void *arg)
+{
+    struct sites *s = guest_of(ssl)->sites;
+    const X509 *shown = SSL_get_certificate(ssl);
+
+    for (size_t i = 0; i < s->nids; i++) {
+        const struct identity *id = &s->ids[i];
+        unsigned char *copy;
+
+        if (id->chain.leaf != shown || !id->staple)
+            continue;
+        if (id->staple_until && (uint64_t)id->staple_until * 1000 <= loop_wall_ms()) {
+            if (!s->stale_told[i])
+                log_warn(NULL,
+                    "the OCSP response for \"%s\" is out of date and no longer stapled; fetch a "
+                    "new one and send SIGHUP",
+                    id->nnames ? id->names[0] : "the listener's certificate");
+            s->stale_told[i] = true;
+            break;
+        }
+        copy = OPENSSL_memdup(id->staple, id->staple_n);
+        if (!copy)
+            break;
+        SSL_set_tlsext_status_ocsp_resp(ssl, copy, (long)id->staple_n);
+        return SSL_TLSEXT_ERR_OK;
+    }
+    return SSL_TLSEXT_ERR_NOACK;
+}
+
+/* A subject that no head could carry is nobody's. */
+static int on_verify(int good, X509_STORE_CTX *c)
+{
+    X509 *x = X509_STORE_CTX_get_current_cert(c);
+
+    if (good && X509_STORE_CTX_get_error_depth(c) == 0 &&
+        i2d_X509_NAME(X509_get_subject_name(x), NULL) > SUBJECT_MAX) {
+        X509_STORE_CTX_set_error(c, X509_V_ERR_APPLICATION_VERIFICATION);
+        return 0;
+    }
+    return good;
+}
+
+/* Sees every message. What a client may send again and again after the handshake, and what costs
+ * the server more than the client, is counted. */
+static void on_message(
+    int sent, int version, int type, const void *p, size_t n, SSL *ssl, void *arg)
+{
+    struct guest *g;
+    unsigned char kind;
+
+    if (sent || type != SSL3_RT_HANDSHAKE || n == 0)
+        return;
+    kind = *(const unsigned char *)p;
+    if (kind != SSL3_MT_KEY_UPDATE && kind != SSL3_MT_CLIENT_HELLO)
+        return;
+    g = SSL_get_ex_data(ssl, guest_index);
+    if (!g)
+        return;
+    if (loop_now_ms() - g->since_ms >= FLOOD_WINDOW_MS) {
+        g->since_ms = loop_now_ms();
+        g->key_updates = 0;
+    }
+    /* The first ClientHello, and that after a HelloRetryRequest, are in the handshake. */
+    if (SSL_is_init_finished(ssl) || kind == SSL3_MT_KEY_UPDATE)
+        g->flooded |= ++g->key_updates > g->sites->key_updates_max;
+}
+
+/* ---- making ---- */
+
+static void explain(char *why, size_t whylen, const char *what, const char *file)
+{
+    unsigned long e = ERR_peek_last_error();
+
+    snprintf(
+        why, whylen, "%s \"%s\": %s", what, file, e ? ERR_reason_error_string(e) : "out of memory");
+    ERR_clear_error();
+}
+
+/* What distinguishes the site's sessions from all others: see the head of sites.h. The certificate
+ * itself may be renewed. */
+static bool set_session_context(struct sites *s, const struct site *site, const char *name)
+{
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    const struct identity *id = &s->ids[site->members[0]];
+    EVP_MD_CTX *md = EVP_MD_CTX_new();
+    unsigned char *subject = NULL;
+    int n = name ? 0 : i2d_X509_NAME(X509_get_subject_name(id->chain.leaf), &subject);
+    unsigned len = 0;
+    bool good = md && n >= 0 && EVP_DigestInit_ex(md, EVP_sha256(), NULL) &&
+                EVP_DigestUpdate(md, s->rules, sizeof(s->rules)) &&
+                (name ? EVP_DigestUpdate(md, name, strlen(name) + 1)
+                      : EVP_DigestUpdate(md, subject, (size_t)n)) &&
+                EVP_DigestFinal_ex(md, digest, &len) &&
+                SSL_CTX_set_session_id_context(site->ctx, digest, len);
+
+    EVP_MD_CTX_free(md);
+    OPENSSL_free(subject);
+    return good;
+}
+
+static bool ask_for_certificates(struct sites *s, SSL_CTX *ctx)
+{
+    STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(s->authorities);
+    int mode = SSL_VERIFY_PEER | SSL_VERIFY_CLIENT_ONCE;
+
+    if (s->client_certificate == CLIENT_CERTIFICATE_REQUIRED)
+        mode |= SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
+    SSL_CTX_set_verify(ctx, mode, on_verify);
+    SSL_CTX_set_verify_depth(ctx, s->client_chain_max);
+    for (int i = 0; i < sk_X509_OBJECT_num(objects); i++) {
+        X509_OBJECT *o = sk_X509_OBJECT_value(objects, i);
+        X509 *x = X509_OBJECT_get0_X509(o);
+
+        if (x && !SSL_CTX_add_client_CA(ctx, x)) /* the names that clients are told */
+            return false;
+        if (X509_OBJECT_get0_X509_CRL(o))
+            X509_STORE_set_flags(s->authorities, X509_V_FLAG_CRL_CHECK);
+    }
+    return SSL_CTX_set1_verify_cert_store(ctx, s->authorities) == 1;
+}
+
+static bool make_context(
+    struct sites *s, struct site *site, struct tickets *tickets, char *why, size_t whylen)
+{
+    SSL_CTX *ctx = site->ctx = tls_context_new(TLS_server_method());
+
+    if (!ctx || !tickets_serve(tickets, ctx) ||
+        !SSL_CTX_set_min_proto_version(
+            ctx, s->min_version == TLS_VERSION_1_3 ? TLS1_3_VERSION : TLS1_2_VERSION) ||
+        (s->authorities && !ask_for_certificates(s, ctx))) {
+        snprintf(why, whylen, "no memory for a TLS context");
+        return false;
+    }
+    for (size_t i = 0; i < site->nmembers; i++) {
+        const struct identity *id = &s->ids[site->members[i]];
+
+        if (SSL_CTX_use_cert_and_key(ctx, id->chain.leaf, id->key, id->chain.rest, 1) != 1) {
+            explain(why, whylen, "cannot use the certificate of",
+                id->nnames ? id->names[0] : "the listener");
+            return false;
+        }
+    }
+    SSL_CTX_set_options(ctx, SSL_OP_PRIORITIZE_CHACHA);
+    /* A client that sends messages without data must not hold the loop in one read. */
+    SSL_CTX_clear_mode(ctx, SSL_MODE_AUTO_RETRY);
+    SSL_CTX_set_client_hello_cb(ctx, on_client_hello, NULL);
+    SSL_CTX_set_alpn_select_cb(ctx, on_alpn, NULL);
+    SSL_CTX_set_tlsext_status_cb(ctx, on_status);
+    SSL_CTX_set_msg_callback(ctx, on_message);
+    return true;
+}
+
+static void add_member(struct sites *s, struct site *site, size_t id)
+{
+    for (size_t i = 0; i < site->nmembers; i++)
+        if (s->ids[site->members[i]].kind == s->ids[id].kind)
+            return;
+    if (site->nmembers < KINDS_MAX)
+        site->members[site->nmembers++] = (unsigned short)id;
+}
+
+/* The members of a name's site: those that have it come before those that cover it. */
+static struct site gather(struct sites *s, const char *name)
+{
+    struct site site = { 0 };
+
+    for (size_t i = 0; i < s->nids; i++)
+        if (identity_has(&s->ids[i], str_of(name)))
+            add_member(s, &site, i);
+    for (size_t i = 0; name[0] != '*' && i < s->nids; i++)
+        if (identity_covers(&s->ids[i], str_of(name)))
+            add_member(s, &site, i);
+    return site;
+}
+
+static bool same_members(const struct site *a, const struct site *b)
+{
+    return a->nmembers == b->nmembers &&
+           memcmp(a->members, b->members, a->nmembers * sizeof(*a->members)) == 0;
+}
+
+/* Adds the site unless there is such a one. Its number, or -1 with `why`. */
+static ptrdiff_t add_site(struct sites *s, struct site *site, const char *name,
+    struct tickets *tickets, char *why, size_t whylen)
+{
+    for (size_t i = 0; i < s->nsites; i++)
+        if (same_members(&s->all[i], site))
+            return (ptrdiff_t)i;
+    if (!make_context(s, site, tickets, why, whylen) || !set_session_context(s, site, name)) {
+        SSL_CTX_free(site->ctx);
+        return -1;
+    }
+    s->all[s->nsites] = *site;
+    return (ptrdiff_t)s->nsites++;
+}
+
+/* The listener's own certificate, and beside it those of other kinds that have all of its names. */
+static struct site own_site(struct sites *s)
+{
+    struct site site = { 0 };
+
+    add_member(s, &site, 0);
+    for (size_t i = 1; s->ids[0].nnames > 0 && i < s->nids; i++)
+        if (identity_has_all(&s->ids[i], &s->ids[0]))
+            add_member(s, &site, i);
+    return site;
+}
+
+static bool make_sites(struct sites *s, struct tickets *tickets, char *why, size_t whylen)
+{
+    struct site site = own_site(s);
+    size_t n = 0;
+
+    for (size_t i = 0; i < s->nids; i++)
+        n += s->ids[i].nnames;
+    s->all = calloc(n + 1, sizeof(*s->all));
+    s->names = calloc(n + 1, sizeof(*s->names));
+    if (!s->all || !s->names) {
+        snprintf(why, whylen, "no memory for TLS");
+        return false;
+    }
+    if (add_site(s, &site, s->ids[0].nnames ? s->ids[0].names[0] : NULL, tickets, why, whylen) < 0)
+        return false;
+    for (size_t i = 0; i < s->nids; i++)
+        for (size_t k = 0; k < s->ids[i].nnames; k++)
+            s->names[s->nnames++].name = s->ids[i].names[k];
+    if (s->nnames > 0)
+        qsort(s->names, s->nnames, sizeof(*s->names), by_name);
+    for (size_t i = 0; i < s->nnames; i++) {
+        ptrdiff_t at;
+
+        site = gather(s, s->names[i].name);
+        at = add_site(s, &site, s->names[i].name, tickets, why, whylen);
+        if (at < 0)
+            return false;
+        s->names[i].site = (size_t)at;
+    }
+    return true;
+}
+
+static bool read_identities(struct sites *s, const struct listen_conf *l, char *why, size_t whylen)
+{
+    s->ids = calloc(l->nidentities + 1, sizeof(*s->ids));
+    s->stale_told = calloc(l->nidentities + 1, sizeof(*s->stale_told));
+    if (!s->ids || !s->stale_told) {
+        snprintf(why, whylen, "no memory for TLS");
+        return false;
+    }
+    if (!identity_read(&s->ids[0], l->certificate, l->private_key, l->ocsp_staple, why, whylen))
+        return false;
+    s->nids = 1;
+    for (size_t i = 0; i < l->nidentities; i++) {
+        const struct identity_conf *ic = &l->identities[i];
+
+        if (!identity_read(
+                &s->ids[s->nids], ic->certificate, ic->private_key, ic->ocsp_staple, why, whylen))
+            return false;
+        s->nids++;
+    }
+    return true;
+}
+
+/* Authorities of clients, and the digest of all that clients' certificates are judged by: under
+ * other rules no session is resumed. */
+static bool read_rules(struct sites *s, const struct listen_conf *l, char *why, size_t whylen)
+{
+    struct file_content content = { 0 };
+    unsigned char *text;
+    bool good;
+
+    s->client_certificate = l->client_certificate;
+    s->client_chain_max = (int)l->client_chain_max;
+    if (l->client_certificate == CLIENT_CERTIFICATE_OFF)
+        return true;
+    s->authorities = pem_read_authorities(l->client_ca_file.p, why, whylen);
+    if (!s->authorities || !file_read(l->client_ca_file.p, FILE_CONTENT_MAX, &content, why, whylen))
+        return false;
+    text = realloc(content.p, content.n + 3);
+    if (text) {
+        content.p = (char *)text;
+        text[content.n++] = (unsigned char)l->client_certificate;
+        text[content.n++] = (unsigned char)l->client_chain_max;
+    }
+    good = text && EVP_Digest(text, content.n, s->rules, NULL, EVP_sha256(), NULL);
+    if (!good)
+        snprintf(why, whylen, "no memory for TLS");
+    file_forget(&content);
+    return good;
+}
+
+struct sites *sites_new(const struct conf *conf, const struct listen_conf *listen,
+    struct tickets *tickets, char *why, size_t whylen)
+{
+    struct sites *s = calloc(1, sizeof(*s));
+
+    if (guest_index < 0)
+        guest_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, on_ssl_freed);
+    if (!s || guest_index < 0) {
+        free(s);
+        snprintf(why, whylen, "no memory for TLS");
+        return NULL;
+    }
+    s->refs = 1;
+    s->min_version = listen->tls_min_version;
+    s->serve_misdirected = listen->misdirected == MISDIRECTED_SERVE;
+    s->http2 = listen->http2;
+    s->key_updates_max = conf->key_updates_max;
+    if (read_identities(s, listen, why, whylen) && read_rules(s, listen, why, whylen) &&
+        make_sites(s, tickets, why, whylen))
+        return s;
+    sites_unref(s);
+    return NULL;
+}
+
+struct sites *sites_ref(struct sites *s)
+{
+    s->refs++;
+    return s;
+}
+
+void sites_unref(struct sites *s)
+{
+    if (!s || --s->refs > 0)
+        return;
+    for (size_t i = 0; i < s->nsites; i++)
+        SSL_CTX_free(s->all[i].ctx);
+    for (size_t i = 0; i < s->nids; i++)
+        identity_release(&s->ids[i]);
+    X509_STORE_free(s->authorities);
+    free(s->ids);
+    free(s->stale_told);
+    free(s->all);
+    free(s->names);
+    free(s);
+}
+
+static const char *name_of(const struct identity *id)
+{
+    return id->nnames ? id->names[0] : "the listener";
+}
+
+void sites_inspect(const struct sites *s, uint64_t wall_ms, void (*say)(const char *line))
+{
+    time_t now = (time_t)(wall_ms / 1000);
+    char line[IDENTITY_WHY_MAX + 128];
+
+    for (size_t i = 0; i < s->nids; i++) {
+        const struct identity *id = &s->ids[i];
+        time_t left = id->ends - now;
+        bool soon = left < (id->ends - id->begins) / EXPIRES_SOON;
+
+        if (left <= 0)
+            snprintf(line, sizeof(line),
+                "the %s certificate of \"%s\" has expired: clients will refuse it; renew it and "
+                "send SIGHUP",
+                identity_kind_name(id), name_of(id));
+        else if (soon)
+            snprintf(line, sizeof(line),
+                "the %s certificate of \"%s\" expires in %ld days; renew it and send SIGHUP",
+                identity_kind_name(id), name_of(id), (long)(left / (24 * 3600)));
+        if (soon)
+            say(line);
+        if (id->staple_why[0]) {
+            snprintf(
+                line, sizeof(line), "OCSP response of \"%s\": %s", name_of(id), id->staple_why);
+            say(line);
+        }
+    }
+}
+
+/* ---- connections ---- */
+
+SSL *sites_begin(struct sites *s)
+{
+    SSL *ssl = SSL_new(s->all[0].ctx);
+    struct guest *g = calloc(1, sizeof(*g));
+
+    if (!ssl || !g || !SSL_set_ex_data(ssl, guest_index, g)) {
+        SSL_free(ssl);
+        free(g);
+        return NULL;
+    }
+    g->sites = sites_ref(s);
+    g->since_ms = loop_now_ms();
+    return ssl;
+}
+
+bool sites_settle(SSL *ssl)
+{
+    const struct guest *g = guest_of(ssl);
+    X509 *client;
+
+    if (!g)
+        return true;
+    SSL_set_tlsext_status_ocsp_resp(ssl, NULL, 0);
+    client =
+        g->sites->authorities && SSL_session_reused(ssl) ? SSL_get0_peer_certificate(ssl) : NULL;
+    return !client || X509_cmp_current_time(X509_get0_notAfter(client)) > 0;
+}
+
+/* Whether one of the site's certificates has the name, or covers it. */
+static bool has_name(const struct sites *s, const struct site *site, const char *name)
+{
+    for (size_t i = 0; i < site->nmembers; i++) {
+        const struct identity *id = &s->ids[site->members[i]];
+
+        if (identity_has(id, str_of(name)) || identity_covers(id, str_of(name)) ||
+            X509_check_ip_asc(id->chain.leaf, name, 0) == 1)
+            return true;
+    }
+    return false;
+}
+
+bool sites_is_misdirected(const SSL *ssl, struct str host)
+{
+    const struct guest *g = guest_of(ssl);
+    const char *sni = g ? SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name) : NULL;
+    char asked[NAME_ROOM], name[NAME_ROOM];
+    size_t site;
+
+    if (!sni || g->sites->serve_misdirected || host.n == 0)
+        return false;
+    if (host.n > 1 && host.p[0] == '[' && host.p[host.n - 1] == ']') /* of an IPv6 address */
+        host = str_make(host.p + 1, host.n - 2);
+    if (!fold_name(str_of(sni), asked) || !fold_name(host, name))
+        return true;
+    if (strcmp(asked, name) == 0)
+        return false;
+    site = site_of(g->sites, asked);
+    return site_of(g->sites, name) != site || !has_name(g->sites, &g->sites->all[site], name);
+}
+
+bool sites_client(const SSL *ssl, struct arena *a, struct str *subject, struct str *fingerprint)
+{
+    const struct guest *g = guest_of(ssl);
+    X509 *x = g && g->sites->authorities ? SSL_get0_peer_certificate(ssl) : NULL;
+    BIO *bio = x ? BIO_new(BIO_s_mem()) : NULL;
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    char hex[2 * EVP_MAX_MD_SIZE + 1], *text;
+    unsigned n = 0;
+    long len;
+
+    if (!bio)
+        return false;
+    *subject = *fingerprint = (struct str){ 0 };
+    if (X509_NAME_print_ex(bio, X509_get_subject_name(x), 0, XN_FLAG_RFC2253) >= 0 &&
+        X509_digest(x, EVP_sha256(), digest, &n)) {
+        len = BIO_get_mem_data(bio, &text);
+        for (unsigned i = 0; i < n; i++)
+            snprintf(hex + (size_t)i * 2, 3, "%02x", digest[i]);
+        *subject = arena_copy(a, str_make(text, (size_t)len));
+        *fingerprint = arena_copy(a, str_of(hex));
+    }
+    BIO_free(bio);
+    return subject->p && fingerprint->p;
+}
+
+bool sites_is_flooded(const SSL *ssl)
+{
+    const struct guest *g = guest_of(ssl);
+
+    return g && g->flooded;
+}

@@ -1,0 +1,58 @@
+/* The TLS side of a listener: its certificates, and which of them a client is shown.
+ *
+ * A site is what a name leads to: one certificate of each kind of key that has the name, or covers
+ * it by a wildcard. The first is the listener's own, for clients that ask for no name or for an
+ * unknown one. Sessions are resumed at the site, and under the rules for clients' certificates,
+ * that they began at, and nowhere else.
+ *
+ * struct sites is reference-counted; the listener holds a reference, and each connection has one of
+ * its own: those that stand go on with what they began with when the conf is loaded again. */
+#ifndef TARRY_NET_SITES_H
+#define TARRY_NET_SITES_H
+
+#include <openssl/ssl.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/str.h"
+#include "conf/snapshot.h"
+#include "net/tickets.h"
+
+struct sites;
+
+/* For a listener with a certificate; reads its files anew. `tickets` outlives it. NULL with one
+ * line in `why`. */
+struct sites *sites_new(const struct conf *conf, const struct listen_conf *listen,
+    struct tickets *tickets, char *why, size_t whylen);
+struct sites *sites_ref(struct sites *s);
+void sites_unref(struct sites *s); /* NULL is allowed */
+
+/* Calls `say` with one line for each thing that an operator should know and that stops nothing: a
+ * certificate that has expired or soon will, a staple that is of no use. `wall_ms`: now. */
+void sites_inspect(const struct sites *s, uint64_t wall_ms, void (*say)(const char *line));
+
+/* For conn_accept(), which takes it over. NULL if there is no memory. */
+SSL *sites_begin(struct sites *s);
+
+/* ---- of a connection that sites_begin() has begun; `ssl` NULL: one in the clear ---- */
+
+/* The handshake is complete: gives back what only it needed. False if the client may not stay after
+ * all: its session is good, but its certificate has expired since. */
+bool sites_settle(SSL *ssl);
+
+/* Whether a request for `host` (of its authority, without the port) came to the wrong place: it is
+ * neither the name that the client asked for in the handshake, nor one that the certificates shown
+ * have while no other site has it. Never so for clients that asked for no name. */
+bool sites_is_misdirected(const SSL *ssl, struct str host);
+
+/* The subject of the client's verified certificate as text (RFC 4514, all but visible ASCII
+ * escaped), and the SHA-256 of the certificate in hex. False: it has shown none, or there is no
+ * memory. In `a`. */
+bool sites_client(const SSL *ssl, struct arena *a, struct str *subject, struct str *fingerprint);
+
+/* Whether the client changes keys, or tries to negotiate anew, too often: cut it. */
+bool sites_is_flooded(const SSL *ssl);
+
+#endif
