@@ -31,6 +31,7 @@ struct h1_client {
     bool abandoned; /* by its owner, while the peer works on it */
     bool keep_alive;
     bool any_byte; /* of the response */
+    bool unheard;  /* a kept connection ended before any */
     bool paused;
     bool closed;
 };
@@ -69,6 +70,7 @@ static void fail(struct h1_client *h, enum stream_error error)
         return;
     h->in = IN_FAILED;
     h->keep_alive = false;
+    h->unheard = h->stream.reused && (error == STREAM_E_TERMINATED || error == STREAM_E_ENDED);
     emit(h, (struct stream_event){ .kind = STREAM_FAILED, .error = error });
     if (h->abandoned)
         let_go(h);
@@ -471,6 +473,11 @@ bool h1_client_usable(struct h1_client *h)
 {
     return !h->closed && !h->owned && h->in == IN_IDLE && !list_on(&h->work.node) &&
            conn_is_quiet(h->conn);
+}
+
+bool h1_client_went_unheard(const struct h1_client *h)
+{
+    return h->unheard;
 }
 
 struct stream *h1_client_begin(struct h1_client *h)

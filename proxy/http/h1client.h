@@ -28,6 +28,10 @@ struct h1_client *h1_client_open(
  * socket. */
 bool h1_client_usable(struct h1_client *c);
 
+/* The peer closed or reset the kept connection without a byte of a response to its last request,
+ * which may have arrived. */
+bool h1_client_went_unheard(const struct h1_client *c);
+
 /* Begins a request on an idle connection. The stream's owner and callback must be set before
  * anything is sent. */
 struct stream *h1_client_begin(struct h1_client *c);

@@ -10,7 +10,8 @@
 #include "workers/pool.h"
 
 enum {
-    FULL_MS = 20, /* after a full backlog */
+    FULL_MS = 20,   /* after a full backlog */
+    DROP_MS = 1000, /* who closes so soon after a response never meant to keep the connection */
 };
 
 static struct h1_limits limits; /* of responses' heads; the same for all workers of the process */
@@ -54,6 +55,24 @@ static void set_state(struct link *l, enum link_state to)
     list_push_front(&l->server->links[to], &l->node);
 }
 
+/* RFC 9112 9.6 wants "Connection: close" from who closes after a response. Some servers leave it out
+ * (uWSGI's http-socket), and a request that crosses such a close is lost: nobody can know whether it
+ * was seen. Known for one, its connections are not kept. A server that has kept one before, and
+ * closes now, restarts or ran out of patience. */
+static void learn_of_close(struct link *l, const struct h1_client *c)
+{
+    struct server *s = l->server;
+    bool soon = l->node.on == &s->links[LINK_IDLE] && loop_now_ms() - l->idle_since_ms < DROP_MS;
+
+    if (s->keeps || s->drops || l->answered != 1 || !(soon || h1_client_went_unheard(c)))
+        return;
+    s->drops = true;
+    log_warn(NULL,
+        "worker " STR_FMT " closes connections after a response without \"Connection: close\": "
+        "each request gets one of its own from now on",
+        STR_ARG(s->text));
+}
+
 static void connect_failed(struct link *l, const char *why, bool full)
 {
     struct server *s = l->server;
@@ -68,6 +87,7 @@ static void connect_failed(struct link *l, const char *why, bool full)
         pool_on_backlog_full(s->pool, w, s);
         return;
     }
+    s->keeps = s->drops = false; /* who comes back may be another */
     s->pause_ms = s->pause_ms ? s->pause_ms * 2 : pc->unreachable_first_pause_ms;
     if (s->pause_ms > pc->unreachable_max_pause_ms)
         s->pause_ms = pc->unreachable_max_pause_ms;
@@ -83,14 +103,20 @@ static void on_client(void *owner, struct h1_client *c, enum h1_client_event ev)
     case H1_CLIENT_IDLE:
         if (is_abandoned(l))
             leave_abandoned(l);
-        if (l->server->removed || l->server->links[LINK_IDLE].count >= l->server->slots) {
+        l->answered++;
+        if (l->answered > 1)
+            l->server->keeps = true;
+        if (l->server->removed || l->server->drops ||
+            l->server->links[LINK_IDLE].count >= l->server->slots) {
             end(l);
             return;
         }
+        l->idle_since_ms = loop_now_ms();
         set_state(l, LINK_IDLE);
         deadline_set(&l->deadline, pool_conf(l->server->pool)->keep_alive_timeout_ms);
         break;
     case H1_CLIENT_CLOSED:
+        learn_of_close(l, c);
         l->client = NULL;
         l->conn = NULL;
         end(l);

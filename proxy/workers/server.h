@@ -36,6 +36,8 @@ struct link {
     struct slot_wish
         *wish; /* NULL: IDLE, or the slot is given back and the connection is about to settle */
     struct deadline deadline;
+    uint64_t idle_since_ms;
+    unsigned answered; /* responses that came over it and left it usable */
     struct grave grave;
     bool closed;
 };
@@ -52,6 +54,8 @@ struct server {
     uint64_t paused_until_ms; /* refuses connections: others first until then */
     uint64_t full_until_ms;   /* its backlog was full: nobody knocks until then */
     uint64_t pause_ms;        /* the last pause; doubles */
+    bool keeps;               /* a kept connection was used again */
+    bool drops;               /* closes connections without saying so: none is kept */
     bool removed;             /* no longer in the conf: finishes what it has */
 };
 

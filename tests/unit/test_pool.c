@@ -342,6 +342,41 @@ START_TEST(does_not_use_a_connection_that_the_server_closed)
 }
 END_TEST
 
+/* One whole visit; its connection is the server's peer number `p`. */
+static void visit(int p)
+{
+    want(0, false);
+    WORLD_UNTIL(wants[0].stream);
+    use(0, p, "");
+    world_settle();
+}
+
+START_TEST(keeps_no_connection_of_a_server_that_closes_without_saying_so)
+{
+    open_pool("", 1, 0, 0);
+    visit(0);
+    peer_close(&peers[0]);
+    world_settle();
+    for (int p = 1; p < 4; p++) {
+        visit(p);
+        WORLD_UNTIL(peer_ended(&peers[p])); /* by us */
+    }
+}
+END_TEST
+
+START_TEST(goes_on_keeping_where_a_connection_was_kept_before)
+{
+    open_pool("", 1, 0, 0);
+    visit(0);
+    visit(0);
+    peer_close(&peers[0]);
+    world_settle();
+    visit(1);
+    visit(1);
+    ck_assert(!peer_ended(&peers[1]));
+}
+END_TEST
+
 /* Slots of workers whose response nobody waits for any more */
 
 static uint64_t abandoned(void)
@@ -737,6 +772,8 @@ static TCase *cases(void)
     tcase_add_test(t, can_be_cancelled_anywhere);
     tcase_add_test(t, keeps_connections_where_the_server_does);
     tcase_add_test(t, does_not_use_a_connection_that_the_server_closed);
+    tcase_add_test(t, keeps_no_connection_of_a_server_that_closes_without_saying_so);
+    tcase_add_test(t, goes_on_keeping_where_a_connection_was_kept_before);
     tcase_add_loop_test(t, keeps_the_slot_of_a_worker_that_is_not_done, 0, 6);
     tcase_add_loop_test(t, frees_the_slot_when_the_worker_closes, 0, 2);
     tcase_add_test(t, cuts_a_response_of_unknown_length_with_its_next_bytes);
