@@ -55,10 +55,10 @@ static void set_state(struct link *l, enum link_state to)
     list_push_front(&l->server->links[to], &l->node);
 }
 
-/* RFC 9112 9.6 wants "Connection: close" from who closes after a response. Some servers leave it out
- * (uWSGI's http-socket), and a request that crosses such a close is lost: nobody can know whether it
- * was seen. Known for one, its connections are not kept. A server that has kept one before, and
- * closes now, restarts or ran out of patience. */
+/* RFC 9112 9.6 wants "Connection: close" from who closes after a response. Some servers leave it
+ * out (uWSGI's http-socket), and a request that crosses such a close is lost: nobody can know
+ * whether it was seen. Known for one, its connections are not kept. A server that has kept one
+ * before, and closes now, restarts or ran out of patience. */
 static void learn_of_close(struct link *l, const struct h1_client *c)
 {
     struct server *s = l->server;
