@@ -76,6 +76,7 @@ struct h2 {
     void (*free_role)(void *what); /* frees the role's struct */
     struct addr peer;
     uint64_t written;             /* bytes given to conn */
+    uint64_t out_bytes;           /* data framed, of all streams */
     uint64_t heard_ms;            /* when something came last */
     uint64_t asked_ms, asked_out; /* the ping that is out: when, and what conn had sent then */
     struct h2_block block;        /* the header block that is being received */

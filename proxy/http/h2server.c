@@ -36,9 +36,11 @@ struct h2_server {
     struct deadline watch; /* idle: its end; else the next look at what is slow */
     struct h2_guard guard;
     uint64_t opened_ms, noticed_ms;
-    uint64_t taken, taken_ms; /* conn_bytes_taken(), and when it was other last */
+    struct pace taken;   /* of what the connection has queued */
+    struct pace framing; /* of all data that waits in streams */
     size_t requests;
     unsigned char going; /* enum going */
+    bool watching;       /* time runs for something: the paces have begun */
     bool acknowledged;   /* our SETTINGS are */
     bool heard_back;     /* the notice's ping is answered */
 };
@@ -78,7 +80,6 @@ static struct h2_stream *begin_head(struct h2 *h, const nghttp2_frame *f)
         return NULL;
     }
     s->id = f->hd.stream_id;
-    s->in_ms = loop_now_ms();
     nghttp2_session_set_stream_user_data(h->library, s->id, s);
     v->requests++;
     return s;
@@ -212,15 +213,21 @@ static void give_head(struct h2_stream *s, const struct h2_inbox *inbox)
 }
 
 /* Whether something must happen on the stream for it to go on, and has not for so long. */
-static bool is_slow(const struct h2_server *v, const struct h2_stream *s, bool *sending)
+static bool is_slow(struct h2_server *v, struct h2_stream *s, bool *sending)
 {
+    struct pace_limits out = acceptor_send_pace(v->acceptor);
+    struct pace_limits in = acceptor_body_pace(v->acceptor);
     uint64_t now = loop_now_ms();
 
     *sending = h2_stream_waits(s);
-    if (*sending)
-        return now - s->out_ms >= v->acceptor->send_timeout_ms;
+    if (*sending) {
+        /* It waits for its turn behind others, not for its own window: that is not its fault. */
+        if (nghttp2_session_get_stream_remote_window_size(v->h2.library, s->id) > 0)
+            pace_begin(&s->pace, now, s->out_bytes);
+        return !pace_keeps_up(&s->pace, &out, now, s->out_bytes);
+    }
     return s->owned && s->given_in == H2_IN_BODY && !s->websocket && !s->in_ended && !s->paused &&
-           !s->error && now - s->in_ms >= v->acceptor->body_timeout_ms;
+           !s->error && !pace_keeps_up(&s->pace, &in, now, s->in_bytes);
 }
 
 /* The owner hears of it, and may answer if only the request was slow. */
@@ -279,7 +286,7 @@ static bool needs_watch(const struct h2_server *v)
 static uint64_t tick_ms(const struct acceptor *a)
 {
     uint64_t times[] = { a->header_timeout_ms, a->body_timeout_ms, a->send_timeout_ms,
-        a->http2.common.ping_timeout_ms, NOTICE_MS };
+        a->rate_window_ms, a->http2.common.ping_timeout_ms, NOTICE_MS };
     uint64_t least = HELD_MS;
 
     for (size_t i = 0; i < sizeof(times) / sizeof(*times); i++)
@@ -288,26 +295,46 @@ static uint64_t tick_ms(const struct acceptor *a)
     return least / TICKS > 0 ? least / TICKS : 1;
 }
 
+/* Whether the connection's window is what its streams wait for. */
+static bool waits_for_window(struct h2_server *v)
+{
+    struct list *lists[] = { &v->h2.quiet, &v->h2.ready };
+
+    for (size_t i = 0; i < 2; i++) {
+        LIST_EACH(n, lists[i])
+        {
+            struct h2_stream *s = LIST_OWNER(n, struct h2_stream, node);
+
+            if (h2_stream_waits(s) &&
+                nghttp2_session_get_stream_remote_window_size(v->h2.library, s->id) > 0)
+                return true;
+        }
+    }
+    return false;
+}
+
 /* The connection as a whole. NULL, or why it has been slow for too long, with the code to say so.
  */
 static const char *look_at_connection(struct h2_server *v, uint32_t *code)
 {
     const struct acceptor *a = v->acceptor;
     struct h2 *h = &v->h2;
-    uint64_t now = loop_now_ms(), taken = conn_bytes_taken(h->conn);
+    struct pace_limits out = acceptor_send_pace(a);
+    uint64_t now = loop_now_ms();
 
     *code = NGHTTP2_ENHANCE_YOUR_CALM;
     if (h->held && now - h->held_ms >= HELD_MS)
         return "it does not read what it makes us send";
     if (h->block_open && now - h->block_ms >= a->header_timeout_ms)
         return "a request's head did not come in time";
-    if (taken != v->taken || conn_queued(h->conn) == 0) {
-        v->taken = taken;
-        v->taken_ms = now;
-    }
     *code = NGHTTP2_NO_ERROR;
-    if (now - v->taken_ms >= a->send_timeout_ms)
-        return "it takes nothing";
+    if (conn_queued(h->conn) == 0)
+        pace_begin(&v->taken, now, conn_bytes_taken(h->conn));
+    if (!waits_for_window(v))
+        pace_begin(&v->framing, now, h->out_bytes);
+    if (!pace_keeps_up(&v->taken, &out, now, conn_bytes_taken(h->conn)) ||
+        !pace_keeps_up(&v->framing, &out, now, h->out_bytes))
+        return "it takes what it asked for too slowly (send_timeout, send_rate_min)";
     *code = NGHTTP2_SETTINGS_TIMEOUT;
     if (!v->acknowledged && now - v->opened_ms >= a->http2.common.ping_timeout_ms)
         return "it does not acknowledge our SETTINGS";
@@ -394,12 +421,20 @@ static void on_turn(struct h2 *h)
     if (deadline_is_set(&v->watch))
         return;
     if (list == &a->idle) {
+        v->watching = false;
         deadline_set(&v->watch, a->keep_alive_timeout_ms);
-    } else if (needs_watch(v)) {
-        if (conn_queued(h->conn) == 0)
-            v->taken_ms = loop_now_ms();
-        deadline_set(&v->watch, tick_ms(a));
+        return;
     }
+    if (!needs_watch(v)) {
+        v->watching = false;
+        return;
+    }
+    if (!v->watching) {
+        pace_begin(&v->taken, loop_now_ms(), conn_bytes_taken(h->conn));
+        pace_begin(&v->framing, loop_now_ms(), h->out_bytes);
+    }
+    v->watching = true;
+    deadline_set(&v->watch, tick_ms(a));
 }
 
 static void on_dead(struct h2 *h)
@@ -497,7 +532,7 @@ static int op_send_head(struct stream *stream, const struct head *head, bool end
     if (end || s->bodiless)
         s->out_left = 0;
     s->given_out = end ? H2_OUT_DONE : H2_OUT_BODY;
-    s->out_ms = loop_now_ms();
+    pace_begin(&s->pace, loop_now_ms(), s->out_bytes);
     h2_wake(s->session);
     return 0;
 }
@@ -544,7 +579,7 @@ static void op_pause(struct stream *stream, bool paused)
     struct h2_stream *s = h2_stream_of(stream);
 
     if (!paused) /* a client that is held back is not slow */
-        s->in_ms = loop_now_ms();
+        pace_begin(&s->pace, loop_now_ms(), s->in_bytes);
     h2_stream_pause(stream, paused);
 }
 
@@ -626,7 +661,7 @@ int h2_server_open(struct conn *conn, struct acceptor *a)
     }
     v->acceptor = a;
     v->accepted.ops = &accepted_ops;
-    v->opened_ms = v->taken_ms = loop_now_ms();
+    v->opened_ms = loop_now_ms();
     deadline_init(&v->watch, on_watch, v);
     h2_init(&v->h2, conn, library, &role, &ops, &a->http2.common, free_server);
     list_push(&a->busy, &v->accepted.node);

@@ -71,7 +71,7 @@ static void deliver_head(struct h2_stream *s)
 
     s->inbox = NULL;
     s->given_in = H2_IN_BODY;
-    s->in_ms = loop_now_ms();
+    pace_begin(&s->pace, loop_now_ms(), s->in_bytes);
     if (s->session->role->give_head)
         s->session->role->give_head(s, inbox);
     else
@@ -193,7 +193,8 @@ ssize_t h2_stream_read(nghttp2_session *library, int32_t id, uint8_t *to, size_t
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; /* the library resets the stream */
     if (n == 0 && s->given_out != H2_OUT_DONE)
         return NGHTTP2_ERR_DEFERRED;
-    s->out_ms = loop_now_ms();
+    s->out_bytes += (uint64_t)n;
+    h->out_bytes += (uint64_t)n;
     if (n > 0) {
         memcpy(to, buf_str(&s->out).p, n);
         buf_consume(&s->out, n);
@@ -218,7 +219,7 @@ int h2_stream_send_data(struct stream *stream, const void *p, size_t n)
     if (n == 0 || s->given_out != H2_OUT_BODY || s->wire_closed || s->error || h->dead)
         return 0; /* how it ended is told, or about to be */
     if (buf_len(&s->out) == 0)
-        s->out_ms = loop_now_ms();
+        pace_begin(&s->pace, loop_now_ms(), s->out_bytes);
     if (buf_append(&s->out, p, n) < 0) {
         h2_stream_reset(stream, STREAM_ABORT);
         return STREAM_E_MEMORY;
@@ -239,7 +240,7 @@ int h2_stream_send_end(struct stream *stream)
         return 0;
     s->given_out = H2_OUT_DONE;
     if (buf_len(&s->out) == 0)
-        s->out_ms = loop_now_ms();
+        pace_begin(&s->pace, loop_now_ms(), s->out_bytes);
     if (!s->wire_closed && !s->session->dead) {
         nghttp2_session_resume_data(s->session->library, s->id);
         h2_wake(s->session);

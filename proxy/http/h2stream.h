@@ -16,6 +16,7 @@
 #include "http/h2head.h"
 #include "http/stream.h"
 #include "net/loop.h"
+#include "net/pace.h"
 
 struct h2;
 
@@ -35,20 +36,21 @@ struct h2_stream {
         struct list_node node; /* on the session's `quiet` or `ready` */
         struct grave grave;    /* once closed */
     };
-    struct h2_inbox *inbox;  /* the peer's head, from its first field until it is delivered */
-    struct buf in, out;      /* data not yet delivered; not yet framed */
-    uint64_t begins_at;      /* place of our head in the session's output; H2_NOT_SENT */
-    uint64_t in_left;        /* of a declared length; UINT64_MAX if there is none */
-    uint64_t out_left;       /* the same of what we send: server side */
-    uint64_t in_ms, out_ms;  /* when data came last; when output began to wait or was framed last */
-    int32_t id;              /* 0: none yet */
-    signed char error;       /* enum stream_error: what is to be told once the data is */
-    unsigned char given_in;  /* enum h2_in */
-    unsigned char given_out; /* enum h2_out */
-    unsigned interim;        /* 1xx responses so far */
-    bool head_complete;      /* in `inbox`, or delivered */
-    bool in_ended;           /* the peer's message is complete */
-    bool in_too_long;        /* more data than declared */
+    struct h2_inbox *inbox;       /* the peer's head, from its first field until it is delivered */
+    struct buf in, out;           /* data not yet delivered; not yet framed */
+    uint64_t begins_at;           /* place of our head in the session's output; H2_NOT_SENT */
+    uint64_t in_left;             /* of a declared length; UINT64_MAX if there is none */
+    uint64_t out_left;            /* the same of what we send: server side */
+    uint64_t in_bytes, out_bytes; /* data received, and framed */
+    struct pace pace;             /* of what waits to be framed, else of what is to come */
+    int32_t id;                   /* 0: none yet */
+    signed char error;            /* enum stream_error: what is to be told once the data is */
+    unsigned char given_in;       /* enum h2_in */
+    unsigned char given_out;      /* enum h2_out */
+    unsigned interim;             /* 1xx responses so far */
+    bool head_complete;           /* in `inbox`, or delivered */
+    bool in_ended;                /* the peer's message is complete */
+    bool in_too_long;             /* more data than declared */
     bool full, drained_due, told; /* told: STREAM_FAILED was */
     bool paused;
     bool owned;    /* given out, and not closed yet */

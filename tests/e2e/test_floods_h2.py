@@ -9,6 +9,7 @@ import pytest
 
 from harness import Gate, Reply, call, eventually, free_port, handoff
 from harness import h2client as h2
+from test_http2 import step
 
 ENOUGH = 6_250_000  # bytes: five seconds at 10 Mbit/s
 GROWTH = 8 << 20
@@ -229,6 +230,35 @@ def test_a06_a_window_that_stays_closed(bed):
         # Until then they held no worker, and others had their answers; the connection is still good.
         c.send(h2.settings_frame({h2.INITIAL_WINDOW: 65535}))
         assert c.request(target="/honest").body == b"xxxx"
+    siege.over(floods=0)
+
+
+def test_a06_a_connection_s_window_that_stays_closed(bed):
+    siege = Siege(bed, send_timeout="300ms")
+    with siege.tarry.h2(polite=False, settings={h2.INITIAL_WINDOW: 1 << 20}) as c:
+        c.send(h2.settings_frame(ack=True))
+        for _ in range(20):
+            c.begin(target="/big")
+        c.wait_goaway(h2.NO_ERROR)
+        c.wait_closed()
+    siege.over(floods=0)
+
+
+def test_a06_who_waits_for_others_is_not_slow(bed):
+    """A large response is taken slowly; a small one behind it waits for longer than send_timeout, and is not to blame."""
+    siege = Siege(bed, send_timeout="400ms")
+    with siege.tarry.h2(polite=False, settings={h2.INITIAL_WINDOW: 1 << 20}) as c:
+        c.send(h2.settings_frame(ack=True))
+        big = c.begin(target="/big", headers={"Priority": "u=1"}).head()
+        c.pump(lambda: len(big.so_far) == 65535)
+        small = c.begin(target="/honest", headers={"Priority": "u=5"}).head()
+        while not big.complete:
+            n = len(big.so_far)
+            c.send(h2.window_frame(0, 16384))
+            c.pump(lambda: len(big.so_far) > n)
+            step(0.1)
+        c.send(h2.window_frame(0, 16384))
+        assert small.read() == b"xxxx"
     siege.over(floods=0)
 
 

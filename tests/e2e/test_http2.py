@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -14,6 +15,12 @@ DONE = Reply(200, b"done")
 
 def done(r, c):
     return DONE
+
+
+def step(seconds):
+    """The pause of a slow peer."""
+    end = time.monotonic() + seconds
+    eventually(lambda: time.monotonic() > end, "a slow peer's next step")
 
 
 def echo(r, c):
@@ -283,6 +290,28 @@ def test_a_slow_body_gets_408(bed):
         problem(r.head(), 408, "http_request_error")
         assert c.request().body == b"done"
     assert len(site.worker.requests) == 1
+
+
+def test_a_body_and_a_reader_below_the_lowest_rate(bed):
+    site = bed.site(bed.worker(lambda r, c: Reply(200, b"x" * 200_000)), top={
+        "body_rate_min": "10K", "send_rate_min": "100K", "rate_window": "300ms"})
+    with site.tarry.h2() as c:
+        r = c.begin("POST", "/", {"Content-Length": 100000}, end=False)
+        while r.status is None and not r.over:
+            c.send(h2.frame(h2.DATA, 0, r.id, b"x" * 10))
+            step(0.02)
+            c.pump()
+        problem(r.head(), 408, "http_request_error")
+        c.pump(lambda: r.over)
+    with site.tarry.h2(settings={h2.INITIAL_WINDOW: 1000}, polite=False) as c:
+        c.send(h2.settings_frame(ack=True))
+        r = c.begin().head()
+        while not r.over:
+            n = len(c.frames)
+            c.send(h2.window_frame(r.id, 300))
+            c.pump(lambda: len(c.frames) > n or r.over)
+            step(0.02)
+        assert r.reset_code == h2.CANCEL and not c.goaways
 
 
 def test_a_head_that_never_ends(bed):
