@@ -115,8 +115,7 @@ static int parse_request_line(
 
     if (!str_cut(line, ' ', &out->method, &rest) || out->method.n == 0)
         return H1_E_LINE;
-    if (out->method.n > METHOD_MAX ||
-        !(kind == H1_REQUEST ? field_is_method(out->method) : field_is_token(out->method)))
+    if (out->method.n > METHOD_MAX || !field_is_method(out->method))
         return H1_E_METHOD;
     if (!str_cut(rest, ' ', &out->target, &version) || out->target.n == 0)
         return H1_E_LINE;
@@ -415,6 +414,7 @@ int h1_check_request(struct head *head, struct h1_message *out)
         rc = check_host(head, &fr);
     if (rc < 0)
         return rc;
+    /* Servers take the first, the last, or both. */
     if (head_count(head, STR("content-type")) > 1 || head_count(head, STR("authorization")) > 1)
         return H1_E_REPEATED;
     if (fr.expects > 0) {

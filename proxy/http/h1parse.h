@@ -17,7 +17,7 @@
 enum h1_error {
     H1_E_LINE = -1,    /* request or status line is malformed; HTTP/0.9 */
     H1_E_VERSION = -2, /* not HTTP/1.0 or HTTP/1.1 (1.x with x > 1 is read as 1.1) */
-    H1_E_METHOD = -3,  /* not a token; from clients, with lower-case letters */
+    H1_E_METHOD = -3,  /* not a token, or with lower-case letters */
     H1_E_TARGET = -4,  /* no form of RFC 9112 3.2, or an octet that no target has */
     H1_E_TARGET_TOO_LONG = -5,
     H1_E_FIELD = -6,          /* malformed field line: name, colon, control octets, folding */
