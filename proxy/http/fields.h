@@ -11,8 +11,9 @@
 /* A token (RFC 9110 5.6.2): what names of fields and methods are made of. Not empty. */
 bool field_is_token(struct str s);
 
-/* A request's method: a token without lower-case letters. Methods are case-sensitive (RFC 9110 9.1),
- * but servers exist that fold them, and what is no HEAD to one would be a HEAD to the other. */
+/* A request's method: a token without lower-case letters. Methods are case-sensitive (RFC
+ * 9110 9.1), but servers exist that fold them, and what is no HEAD to one would be a HEAD to the
+ * other. */
 bool field_is_method(struct str s);
 
 /* How many octets at the beginning of `s` belong to a token; or are text, that is no control octet

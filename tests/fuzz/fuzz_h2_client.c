@@ -23,6 +23,9 @@ struct peer {
 };
 
 static const struct h2_limits limits = {
+    .stream_window = 65535,
+    .connection_window = 1 << 20,
+    .out_max = 65536,
     .head_max = 1024,
     .fields_max = 20,
     .interim_max = 16,

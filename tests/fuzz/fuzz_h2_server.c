@@ -173,7 +173,11 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 static void open_acceptor(void)
 {
     acceptor_init(&acceptor);
-    acceptor.limits = (struct h1_limits){ 1500, 40, TARGET_MAX };
+    acceptor.limits = (struct h1_limits){ .head_max = 1500,
+        .fields_max = 40,
+        .target_max = TARGET_MAX,
+        .chunk_line_max = 100,
+        .chunk_overhead_max = 1000 };
     acceptor.header_timeout_ms = acceptor.body_timeout_ms = acceptor.send_timeout_ms = 60000;
     acceptor.keep_alive_timeout_ms = 60000;
     acceptor.on_request = on_request;
