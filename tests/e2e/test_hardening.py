@@ -2,6 +2,7 @@
 large, N paths and identity). What must be refused is refused before a byte of it reaches a worker, and a request pipelined
 behind it is never answered."""
 
+import resource
 import select
 import time
 
@@ -784,6 +785,45 @@ def test_L03_a_client_that_takes_little_gets_all_and_holds_no_worker(bed):
         assert response.read() == big
 
 
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("sent", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"])
+def test_L04_a_connection_that_gets_nowhere_is_let_go(bed, tls, sent):
+    """Without a byte, or with half a ClientHello."""
+    conf = bed.conf(bed.worker(lambda r, c: OK))
+    if tls:
+        certificate, key = bed.authority.leaf()
+        conf.listens[conf.address].update(certificate=str(certificate), private_key=str(key))
+    conf.top["header_timeout"] = "300ms"
+    tarry = bed.tarry(conf)
+    with tarry.client() as c:
+        c.send(sent)
+        c.read_to_end()
+    assert bed.parts[0].requests == []
+
+
+def test_L04_a_handshake_byte_by_byte_has_one_time_for_all(bed):
+    conf = bed.conf(bed.worker(lambda r, c: OK))
+    certificate, key = bed.authority.leaf()
+    conf.listens[conf.address].update(certificate=str(certificate), private_key=str(key))
+    conf.top["header_timeout"] = "400ms"
+    tarry = bed.tarry(conf)
+    with tarry.client() as c:
+        c.send(b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc\x03\x03")
+        dribble(c, b"x" * 100)
+        c.read_to_end()
+
+
+def test_L04_an_address_has_so_many_connections_without_a_request(bed):
+    """More of it in test_limits.py."""
+    site = bed.site(lambda r, c: OK, top={"address_newcomers_max": 5, "address_limit_loopback": True})
+    silent = [site.tarry.client() for _ in range(5)]
+    with site.tarry.client() as c:
+        assert c.read_to_end() == b""
+    assert silent[0].request().status == 200
+    with site.tarry.client() as c:
+        assert c.request().status == 200
+
+
 @rows({
     "target of 9 KiB": (b"GET /" + b"a" * 9216 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
     "target of 1 MiB": (b"GET /" + b"a" * (1 << 20) + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
@@ -837,6 +877,33 @@ def test_L06_a_chunked_body_over_the_limit_is_refused_when_it_is(bed):
 
 def test_L06_the_limit_itself_is_allowed(bed):
     assert len(two_arrive(bed, post(b"Content-Length: 10240", body=b"x" * 10240), top={"body_max": "10K"}).body) == 10240
+
+
+@pytest.mark.slow
+def test_L07_thousands_of_idle_connections(bed):
+    """Each costs little, and who works beside them is served as ever."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    n = min(20000, hard - 1000)
+    site = bed.site(lambda r, c: OK)
+    clients = []
+    try:
+        for i in range(100):
+            clients.append(site.tarry.client())
+            assert clients[-1].request().status == 200
+        before = site.tarry.private_memory()
+        while len(clients) < n:
+            clients.append(site.tarry.client(source=f"127.0.0.{2 + len(clients) // 10000}"))
+            assert clients[-1].request().status == 200
+        each = (site.tarry.private_memory() - before) / (n - 100)
+        for i in range(200):
+            assert site.tarry.get(f"/{i}").body == b"ok"
+        assert clients[0].request().status == 200 and clients[-1].request().status == 200
+    finally:
+        for c in clients:
+            c.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert site.tarry.sanitized or each < 2048, each
 
 
 # --- N: paths and identity ---

@@ -1,9 +1,11 @@
 """What hostile or broken workers and upstreams send. A test's name begins with the id of its attack in the project's list (U
 broken peers, N03 forged handoffs). Nothing that they send becomes a header, a response or a request that Tarry did not mean."""
 
+import zlib
+
 import pytest
 
-from harness import Gate, Raw, Reply, Truncated, by_kind, call, eventually, handoff, problem, replay_parts
+from harness import Client, Gate, Raw, Reply, Truncated, by_kind, call, eventually, handoff, problem, replay_parts
 from harness.handoffs import proxy_error
 
 OK = Reply(200, b"ok")
@@ -348,6 +350,224 @@ def test_U06_an_enclosed_HEAD_with_a_body(bed):
                                 resume=lambda r, c: seen.extend(r.enclosed) or OK))
     assert bed.site(worker, upstream).tarry.get("/").status == 200
     assert [(a.status, a.body, a.headers.get("Content-Length")) for a in seen] == [(200, b"", "0")] * 2
+
+
+# --- U08: HTTP/2 upstreams that play with the rules (more of it in test_upstreams.py) ---
+
+def h2_site(bed, up, **options):
+    """Calls go to the path of the request; what comes is told."""
+    worker = bed.worker(by_kind(request=lambda r, c: handoff("resume /done", [call(up.origin + r.target, id="mine")]),
+                                resume=lambda r, c: Peer.resumed(r)))
+    return bed.site(worker, up, up=dict({"retries": 0}, **options))
+
+
+def frame(kind, stream, payload=b"", flags=0):
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+def set_limit(conn, n):
+    conn.send_raw(frame(4, 0, (3).to_bytes(2, "big") + n.to_bytes(4, "big")))
+
+
+def test_U08_a_limit_of_no_streams_is_waited_for(bed):
+    up = bed.h2_upstream(lambda s: b"fine", max_streams=0)
+    site = h2_site(bed, up)
+    task = bed.background(site.tarry.get, "/x")
+    up.wait_for_conns(1)
+    conn = up.conns[0]
+    eventually(lambda: conn.h2.local_settings.max_concurrent_streams == 0, "the limit to be acknowledged")
+    assert task.running
+    conn.do(lambda h: h.update_settings({3: 100}))
+    assert task.result().body == b"200 None fine"
+
+
+def test_U08_a_limit_that_stays_at_0_ends_with_the_call_s_time(bed):
+    up = bed.h2_upstream(lambda s: b"never", max_streams=0)
+    site = h2_site(bed, up, total_timeout="600ms", connect_timeout="300ms")
+    status, error, _ = site.tarry.get("/x").body.split(b" ", 2)
+    assert status in (b"502", b"503", b"504") and error != b"None"
+
+
+def test_U08_a_limit_lowered_under_way_harms_no_stream(bed):
+    gate = Gate()
+    up = bed.h2_upstream(lambda s: (gate.wait(), b"old")[1] if s.path == "/old" else b"new")
+    site = h2_site(bed, up)
+    old = bed.background(site.tarry.get, "/old")
+    up.wait_for(1)
+    set_limit(up.conns[0], 0)
+    gate.open()
+    assert old.result().body == b"200 None old"
+    task = bed.background(site.tarry.get, "/new")  # on a connection of its own, or when there is room again
+    set_limit(up.conns[0], 10)
+    assert task.result().body == b"200 None new"
+
+
+def test_U08_a_stream_error_costs_that_stream_and_no_other(bed):
+    gate = Gate()
+
+    def answer(s):
+        if s.path == "/other":
+            gate.wait()
+        elif s.path == "/bad":
+            s.conn.send_raw(frame(8, s.id, b"\x7f\xff\xff\xff"))  # past 2^31 with what it has
+            return None
+        return b"fine"
+    up = bed.h2_upstream(answer)
+    site = h2_site(bed, up)
+    other = bed.background(site.tarry.get, "/other")
+    up.wait_for(1)
+    assert site.tarry.get("/bad").body.startswith(b"502 ")
+    gate.open()
+    assert other.result().body == b"200 None fine"
+
+
+@pytest.mark.parametrize("raw", [frame(8, 0, bytes(4)), frame(8, 1, bytes(4)), frame(8, 0, b"\x7f\xff\xff\xff"), frame(5, 1, bytes([0, 0, 0, 2, 0x88]), 4),
+                                 frame(0, 0, b"x"), frame(3, 0, bytes(4)), frame(6, 0, b"short"), frame(4, 0, b"odd"), frame(1, 2, b"\x88", 5)],
+                         ids=["increment of 0", "increment of 0 for a stream", "window past 2^31", "PUSH_PROMISE", "DATA on stream 0", "RST_STREAM on stream 0", "short PING",
+                              "odd SETTINGS", "HEADERS on an even stream"])
+def test_U08_a_connection_error_ends_the_connection_and_the_next_call_gets_a_new_one(bed, raw):
+    def answer(s):
+        if s.path != "/bad":
+            return b"fine"
+        s.conn.send_raw(raw)
+        return None
+    up = bed.h2_upstream(answer)
+    site = h2_site(bed, up)
+    got = site.tarry.get("/bad").body
+    assert got.startswith(b"502 "), got
+    assert site.tarry.get("/good").body == b"200 None fine"
+    assert len(up.conns) == 2
+
+
+# --- U09: bodies that look like frames ---
+
+LIKE_FRAMES = {
+    "preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0),
+    "RST_STREAM": frame(3, 1, bytes(4)) * 100, "GOAWAY": frame(7, 0, bytes(8)) * 100,
+    "HEADERS": frame(1, 3, b"\x82\x86\x84\x41\x01a", 5) * 100, "DATA with END_STREAM": frame(0, 1, b"forged", 1) * 100,
+    "SETTINGS": frame(4, 0, b"\0\x04\0\0\0\0") * 100, "longer than a frame": frame(1, 3, b"\x82\x86\x84\x41\x01a", 5) * 5000,
+}
+
+
+@pytest.mark.parametrize("body", LIKE_FRAMES)
+@pytest.mark.parametrize("way", ["call", "gateway"])
+def test_U09_a_body_that_looks_like_frames_is_a_body(bed, body, way):
+    """Both ways: framing is the library's, whatever the bytes are."""
+    up = bed.h2_upstream(lambda s: Reply(200, s.body))
+    worker = bed.worker(by_kind(request=lambda r, c: handoff("resume /done", [call(up.origin + "/x", r.body)]),
+                                resume=lambda r, c: Reply(200, r.enclosed[0].body)))
+    conf = bed.conf(worker, up)
+    conf.routes.append(("/gate/", {"upstream": "up"}))
+    tarry = bed.tarry(conf)
+    got = tarry.post("/gate/" if way == "gateway" else "/", LIKE_FRAMES[body])
+    assert (got.status, got.body) == (200, LIKE_FRAMES[body])
+    assert [s.body for s in up.requests] == [LIKE_FRAMES[body]]
+
+
+# --- U10: peers that do not read, or send without measure ---
+
+def grown(tarry, before):
+    """Bytes of private memory above `before`; 0 for a sanitizer's build, where that means nothing."""
+    return 0 if tarry.sanitized else tarry.private_memory() - before
+
+
+@pytest.mark.parametrize("version", ["http1", "http2"])
+def test_U10_an_upstream_that_does_not_read_the_request_is_given_up(bed, version):
+    """The request waits in its file: nothing of it is read ahead of what the upstream takes."""
+    body, gate = bytes(1 << 20) * 30, Gate()
+    if version == "http2":
+        up = bed.h2_upstream(lambda s: b"never", credit=False)
+    else:
+        up = bed.upstream(lambda r, c: (gate.wait(), c.close())[1], read_body=False)
+    conf = bed.conf([], up)
+    conf.up.update(idle_timeout="500ms", retries=0)
+    conf.routes = [("/", {"upstream": "up"})]
+    tarry = bed.tarry(conf)
+    before = tarry.private_memory()
+    got = tarry.post("/", body)
+    gate.open()
+    problem(got, 504, "http_response_timeout")
+    assert grown(tarry, before) < 4 << 20
+
+
+@pytest.mark.parametrize("peer", ["worker", "relay", "gateway"])
+def test_U10_a_gigabyte_to_a_client_that_does_not_read(bed, peer):
+    """The source is held back; a worker's response goes to a file up to spool_max."""
+    sent, done = [], Gate()
+
+    def pour(r, c):
+        if r.target != "/bad":
+            return OK
+        try:
+            c.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (1 << 30))
+            for _ in range(1 << 10):
+                c.send(bytes(1 << 20))
+                sent.append(1)
+        except OSError:
+            pass
+        done.open()
+        c.close()
+        return None
+    upstream = bed.upstream(pour)
+    worker = bed.worker(pour if peer == "worker" else lambda r, c: handoff("relay", [call(upstream.origin + r.target)]))
+    conf = bed.conf(worker, upstream)
+    conf.top["send_timeout"] = "500ms"
+    conf.pool.update(spool_max="8M", abandoned_timeout="0ms")
+    if peer == "gateway":
+        conf.routes = [("/", {"upstream": "up"})]
+    tarry = bed.tarry(conf)
+    assert tarry.get("/good").body == b"ok"
+    before = tarry.private_memory()
+    with Client(tarry.address, receive_buffer=2048) as slow:
+        slow.send_request("GET", "/bad")
+        tarry.access.wait_for(lambda line: line["path"] == "/bad")
+        assert grown(tarry, before) < 4 << 20
+    if peer != "worker":
+        done.wait()  # the call ends with its client; a worker that said how much is to come may finish
+        assert len(sent) < 32
+    assert tarry.get("/good").body == b"ok"
+
+
+# --- U11: compression bombs ---
+
+def bomb(size):
+    """So many zeros, compressed."""
+    deflate = zlib.compressobj(9, zlib.DEFLATED, 31)
+    return b"".join(deflate.compress(bytes(1 << 20)) for _ in range(size >> 20)) + deflate.flush()
+
+
+@pytest.mark.parametrize("peer", ["worker", "relay", "gateway"])
+def test_U11_a_compressed_response_is_passed_on_as_it_is(bed, peer):
+    """Nobody but the client undoes it, and no filter of Tarry's touches what is encoded."""
+    raw = bomb(256 << 20)
+    p = Peer(bed, peer, Raw(head(b"Content-Type: application/json", b"Content-Encoding: gzip", b"Content-Length: %d" % len(raw), body=raw)))
+    before = p.tarry.private_memory()
+    got = p.tarry.get("/bad", {"Accept-Encoding": "gzip"})
+    assert got.status == 200 and got.headers.get("Content-Encoding") == "gzip" and got.body == raw
+    assert grown(p.tarry, before) < 4 << 20
+
+
+def test_U11_so_it_is_enclosed_for_a_worker(bed):
+    raw = bomb(256 << 20)
+    upstream = bed.upstream(lambda r, c: Reply(200, raw, {"Content-Encoding": "gzip"}))
+    seen = []
+    worker = bed.worker(by_kind(request=lambda r, c: handoff("resume /x", [call(upstream.origin)]), resume=lambda r, c: seen.extend(r.enclosed) or OK))
+    site = bed.site(worker, upstream)
+    before = site.tarry.private_memory()
+    assert site.tarry.get("/").body == b"ok"
+    assert seen[0].body == raw and seen[0].headers.get("Content-Encoding") == "gzip"
+    assert grown(site.tarry, before) < 4 << 20
+
+
+def test_U11_a_compressed_handoff_is_undone_within_its_limit(bed):
+    """The one thing that Tarry decompresses: 256 MB of zeros stop at handoff_max, without memory for them."""
+    upstream = bed.upstream()
+    raw = bomb(256 << 20)
+    site = bed.site(lambda r, c: Reply(200, raw, {"Tarry-Then": "relay", "Content-Type": "application/http; msgtype=request",
+                                                  "Content-Encoding": "gzip"}), upstream, pool={"call_max": "1M", "handoff_max": "2M"})
+    before = site.tarry.private_memory()
+    problem(site.tarry.get("/"), 502, "handoff_limit")
+    assert upstream.requests == [] and grown(site.tarry, before) < 6 << 20
 
 
 # --- nothing can be injected ---

@@ -236,7 +236,7 @@ def test_many_calls_share_few_connections(bed):
     assert len(up.conns) <= 2
 
 
-def test_the_peer_s_stream_limit_is_respected(bed):
+def test_U08_the_peer_s_stream_limit_is_respected(bed):
     """Once it is known: before that, a client may open as many as it likes."""
     gate = Gate()
     up = bed.h2_upstream(lambda s: (gate.wait(), b"x")[1], max_streams=5)
@@ -304,7 +304,7 @@ def test_a_slow_client_does_not_hold_up_its_neighbours_on_the_connection(bed):
     slow.close()
 
 
-def test_goaway_loses_no_call_that_was_not_processed(bed):
+def test_U08_goaway_loses_no_call_that_was_not_processed(bed):
     """The stream above GOAWAY's last id goes out again on a new connection; the one below it ends on the old one."""
     gate = Gate()
 
@@ -325,13 +325,13 @@ def test_goaway_loses_no_call_that_was_not_processed(bed):
     assert len(up.conns) == 2
 
 
-def test_goaway_is_safe_even_where_no_retries_are_allowed_by_status(bed):
+def test_U08_goaway_is_safe_even_where_no_retries_are_allowed_by_status(bed):
     up = bed.h2_upstream(lambda s: s.conn.goaway(0) if s.conn.number == 0 else b"fine")
     site = site_for(bed, up, up={"retries": 1}, body="{}", resume=bodies)
     assert site.tarry.get("/").body == b"fine"
 
 
-def test_new_calls_go_to_a_new_connection_after_goaway(bed):
+def test_U08_new_calls_go_to_a_new_connection_after_goaway(bed):
     up = bed.h2_upstream(lambda s: f"conn{s.conn.number}")
     site = site_for(bed, up, resume=bodies)
     assert site.tarry.get("/").body == b"conn0"
@@ -340,13 +340,13 @@ def test_new_calls_go_to_a_new_connection_after_goaway(bed):
     assert site.tarry.get("/").body == b"conn1"
 
 
-def test_refused_stream_is_tried_again(bed):
+def test_U08_refused_stream_is_tried_again(bed):
     up = bed.h2_upstream(Script(lambda s: s.refuse(), lambda s: b"fine"))
     site = site_for(bed, up, resume=tell, body="{}")
     assert site.tarry.get("/").text == "200 None 2"
 
 
-def test_a_stream_that_is_always_refused_fails_in_the_end(bed):
+def test_U08_a_stream_that_is_always_refused_fails_in_the_end(bed):
     up = bed.h2_upstream(lambda s: s.refuse())
     site = site_for(bed, up, up={"retries": 2})
     assert site.tarry.get("/").text == "502 connection_terminated 3"
@@ -372,7 +372,7 @@ def test_a_reset_in_mid_response_is_a_failed_call_and_the_connection_lives(bed):
     assert len(up.conns) == 1
 
 
-def test_a_silent_connection_is_given_up(bed):
+def test_U08_a_silent_connection_is_given_up(bed):
     """No FIN, no RST: only an unanswered PING tells."""
     def hang(s):
         s.conn.server.silent = True
