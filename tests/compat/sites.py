@@ -33,7 +33,9 @@ class Started(Program):
 
 
 class Site:
-    def __init__(self, bed, stack, server):
+    """`without`: options of the server's command that are left out, each with its value."""
+
+    def __init__(self, bed, stack, server, without=()):
         self.stack, self.server = stacks.STACKS[stack], stacks.SERVERS[server]
         self.notes = bed.folder / "notes.jsonl"
         self.notes.touch()
@@ -51,7 +53,7 @@ class Site:
             "DJANGO_SETTINGS_MODULE": "django_settings",
             "PYTHONPATH": f"{stacks.REPO / 'python'}:{stacks.APP}",
         }
-        command = stacks.command_of(self.server, self.stack, port)
+        command = stacks.command_of(self.server, self.stack, port, without)
         self.program = bed.add(Started(self.server.title, command, port, env, str(bed.folder)))
         conf = bed.conf(self.program, origin, slots=self.server.slots)
         conf.upstreams["gate"] = {"origin": self.held.origin}

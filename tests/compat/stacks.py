@@ -75,8 +75,8 @@ SERVERS = {
 MODES = ("patched", "relay", "resume")
 
 
-def command_of(server, stack, port):
-    """The command line that starts this server with the stack's app."""
+def command_of(server, stack, port, without=()):
+    """The command line that starts this server with the stack's app; `without` these options, each with its value."""
     django = "django" in stack.fronts
     app = "django_wsgi:application" if django else "flask_site:application"
     command = server.command
@@ -87,7 +87,11 @@ def command_of(server, stack, port):
             else ("{python}", "-m", "flask", "--app", "flask_site", "run", "--port", "{port}")
         )
     words = {"python": stack.python, "bin": stack.folder / "bin", "port": port, "app": app}
-    return [part.format(**words) for part in command]
+    line = [part.format(**words) for part in command]
+    for option in without:
+        at = line.index(option)
+        del line[at:at + 2]
+    return line
 
 
 def pairs():

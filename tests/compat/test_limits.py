@@ -33,10 +33,8 @@ def start(bed, key):
     else:
         _, server, more, _ = SERVERS[key]
         port = free_port()
-        command = [word.replace("django_wsgi:", "probe:") for word in stacks.command_of(stacks.SERVERS[server], PYTHON, port)]
-        if key == "uwsgi-default":
-            at = command.index("--buffer-size")
-            del command[at:at + 2]
+        without = ["--buffer-size"] if key == "uwsgi-default" else []
+        command = [word.replace("django_wsgi:", "probe:") for word in stacks.command_of(stacks.SERVERS[server], PYTHON, port, without)]
         command[-1:-1] = more
         env = {"PYTHONPATH": str(stacks.APP), "DJANGO_SETTINGS_MODULE": "probe"}
         made = bed.add(Started(key, command, port, env, str(bed.folder)))
