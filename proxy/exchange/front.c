@@ -11,6 +11,7 @@
 #include "http/limits.h"
 #include "net/conn.h"
 #include "net/farewell.h"
+#include "net/preamble.h"
 #include "net/sites.h"
 #include "observe/access.h"
 #include "observe/counter.h"
@@ -24,6 +25,8 @@ struct door {
     struct sites *sites;      /* NULL: in the clear */
     struct sites *next_sites; /* prepared by a reload */
     bool http2, next_http2;
+    bool proxy_protocol, next_proxy_protocol;
+    uint64_t proxy_protocol_timeout_ms, next_proxy_protocol_timeout_ms;
     bool stays; /* in the snapshot that is being prepared */
 };
 
@@ -77,27 +80,118 @@ static void on_trim(void *owner)
     watch_tide(f);
 }
 
+/* `fd` and `place` are taken over; `sites` NULL: in the clear. */
+static void serve(struct front *f, int fd, const struct addr *client, struct crowd_place *place,
+    struct sites *sites, bool http2)
+{
+    SSL *ssl = sites ? sites_begin(sites) : NULL;
+    struct sockaddr_storage sa;
+    struct conn *c = NULL;
+
+    addr_to_sockaddr(client, &sa);
+    if (sites && !ssl)
+        close(fd);
+    else
+        c = conn_accept(fd, (const struct sockaddr *)&sa, ssl, NULL, NULL);
+    if (!c) {
+        crowd_leave(place);
+        return;
+    }
+    *conn_place(c) = *place;
+    acceptor_take(&f->acceptor, c, http2);
+    watch_tide(f);
+}
+
+/* A connection whose proxy has yet to say who the client is, and what its listener was then. */
+struct awaited {
+    struct list_node node; /* on the front's awaited */
+    struct preamble preamble;
+    struct front *front;
+    struct sites *sites;
+    struct addr peer;
+    struct crowd_place place;
+    struct grave grave;
+    bool http2;
+};
+
+static void free_awaited(void *what)
+{
+    free(what);
+}
+
+static void end_awaited(struct awaited *w)
+{
+    list_remove(&w->node);
+    preamble_close(&w->preamble);
+    sites_unref(w->sites);
+    crowd_leave(&w->place);
+    loop_bury(&w->grave, w, free_awaited);
+}
+
+static void refuse_proxy(const struct addr *peer, const char *why)
+{
+    char text[ADDR_TEXT_MAX];
+
+    counter_add(COUNTER_PROXY_HEADERS_REFUSED, 1);
+    log_debug(NULL, "connection from %s refused: %s", addr_ip_text(peer, text), why);
+}
+
+static void on_preamble(void *owner, int fd, const struct proxyproto *header, const char *why)
+{
+    struct awaited *w = owner;
+    struct crowd_place place = { 0 };
+    struct addr client = w->peer;
+
+    if (header && header->kind == PROXYPROTO_CLIENT)
+        client = header->client;
+    else if (header && header->kind == PROXYPROTO_UNKNOWN)
+        client = (struct addr){ 0 }; /* not the proxy: what it is trusted with is not for others */
+    if (!header)
+        refuse_proxy(&w->peer, why);
+    else if (front_admits(w->front, &place, &client))
+        serve(w->front, fd, &client, &place, w->sites, w->http2);
+    else
+        close(fd);
+    end_awaited(w);
+}
+
+static void await_client(
+    struct front *f, const struct door *d, int fd, const struct addr *peer, struct crowd_place *at)
+{
+    struct awaited *w = calloc(1, sizeof(*w));
+
+    if (!w) {
+        close(fd);
+        crowd_leave(at);
+        return;
+    }
+    w->front = f;
+    w->sites = d->sites ? sites_ref(d->sites) : NULL;
+    w->http2 = d->http2;
+    w->peer = *peer;
+    w->place = *at;
+    list_push(&f->awaited, &w->node);
+    preamble_open(&w->preamble, fd, d->proxy_protocol_timeout_ms, on_preamble, w);
+}
+
 static void on_accept(void *owner, struct listener *l, int fd, const struct sockaddr *peer)
 {
     struct door *d = listener_data(l);
     struct front *f = owner;
     struct addr a = addr_of(peer);
     struct crowd_place place = { 0 };
-    SSL *ssl = NULL;
-    struct conn *c = NULL;
 
     counter_add(COUNTER_CONNECTIONS, 1);
-    if (!front_admits(f, &place, &a) || (d->sites && !(ssl = sites_begin(d->sites))))
+    if (d->proxy_protocol && !conf_trusts(f->conf, peer)) {
+        refuse_proxy(&a, "it is none of trusted_proxies, which alone may speak the PROXY protocol");
         close(fd);
-    else
-        c = conn_accept(fd, peer, ssl, NULL, NULL);
-    if (!c) {
-        crowd_leave(&place);
-        return;
+    } else if (!front_admits(f, &place, &a)) {
+        close(fd);
+    } else if (d->proxy_protocol) {
+        await_client(f, d, fd, &a, &place);
+    } else {
+        serve(f, fd, &a, &place, d->sites, d->http2);
     }
-    *conn_place(c) = place;
-    acceptor_take(&f->acceptor, c, d->http2);
-    watch_tide(f);
 }
 
 bool front_admits(struct front *f, struct crowd_place *p, const struct addr *a)
@@ -108,7 +202,8 @@ bool front_admits(struct front *f, struct crowd_place *p, const struct addr *a)
     int rc;
 
     addr_to_sockaddr(a, &sa);
-    bounded = a->family != AF_UNIX && (f->conf->address_limit_loopback || !addr_is_local(a)) &&
+    bounded = (a->family == AF_INET || a->family == AF_INET6) &&
+              (f->conf->address_limit_loopback || !addr_is_local(a)) &&
               !conf_trusts(f->conf, (const struct sockaddr *)&sa);
     rc = crowd_join(&f->crowd, p, a, bounded);
     if (rc == 0)
@@ -118,6 +213,11 @@ bool front_admits(struct front *f, struct crowd_place *p, const struct addr *a)
     return false;
 }
 
+static size_t count_connections(const struct front *f)
+{
+    return conn_count_accepted() + f->awaited.count;
+}
+
 /* At most max_connections, and never so many that no descriptor is left for the workers. Who comes
  * then gets the place of who has been idle longest. */
 static bool may_accept(void *owner, bool waits)
@@ -125,11 +225,11 @@ static bool may_accept(void *owner, bool waits)
     struct front *f = owner;
     size_t ended;
 
-    if (conn_count_accepted() < f->connections_max)
+    if (count_connections(f) < f->connections_max)
         return true;
     ended = waits ? acceptor_make_room(&f->acceptor, ROOM_FOR) : 0;
     counter_add(COUNTER_CONNECTIONS_EVICTED, ended);
-    return conn_count_accepted() < f->connections_max;
+    return count_connections(f) < f->connections_max;
 }
 
 /* The descriptors that workers and upstreams may need when clients have all others: without them
@@ -276,6 +376,8 @@ static int prepare_doors(struct front *f, const struct conf *conf, char *why, si
         }
         d->stays = true;
         d->next_http2 = lc->http2;
+        d->next_proxy_protocol = lc->proxy_protocol;
+        d->next_proxy_protocol_timeout_ms = lc->proxy_protocol_timeout_ms;
         if (lc->certificate.n) {
             d->next_sites = sites_new(conf, lc, f->tickets, why, whylen);
             if (!d->next_sites)
@@ -322,6 +424,8 @@ static void commit_doors(struct front *f, const struct conf *conf)
         d->sites = d->next_sites;
         d->next_sites = NULL;
         d->http2 = d->next_http2;
+        d->proxy_protocol = d->next_proxy_protocol;
+        d->proxy_protocol_timeout_ms = d->next_proxy_protocol_timeout_ms;
         d->stays = false;
     }
 }
@@ -334,6 +438,7 @@ int front_open(struct front *f, struct conf *conf, struct tickets *tickets, bool
     *f = (struct front){ .conf = conf_ref(conf), .tickets = tickets, .reuse_port = reuse_port };
     list_init(&f->doors);
     list_init(&f->next_doors);
+    list_init(&f->awaited);
     for (size_t i = 0; i < EX_NSTATES; i++)
         list_init(&f->exchanges[i]);
     deadline_init(&f->drain_timer, on_drain_timer, f);
@@ -405,7 +510,7 @@ static void check_idle(void *owner)
 {
     struct front *f = owner;
 
-    if (!f->draining || front_in_flight(f) > 0 || conn_count_accepted() > 0)
+    if (!f->draining || front_in_flight(f) > 0 || count_connections(f) > 0)
         return;
     f->draining = false;
     f->on_idle(f->owner);
@@ -447,6 +552,8 @@ size_t front_close(struct front *f)
             notify_on_shutdown(ex);
             exchange_end(ex, "shutdown");
         }
+    while (list_first(&f->awaited))
+        end_awaited(LIST_OWNER(list_first(&f->awaited), struct awaited, node));
     acceptor_close(&f->acceptor);
     conn_close_finishing();
     crowd_release(&f->crowd);

@@ -30,6 +30,7 @@ struct front {
     struct list exchanges[EX_NSTATES];
     struct list doors;      /* listeners with what belongs to them */
     struct list next_doors; /* prepared by a reload */
+    struct list awaited;    /* connections whose proxy has not said yet who the client is */
     struct deferred access_flush;
     struct deadline drain_timer;
     struct deadline trim_timer;

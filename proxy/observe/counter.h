@@ -14,6 +14,8 @@
         "Clients cut off for sending a request or taking a response too slowly")                   \
     X(CONNECTIONS_EVICTED, "tarry_client_connections_evicted_total",                               \
         "Idle client connections ended near max_connections to make room")                         \
+    X(PROXY_HEADERS_REFUSED, "tarry_proxy_headers_refused_total",                                  \
+        "Connections closed because of the PROXY protocol: none, malformed, late or not trusted")  \
     X(TLS_HANDSHAKES, "tarry_tls_handshakes_total", "TLS handshakes with clients completed")       \
     X(TLS_RESUMED, "tarry_tls_resumed_total", "Those among them that resumed a session")           \
     X(TLS_FAILED, "tarry_tls_failed_total",                                                        \

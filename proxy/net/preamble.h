@@ -1,0 +1,35 @@
+/* A connection that was accepted, and owes the PROXY protocol's header before anything else. Reads
+ * exactly that, so that what follows is there for TLS or HTTP, and gives the descriptor back.
+ *
+ * Embedded in its owner's struct, which is not freed before the turn ends. */
+#ifndef TARRY_NET_PREAMBLE_H
+#define TARRY_NET_PREAMBLE_H
+
+#include <ev.h>
+#include <stdint.h>
+
+#include "net/deadline.h"
+#include "net/proxyproto.h"
+
+/* The header is there, and `fd` the callee's; or `header` is NULL, `why` says what came instead,
+ * and `fd` has been closed. Either way the preamble has ended. */
+typedef void preamble_fn(void *owner, int fd, const struct proxyproto *header, const char *why);
+
+struct preamble {
+    ev_io io;
+    struct deadline deadline;
+    preamble_fn *on_end;
+    void *owner;
+    unsigned char *seen; /* what has been read; PROXYPROTO_MAX octets, from the first on */
+    size_t nseen;
+    int fd; /* -1: it has ended */
+};
+
+/* Takes over `fd`. on_end is never called from within. */
+void preamble_open(
+    struct preamble *p, int fd, uint64_t timeout_ms, preamble_fn *on_end, void *owner);
+
+/* Closes the descriptor, and tells nobody. Idempotent. */
+void preamble_close(struct preamble *p);
+
+#endif
