@@ -47,7 +47,7 @@ def test_what_was_not_run_is_no_success(here, ideal):
     assert page.WORKS not in page.render(page.Facts([])).split("###", 1)[1] and page.difference(page.Facts([]))
 
 
-def test_numbers_alone_are_no_difference(here, ideal, ideal):
+def test_numbers_alone_are_no_difference(here, ideal):
     page.write(ideal)
     found = {"kind": "limits", "key": "waitress", "size": 12345, "size_beyond": "431", "fields": 67, "fields_beyond": "431", "passed": True}
     assert page.difference(page.Facts([*page.ideal(), found])) is None
