@@ -235,7 +235,8 @@ static int on_data(
         h2_stream_set_error(s, STREAM_E_MEMORY);
         return nghttp2_submit_rst_stream(library, NGHTTP2_FLAG_NONE, id, NGHTTP2_INTERNAL_ERROR);
     }
-    s->in_bytes += n;
+    if (s->serving)
+        s->serving->in_bytes += n;
     if (s->in_left != UINT64_MAX)
         s->in_left -= n;
     h2_stream_ready(s);

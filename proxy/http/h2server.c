@@ -89,7 +89,7 @@ static void refuse(struct h2_stream *s, int error)
 {
     struct h2_server *v = server_of(s->session);
 
-    s->refusal = (signed char)error;
+    s->serving->refusal = (signed char)error;
     if (s->glitched)
         return;
     s->glitched = true;
@@ -116,9 +116,9 @@ static enum stream_error take_head(struct h2_stream *s, bool last)
     struct h1_message m;
     int error;
 
-    s->bodiless = str_eq(head->method, STR("HEAD"));
+    s->serving->bodiless = str_eq(head->method, STR("HEAD"));
     s->head_complete = true;
-    if (s->refusal)
+    if (s->serving->refusal)
         return 0;
     switch (h2_check_request(s->inbox, &v->acceptor->limits, s->stream.secure, last, &m, &error)) {
     case H2_RESET:
@@ -131,7 +131,7 @@ static enum stream_error take_head(struct h2_stream *s, bool last)
     }
     if (m.framing == H1_LENGTH)
         s->in_left = m.length;
-    s->expects_continue = m.expects_continue;
+    s->serving->expects_continue = m.expects_continue;
     return 0;
 }
 
@@ -190,13 +190,13 @@ static void give_head(struct h2_stream *s, const struct h2_inbox *inbox)
         .body = !s->in_ended || buf_len(&s->in) > 0,
         .length_known = s->in_left != UINT64_MAX,
         .length = s->in_left != UINT64_MAX ? s->in_left + buf_len(&s->in) : 0,
-        .expects_continue = s->expects_continue,
-        .error_status = s->refusal ? h1_error_status(s->refusal) : 0,
-        .error = s->refusal ? h1_strerror(s->refusal) : NULL,
+        .expects_continue = s->serving->expects_continue,
+        .error_status = s->serving->refusal ? h1_error_status(s->serving->refusal) : 0,
+        .error = s->serving->refusal ? h1_strerror(s->serving->refusal) : NULL,
     };
 
-    s->websocket = inbox->head.websocket && !s->refusal;
-    if (s->websocket) {
+    s->serving->websocket = inbox->head.websocket && !s->serving->refusal;
+    if (s->serving->websocket) {
         /* What comes before the answer waits in the stream's window. */
         r.body = false;
         r.length_known = true;
@@ -205,9 +205,9 @@ static void give_head(struct h2_stream *s, const struct h2_inbox *inbox)
         s->paused = true;
     }
     s->owned = true;
-    if (!s->refusal)
+    if (!s->serving->refusal)
         crowd_settle(conn_place(v->h2.conn));
-    if (!r.body && !s->websocket) /* nothing will be told of it */
+    if (!r.body && !s->serving->websocket) /* nothing will be told of it */
         s->given_in = H2_IN_DONE;
     v->acceptor->on_request(v->acceptor->owner, &s->stream, &r);
 }
@@ -223,11 +223,12 @@ static bool is_slow(struct h2_server *v, struct h2_stream *s, bool *sending)
     if (*sending) {
         /* It waits for its turn behind others, not for its own window: that is not its fault. */
         if (nghttp2_session_get_stream_remote_window_size(v->h2.library, s->id) > 0)
-            pace_begin(&s->pace, now, s->out_bytes);
-        return !pace_keeps_up(&s->pace, &out, now, s->out_bytes);
+            pace_begin(&s->serving->pace, now, s->serving->out_bytes);
+        return !pace_keeps_up(&s->serving->pace, &out, now, s->serving->out_bytes);
     }
-    return s->owned && s->given_in == H2_IN_BODY && !s->websocket && !s->in_ended && !s->paused &&
-           !s->error && !pace_keeps_up(&s->pace, &in, now, s->in_bytes);
+    return s->owned && s->given_in == H2_IN_BODY && !s->serving->websocket && !s->in_ended &&
+           !s->paused && !s->error &&
+           !pace_keeps_up(&s->serving->pace, &in, now, s->serving->in_bytes);
 }
 
 /* The owner hears of it, and may answer if only the request was slow. */
@@ -276,7 +277,8 @@ static bool needs_watch(const struct h2_server *v)
         {
             const struct h2_stream *s = LIST_OWNER(n, struct h2_stream, node);
 
-            if (h2_stream_waits(s) || !s->owned || (s->given_in == H2_IN_BODY && !s->websocket))
+            if (h2_stream_waits(s) || !s->owned ||
+                (s->given_in == H2_IN_BODY && !s->serving->websocket))
                 return true;
         }
     }
@@ -516,9 +518,9 @@ static int op_send_head(struct stream *stream, const struct head *head, bool end
     if (!is_open(s) || s->given_out != H2_OUT_NOTHING)
         return 0;
     nv = h2_head_response(head, status, &n);
-    s->bodiless |= head->status == 204 || head->status == 304;
+    s->serving->bodiless |= head->status == 204 || head->status == 304;
     rc = nv ? nghttp2_submit_response(
-                  s->session->library, s->id, nv, n, end || s->bodiless ? NULL : &body)
+                  s->session->library, s->id, nv, n, end || s->serving->bodiless ? NULL : &body)
             : NGHTTP2_ERR_NOMEM;
     free(nv);
     if (rc != 0) {
@@ -527,12 +529,12 @@ static int op_send_head(struct stream *stream, const struct head *head, bool end
     }
     if (head->status == 101)
         h2_stream_pause(stream, false);
-    else if (length.p && !num_parse_u64(length, &s->out_left))
-        s->out_left = UINT64_MAX;
-    if (end || s->bodiless)
-        s->out_left = 0;
+    else if (length.p && !num_parse_u64(length, &s->serving->out_left))
+        s->serving->out_left = UINT64_MAX;
+    if (end || s->serving->bodiless)
+        s->serving->out_left = 0;
     s->given_out = end ? H2_OUT_DONE : H2_OUT_BODY;
-    pace_begin(&s->pace, loop_now_ms(), s->out_bytes);
+    pace_begin(&s->serving->pace, loop_now_ms(), s->serving->out_bytes);
     h2_wake(s->session);
     return 0;
 }
@@ -543,10 +545,10 @@ static int op_send_data(struct stream *stream, const void *p, size_t n)
 
     if (!is_open(s))
         return 0;
-    if (n > s->out_left) /* more than was announced is malformed */
-        n = (size_t)s->out_left;
-    if (s->out_left != UINT64_MAX)
-        s->out_left -= n;
+    if (n > s->serving->out_left) /* more than was announced is malformed */
+        n = (size_t)s->serving->out_left;
+    if (s->serving->out_left != UINT64_MAX)
+        s->serving->out_left -= n;
     return h2_stream_send_data(stream, p, n);
 }
 
@@ -555,7 +557,8 @@ static int op_send_end(struct stream *stream)
     struct h2_stream *s = h2_stream_of(stream);
 
     /* A short body must not look whole: stream_close() will cut it. */
-    if (s->given_out == H2_OUT_BODY && s->out_left > 0 && s->out_left != UINT64_MAX)
+    if (s->given_out == H2_OUT_BODY && s->serving->out_left > 0 &&
+        s->serving->out_left != UINT64_MAX)
         return 0;
     return h2_stream_send_end(stream);
 }
@@ -567,9 +570,10 @@ static void op_send_continue(struct stream *stream)
         NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE };
     struct h2_stream *s = h2_stream_of(stream);
 
-    if (!is_open(s) || !s->expects_continue || s->in_ended || s->given_out != H2_OUT_NOTHING)
+    if (!is_open(s) || !s->serving->expects_continue || s->in_ended ||
+        s->given_out != H2_OUT_NOTHING)
         return;
-    s->expects_continue = false;
+    s->serving->expects_continue = false;
     nghttp2_submit_headers(s->session->library, NGHTTP2_FLAG_NONE, s->id, NULL, &nv, 1, NULL);
     h2_wake(s->session);
 }
@@ -579,7 +583,7 @@ static void op_pause(struct stream *stream, bool paused)
     struct h2_stream *s = h2_stream_of(stream);
 
     if (!paused) /* a client that is held back is not slow */
-        pace_begin(&s->pace, loop_now_ms(), s->in_bytes);
+        pace_begin(&s->serving->pace, loop_now_ms(), s->serving->in_bytes);
     h2_stream_pause(stream, paused);
 }
 

@@ -37,17 +37,22 @@ void h2_stream_set_error(struct h2_stream *s, enum stream_error error)
 
 struct h2_stream *h2_stream_new(struct h2 *h)
 {
-    struct h2_stream *s = calloc(1, sizeof(*s));
+    size_t more = h->role->server ? sizeof(struct h2_serving) : 0;
+    struct h2_stream *s = calloc(1, sizeof(*s) + more);
 
     if (!s)
         return NULL;
+    if (more > 0) {
+        s->serving = (struct h2_serving *)(void *)(s + 1);
+        s->serving->out_left = UINT64_MAX;
+    }
     s->session = h;
     s->stream.ops = h->ops;
     s->stream.peer = &h->peer;
     s->stream.secure = conn_has_tls(h->conn);
     s->stream.http2 = true;
     s->begins_at = H2_NOT_SENT;
-    s->in_left = s->out_left = UINT64_MAX;
+    s->in_left = UINT64_MAX;
     list_push(&h->quiet, &s->node);
     return s;
 }
@@ -71,7 +76,8 @@ static void deliver_head(struct h2_stream *s)
 
     s->inbox = NULL;
     s->given_in = H2_IN_BODY;
-    pace_begin(&s->pace, loop_now_ms(), s->in_bytes);
+    if (s->serving)
+        pace_begin(&s->serving->pace, loop_now_ms(), s->serving->in_bytes);
     if (s->session->role->give_head)
         s->session->role->give_head(s, inbox);
     else
@@ -193,7 +199,8 @@ ssize_t h2_stream_read(nghttp2_session *library, int32_t id, uint8_t *to, size_t
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; /* the library resets the stream */
     if (n == 0 && s->given_out != H2_OUT_DONE)
         return NGHTTP2_ERR_DEFERRED;
-    s->out_bytes += (uint64_t)n;
+    if (s->serving)
+        s->serving->out_bytes += (uint64_t)n;
     h->out_bytes += (uint64_t)n;
     if (n > 0) {
         memcpy(to, buf_str(&s->out).p, n);
@@ -218,8 +225,8 @@ int h2_stream_send_data(struct stream *stream, const void *p, size_t n)
 
     if (n == 0 || s->given_out != H2_OUT_BODY || s->wire_closed || s->error || h->dead)
         return 0; /* how it ended is told, or about to be */
-    if (buf_len(&s->out) == 0)
-        pace_begin(&s->pace, loop_now_ms(), s->out_bytes);
+    if (s->serving && buf_len(&s->out) == 0)
+        pace_begin(&s->serving->pace, loop_now_ms(), s->serving->out_bytes);
     if (buf_append(&s->out, p, n) < 0) {
         h2_stream_reset(stream, STREAM_ABORT);
         return STREAM_E_MEMORY;
@@ -239,8 +246,8 @@ int h2_stream_send_end(struct stream *stream)
     if (s->given_out != H2_OUT_BODY)
         return 0;
     s->given_out = H2_OUT_DONE;
-    if (buf_len(&s->out) == 0)
-        pace_begin(&s->pace, loop_now_ms(), s->out_bytes);
+    if (s->serving && buf_len(&s->out) == 0)
+        pace_begin(&s->serving->pace, loop_now_ms(), s->serving->out_bytes);
     if (!s->wire_closed && !s->session->dead) {
         nghttp2_session_resume_data(s->session->library, s->id);
         h2_wake(s->session);

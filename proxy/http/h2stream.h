@@ -27,6 +27,17 @@ enum h2_in { H2_IN_HEAD, H2_IN_BODY, H2_IN_DONE, H2_IN_FAILED };
  * not look complete. */
 enum h2_out { H2_OUT_NOTHING, H2_OUT_BODY, H2_OUT_DONE, H2_OUT_CUT };
 
+/* What only a request that is served needs. */
+struct h2_serving {
+    uint64_t in_bytes, out_bytes; /* data received, and framed */
+    struct pace pace;             /* of what waits to be framed, else of what is to come */
+    uint64_t out_left;            /* of the length that we have declared; UINT64_MAX: none */
+    signed char refusal;          /* enum h1_error to answer with, or 0 */
+    bool bodiless;                /* the response has no body (HEAD, 204, 304) */
+    bool expects_continue;
+    bool websocket; /* the request asks for one, or it stands */
+};
+
 /* Thousands of these wait for an answer at once: small, and nothing hangs on them but what is on
  * its way. */
 struct h2_stream {
@@ -36,13 +47,11 @@ struct h2_stream {
         struct list_node node; /* on the session's `quiet` or `ready` */
         struct grave grave;    /* once closed */
     };
+    struct h2_serving *serving;   /* server side only: lies behind it */
     struct h2_inbox *inbox;       /* the peer's head, from its first field until it is delivered */
     struct buf in, out;           /* data not yet delivered; not yet framed */
     uint64_t begins_at;           /* place of our head in the session's output; H2_NOT_SENT */
     uint64_t in_left;             /* of a declared length; UINT64_MAX if there is none */
-    uint64_t out_left;            /* the same of what we send: server side */
-    uint64_t in_bytes, out_bytes; /* data received, and framed */
-    struct pace pace;             /* of what waits to be framed, else of what is to come */
     int32_t id;                   /* 0: none yet */
     signed char error;            /* enum stream_error: what is to be told once the data is */
     unsigned char given_in;       /* enum h2_in */
@@ -53,14 +62,10 @@ struct h2_stream {
     bool in_too_long;             /* more data than declared */
     bool full, drained_due, told; /* told: STREAM_FAILED was */
     bool paused;
-    bool owned;    /* given out, and not closed yet */
-    bool bodiless; /* server side: the response has no body (HEAD, 204, 304) */
-    bool expects_continue;
-    bool websocket;      /* server side: the request asks for one, or it stands */
-    bool end_sent;       /* our END_STREAM has been framed */
-    bool glitched;       /* has been counted as a nuisance */
-    signed char refusal; /* server side: enum h1_error to answer with, or 0 */
-    bool wire_closed;    /* the library has forgotten it */
+    bool owned;       /* given out, and not closed yet */
+    bool end_sent;    /* our END_STREAM has been framed */
+    bool glitched;    /* has been counted as a nuisance */
+    bool wire_closed; /* the library has forgotten it */
     bool closed;
 };
 
