@@ -165,6 +165,10 @@ class H2Client:
         finally:
             self.sock.settimeout(DEADLINE)
 
+    def wait_writable(self, seconds):
+        """Whether the socket takes something, or has ended, within so many seconds."""
+        return not self.ended and bool(select.select([], [self.sock], [], seconds)[1])
+
     def next_id(self):
         self._next += 2
         return self._next - 2
