@@ -12,6 +12,7 @@ from harness.example import Example
 
 N = 1000
 SERVERS = ["gunicorn", "granian"]
+PATIENCE = 100  # for a thousand runs of a view on a busy machine; nothing that is asserted
 # What a worker may grow by when a thousand calls are out and not ten: the heap's fragments, and nothing that is kept for
 # each. A greenlet or thread with its client's socket takes more than 100 KiB, this allows 8.
 GROWTH_KIB = 8 * 1024
@@ -36,7 +37,7 @@ class Model:
         self.server = bed.upstream(self._answer, backlog=4096)
 
     def _answer(self, request, conn):
-        self.gate.wait()
+        self.gate.wait(PATIENCE)
         text = json.loads(request.body)["messages"][-1]["content"]
         return Reply(200, json.dumps(completion(f"echo:{text} ")), {"Content-Type": "application/json"})
 
@@ -47,14 +48,14 @@ def parked(bed, site, model, clients, name):
     model.gate = Gate()
     questions = [f"{name} {i}" for i in range(clients)]
     asked = bed.background(at_once, site.tarry, "/api/ask/", [{"question": q} for q in questions])
-    eventually(lambda: model.server.active == clients, f"{clients} calls at the same moment", 100)
+    eventually(lambda: model.server.active == clients, f"{clients} calls at the same moment", PATIENCE)
     (pid,) = site.server.worker_pids()
     kib = private_kib(pid)
     # Nor does anybody else wait for them.
     assert site.tarry.get("/api/answers/").status == 200
     assert asked.running and model.server.active == clients
     model.gate.open()
-    check_answers(asked.result(100), questions)
+    check_answers(asked.result(PATIENCE), questions)
     return kib
 
 

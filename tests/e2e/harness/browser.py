@@ -12,6 +12,9 @@ import threading
 from .base import DEADLINE, eventually
 
 
+PATIENCE = max(DEADLINE, 60)  # the browser itself is slow to start on a busy machine
+
+
 class Browser:
     """One browser with one page. What the page's scripts throw, and what cannot be loaded, is in `problems`.
 
@@ -87,7 +90,7 @@ class Browser:
             message["sessionId"] = self._session
         self._in.write(json.dumps(message).encode() + b"\0")
         with self._more:
-            if not self._more.wait_for(lambda: number in self._answers or None in self._answers, DEADLINE):
+            if not self._more.wait_for(lambda: number in self._answers or None in self._answers, PATIENCE):
                 raise AssertionError(f"the browser does not answer {method}")
             answer = self._answers.pop(number, None)
         if answer is None:
@@ -109,7 +112,7 @@ class Browser:
 
     def wait(self, condition):
         """Waits until a JavaScript expression is true; returns its value."""
-        return eventually(lambda: self.run(condition), f"the page to fulfil {condition}")
+        return eventually(lambda: self.run(condition), f"the page to fulfil {condition}", PATIENCE)
 
     def screenshot(self, path):
         shot = self.send("Page.captureScreenshot", format="png")
