@@ -3,6 +3,12 @@ buffer, and by default that is smaller than a Tarry-State may be."""
 
 from __future__ import annotations
 
+import functools
+import importlib
+import sys
+from types import ModuleType
+from typing import Optional
+
 from . import notices
 from .state import SMALL
 
@@ -27,8 +33,14 @@ def look() -> None:
 
 
 def _uwsgi_buffer() -> int:
+    module = sys.modules.get("uwsgi") or _uwsgi()
+    return int(getattr(module, "buffer_size", 0))
+
+
+@functools.lru_cache(maxsize=1)
+def _uwsgi() -> Optional[ModuleType]:
+    """There only within uWSGI. An import that fails looks through all of sys.path, and each request asks: so it is tried once."""
     try:
-        import uwsgi  # there only within uWSGI
+        return importlib.import_module("uwsgi")
     except ImportError:
-        return 0
-    return int(getattr(uwsgi, "buffer_size", 0))
+        return None

@@ -6,6 +6,7 @@ import types
 import pytest
 
 import tarry
+from tarry import server
 from tarry.exchange import of
 from tarry.patch import patch_all
 
@@ -46,3 +47,18 @@ def test_a_large_one_is_not(uwsgi, messages):
     uwsgi.buffer_size = 32768
     patch_all()
     assert messages() == [] and of(environ("state=8000")).limits.state == 8000
+
+
+def test_elsewhere_uwsgi_is_looked_for_once_and_not_for_each_request(monkeypatch):
+    looked = []
+
+    class Finder:
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            if name == "uwsgi":
+                looked.append(name)
+
+    monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
+    server._uwsgi.cache_clear()
+    assert of(environ("state=8000")).limits.state == of(environ("state=8000")).limits.state == 8000
+    assert looked == ["uwsgi"]
