@@ -127,13 +127,12 @@ static void answer(struct stream *s, unsigned code, struct str type, struct str 
     struct arena a = { 0 };
     struct head head = { .status = code, .minor = 1 };
 
-    if (head_add(&head, &a, STR("Content-Type"), type) == 0 &&
-        head_add(&head, &a, STR("Cache-Control"), STR("no-store")) == 0 &&
-        head_add(&head, &a, STR("Content-Length"), arena_printf(&a, "%zu", body.n)) == 0) {
-        stream_send_head(s, &head, false);
-        stream_send_data(s, body.p, body.n);
-        stream_send_end(s);
-    }
+    if (head_add(&head, &a, STR("Content-Type"), type) < 0 ||
+        head_add(&head, &a, STR("Cache-Control"), STR("no-store")) < 0 ||
+        head_add(&head, &a, STR("Content-Length"), arena_printf(&a, "%zu", body.n)) < 0 ||
+        stream_send_head(s, &head, false) < 0 || stream_send_data(s, body.p, body.n) < 0 ||
+        stream_send_end(s) < 0)
+        stream_reset(s, STREAM_ABORT); /* no memory: a cut says so better than silence */
     arena_release(&a);
     stream_close(s);
 }

@@ -43,6 +43,9 @@ static void on_error(cfg_t *cfg, const char *fmt, va_list ap)
 
 enum { ARRAY_MAX = OPT_ROWS_MAX + OPT_NSECTIONS + 3 };
 
+/* What libconfuse takes, generously: a section is a copy of its array. */
+enum { PARSER_NEEDS = 1 << 20, PARSER_NEEDS_A_BYTE = 256 };
+
 struct arrays {
     cfg_opt_t of[OPT_NSECTIONS][ARRAY_MAX];
 };
@@ -560,19 +563,34 @@ bool draft_lost_section(const struct draft_section *s, enum opt_section_id inner
 
 /* ---- the whole ---- */
 
+/* libconfuse ends the process when it gets no memory: what it needs for so long a text must be
+ * there beforehand. */
+static bool is_room_for(size_t n)
+{
+    void *volatile p =
+        malloc(PARSER_NEEDS + n * PARSER_NEEDS_A_BYTE); /* volatile: really asked for */
+    bool room = p != NULL;
+
+    free(p);
+    return room;
+}
+
 static void fill_draft(struct draft *d, const char *path)
 {
     cfg_t *cfg;
 
     scan_read(&d->scan, path, &d->mistakes);
     d->conf = calloc(1, sizeof(*d->conf));
+    if (d->conf)
+        d->conf->refs = 1;
     if (!d->conf || d->scan.no_memory) {
         d->mistakes.no_memory = true;
         return;
     }
-    d->conf->refs = 1;
     d->conf->file = arena_copy(&d->conf->arena, str_of(path));
-    cfg = parse(buf_len(&d->scan.clean) > 0 ? buf_str(&d->scan.clean).p : "");
+    cfg = is_room_for(buf_len(&d->scan.clean))
+              ? parse(buf_len(&d->scan.clean) > 0 ? buf_str(&d->scan.clean).p : "")
+              : NULL;
     if (!cfg) {
         d->mistakes.no_memory = true;
         return;

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/reserve.h"
+
 enum {
     HEAD_SENT_MAX =
         1 << 20,       /* header block of ours; its parts have been bounded where they came from */
@@ -314,6 +316,37 @@ static int on_stream_close(nghttp2_session *library, int32_t id, uint32_t code, 
     return 0;
 }
 
+static void *on_malloc(size_t n, void *data)
+{
+    return reserve_realloc(NULL, n > 0 ? n : 1);
+}
+
+static void on_free(void *p, void *data)
+{
+    free(p);
+}
+
+static void *on_calloc(size_t n, size_t size, void *data)
+{
+    void *p = size > 0 && n > SIZE_MAX / size ? NULL : on_malloc(n * size, data);
+
+    return p ? memset(p, 0, n * size) : NULL;
+}
+
+static void *on_realloc(void *p, size_t n, void *data)
+{
+    return reserve_realloc(p, n);
+}
+
+nghttp2_mem *h2_memory(void)
+{
+    static nghttp2_mem memory = {
+        .malloc = on_malloc, .free = on_free, .calloc = on_calloc, .realloc = on_realloc
+    };
+
+    return &memory;
+}
+
 int h2_library_setup(nghttp2_session_callbacks **cbs, nghttp2_option **options)
 {
     if (nghttp2_session_callbacks_new(cbs) != 0)
@@ -341,6 +374,15 @@ int h2_library_setup(nghttp2_session_callbacks **cbs, nghttp2_option **options)
 
 /* The drive */
 
+/* The library got no memory, not even from the reserve. It may have kept a pointer to what it has
+ * freed (1.52 does, where a frame cannot be queued): what it holds is lost rather than freed twice.
+ */
+static void run_dry(struct h2 *h)
+{
+    h->library = NULL;
+    h2_die(h, STREAM_E_MEMORY, "out of memory", false);
+}
+
 /* Frames go to the connection as long as it takes them; CONN_DRAINED comes back here. 0, or -1:
  * dead. */
 static int flush(struct h2 *h)
@@ -355,7 +397,11 @@ static int flush(struct h2 *h)
         h->inside = false;
         if (n == 0)
             return 0;
-        if (n < 0 || conn_write(h->conn, p, (size_t)n) == CONN_E_MEMORY) {
+        if (n < 0) {
+            run_dry(h);
+            return -1;
+        }
+        if (conn_write(h->conn, p, (size_t)n) == CONN_E_MEMORY) {
             h2_die(h, STREAM_E_MEMORY, "out of memory", false);
             return -1;
         }
@@ -375,6 +421,9 @@ static void give_up(struct h2 *h, int error)
     uint32_t code = NGHTTP2_INTERNAL_ERROR;
 
     switch (error) {
+    case NGHTTP2_ERR_NOMEM:
+        run_dry(h);
+        return;
     case NGHTTP2_ERR_FLOODED:
     case NGHTTP2_ERR_TOO_MANY_CONTINUATIONS:
         code = NGHTTP2_ENHANCE_YOUR_CALM;

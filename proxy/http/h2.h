@@ -102,6 +102,10 @@ struct h2 {
 void h2_init(struct h2 *h, struct conn *conn, nghttp2_session *library, const struct h2_role *role,
     const struct stream_ops *ops, const struct h2_limits *limits, void (*free_role)(void *what));
 
+/* Where sessions have their memory from, for nghttp2_session_*_new3(): never none, while there is a
+ * reserve. */
+nghttp2_mem *h2_memory(void);
+
 /* The callbacks and options that both sides use; the caller deletes them. 0, or -1 if there is no
  * memory. */
 int h2_library_setup(nghttp2_session_callbacks **cbs, nghttp2_option **options);

@@ -186,7 +186,7 @@ static nghttp2_session *make_library(struct h2 *h)
 
     if (h2_library_setup(&cbs, &options) < 0)
         return NULL;
-    if (nghttp2_session_client_new2(&library, cbs, h, options) != 0)
+    if (nghttp2_session_client_new3(&library, cbs, h, options, h2_memory()) != 0)
         library = NULL;
     nghttp2_session_callbacks_del(cbs);
     nghttp2_option_del(options);

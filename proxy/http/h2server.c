@@ -642,7 +642,7 @@ static nghttp2_session *make_library(struct h2 *h)
     if (h2_library_setup(&cbs, &options) < 0)
         return NULL;
     nghttp2_option_set_builtin_recv_extension_type(options, NGHTTP2_PRIORITY_UPDATE);
-    if (nghttp2_session_server_new2(&library, cbs, h, options) != 0)
+    if (nghttp2_session_server_new3(&library, cbs, h, options, h2_memory()) != 0)
         library = NULL;
     nghttp2_session_callbacks_del(cbs);
     nghttp2_option_del(options);

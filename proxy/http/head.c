@@ -60,6 +60,8 @@ static int grow(struct head *h, struct arena *a)
 
 int head_add(struct head *h, struct arena *a, struct str name, struct str value)
 {
+    if (!name.p || !value.p)
+        return -1;
     if (h->nfields >= h->room && grow(h, a) < 0)
         return -1;
     h->fields[h->nfields++] = (struct field){ name, value };
@@ -82,7 +84,7 @@ int head_set(struct head *h, struct arena *a, struct str name, struct str value)
     const struct field *first = head_find(h, name);
     size_t at;
 
-    if (!first)
+    if (!first || !value.p)
         return head_add(h, a, name, value);
     at = (size_t)(first - h->fields);
     if (h->room < h->nfields && grow(h, a) < 0)

@@ -46,7 +46,8 @@ size_t head_count(const struct head *h, struct str name);
  * (any case). */
 bool head_has_token(const struct head *h, struct str name, struct str token);
 
-/* Adds a field; the spans are borrowed, the array grows in `a`. 0, or -1 if there is no memory. */
+/* Adds a field; the spans are borrowed, the array grows in `a`. 0, or -1 if there is no memory;
+ * also if a span points nowhere, as one does whose text could not be made for lack of it. */
 int head_add(struct head *h, struct arena *a, struct str name, struct str value);
 
 /* Replaces all fields of that name by this one, in the first one's place. 0, or -1 if there is no

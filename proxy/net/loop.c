@@ -6,6 +6,10 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/reserve.h"
+#include "observe/counter.h"
+#include "observe/log.h"
+
 static struct {
     struct ev_loop *ev;
     struct ev_prepare prepare;
@@ -14,9 +18,10 @@ static struct {
     struct list deferred;
     struct grave *dead;
     uint64_t now_ms, wall_ms;
+    uint64_t complained_ms; /* of memory */
 } loop;
 
-enum { DEFER_ROUNDS = 16 };
+enum { DEFER_ROUNDS = 16, COMPLAIN_EVERY_MS = 10000 };
 
 static uint64_t clock_us(clockid_t id)
 {
@@ -54,10 +59,31 @@ static void free_dead(void)
     }
 }
 
+/* libev has no way to say that it got no memory, and aborts. */
+static void *on_allocate(void *p, long n)
+{
+    return reserve_realloc(p, (size_t)n);
+}
+
+/* Memory ran out in this turn, and a library had to be helped. It is tried again each turn. */
+static void refill_reserve(void)
+{
+    if (!reserve_fill())
+        return;
+    counter_add(COUNTER_MEMORY_SHORT, 1);
+    if (loop.complained_ms && loop.now_ms - loop.complained_ms < COMPLAIN_EVERY_MS)
+        return;
+    loop.complained_ms = loop.now_ms;
+    log_error(NULL, "memory ran out for a moment: bring max_connections and the limits of bodies "
+                    "down, or give Tarry more");
+}
+
 static void on_prepare(struct ev_loop *ev, ev_prepare *w, int revents)
 {
     run_deferred();
     free_dead();
+    if (reserve_is_spent())
+        refill_reserve();
     if (list_first(&loop.deferred))
         ev_idle_start(ev, &loop.idle);
 }
@@ -74,6 +100,8 @@ static void on_idle(struct ev_loop *ev, ev_idle *w, int revents)
 
 int loop_init(void)
 {
+    ev_set_allocator(on_allocate);
+    reserve_fill();
     loop.ev = ev_loop_new(EVFLAG_AUTO | EVFLAG_NOENV);
     if (!loop.ev)
         return -1;
@@ -107,6 +135,7 @@ void loop_release(void)
     free_dead();
     ev_loop_destroy(loop.ev);
     loop.ev = NULL;
+    reserve_release();
 }
 
 struct ev_loop *loop_ev(void)

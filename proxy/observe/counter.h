@@ -52,6 +52,8 @@
         "Malformed HTTP/2 frames and requests from clients")                                       \
     X(HTTP2_FLOODS, "tarry_http2_floods_total",                                                    \
         "HTTP/2 connections ended because of what the client kept sending")                        \
+    X(MEMORY_SHORT, "tarry_memory_short_total",                                                    \
+        "Times that memory ran out and the reserve was needed")                                    \
     X(RELOADS, "tarry_reloads_total", "Confs taken into use by SIGHUP")                            \
     X(RELOADS_FAILED, "tarry_reloads_failed_total", "Confs refused on SIGHUP")
 

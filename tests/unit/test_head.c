@@ -184,6 +184,24 @@ START_TEST(copies_onto_itself_and_keeps_what_is_absent_absent)
 }
 END_TEST
 
+/* What an arena without memory gives instead of a text must not become an empty field. */
+START_TEST(takes_no_text_that_could_not_be_made)
+{
+    const struct str none = { NULL, 0 };
+    struct arena a = { 0 };
+    struct head h = { 0 };
+
+    ck_assert_int_eq(head_add(&h, &a, STR("Content-Length"), none), -1);
+    ck_assert_int_eq(head_add(&h, &a, none, STR("1")), -1);
+    ck_assert_int_eq(head_add(&h, &a, STR("Content-Length"), STR("1")), 0);
+    ck_assert_int_eq(head_set(&h, &a, STR("Content-Length"), none), -1);
+    ck_assert_int_eq(head_set(&h, &a, STR("Empty"), STR("")), 0);
+    ck_assert_uint_eq(h.nfields, 2);
+    ck_assert_span_eq(head_value(&h, STR("content-length")), "1");
+    arena_release(&a);
+}
+END_TEST
+
 static TCase *cases(void)
 {
     TCase *t = tcase_create("heads");
@@ -196,6 +214,7 @@ static TCase *cases(void)
     tcase_add_test(t, removes_all_of_a_name);
     tcase_add_test(t, copies_everything);
     tcase_add_test(t, copies_onto_itself_and_keeps_what_is_absent_absent);
+    tcase_add_test(t, takes_no_text_that_could_not_be_made);
     return t;
 }
 

@@ -122,6 +122,7 @@ START_TEST(knows_what_a_new_conf_names)
 
     if (!usable)
         return;
+    ck_assert_int_eq(open_fenced(conffile_path("secret"), 0), 0); /* it has read the first one */
     snprintf(text, sizeof(text), "%s\ninclude(\"other\")\n", CONF);
     conffile_put("t.conf", text); /* and a broken one, as "other" is no conf */
     ck_assert_int_eq(open_fenced(conffile_path("other"), 0), EACCES);

@@ -1,0 +1,58 @@
+/* One block, and who may have it. It is the kernel's, not malloc's: that one takes a large block
+ * that is freed as a sign to keep more for itself from then on. */
+#include "base/reserve.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+
+static struct {
+    void *block;
+    bool spent;
+} reserve;
+
+static void give_back(void)
+{
+    if (reserve.block)
+        munmap(reserve.block, RESERVE_SIZE);
+    reserve.block = NULL;
+}
+
+bool reserve_fill(void)
+{
+    void *p;
+
+    if (!reserve.block) {
+        p = mmap(NULL, RESERVE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        reserve.block = p == MAP_FAILED ? NULL : p;
+    }
+    if (reserve.block)
+        reserve.spent = false;
+    return reserve.block != NULL;
+}
+
+bool reserve_is_spent(void)
+{
+    return reserve.spent;
+}
+
+void reserve_release(void)
+{
+    give_back();
+    reserve.spent = false;
+}
+
+void *reserve_realloc(void *p, size_t n)
+{
+    void *q;
+
+    if (n == 0) {
+        free(p);
+        return NULL;
+    }
+    q = realloc(p, n);
+    if (q || !reserve.block)
+        return q;
+    give_back();
+    reserve.spent = true;
+    return realloc(p, n);
+}

@@ -1,0 +1,258 @@
+"""Memory and descriptors that cannot be had, at every place where they are asked for: only the request at hand dies.
+
+Each scenario is run again and again, and each time another allocation fails: the first one that it makes, the second, and
+so on until there are no more. After each of them Tarry must be alive and serve the same scenario well."""
+
+import json
+import pathlib
+import re
+import resource
+import signal
+import threading
+import time
+
+import pytest
+
+from harness import Client, H2Client, Reply, by_kind, call, eventually, free_port, handoff
+from harness.nomem import Shortage
+
+BODY = b"b" * 70000  # more than is kept in memory
+
+
+def work(r, c):
+    if r.kind in ("resume", "replay"):
+        return Reply(200, b"done")
+    if r.target == "/resume":
+        return handoff("resume /done", [call("tarry://plain/a", b"prompt"), call("tarry://plain/b")], state="s")
+    if r.target == "/replay":
+        return handoff("replay", [call("tarry://plain/a")])
+    if r.target == "/relay":
+        return handoff("relay", [call("tarry://tls/stream")], keep_alive="sse")
+    if r.target == "/h2":
+        return handoff("resume /done", [call("tarry://h2/x", b"y" * 5000)])
+    if r.target == "/gzip":
+        return handoff("relay", [call("tarry://plain/a")], gzip=True)
+    return Reply(200, b"%d" % len(r.body), {"Set-Cookie": "a=b"})
+
+
+def model(r, c):
+    return Reply(200, b"answer " * 2000, {"Content-Type": "text/event-stream"})
+
+
+class Site:
+    def __init__(self, bed):
+        self.shortage = bed.add(Shortage(bed.folder))
+        conf = bed.conf(bed.worker(work), slots=8)
+        conf.pool.update(response_timeout="1s", resume_wait="1s", abandoned_timeout="1s", notify_first_pause="10ms")
+        conf.top.update(header_timeout="1s", body_timeout="1s", send_timeout="1s", keep_alive_timeout="1s")
+        plain, secure, h2 = bed.upstream(model), bed.tls_upstream(model), bed.h2_upstream(lambda stream: Reply(200, b"answer " * 2000))
+        for name, up in (("plain", plain), ("tls", secure), ("h2", h2)):
+            conf.upstreams[name] = {"origin": up.origin, "retries": 1, "retry_first_pause": "1ms", "first_byte_timeout": "1s", "idle_timeout": "1s",
+                                    "connect_timeout": "1s", "total_timeout": "2s", "keep_alive_timeout": "50ms"}
+            if name != "plain":
+                conf.upstreams[name]["ca_file"] = str(bed.authority.ca)
+        conf.routes.append(("/gateway/", {"upstream": "plain"}))
+        self.admin = f"127.0.0.1:{free_port()}"
+        conf.admins[self.admin] = {}
+        certificate, key = bed.authority.leaf("leaf")
+        self.tls = f"127.0.0.1:{free_port()}"
+        conf.listens[self.tls] = {"certificate": str(certificate), "private_key": str(key)}
+        self.context = bed.authority.client_context()
+        self.conf, self.tarry = conf, bed.tarry(conf, env=self.shortage.env)
+        # Every allocation at first, then a part of them: more of them with a sanitizer, which makes more.
+        self.dense = 10 if self.tarry.sanitized else 40
+
+    def ask(self, target, body=None):
+        with self.tarry.client() as c:
+            return c.request("POST" if body is not None else "GET", target, {"Cookie": "c=d", "X-Long": "x" * 2000}, body)
+
+    def over_tls(self, target):
+        with Client(self.tls, tls=self.context, server_name="localhost") as c:
+            return c.request("GET", target)
+
+    def over_h2(self, target):
+        with H2Client(self.tarry.address) as c:
+            return c.request("GET", target)
+
+    def status(self):
+        with Client(self.admin) as c:
+            return c.request("GET", "/status")
+
+    def left_over(self):
+        """What is still going on, by the status page."""
+        got = json.loads(self.status().body)
+        counts = {**got["exchanges"], **got["pools"]["app"], **{f"{u} {k}": n for u, c in got["upstreams"].items() for k, n in c.items()}}
+        return {k: n for k, n in counts.items() if n and not k.endswith(("slots", "servers", "connections"))}
+
+    def wait_at_rest(self):
+        try:
+            eventually(lambda: not self.left_over(), "everything to be at rest")
+        except AssertionError:
+            raise AssertionError(f"left over: {self.left_over()}") from None
+
+
+SCENARIOS = {
+    "a request": (lambda s: s.ask("/"), b"0"),
+    "a body in a file": (lambda s: s.ask("/", BODY), b"70000"),
+    "a resume": (lambda s: s.ask("/resume"), b"done"),
+    "a replay": (lambda s: s.ask("/replay", b"body"), b"done"),
+    "a compressed handoff": (lambda s: s.ask("/gzip"), b"answer " * 2000),
+    "a gateway": (lambda s: s.ask("/gateway/x"), b"answer " * 2000),
+    "a relay over TLS": (lambda s: s.ask("/relay"), b"answer " * 2000),
+    "a call over HTTP/2": (lambda s: s.ask("/h2"), b"done"),
+    "a client over TLS": (lambda s: s.over_tls("/"), b"0"),
+    "a client over HTTP/2": (lambda s: s.over_h2("/"), b"0"),
+    "the status page": (lambda s: s.status(), None),
+}
+
+
+def tries(site, scenario, first):
+    """Runs it while the first-th allocation fails: whether that many were made."""
+    site.shortage.begin(site.tarry.pid, first)
+    try:
+        scenario(site)
+    except (OSError, AssertionError, ValueError, KeyError, StopIteration, IndexError):
+        pass  # any end is good but Tarry's
+    seen, failed = site.shortage.end()
+    return failed > 0
+
+
+@pytest.mark.parametrize("what", SCENARIOS)
+def test_only_the_request_at_hand_dies(bed, what):
+    site = Site(bed)
+    scenario, good = SCENARIOS[what]
+    for _ in range(3):  # what is made once is made
+        assert good is None or scenario(site).body.endswith(good)
+    site.wait_at_rest()
+    before = site.tarry.descriptors()
+    first, step = 1, 1
+    while tries(site, scenario, first):
+        assert site.tarry.alive, f"allocation {first}:\n" + "\n".join(site.tarry.lines[-20:])
+        got = scenario(site)
+        assert got.status == 200 and (good is None or got.body.endswith(good)), (first, got)
+        step = max(1, first // site.dense)
+        first += step
+    assert first > 1
+    site.wait_at_rest()
+    eventually(lambda: site.tarry.descriptors() <= before + 4, "no descriptor to be left over")
+
+
+def test_a_reload_without_memory_changes_nothing_or_all(bed):
+    """Each allocation of a reload fails once: it is refused or taken, and the next one is taken."""
+    site = Site(bed)
+    tarry, first = site.tarry, 1
+
+    def reload():
+        since = len(tarry.lines)
+        tarry.signal(signal.SIGHUP)
+        return "refused" not in tarry.wait_log(re.compile("reloaded$|reload refused"), since=since)
+    assert reload()
+    while True:
+        site.shortage.begin(tarry.pid, first)
+        reload()
+        _, failed = site.shortage.end()
+        assert tarry.alive, first
+        if not failed:
+            break
+        assert site.ask("/resume").body == b"done", first
+        first += max(1, first // (site.dense // 2 if first < 500 else 4))
+    assert first > 100
+    assert reload() and site.over_tls("/").status == 200
+    site.wait_at_rest()
+
+
+def address_space(pid):
+    return 1024 * int(re.search(r"^VmSize:\s+(\d+) kB", pathlib.Path(f"/proc/{pid}/status").read_text(), re.M)[1])
+
+
+def test_a_wave_that_memory_does_not_suffice_for(bed):
+    """The process may not grow, and a hundred clients with bodies come at once: it refuses what does not fit, and lives."""
+    site = Site(bed)
+    tarry = site.tarry
+    if tarry.sanitized:
+        pytest.skip("a sanitizer takes addresses by the terabyte")
+    unlimited = resource.prlimit(tarry.pid, resource.RLIMIT_AS)
+    for targets in (["/"], ["/resume", "/replay"], ["/h2", "/relay"]):
+        resource.prlimit(tarry.pid, resource.RLIMIT_AS, (address_space(tarry.pid) + (200 << 10), unlimited[1]))
+        ends = []
+
+        def client(i):
+            try:
+                ends.append(site.ask(targets[i % len(targets)], BODY).status)
+            except (OSError, AssertionError, ValueError) as e:
+                ends.append(type(e).__name__)
+        threads = [threading.Thread(target=client, args=(i,)) for i in range(100)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        assert tarry.alive, "\n".join(tarry.lines[-20:])
+        resource.prlimit(tarry.pid, resource.RLIMIT_AS, unlimited)
+        assert any(end != 200 for end in ends), "memory sufficed: the test says nothing"
+        site.wait_at_rest()
+        for scenario, good in SCENARIOS.values():
+            got = scenario(site)
+            assert got.status == 200 and (good is None or got.body.endswith(good)), got
+
+
+# --- descriptors ---
+
+@pytest.mark.parametrize("what", SCENARIOS)
+def test_without_descriptors_only_the_request_at_hand_dies(bed, what):
+    """One descriptor is left, then two, and so on until the scenario comes through."""
+    site = Site(bed)
+    scenario, good = SCENARIOS[what]
+    pid = site.tarry.pid
+    scenario(site)
+    site.wait_at_rest()
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    before = site.tarry.descriptors()
+    for left in range(1, 40):
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest_free(pid, left), hard))
+        end = []
+        task = threading.Thread(target=lambda: end.append(ends_well(site, scenario, good)))
+        task.start()
+        task.join(5)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+        task.join()
+        assert site.tarry.alive, left
+        got = scenario(site)
+        assert got.status == 200 and (good is None or got.body.endswith(good)), (left, got)
+        site.wait_at_rest()
+        if end[0] and left >= 12:
+            break
+    eventually(lambda: site.tarry.descriptors() <= before + 6, "no descriptor to be left over")
+
+
+def lowest_free(pid, n):
+    """The limit under which exactly n descriptors more can be opened."""
+    used = {int(p.name) for p in pathlib.Path(f"/proc/{pid}/fd").iterdir()}
+    limit = 0
+    while n > 0 or limit in used:
+        n -= limit not in used
+        limit += 1
+    return limit
+
+
+def ends_well(site, scenario, good):
+    try:
+        got = scenario(site)
+        return got.status == 200 and (good is None or got.body.endswith(good))
+    except (OSError, AssertionError, ValueError, KeyError, IndexError):
+        return False
+
+
+@pytest.mark.slow
+def test_clients_that_cannot_be_accepted_cost_no_time(bed):
+    """They wait in the kernel, where accept() finds them again and again: that must not keep the process busy."""
+    site = Site(bed)
+    tarry = site.tarry
+    soft, hard = resource.prlimit(tarry.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(tarry.pid, resource.RLIMIT_NOFILE, (3, hard))
+    waiting = [bed.background(site.ask, "/") for _ in range(5)]
+    tarry.wait_log("not accepting on")
+    used, seconds = tarry.cpu_seconds(), 2
+    time.sleep(seconds)
+    assert tarry.cpu_seconds() - used < seconds / 4
+    resource.prlimit(tarry.pid, resource.RLIMIT_NOFILE, (soft, hard))
+    assert [task.result().status for task in waiting] == [200] * 5
