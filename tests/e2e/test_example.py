@@ -1,6 +1,9 @@
 """The app of examples/chat, with what Debian has: the views by requests, and its page in a browser."""
 
+import base64
+import hashlib
 import json
+import subprocess
 import uuid
 
 import pytest
@@ -130,6 +133,25 @@ def test_the_page_shows_the_answer_as_it_is_written_and_again_after_a_reload(pag
     page.wait("document.readyState == 'complete' && document.querySelector('.assistant') && "
               f"document.querySelector('.assistant').textContent == {json.dumps(whole)}")
     assert page.problems == []
+
+
+@pytest.mark.slow
+def test_a_browser_over_https_and_http2_sees_the_answer_as_it_is_written(bed):
+    certificate, key = bed.authority.leaf()
+    site = Example(bed, provider=SLOW, listen={"certificate": str(certificate), "private_key": str(key)})
+    public = subprocess.run(["openssl", "x509", "-in", certificate, "-pubkey", "-noout"], check=True, capture_output=True).stdout
+    spki = subprocess.run(["openssl", "pkey", "-pubin", "-outform", "DER"], input=public, check=True, capture_output=True).stdout
+    pin = base64.b64encode(hashlib.sha256(spki).digest()).decode()
+    page = bed.add(Browser(bed.folder, [f"--ignore-certificate-errors-spki-list={pin}"]))
+    page.go(f"https://{site.tarry.address}/")
+    assert page.run("performance.getEntriesByType('navigation')[0].nextHopProtocol") == "h2"
+    say(page, "Hello")
+    length = "document.querySelector('.assistant')?.textContent.length"
+    first = page.wait(f"document.querySelector('.assistant.writing') && {length}")
+    page.wait(f"{length} > {first} && document.querySelector('.assistant.writing') !== null")
+    page.wait("document.querySelector('.note').textContent.endsWith('saved, 60 tokens')")
+    assert page.problems == []
+    assert {line["protocol"] for line in site.tarry.access.lines} == {"HTTP/2.0"}
 
 
 @pytest.mark.slow

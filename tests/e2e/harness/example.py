@@ -18,7 +18,8 @@ class Example:
     """`server` is gunicorn with sync workers, or "granian"; `origin` is the model, by default a provider stand-in over
     TLS that gets `provider` as arguments. `python` decides which libraries the app finds."""
 
-    def __init__(self, bed, server="gunicorn", workers=1, python=sys.executable, provider=(), origin=None, pool=None, up=None):
+    def __init__(self, bed, server="gunicorn", workers=1, python=sys.executable, provider=(), origin=None, pool=None, up=None,
+                 listen=None):
         self.folder = pathlib.Path(bed.folder)
         self.provider = None
         options = {"set_header": ["Authorization: Bearer test-key"], "retry_first_pause": "20ms"}
@@ -41,6 +42,7 @@ class Example:
         conf = bed.conf(self.server, slots=workers)
         conf.log["level"] = "info"
         conf.pool.update({"secret_file": str(self.folder / "secret"), "queue_timeout": "60s"}, **(pool or {}))
+        conf.listens[conf.address].update(listen or {})
         conf.upstreams["model"] = dict({"origin": origin}, **options, **(up or {}))
         conf.routes.append(("/internal/", {"workers": "app", "internal": True}))
         self.tarry = bed.tarry(conf)
