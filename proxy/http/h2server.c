@@ -527,7 +527,8 @@ static int op_send_head(struct stream *stream, const struct head *head, bool end
         h2_stream_set_error(s, STREAM_E_MEMORY);
         return STREAM_E_MEMORY;
     }
-    if (head->status == 101)
+    s->serving->tunnel = head->status == 101;
+    if (s->serving->tunnel)
         h2_stream_pause(stream, false);
     else if (length.p && !num_parse_u64(length, &s->serving->out_left))
         s->serving->out_left = UINT64_MAX;
@@ -582,6 +583,8 @@ static void op_pause(struct stream *stream, bool paused)
 {
     struct h2_stream *s = h2_stream_of(stream);
 
+    if (s->serving->websocket && !s->serving->tunnel) /* held until it is answered */
+        return;
     if (!paused) /* a client that is held back is not slow */
         pace_begin(&s->serving->pace, loop_now_ms(), s->serving->in_bytes);
     h2_stream_pause(stream, paused);

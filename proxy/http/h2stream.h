@@ -35,7 +35,8 @@ struct h2_serving {
     signed char refusal;          /* enum h1_error to answer with, or 0 */
     bool bodiless;                /* the response has no body (HEAD, 204, 304) */
     bool expects_continue;
-    bool websocket; /* the request asks for one, or it stands */
+    bool websocket; /* the request asks for one, */
+    bool tunnel;    /* and it stands */
 };
 
 /* Thousands of these wait for an answer at once: small, and nothing hangs on them but what is on

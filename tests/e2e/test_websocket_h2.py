@@ -365,3 +365,20 @@ def test_a_goaway_lets_tunnels_go_on(bed):
         assert s.read() == b"still"
         c.wait_closed()
     tarry.wait_end()
+
+
+def test_a_chatty_tunnel_is_no_flood(bed):
+    """Many small messages, each with its frames and window updates, for as long as it likes."""
+    def script(r, c):
+        for _ in range(20000):
+            c.send(c.wire.exactly(10))
+        c.wait_closed()
+    tarry = open_site(bed, scripted(bed, script))
+    with tarry.h2() as c:
+        s = opened(c)
+        for i in range(20000):
+            c.send_body(s, b"%010d" % i, end=False)
+            c.pump(lambda: len(s.so_far) >= 10)
+            assert s.so_far == b"%010d" % i
+            s.pieces.clear()
+        assert c.request(target="/plain").body == b"ok"

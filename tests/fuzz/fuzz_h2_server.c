@@ -17,6 +17,7 @@ struct request {
     struct stream *s; /* NULL: closed */
     bool over, paused, head_sent;
     bool length_known;
+    bool websocket, tunnel; /* it asks for one; it stands: nothing is told of it before */
     uint64_t left;
 };
 
@@ -40,6 +41,11 @@ static void answer(struct request *r, unsigned status, bool end)
     if (r->head_sent)
         return;
     r->head_sent = true;
+    if (status == 101) {
+        r->tunnel = true;
+        r->paused = false;
+        r->left = UINT64_MAX;
+    }
     stream_send_head(r->s, &head, end);
 }
 
@@ -58,6 +64,7 @@ static void on_stream(void *owner, struct stream *s, const struct stream_event *
         r->left -= ev->data.n;
         break;
     case STREAM_END:
+        HOLDS(!r->websocket || r->tunnel);
         HOLDS(!r->length_known || r->left == 0);
         r->left = 0;
         break;
@@ -92,7 +99,8 @@ static void on_request(void *owner, struct stream *s, const struct stream_reques
     if (q->error_status) {
         HOLDS(q->error_status >= 400 && q->error_status <= 599 && q->error);
     } else {
-        HOLDS(q->head);
+        HOLDS(q->head && q->head->websocket == q->websocket_only);
+        HOLDS(!q->websocket_only || (str_eq(q->head->method, STR("GET")) && !q->body));
         check_head(q->head);
     }
     if (nrequests == REQUESTS) {
@@ -101,6 +109,7 @@ static void on_request(void *owner, struct stream *s, const struct stream_reques
     }
     nrequests++;
     *r = (struct request){ .s = s,
+        .websocket = q->websocket_only,
         .length_known = q->body && q->length_known,
         .left = !q->body          ? 0
                 : q->length_known ? q->length
@@ -156,6 +165,10 @@ static void on_action(void *owner, unsigned what, unsigned argument)
     case 9:
         end_request(r);
         break;
+    case 12:
+        if (r->websocket)
+            answer(r, 101, false);
+        break;
     default:
         break;
     }
@@ -182,6 +195,7 @@ static void open_acceptor(void)
     acceptor.keep_alive_timeout_ms = 60000;
     acceptor.on_request = on_request;
     acceptor.draining = false;
+    acceptor.websockets = true;
     acceptor.http2 = (struct h2_server_limits){
         .common = { .stream_window = 65535,
             .connection_window = 1 << 20,
@@ -190,7 +204,8 @@ static void open_acceptor(void)
             .head_max = 1500,
             .fields_max = 40,
             .ping_interval_ms = 60000,
-            .ping_timeout_ms = 60000 },
+            .ping_timeout_ms = 60000,
+            .interim_max = 16 },
         .streams_max = 10,
     };
     for (size_t i = 0; i < H2_NNUISANCES; i++)
