@@ -37,16 +37,6 @@ static struct arena_block *open_block(struct arena *a, size_t n, bool behind)
     return b;
 }
 
-void arena_expect(struct arena *a, size_t n)
-{
-#ifndef TARRY_PLAIN_MALLOC
-    struct arena_block *b = a->blocks;
-
-    if (!b || b->size - b->used < n)
-        open_block(a, n, false);
-#endif
-}
-
 void *arena_alloc(struct arena *a, size_t n)
 {
     struct arena_block *b = a->blocks;

@@ -18,10 +18,6 @@ struct arena {
 /* Zeroed memory aligned for any type, or NULL if there is none. */
 void *arena_alloc(struct arena *a, size_t n);
 
-/* The next block that is opened will have room for `n` bytes at once. A hint: saves a second block.
- */
-void arena_expect(struct arena *a, size_t n);
-
 /* A copy with a NUL behind it (not counted in its length). p is NULL if there is no memory. */
 struct str arena_copy(struct arena *a, struct str s);
 const char *arena_cstr(struct arena *a, struct str s);

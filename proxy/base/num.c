@@ -130,24 +130,3 @@ bool num_parse_duration(struct str s, uint64_t *ms)
     }
     return false;
 }
-
-void num_format_size(uint64_t bytes, char out[32])
-{
-    static const char suffix[] = { 0, 'K', 'M', 'G' };
-    unsigned i = 0;
-
-    while (i < 3 && bytes > 0 && bytes % 1024 == 0) {
-        bytes /= 1024;
-        i++;
-    }
-    snprintf(out, 32, "%" PRIu64 "%.1s", bytes, i ? &suffix[i] : "");
-}
-
-void num_format_duration(uint64_t ms, char out[32])
-{
-    size_t i = sizeof(units) / sizeof(*units) - 1;
-
-    while (i > 0 && (ms == 0 || ms % units[i].ms != 0))
-        i--;
-    snprintf(out, 32, "%" PRIu64 "%s", ms / units[i].ms, units[i].suffix.p);
-}

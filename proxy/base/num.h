@@ -23,9 +23,4 @@ bool num_parse_duration(struct str s, uint64_t *ms);
  * milliseconds. */
 bool num_parse_seconds(struct str s, uint64_t *ms);
 
-/* The shortest text that num_parse_size() or num_parse_duration() read back as the same; `out` has
- * room for 32 bytes. */
-void num_format_size(uint64_t bytes, char out[32]);
-void num_format_duration(uint64_t ms, char out[32]);
-
 #endif

@@ -52,15 +52,6 @@ void deadline_clear(struct deadline *d)
     d->at_ms = 0;
 }
 
-uint64_t deadline_left_ms(const struct deadline *d)
-{
-    uint64_t now = loop_now_ms();
-
-    if (d->at_ms == 0)
-        return UINT64_MAX;
-    return d->at_ms > now ? d->at_ms - now : 0;
-}
-
 void deadline_close(struct deadline *d)
 {
     d->at_ms = 0;

@@ -29,9 +29,6 @@ static inline bool deadline_is_set(const struct deadline *d)
     return d->at_ms != 0;
 }
 
-/* Milliseconds until it passes: 0 if it has, UINT64_MAX if none is set. */
-uint64_t deadline_left_ms(const struct deadline *d);
-
 /* Stops the timer behind it. The struct can be initialised again. */
 void deadline_close(struct deadline *d);
 

@@ -287,16 +287,6 @@ struct str listener_text(const struct listener *l)
     return str_of(l->text);
 }
 
-unsigned listener_port(const struct listener *l)
-{
-    struct sockaddr_storage sa;
-    socklen_t n = sizeof(sa);
-
-    if (getsockname(l->fd, (struct sockaddr *)&sa, &n) < 0)
-        return 0;
-    return addr_of((struct sockaddr *)&sa).port;
-}
-
 void listener_close(struct listener *l, bool unlink_file)
 {
     if (!l || l->closed)

@@ -47,9 +47,6 @@ void listener_start(struct listener *l, listener_accept_fn *on_accept,
 /* What was given at the open: the key by which it is found again. */
 struct str listener_text(const struct listener *l);
 
-/* The port the kernel chose, for port 0. */
-unsigned listener_port(const struct listener *l);
-
 /* Accepts what already waits in the backlog, then closes. A unix socket's file is removed if
  * `unlink_file`. */
 void listener_close(struct listener *l, bool unlink_file);

@@ -70,23 +70,6 @@ START_TEST(refuses_what_cannot_be)
 }
 END_TEST
 
-START_TEST(takes_hints)
-{
-    struct arena a = { 0 };
-    void *p;
-
-    arena_expect(&a, 100000);
-    for (int i = 0; i < 100; i++) {
-        p = arena_alloc(&a, 1000);
-        ck_assert_ptr_nonnull(p);
-        memset(p, 1, 1000);
-    }
-    ck_assert_uint_ge(a.used, 100000);
-    arena_release(&a);
-    arena_release(&a); /* an empty one is fine */
-}
-END_TEST
-
 static TCase *cases(void)
 {
     TCase *t = tcase_create("arena");
@@ -95,7 +78,6 @@ static TCase *cases(void)
     tcase_add_test(t, pieces_do_not_overlap);
     tcase_add_test(t, copies_end_with_nul);
     tcase_add_test(t, refuses_what_cannot_be);
-    tcase_add_test(t, takes_hints);
     return t;
 }
 

@@ -36,10 +36,8 @@ START_TEST(passes_once)
 
     deadline_init(&w.deadline, on_passed, &w);
     ck_assert(!deadline_is_set(&w.deadline));
-    ck_assert_uint_eq(deadline_left_ms(&w.deadline), UINT64_MAX);
     deadline_set(&w.deadline, 20);
     ck_assert(deadline_is_set(&w.deadline));
-    ck_assert_uint_le(deadline_left_ms(&w.deadline), 20);
     WORLD_UNTIL(w.passed > 0);
     ck_assert_uint_ge(w.at_ms, from + 20);
     WORLD_UNTIL(loop_now_ms() > w.at_ms + 40);

@@ -78,29 +78,6 @@ START_TEST(reads_seconds_and_rounds_up)
 }
 END_TEST
 
-START_TEST(formats_what_it_reads_back)
-{
-    static const uint64_t values[] = { 0, 1, 999, 1000, 1001, 1024, 1500, 60000, 65536, 90000,
-        3600000, 86400000, UINT64_C(3) << 30, (UINT64_C(1) << 40) + 1, 10 << 20 };
-    char text[32];
-    uint64_t v;
-
-    for (size_t i = 0; i < sizeof(values) / sizeof(*values); i++) {
-        num_format_size(values[i], text);
-        ck_assert_msg(num_parse_size(str_of(text), &v) && v == values[i], "size \"%s\"", text);
-        num_format_duration(values[i], text);
-        ck_assert_msg(
-            num_parse_duration(str_of(text), &v) && v == values[i], "duration \"%s\"", text);
-    }
-    num_format_size(65536, text);
-    ck_assert_str_eq(text, "64K");
-    num_format_duration(90000, text);
-    ck_assert_str_eq(text, "90s");
-    num_format_duration(0, text);
-    ck_assert_str_eq(text, "0ms");
-}
-END_TEST
-
 static TCase *cases(void)
 {
     TCase *t = tcase_create("num");
@@ -110,7 +87,6 @@ static TCase *cases(void)
     tcase_add_loop_test(t, reads_sizes, 0, COUNT_OF(sizes));
     tcase_add_loop_test(t, reads_durations, 0, COUNT_OF(durations));
     tcase_add_loop_test(t, reads_seconds_and_rounds_up, 0, COUNT_OF(seconds));
-    tcase_add_test(t, formats_what_it_reads_back);
     return t;
 }
 
