@@ -20,12 +20,15 @@ class Facts:
 
     def __init__(self, facts):
         self.modes, self.limits, self.programs, self.held = {}, {}, {}, {}
+        self.added = {"first": UNKNOWN, "again": UNKNOWN}  # the number of fields that Tarry adds
         for fact in facts:
             if fact["kind"] == "library":
                 key = fact["stack"], fact["server"], fact["library"], fact["mode"]
                 self.modes[key] = self.modes.get(key, True) and fact["passed"]
             elif fact["kind"] == "held":
                 self.held[fact["stack"], fact["server"]] = fact["passed"]
+            elif fact["kind"] == "added":
+                self.added = fact
             elif fact["kind"] == "limits":
                 self.limits[fact["key"]] = fact
             elif fact["kind"] == "program":
@@ -42,6 +45,7 @@ def ideal():
     facts += [{"kind": "held", "stack": stack.key, "server": server.key, "passed": True} for stack, server in stacks.pairs()]
     facts += [{"kind": "program", "key": key, "version": version(other, of=lambda *_: "0"), "passed": True}
               for key, other in OTHERS.items()]
+    facts.append({"kind": "added", "first": 0, "again": 0, "passed": True})
     facts += [{"kind": "limits", "key": key, "size": 0, "size_beyond": "0", "fields": 0, "fields_beyond": "0", "passed": True}
               for key in [*LIMITED, *OTHERS]]
     return facts
@@ -133,8 +137,8 @@ def limits(facts):
 
     yield "## How large headers may be\n\n"
     yield (
-        f"Tried up to a value of {MOST_BYTES:,} bytes and {MOST_FIELDS:,} fields, in a request that has nothing else. Tarry adds a dozen\n"
-        "fields to a client's own; `Tarry-State` has up to 8,000 bytes.\n\n"
+        f"Tried up to a value of {MOST_BYTES:,} bytes and {MOST_FIELDS:,} fields, in a request that has nothing else. Tarry adds\n"
+        f"{facts.added['first']} fields to a client's own, {facts.added['again']} when a request is run again; `Tarry-State` has up to 8,000 bytes.\n\n"
     )
     rows = []
     for key, title in [*((k, row[0]) for k, row in LIMITED.items()), *((k, other.title) for k, other in OTHERS.items())]:

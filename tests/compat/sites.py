@@ -9,6 +9,7 @@ from harness import Gate, Reply, eventually, free_port, request
 from harness.apps import Program
 
 SECRET = "a-secret-for-the-suite"
+RETRIES = 2
 
 
 class Started(Program):
@@ -56,6 +57,7 @@ class Site:
         command = stacks.command_of(self.server, self.stack, port, without)
         self.program = bed.add(Started(self.server.title, command, port, env, str(bed.folder)))
         conf = bed.conf(self.program, origin, slots=self.server.slots)
+        conf.up["retries"] = RETRIES
         conf.upstreams["gate"] = {"origin": self.held.origin}
         conf.pool["secret_file"] = str(bed.folder / "secret")
         self.program.wait_ready()

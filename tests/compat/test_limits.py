@@ -3,7 +3,7 @@
 import pytest
 
 import stacks
-from harness import Client, Reset, Truncated, free_port
+from harness import Client, Reply, Reset, Truncated, by_kind, call, free_port, handoff
 from other_servers import OTHERS
 from sites import Started
 
@@ -75,3 +75,17 @@ def test_what_a_server_takes(bed, found, key):
     fields, fields_beyond = largest(lambda n: outcome(server, [(f"X-{i}", "a") for i in range(n - 1)]), MOST_FIELDS)
     found("limits", key=key, size=size, size_beyond=size_beyond, fields=fields, fields_beyond=fields_beyond)
     assert fields >= FIELDS and (size >= STATE or not SERVERS.get(key, (0, 0, 0, True))[3])
+
+
+def test_how_many_fields_tarry_adds(bed, found):
+    """Beside those of the client: at hop 0, and when the request is run again."""
+    upstream = bed.upstream(lambda request, connection: b"an answer")
+    worker = bed.worker(by_kind(request=lambda r, c: handoff("replay", [call(upstream.origin + "/")], state="s"),
+                                replay=lambda r, c: Reply(200, b"done")))
+    conf = bed.conf(worker, upstream)
+    (bed.folder / "secret").write_text("a-secret-for-the-suite\n")
+    conf.pool["secret_file"] = str(bed.folder / "secret")
+    bed.tarry(conf).get("/")
+    first, again = (len(list(request.headers)) - 1 for request in worker.requests)  # but for Host
+    found("added", first=first, again=again)
+    assert 5 < first < again < 25

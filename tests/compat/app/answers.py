@@ -15,7 +15,7 @@ NOTES = os.environ.get("COMPAT_NOTES", "")
 def load_all():
     """As apps do, at import: clients are made once in a process, and no request waits for it."""
     for library in LIBRARIES.values():
-        for client in ("client", "model", "session", "pool"):
+        for client in ("client", "model", "session", "pool", "broken"):
             getattr(library, client, None)
 
 

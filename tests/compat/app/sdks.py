@@ -67,6 +67,23 @@ def trip():
     return Trip
 
 
+BROKEN = {"X-Provider-Fault": "503=none"}
+"""Of a client whose every call fails."""
+
+
+def status_of(call, *arguments):
+    """The status with which a call fails, as the library's own exception has it."""
+    try:
+        call(*arguments)
+    except Exception as error:
+        for found in (error, getattr(error, "response", None)):
+            for name in ("status_code", "code"):
+                if isinstance(getattr(found, name, None), int):
+                    return {"failed": getattr(found, name), "by": type(error).__name__}
+        raise
+    return {}
+
+
 def as_dict(model):
     return {"document": model.model_dump()}
 
@@ -161,6 +178,15 @@ class OpenAI:
                 pass
             return as_dict(stream.get_final_response().output_parsed)
 
+    @lazily
+    def broken(self):
+        import openai
+
+        return openai.OpenAI(api_key="a-key", base_url=ORIGIN + "/v1", default_headers=BROKEN)
+
+    def failing(self, q):
+        return status_of(lambda: self.broken.chat.completions.create(model=MODEL, messages=asked(q)))
+
     def embeddings(self, q):
         data = self.client.embeddings.create(model=MODEL, input=[q, "and more"]).data
         return {"vectors": len(data), "dimensions": len(data[0].embedding)}
@@ -179,6 +205,7 @@ class OpenAI:
         "responses, structured": (1, responses_structured),
         "responses, structured, streamed": (1, responses_structured_stream),
         "embeddings": (1, embeddings),
+        "a failure": (1, failing),
     }
 
 
@@ -235,6 +262,15 @@ class Anthropic:
         with self.client.messages.stream(model=MODEL, max_tokens=1000, messages=asked(q), output_format=trip()) as stream:
             return as_dict(stream.get_final_message().parsed_output)
 
+    @lazily
+    def broken(self):
+        import anthropic
+
+        return anthropic.Anthropic(api_key="a-key", base_url=ORIGIN, default_headers=BROKEN)
+
+    def failing(self, q):
+        return status_of(lambda: self.broken.messages.create(model=MODEL, max_tokens=1000, messages=asked(q)))
+
     cases = {
         "messages": (1, messages),
         "messages, streamed": (1, messages_stream),
@@ -242,6 +278,7 @@ class Anthropic:
         "tools, streamed": (1, tools_stream),
         "structured": (1, structured),
         "structured, streamed": (1, structured_stream),
+        "a failure": (1, failing),
     }
 
 
@@ -315,6 +352,15 @@ class Gemini:
         chunks = self.client.models.generate_content_stream(model=MODEL, contents=q, config=self._structured())
         return {"document": json.loads("".join(chunk.text or "" for chunk in chunks))}
 
+    @lazily
+    def broken(self):
+        from google import genai
+
+        return genai.Client(api_key="a-key", http_options={"base_url": ORIGIN, "headers": BROKEN})
+
+    def failing(self, q):
+        return status_of(lambda: self.broken.models.generate_content(model=MODEL, contents=q))
+
     cases = {
         "generate": (1, generate),
         "generate, streamed": (1, generate_stream),
@@ -323,6 +369,7 @@ class Gemini:
         "tools, streamed": (1, tools_stream),
         "structured": (1, structured),
         "structured, streamed": (1, structured_stream),
+        "a failure": (1, failing),
     }
 
 
@@ -383,6 +430,15 @@ class LangChain:
         found = model.embed_documents([q, "and more"])
         return {"vectors": len(found), "dimensions": len(found[0])}
 
+    @lazily
+    def broken(self):
+        from langchain_openai import ChatOpenAI
+
+        return ChatOpenAI(model=MODEL, api_key="a-key", base_url=ORIGIN + "/v1", default_headers=BROKEN)
+
+    def failing(self, q):
+        return status_of(self.broken.invoke, q)
+
     cases = {
         "invoke": (1, invoke),
         "streamed": (1, streamed),
@@ -391,6 +447,7 @@ class LangChain:
         "structured": (1, structured),
         "structured, by a tool": (1, structured_by_tool),
         "embeddings": (1, embeddings),
+        "a failure": (1, failing),
     }
 
 
@@ -421,6 +478,9 @@ class Http:
     def streamed(self, q):
         return self.of_lines(self.stream(q))
 
+    def failing(self, q):
+        return status_of(self.plain, q, BROKEN)
+
     def three(self, q):
         """Three calls in sequence, each asks about the answer before."""
         text = q
@@ -428,7 +488,7 @@ class Http:
             text = self.load(self.plain(text)).split(":", 1)[1].split()[0]
         return {"last": text}
 
-    cases = {"whole": (1, whole), "streamed": (1, streamed), "three in sequence": (3, three)}
+    cases = {"whole": (1, whole), "streamed": (1, streamed), "three in sequence": (3, three), "a failure": (1, failing)}
 
 
 @library
@@ -442,8 +502,8 @@ class Requests(Http):
 
         return requests.Session()
 
-    def plain(self, q):
-        answer = self.session.post(self.URL, json=self.body(q), headers=self.HEADERS, timeout=30)
+    def plain(self, q, more=None):
+        answer = self.session.post(self.URL, json=self.body(q), headers={**self.HEADERS, **(more or {})}, timeout=30)
         answer.raise_for_status()
         return answer.json()
 
@@ -463,8 +523,12 @@ class Urllib3(Http):
 
         return urllib3.PoolManager(retries=urllib3.Retry(2))
 
-    def plain(self, q):
-        return json.loads(self.pool.request("POST", self.URL, body=json.dumps(self.body(q)), headers=self.HEADERS).data)
+    def plain(self, q, more=None):
+        headers = {**self.HEADERS, **(more or {})}
+        answer = self.pool.request("POST", self.URL, body=json.dumps(self.body(q)), headers=headers)
+        if answer.status != 200:  # it raises nothing by itself
+            raise urllib.request.HTTPError(self.URL, answer.status, answer.reason, answer.headers, None)
+        return json.loads(answer.data)
 
     def stream(self, q):
         answer = self.pool.request(
@@ -482,8 +546,9 @@ class LikeHttpx(Http):
 
         return importlib.import_module(self.name).Client(timeout=30, trust_env=False)
 
-    def plain(self, q):
-        return self.client.post(self.URL, json=self.body(q), headers=self.HEADERS).raise_for_status().json()
+    def plain(self, q, more=None):
+        answer = self.client.post(self.URL, json=self.body(q), headers={**self.HEADERS, **(more or {})})
+        return answer.raise_for_status().json()
 
     def stream(self, q):
         with self.client.stream("POST", self.URL, json=self.body(q, True), headers=self.HEADERS) as answer:
@@ -507,11 +572,12 @@ class Urllib(Http):
     name = "urllib.request"
     packages = ()
 
-    def _open(self, body):
-        return urllib.request.urlopen(urllib.request.Request(self.URL, json.dumps(body).encode(), self.HEADERS), timeout=30)
+    def _open(self, body, more=None):
+        headers = {**self.HEADERS, **(more or {})}
+        return urllib.request.urlopen(urllib.request.Request(self.URL, json.dumps(body).encode(), headers), timeout=30)
 
-    def plain(self, q):
-        with self._open(self.body(q)) as answer:
+    def plain(self, q, more=None):
+        with self._open(self.body(q), more) as answer:
             return json.load(answer)
 
     def stream(self, q):
