@@ -463,6 +463,9 @@ static const struct opt upstream_rows[] = {
 };
 
 static const struct opt route_rows[] = {
+    { "compress", OPT_BOOL, IN(route_conf, compress), "true", NULL, NULL, OPT_LIVE,
+        .help = "Whether responses may be compressed, where there is a compression section. False "
+                "is for pages that hold secrets." },
     { "host", OPT_HOST, IN(route_conf, host), "", NULL, NULL, OPT_LIVE,
         .help =
             "Only requests whose Host field has this name; its port does not matter. Empty: any." },

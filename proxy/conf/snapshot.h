@@ -160,6 +160,7 @@ struct route_conf {
     struct str prefix; /* "/..." */
     struct str host;   /* lower case; empty: any */
     bool internal;
+    bool compress;                /* where `compression` has types */
     bool websocket;               /* with `pool` only */
     const struct pool_conf *pool; /* exactly one of these two is set */
     const struct upstream_conf *upstream;

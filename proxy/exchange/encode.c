@@ -39,8 +39,9 @@ const struct head *encode_begin(
     const struct compression_conf *cc = &ex->conf->compression;
     enum encoding e;
 
-    if (!ex->client || !encoding_suits(in, cc->types, cc->ntypes, cc->min_size) ||
-        head_find(&ex->request, STR("range")))
+    if (!ex->client || !ex->compress || !encoding_suits(in, cc->types, cc->ntypes, cc->min_size) ||
+        head_find(&ex->request, STR("range")) ||
+        head_has_token(&ex->request, STR("cache-control"), STR("no-transform")))
         return in;
     e = encoding_choose(&ex->request, cc->encodings, cc->nencodings);
     /* The head that answers HEAD is that of the GET, body or not. */

@@ -546,6 +546,7 @@ static void accept_request(struct exchange *ex, const struct stream_request *r)
     }
     ex->request.websocket = head->websocket && route->websocket;
     ex->websocket_only = r->websocket_only;
+    ex->compress = route->compress;
     if (ex->websocket_only && !route->websocket) {
         exchange_fail(ex, PROBLEM_BAD_REQUEST, 501, "the route has no WebSockets");
         return;

@@ -138,6 +138,7 @@ struct exchange {
     enum keep_alive keep_alive_sent; /* the head was fixed by it */
     bool has_body;                   /* the client's request has a Content-Length or came chunked */
     bool is_head;
+    bool compress;       /* the route allows it */
     bool websocket_only; /* any 2xx that is no WebSocket would be taken for one */
     bool half_closed;    /* the client sent FIN */
     bool head_sent;

@@ -134,9 +134,20 @@ def test_not_compressed(bed, what):
     assert metric(tarry, "tarry_compressed_responses_total") == 0
 
 
-def test_not_compressed_for_a_range(bed):
+@pytest.mark.parametrize("field", [("Range", "bytes=0-9"), ("Cache-Control", "no-cache, no-transform")])
+def test_not_compressed_for_a_request_with(bed, field):
     tarry = compressing(bed, lambda r, c: Reply(200, TEXT, JSON))
-    assert tarry.get("/", [("Accept-Encoding", ALL), ("Range", "bytes=0-9")]).body == TEXT
+    assert tarry.get("/", [("Accept-Encoding", ALL), field]).body == TEXT
+
+
+def test_a_route_can_be_left_out(bed):
+    conf = bed.conf(bed.worker(lambda r, c: Reply(200, TEXT, JSON)))
+    conf.sections["compression"] = {"types": ["application/json"]}
+    conf.routes = [("/", {"workers": "app"}), ("/account/", {"workers": "app", "compress": False})]
+    tarry = bed.tarry(conf)
+    assert decode(tarry.get("/", [("Accept-Encoding", ALL)])) == TEXT
+    got = tarry.get("/account/", [("Accept-Encoding", ALL)])
+    assert got.body == TEXT and "Vary" not in got.headers
 
 
 def test_off_without_the_section(bed):

@@ -454,6 +454,39 @@ def test_a_reload_does_not_touch_tunnels(bed):
     assert tarry.get("/", asking()).status != 101
 
 
+def test_a_reload_without_their_pool_leaves_tunnels_alone(bed):
+    server, other = bed.add(WebSocketServer()), bed.worker(lambda r, c: OK)
+    tarry = open_site(bed, server)
+
+    async def conversation(ws):
+        await ws.send("before")
+        assert await ws.recv() == "before"
+        conf = tarry.conf
+        conf.servers, conf.pools = {}, {"other": ({}, {other.address: {}})}
+        conf.routes = [("/", {"workers": "other"})]
+        await asyncio.get_running_loop().run_in_executor(None, tarry.reload, conf)
+        await ws.send("after")
+        assert await ws.recv() == "after"
+    talk(f"ws://{tarry.address}/", conversation)
+    assert tarry.get("/").body == b"ok"
+
+
+def test_to_a_server_on_a_unix_socket(bed):
+    def handler(r, c):
+        c.send(agreeing(r))
+        c.send(c.wire.exactly(4))
+        assert c.wait_closed() == "eof"
+        c.close()
+    tarry = open_site(bed, bed.unix_worker(handler))
+    c, _ = opened(tarry)
+    c.send(b"ping")
+    assert c.wire.exactly(4) == b"ping"
+    c.half_close()
+    assert c.read_to_end() == b""
+    assert tarry.access.wait_for()["end"] == "complete"
+    c.close()
+
+
 def test_sigterm_lets_tunnels_go_on_until_they_end(bed):
     def script(r, c):
         c.send(c.wire.exactly(5))
