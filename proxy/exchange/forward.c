@@ -4,8 +4,10 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <sys/socket.h>
 
 #include "http/fields.h"
+#include "http/forwarded.h"
 #include "net/addr.h"
 #include "net/sites.h"
 
@@ -35,6 +37,19 @@ static bool tells_origin(struct str name)
            field_folds_to(name, STR("x-forwarded-client-cert")) ||
            field_folds_to(name, STR("x-forwarded")) || field_folds_to(name, STR("x-real-ip")) ||
            field_folds_to(name, STR("forwarded"));
+}
+
+/* Those of a trusted peer that are kept only if they are in good form, or get something added. */
+static bool is_written_anew(struct str name)
+{
+    static const struct str names[] = { STR_INIT("x-forwarded-for"), STR_INIT("x-forwarded-proto"),
+        STR_INIT("x-forwarded-host"), STR_INIT("x-forwarded-port"), STR_INIT("x-real-ip"),
+        STR_INIT("forwarded") };
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
+        if (field_folds_to(name, names[i]))
+            return true;
+    return false;
 }
 
 static bool has_underscore(struct str name)
@@ -69,32 +84,114 @@ static bool is_refused(
     /* "Proxy: ..." would become HTTP_PROXY in a CGI environment. */
     if (field_folds_to(name, STR("proxy")))
         return true;
-    if (tells_origin(
-            name)) /* a trusted peer's X-Forwarded-For is written anew, with the peer added */
-        return !trusted || has_underscore(name) || str_eq_nocase(name, STR("x-forwarded-for"));
+    if (tells_origin(name))
+        return !trusted || has_underscore(name) || is_written_anew(name);
     if (field_folds_to(name, STR("x-request-id")))
         return true;
     /* X_Api_Key and X-Api-Key are one variable in a CGI environment. */
     return has_underscore(name) && conf->underscore_headers != UNDERSCORE_PASS;
 }
 
-/* The client's own list, if it may be believed, with the client behind it. */
-static struct str forwarded_for(
-    struct arena *a, const struct head *in, const char *ip, bool trusted)
+/* What a peer says about where the request came from. */
+struct word {
+    struct str list;      /* X-Forwarded-For without the peer, or from Forwarded; empty: nothing */
+    struct str forwarded; /* all of Forwarded */
+    struct str proto, host, port, real_ip; /* empty: not said, or malformed */
+};
+
+/* The values of all fields of that name, as one list. */
+static struct str join(struct arena *a, const struct head *in, struct str name)
 {
     struct str list = { 0 };
 
-    for (size_t i = 0; trusted && i < in->nfields; i++) {
+    for (size_t i = 0; i < in->nfields; i++) {
         struct str value = in->fields[i].value;
 
-        if (!str_eq_nocase(in->fields[i].name, STR("x-forwarded-for")) || value.n == 0)
+        if (!str_eq_nocase(in->fields[i].name, name) || value.n == 0)
             continue;
         list =
             list.n ? arena_printf(a, STR_FMT ", " STR_FMT, STR_ARG(list), STR_ARG(value)) : value;
     }
-    if (list.n)
-        return arena_printf(a, STR_FMT ", %s", STR_ARG(list), ip);
-    return arena_copy(a, str_of(ip));
+    return list;
+}
+
+/* Fills `w` from Forwarded (RFC 7239). What the older fields say has been filled in, and stays. Of
+ * the elements the first is the client's own proxy's. */
+static void read_forwarded(struct arena *a, struct str all, struct word *w)
+{
+    struct str rest = all, list = { 0 };
+    struct forwarded e, first = { 0 };
+    size_t n = 0;
+    int rc;
+
+    while ((rc = forwarded_next(&rest, &e)) > 0) {
+        if (n++ == 0)
+            first = e;
+        if (!e.node.p)
+            continue;
+        list =
+            list.n ? arena_printf(a, STR_FMT ", " STR_FMT, STR_ARG(list), STR_ARG(e.node)) : e.node;
+    }
+    if (rc < 0 || n == 0)
+        return;
+    w->forwarded = all;
+    if (w->list.n == 0)
+        w->list = list;
+    if (w->proto.n == 0)
+        w->proto = first.proto;
+    if (w->host.n == 0)
+        w->host = first.host;
+}
+
+/* A malformed value is as good as none: it could be read in more than one way. */
+static struct word listen_to(struct arena *a, const struct head *in)
+{
+    static const struct str none = { 0 };
+    struct str list = join(a, in, STR("x-forwarded-for")),
+               proto = join(a, in, STR("x-forwarded-proto")),
+               host = join(a, in, STR("x-forwarded-host")),
+               port = join(a, in, STR("x-forwarded-port")),
+               real_ip =
+                   head_count(in, STR("x-real-ip")) == 1 ? head_value(in, STR("x-real-ip")) : none;
+    struct word w = {
+        .list = forwarded_is_for(list) ? list : none,
+        .proto = forwarded_is_proto(proto) ? proto : none,
+        .host = forwarded_is_host(host) ? host : none,
+        .port = forwarded_is_port(port) ? port : none,
+        .real_ip = forwarded_is_for(real_ip) ? real_ip : none,
+    };
+
+    read_forwarded(a, join(a, in, STR("forwarded")), &w);
+    return w;
+}
+
+/* Where the request came from, for the workers: the peer behind what it has said, if its word
+ * counts. */
+static void put_origin(struct head *kept, struct arena *a, const struct head *in,
+    const struct stream *client, bool trusted)
+{
+    struct word w = trusted ? listen_to(a, in) : (struct word){ 0 };
+    bool ipv6 = client->peer->family == AF_INET6;
+    struct str peer;
+    char ip[ADDR_TEXT_MAX];
+
+    peer = arena_copy(a, str_of(addr_ip_text(client->peer, ip)));
+    put(kept, STR("X-Forwarded-For"),
+        w.list.n ? arena_printf(a, STR_FMT ", " STR_FMT, STR_ARG(w.list), STR_ARG(peer)) : peer);
+    put(kept, STR("X-Forwarded-Proto"),
+        w.proto.n        ? w.proto
+        : client->secure ? STR("https")
+                         : STR("http"));
+    if (w.host.n || in->authority.n)
+        put(kept, STR("X-Forwarded-Host"), w.host.n ? w.host : in->authority);
+    if (w.port.n)
+        put(kept, STR("X-Forwarded-Port"), w.port);
+    if (head_find(in, STR("x-real-ip")))
+        put(kept, STR("X-Real-IP"), w.real_ip.n ? w.real_ip : peer);
+    if (w.forwarded.n)
+        put(kept, STR("Forwarded"),
+            arena_printf(a, STR_FMT ", for=%s%s%s", STR_ARG(w.forwarded), ipv6 ? "\"[" : "",
+                client->peer->family == AF_UNIX ? "unknown" : peer.p, ipv6 ? "]\"" : ""));
 }
 
 int forward_save_request(struct arena *a, const struct conf *conf, const struct head *in,
@@ -104,15 +201,12 @@ int forward_save_request(struct arena *a, const struct conf *conf, const struct 
     struct head kept = *in;
     struct str id = head_value(in, STR("x-request-id")), subject, fingerprint;
     struct arena scratch = { 0 };
-    char ip[ADDR_TEXT_MAX];
     bool trusted;
     int rc;
 
     addr_to_sockaddr(client->peer, &sa);
     trusted = conf_trusts(conf, (struct sockaddr *)&sa);
-    addr_ip_text(client->peer, ip);
-
-    kept.room = in->nfields + 7;
+    kept.room = in->nfields + 9;
     kept.fields = array(&scratch, kept.room);
     kept.nfields = 0;
     if (!kept.fields)
@@ -120,13 +214,7 @@ int forward_save_request(struct arena *a, const struct conf *conf, const struct 
     for (size_t i = 0; i < in->nfields; i++)
         if (!is_refused(conf, in, in->fields[i].name, trusted))
             put(&kept, in->fields[i].name, in->fields[i].value);
-    put(&kept, STR("X-Forwarded-For"), forwarded_for(&scratch, in, ip, trusted));
-    if (!head_find(&kept, STR("x-forwarded-proto")))
-        put(&kept, STR("X-Forwarded-Proto"), client->secure ? STR("https") : STR("http"));
-    if (!head_find(&kept, STR("x-forwarded-host")) && in->authority.n)
-        put(&kept, STR("X-Forwarded-Host"), in->authority);
-    if (!trusted && head_find(in, STR("x-real-ip")))
-        put(&kept, STR("X-Real-IP"), str_of(ip));
+    put_origin(&kept, &scratch, in, client, trusted);
     if (head_count(in, STR("x-request-id")) != 1 || !is_safe_id(id))
         id = str_of(request_id);
     put(&kept, STR("X-Request-Id"), id);

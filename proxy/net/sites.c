@@ -10,6 +10,7 @@
 #include "conf/identity.h"
 #include "net/loop.h"
 #include "net/tls.h"
+#include "observe/counter.h"
 #include "observe/log.h"
 
 enum {
@@ -228,8 +229,12 @@ static void on_message(
         g->key_updates = 0;
     }
     /* The first ClientHello, and that after a HelloRetryRequest, are in the handshake. */
-    if (SSL_is_init_finished(ssl) || kind == SSL3_MT_KEY_UPDATE)
-        g->flooded |= ++g->key_updates > g->sites->key_updates_max;
+    if (!SSL_is_init_finished(ssl) && kind != SSL3_MT_KEY_UPDATE)
+        return;
+    if (++g->key_updates > g->sites->key_updates_max && !g->flooded) {
+        g->flooded = true;
+        counter_add(COUNTER_TLS_FLOODS, 1);
+    }
 }
 
 /* ---- making ---- */

@@ -158,7 +158,8 @@ struct tls_peer *tls_peer_new(struct tls_client *t, struct str host, bool http2)
     struct tls_peer *p;
     unsigned char ip[16];
 
-    if (host.n == 0 || host.n > HOST_MAX || memchr(host.p, 0, host.n))
+    /* OpenSSL takes ".example.com" for any name below it. */
+    if (host.n == 0 || host.n > HOST_MAX || memchr(host.p, 0, host.n) || host.p[0] == '.')
         return NULL;
     p = calloc(1, sizeof(*p));
     if (!p)

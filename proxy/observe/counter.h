@@ -20,6 +20,7 @@
     X(TLS_RESUMED, "tarry_tls_resumed_total", "Those among them that resumed a session")           \
     X(TLS_FAILED, "tarry_tls_failed_total",                                                        \
         "TLS handshakes with clients that failed or took too long")                                \
+    X(TLS_FLOODS, "tarry_tls_floods_total", "Connections cut because of key_updates_max")          \
     X(REQUESTS, "tarry_requests_total", "Client requests begun")                                   \
     X(REQUESTS_REFUSED, "tarry_requests_refused_total",                                            \
         "Client requests refused as malformed, over a limit or without a route")                   \

@@ -793,7 +793,7 @@ def test_L04_a_connection_that_gets_nowhere_is_let_go(bed, tls, sent):
     if tls:
         certificate, key = bed.authority.leaf()
         conf.listens[conf.address].update(certificate=str(certificate), private_key=str(key))
-    conf.top["header_timeout"] = "300ms"
+    conf.top.update(header_timeout="300ms", handshake_timeout="300ms")
     tarry = bed.tarry(conf)
     with tarry.client() as c:
         c.send(sent)
@@ -805,7 +805,7 @@ def test_L04_a_handshake_byte_by_byte_has_one_time_for_all(bed):
     conf = bed.conf(bed.worker(lambda r, c: OK))
     certificate, key = bed.authority.leaf()
     conf.listens[conf.address].update(certificate=str(certificate), private_key=str(key))
-    conf.top["header_timeout"] = "400ms"
+    conf.top["handshake_timeout"] = "400ms"
     tarry = bed.tarry(conf)
     with tarry.client() as c:
         c.send(b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc\x03\x03")

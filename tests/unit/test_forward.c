@@ -113,10 +113,41 @@ static const struct {
     { TRUSTED, "X-Forwarded-For=1.2.3.4, 5.6.7.8|x-forwarded-for=|X-FORWARDED-FOR=9",
         BEHIND("1.2.3.4, 5.6.7.8, 9, 10.1.2.3") },
     { TRUSTED, "X-Forwarded-Proto=https|X-Forwarded-Host=outer|X-Real-IP=1.2.3.4",
-        "X-Forwarded-Proto=https|X-Forwarded-Host=outer|X-Real-IP=1.2.3.4|X-Forwarded-For=10.1.2.3|"
+        "X-Forwarded-For=10.1.2.3|X-Forwarded-Proto=https|X-Forwarded-Host=outer|X-Real-IP=1.2.3.4|"
         "X-Request-Id=request-id" },
     { TRUSTED, "X_Forwarded_For=1.2.3.4|X_Forwarded_Proto=https", BEHIND("10.1.2.3") },
     { LOCAL, "X-Forwarded-For=1.2.3.4", BEHIND("1.2.3.4, unix") },
+    /* Its Forwarded gets the peer added, and says what the older fields do not. */
+    { TRUSTED, "Forwarded=for=1.2.3.4;proto=https;host=outer",
+        "X-Forwarded-For=1.2.3.4, 10.1.2.3|X-Forwarded-Proto=https|X-Forwarded-Host=outer|"
+        "Forwarded=for=1.2.3.4;proto=https;host=outer, for=10.1.2.3|X-Request-Id=request-id" },
+    { TRUSTED,
+        "forwarded=For=\"[2001:db8::1]:4711\"|Forwarded=for=_hidden;by=x, for=5.6.7.8;proto=https",
+        "X-Forwarded-For=2001:db8::1, _hidden, 5.6.7.8, "
+        "10.1.2.3|X-Forwarded-Proto=http|X-Forwarded-Host=site.example|Forwarded=For=\"[2001:db8::"
+        "1]"
+        ":4711\", for=_hidden;by=x, for=5.6.7.8;proto=https, "
+        "for=10.1.2.3|X-Request-Id=request-id" },
+    { TRUSTED, "Forwarded=for=1.2.3.4;proto=https|X-Forwarded-For=5.6.7.8|X-Forwarded-Proto=http",
+        "X-Forwarded-For=5.6.7.8, 10.1.2.3|X-Forwarded-Proto=http|X-Forwarded-Host=site.example|"
+        "Forwarded=for=1.2.3.4;proto=https, for=10.1.2.3|X-Request-Id=request-id" },
+    { LOCAL, "Forwarded=proto=https",
+        "X-Forwarded-For=unix|X-Forwarded-Proto=https|X-Forwarded-Host=site.example|"
+        "Forwarded=proto=https, for=unknown|X-Request-Id=request-id" },
+    /* A malformed word is none, whoever says it. */
+    { TRUSTED, "Forwarded=for=1.2.3.4;proto=gopher", BEHIND("10.1.2.3") },
+    { TRUSTED, "Forwarded=for=1.2.3.4, for=\"", BEHIND("10.1.2.3") },
+    { TRUSTED, "X-Forwarded-For=1.2.3.4, \"><script>|X-Real-IP=<x>",
+        "X-Forwarded-For=10.1.2.3|X-Forwarded-Proto=http|X-Forwarded-Host=site.example|X-Real-IP="
+        "10.1.2.3|X-Request-Id=request-id" },
+    { TRUSTED, "X-Forwarded-Proto=javascript|X-Forwarded-Host=a@b|X-Forwarded-Port=http",
+        BEHIND("10.1.2.3") },
+    { TRUSTED, "X-Forwarded-Proto=https, http|X-Forwarded-Host=a:1, b|X-Forwarded-Port=443",
+        "X-Forwarded-For=10.1.2.3|X-Forwarded-Proto=https, http|X-Forwarded-Host=a:1, b|"
+        "X-Forwarded-Port=443|X-Request-Id=request-id" },
+    { TRUSTED, "X-Real-IP=1.2.3.4|X-Real-IP=5.6.7.8",
+        "X-Forwarded-For=10.1.2.3|X-Forwarded-Proto=http|X-Forwarded-Host=site.example|X-Real-IP="
+        "10.1.2.3|X-Request-Id=request-id" },
     /* Tarry's own names, in every spelling that an environment folds to them */
     { STRANGER, "Tarry-Version=1|TARRY-KIND=resume|tarry_hop=1|Tarry.State=s|tArRy_-.x=y", OWN },
     { TRUSTED, "Tarry-Version=1|tarry_hop=1", BEHIND("10.1.2.3") },

@@ -1,0 +1,228 @@
+/* Read strictly: the fields decide who a client is. */
+#include "http/forwarded.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "base/url.h"
+#include "http/fields.h"
+
+static bool is_alnum(char c)
+{
+    char l = str_lower_char(c);
+
+    return (c >= '0' && c <= '9') || (l >= 'a' && l <= 'z');
+}
+
+static bool is_ip(struct str s, int family)
+{
+    char text[INET6_ADDRSTRLEN];
+    unsigned char ip[16];
+
+    if (s.n == 0 || s.n >= sizeof(text))
+        return false;
+    memcpy(text, s.p, s.n);
+    text[s.n] = 0;
+    return inet_pton(family, text, ip) == 1;
+}
+
+static bool is_port(struct str s)
+{
+    uint64_t v;
+
+    return s.n <= 5 && num_parse_u64(s, &v) && v <= 65535;
+}
+
+/* An obfuscated name (RFC 7239 6.3): "_" and more. */
+static bool is_hidden(struct str s)
+{
+    if (s.n < 2 || s.p[0] != '_')
+        return false;
+    for (size_t i = 1; i < s.n; i++)
+        if (!is_alnum(s.p[i]) && !memchr("._-", s.p[i], 3))
+            return false;
+    return true;
+}
+
+/* A node (RFC 7239 6): its name to `out`. */
+static bool read_node(struct str s, struct str *out)
+{
+    struct str name, port;
+    bool with_port;
+
+    if (s.n > 0 && s.p[0] == '[') {
+        ptrdiff_t end = str_find_char(s, ']');
+
+        if (end < 0)
+            return false;
+        *out = str_make(s.p + 1, (size_t)end - 1);
+        s = str_make(s.p + end + 1, s.n - (size_t)end - 1);
+        if (s.n > 0 && s.p[0] != ':')
+            return false;
+        port = s.n > 0 ? str_make(s.p + 1, s.n - 1) : s;
+        return is_ip(*out, AF_INET6) && (s.n == 0 || is_port(port) || is_hidden(port));
+    }
+    with_port = str_cut(s, ':', &name, &port);
+    *out = name;
+    if (with_port && !is_port(port) && !is_hidden(port))
+        return false;
+    return is_ip(name, AF_INET) || str_eq_nocase(name, STR("unknown")) || is_hidden(name);
+}
+
+static bool is_proto(struct str s)
+{
+    return str_eq_nocase(s, STR("http")) || str_eq_nocase(s, STR("https"));
+}
+
+static bool is_host(struct str s)
+{
+    struct str host;
+    uint16_t port;
+    bool ipv6;
+
+    return s.n > 0 && url_parse_authority(s, &host, &ipv6, &port) == 0;
+}
+
+/* A token, or a quoted string without escapes, which nothing that is said here needs. What it holds
+ * to `out`; how long it is, or 0. */
+static size_t read_value(struct str s, struct str *out)
+{
+    ptrdiff_t end;
+
+    if (s.n == 0 || s.p[0] != '"') {
+        *out = str_make(s.p, field_token_len(s));
+        return out->n;
+    }
+    s = str_make(s.p + 1, s.n - 1);
+    end = str_find_char(s, '"');
+    if (end < 0)
+        return 0;
+    *out = str_make(s.p, (size_t)end);
+    if (str_find_char(*out, '\\') >= 0 || field_text_len(*out) != out->n)
+        return 0;
+    return (size_t)end + 2;
+}
+
+static void skip_blanks(struct str *s)
+{
+    while (s->n > 0 && (s->p[0] == ' ' || s->p[0] == '\t'))
+        *s = str_make(s->p + 1, s->n - 1);
+}
+
+static struct str take(struct str *s, size_t n)
+{
+    struct str taken = str_make(s->p, n);
+
+    *s = str_make(s->p + n, s->n - n);
+    return taken;
+}
+
+/* Notes one parameter. False: wrong, or told twice. Unknown ones are passed over. */
+static bool note(struct forwarded *out, struct str name, struct str value)
+{
+    struct str node;
+
+    if (str_eq_nocase(name, STR("for"))) {
+        if (out->node.p || !read_node(value, &node))
+            return false;
+        out->node = node;
+    } else if (str_eq_nocase(name, STR("proto"))) {
+        if (out->proto.p || !is_proto(value))
+            return false;
+        out->proto = value;
+    } else if (str_eq_nocase(name, STR("host"))) {
+        if (out->host.p || !is_host(value))
+            return false;
+        out->host = value;
+    }
+    return true;
+}
+
+int forwarded_next(struct str *rest, struct forwarded *out)
+{
+    *out = (struct forwarded){ 0 };
+    for (;;) { /* empty elements count for nothing (RFC 9110 5.6.1) */
+        skip_blanks(rest);
+        if (rest->n == 0)
+            return 0;
+        if (rest->p[0] != ',')
+            break;
+        take(rest, 1);
+    }
+    for (;;) {
+        struct str name = take(rest, field_token_len(*rest)), value;
+        size_t n;
+
+        if (name.n == 0 || rest->n == 0 || rest->p[0] != '=')
+            return -1;
+        take(rest, 1);
+        n = read_value(*rest, &value);
+        if (n == 0 || !note(out, name, value))
+            return -1;
+        take(rest, n);
+        if (rest->n == 0 || rest->p[0] != ';')
+            break;
+        take(rest, 1);
+    }
+    skip_blanks(rest);
+    if (rest->n == 0)
+        return 1;
+    if (rest->p[0] != ',')
+        return -1;
+    take(rest, 1);
+    return 1;
+}
+
+static bool all(struct str list, bool (*is)(struct str element))
+{
+    struct str element;
+    bool any = false;
+
+    while (str_next_element(&list, &element)) {
+        if (!is(element))
+            return false;
+        any = true;
+    }
+    return any;
+}
+
+/* More forms are around than there are rules: what no reader could stumble over. */
+static bool is_for(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if (!is_alnum(s.p[i]) && !memchr(".:_-[]%", s.p[i], 7))
+            return false;
+    return s.n <= 255;
+}
+
+static bool is_port_number(struct str s)
+{
+    return s.n > 0 && is_port(s);
+}
+
+static bool is_proto_of_old(struct str s)
+{
+    return is_proto(s) || str_eq_nocase(s, STR("ws")) || str_eq_nocase(s, STR("wss"));
+}
+
+bool forwarded_is_for(struct str list)
+{
+    return all(list, is_for);
+}
+
+bool forwarded_is_proto(struct str list)
+{
+    return all(list, is_proto_of_old);
+}
+
+bool forwarded_is_host(struct str list)
+{
+    return all(list, is_host);
+}
+
+bool forwarded_is_port(struct str list)
+{
+    return all(list, is_port_number);
+}
