@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/landlock.h>
+#include <openssl/x509.h>
 #include <seccomp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,33 +91,44 @@ static int add_all(scmp_filter_ctx f, const char *const *names, uint32_t action)
     return 0;
 }
 
-/* Some calls are good with some arguments only. */
+/* Some calls are good with some arguments only; each row is one way to be. */
+static const struct bounded {
+    const char *name;
+    unsigned argument;
+    uint64_t mask, value; /* (argument & mask) == value */
+    bool serving;         /* not for the opener */
+} bounded[] = {
+    /* Memory is either written or run. Libraries may still be loaded (for the name service). */
+    { "mprotect", 2, PROT_EXEC, 0, false }, { "mmap", 2, PROT_EXEC, 0, false },
+    { "mmap", 2, PROT_WRITE, 0, false }, { "mmap2", 2, PROT_EXEC, 0, false },
+    { "mmap2", 2, PROT_WRITE, 0, false },
+    /* Limits are asked for, not set. */
+    { "prlimit64", 2, UINT64_MAX, 0, false },
+    /* A terminal must not be typed into (TIOCSTI). */
+    { "ioctl", 1, UINT32_MAX, FIONREAD, false }, { "ioctl", 1, UINT32_MAX, FIONBIO, false },
+    { "ioctl", 1, UINT32_MAX, TCGETS, false }, { "socket", 0, UINT32_MAX, AF_UNIX, true },
+    { "socket", 0, UINT32_MAX, AF_INET, true }, { "socket", 0, UINT32_MAX, AF_INET6, true },
+    { "socket", 0, UINT32_MAX, AF_NETLINK, true }, /* which addresses this machine has */
+};
+
 static int add_bounded(scmp_filter_ctx f, bool serving)
 {
-    static const int families[] = { AF_UNIX, AF_INET, AF_INET6, AF_NETLINK };
-    static const unsigned long requests[] = { FIONREAD, FIONBIO, TCGETS };
-    int err = 0;
+    struct scmp_arg_cmp itself = SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid());
+    int err;
 
-    /* Memory is either written or run. Libraries may still be loaded (for the name service). */
-    err |= seccomp_rule_add(
-        f, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
-    err |= seccomp_rule_add(
-        f, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
-    err |= seccomp_rule_add(
-        f, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_WRITE, 0));
-    /* abort() and raise(): itself. */
-    err |= seccomp_rule_add(
-        f, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid(), 0));
-    /* Asking for limits, not setting them. */
-    err |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 1, SCMP_A2(SCMP_CMP_EQ, 0, 0));
-    /* A terminal must not be typed into (TIOCSTI). */
-    for (size_t i = 0; i < sizeof(requests) / sizeof(*requests); i++)
-        err |= seccomp_rule_add(
-            f, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1, SCMP_A1(SCMP_CMP_EQ, requests[i], 0));
-    for (size_t i = 0; serving && i < sizeof(families) / sizeof(*families); i++)
-        err |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1,
-            SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i], 0));
-    return err;
+    for (size_t i = 0; i < sizeof(bounded) / sizeof(*bounded); i++) {
+        const struct bounded *b = &bounded[i];
+        struct scmp_arg_cmp is = { b->argument, SCMP_CMP_MASKED_EQ, b->mask, b->value };
+        int nr = seccomp_syscall_resolve_name(b->name);
+
+        if (nr == __NR_SCMP_ERROR || (b->serving && !serving))
+            continue;
+        err = seccomp_rule_add_array(f, SCMP_ACT_ALLOW, nr, 1, &is);
+        if (err < 0 && err != -EDOM)
+            return err;
+    }
+    /* abort() and raise(). */
+    return seccomp_rule_add_array(f, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, &itself);
 }
 
 /* 0, or a negative errno. */
@@ -133,7 +145,7 @@ static int load_filter(bool serving)
     if (err == 0 && serving)
         err = add_all(f, network, SCMP_ACT_ALLOW);
     if (err == 0)
-        err = add_bounded(f, serving) ? -EINVAL : 0;
+        err = add_bounded(f, serving);
     /* A binary tree: some dozens of calls a request should not each walk the whole list. */
     if (err == 0)
         seccomp_attr_set(f, SCMP_FLTATR_CTL_OPTIMIZE, 2);
@@ -214,6 +226,16 @@ static int allow_folder_of(struct ruleset *r, const char *path, uint64_t rights)
     return allow(r, folder, rights);
 }
 
+/* The folder in which a file really lies, be there links to it. */
+static int allow_home_of(struct ruleset *r, const char *path)
+{
+    char *real = realpath(path, NULL);
+    int err = real ? allow_folder_of(r, real, RIGHTS_READ) : 0;
+
+    free(real);
+    return err;
+}
+
 static int close_in(struct ruleset *r)
 {
     int err = (int)syscall(SYS_landlock_restrict_self, r->fd, 0), saved = errno;
@@ -228,10 +250,10 @@ static int allow_system(struct ruleset *r)
 {
     static const char *const folders[] = { "/etc", "/usr", "/lib", "/lib64", NULL };
     static const char *const variables[] = { "SSL_CERT_FILE", "SSL_CERT_DIR", NULL };
-    char *servers = realpath("/etc/resolv.conf", NULL); /* often kept elsewhere, and replaced */
-    int err = servers ? allow_folder_of(r, servers, RIGHTS_READ) : 0;
+    int err = allow_home_of(r, "/etc/resolv.conf"); /* often kept elsewhere, and replaced */
 
-    free(servers);
+    err |= allow_home_of(r, X509_get_default_cert_file());
+    err |= allow(r, X509_get_default_cert_dir(), RIGHTS_READ);
     for (size_t i = 0; folders[i]; i++)
         err |= allow(r, folders[i], RIGHTS_READ);
     for (size_t i = 0; variables[i]; i++)

@@ -17,7 +17,7 @@ import tempfile
 
 import pytest
 
-from harness import Client, Reply, eventually, free_port
+from harness import Client, Reply, call, eventually, free_port, handoff
 from harness.base import DEADLINE
 from harness.tarry import REPO, Conf, Tarry, check_conf, find_binary
 
@@ -213,6 +213,30 @@ def test_keys_are_read_again_after_the_drop(bed, place, processes):
     tarry.wait_log(re.compile(r"keys/more\.conf:1: "), since=since)
     tarry.wait_log("reload refused", since=since)
     assert "ermission denied" not in "\n".join(tarry.lines[since:])
+
+
+@root_only
+def test_every_file_that_the_conf_names_may_be_root_s_alone(bed, place):
+    """Authorities of clients and of upstreams, ticket keys, an include; at the start, and by a reload that names further ones."""
+    upstream = bed.tls_upstream(lambda r, c: Reply(200, b"answer"))
+    conf = privileged_conf(place, bed.worker(lambda r, c: handoff("relay", [call("tarry://up/")])))
+    keys = place / "keys"
+    for name, text in {"ca.pem": bed.authority.ca.read_text(), "tickets": "t" * 64 + "\n", "more.conf": 'header_max = "16K"\n'}.items():
+        (keys / name).write_text(text)
+        (keys / name).chmod(0o600)
+    conf.upstreams["up"] = {"origin": upstream.origin, "ca_file": str(keys / "ca.pem")}
+    conf.listens[conf.tls].update(client_certificate="optional", client_ca_file=str(keys / "ca.pem"))
+    conf.top["ticket_key_file"] = str(keys / "tickets")
+    conf.extra = f'include("{keys}/more.conf")\n'
+    tarry = start(bed, place, conf)
+    assert tarry.get("/").body == b"answer"
+    for name in ("ca.pem", "tickets", "more.conf"):
+        (keys / name).rename(keys / f"new-{name}")
+    conf.upstreams["up"]["ca_file"] = conf.listens[conf.tls]["client_ca_file"] = str(keys / "new-ca.pem")
+    conf.top["ticket_key_file"] = str(keys / "new-tickets")
+    conf.extra = f'include("{keys}/new-more.conf")\n'
+    reload(tarry, conf)
+    assert tarry.get("/").body == b"answer" and subject(conf.tls) == "one.example"
 
 
 @root_only
