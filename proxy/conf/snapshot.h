@@ -240,6 +240,8 @@ struct conf {
     size_t http2_empty_frames_max;
     size_t http2_window_updates_max;
     size_t http2_tiny_windows_max;
+    size_t http2_stalled_max;          /* responses at a time that a client takes nothing of */
+    uint64_t http2_stalled_timeout_ms; /* for so long */
     uint64_t
         http2_ping_interval_ms; /* a silent connection with requests on it is asked this often */
     uint64_t http2_ping_timeout_ms; /* for its answer, and for its SETTINGS */

@@ -283,6 +283,8 @@ static struct h2_server_limits http2_limits(const struct conf *c)
             .ping_timeout_ms = c->http2_ping_timeout_ms,
         },
         .streams_max = (uint32_t)c->http2_streams_max,
+        .stalled_max = (uint32_t)c->http2_stalled_max,
+        .stalled_timeout_ms = c->http2_stalled_timeout_ms,
         .nuisances_max = {
             [H2_RESETS] = (uint32_t)c->http2_resets_max,
             [H2_GLITCHES] = (uint32_t)c->http2_glitches_max,

@@ -26,7 +26,9 @@ struct h2_limits {
 /* Of the server side alone. */
 struct h2_server_limits {
     struct h2_limits common;
-    uint32_t streams_max; /* open at a time */
+    uint32_t streams_max;        /* open at a time */
+    uint32_t stalled_max;        /* responses of which the client takes nothing */
+    uint64_t stalled_timeout_ms; /* for so long: with more of them it is not served */
     uint32_t nuisances_max[H2_NNUISANCES];
 };
 

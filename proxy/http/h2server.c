@@ -236,6 +236,7 @@ static void time_out(struct h2_stream *s, bool sending)
 {
     struct stream_event ev = { .kind = STREAM_FAILED, .error = STREAM_E_TIMEOUT };
 
+    counter_add(COUNTER_CLIENTS_TOO_SLOW, 1);
     s->given_in = H2_IN_FAILED;
     s->told = true;
     if (sending) {
@@ -288,7 +289,8 @@ static bool needs_watch(const struct h2_server *v)
 static uint64_t tick_ms(const struct acceptor *a)
 {
     uint64_t times[] = { a->header_timeout_ms, a->body_timeout_ms, a->send_timeout_ms,
-        a->rate_window_ms, a->http2.common.ping_timeout_ms, NOTICE_MS };
+        a->rate_window_ms, a->http2.common.ping_timeout_ms, a->http2.stalled_timeout_ms,
+        NOTICE_MS };
     uint64_t least = HELD_MS;
 
     for (size_t i = 0; i < sizeof(times) / sizeof(*times); i++)
@@ -315,6 +317,27 @@ static bool waits_for_window(struct h2_server *v)
     return false;
 }
 
+/* Whether the client takes nothing of so many responses that it is none that is only slow. */
+static bool is_stalled(struct h2_server *v)
+{
+    struct list *lists[] = { &v->h2.quiet, &v->h2.ready };
+    const struct h2_server_limits *limits = &v->acceptor->http2;
+    uint64_t now = loop_now_ms();
+    bool all = now - v->framing.moved_ms >= limits->stalled_timeout_ms;
+    size_t n = 0;
+
+    for (size_t i = 0; i < 2; i++) {
+        LIST_EACH(at, lists[i])
+        {
+            struct h2_stream *s = LIST_OWNER(at, struct h2_stream, node);
+
+            n += h2_stream_waits(s) &&
+                 (all || now - s->serving->pace.moved_ms >= limits->stalled_timeout_ms);
+        }
+    }
+    return n > limits->stalled_max;
+}
+
 /* The connection as a whole. NULL, or why it has been slow for too long, with the code to say so.
  */
 static const char *look_at_connection(struct h2_server *v, uint32_t *code)
@@ -329,6 +352,8 @@ static const char *look_at_connection(struct h2_server *v, uint32_t *code)
         return "it does not read what it makes us send";
     if (h->block_open && now - h->block_ms >= a->header_timeout_ms)
         return "a request's head did not come in time";
+    if (is_stalled(v))
+        return "it takes nothing of too many responses";
     *code = NGHTTP2_NO_ERROR;
     if (conn_queued(h->conn) == 0)
         pace_begin(&v->taken, now, conn_bytes_taken(h->conn));
@@ -363,6 +388,7 @@ static void on_watch(void *owner)
     }
     why = look_at_connection(v, &code);
     if (why) {
+        counter_add(COUNTER_CLIENTS_TOO_SLOW, 1);
         h2_refuse(h, code, why);
         return;
     }

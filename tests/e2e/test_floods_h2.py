@@ -262,6 +262,34 @@ def test_a06_who_waits_for_others_is_not_slow(bed):
     siege.over(floods=0)
 
 
+@pytest.mark.parametrize("how", ["stream", "connection", "tcp"])
+def test_a06_many_responses_that_are_not_taken(bed, how):
+    """One may be slow; dozens are an attack, and are not waited for as long."""
+    siege = Siege(bed, http2_stalled_max=10, http2_stalled_timeout="300ms")
+    size = {"stream": 0, "connection": 1 << 20, "tcp": (1 << 31) - 1}[how]
+    more = {"receive_buffer": 4096, "window": (1 << 31) - 65536} if how == "tcp" else {}
+    with siege.tarry.h2(polite=False, settings={h2.INITIAL_WINDOW: size}, **more) as c:
+        c.send(h2.settings_frame(ack=True))
+        for number, head in itertools.islice(requests(c, "/big"), 40):
+            c.send(head)
+        if how == "tcp":
+            eventually(lambda: siege.metric("tarry_http2_floods_total"), "the attacker to be noticed")
+        else:
+            c.wait_goaway(h2.ENHANCE_YOUR_CALM)
+            c.wait_closed()
+    siege.over()
+
+
+def test_a06_some_responses_that_are_not_taken(bed):
+    siege = Siege(bed, http2_stalled_max=10, http2_stalled_timeout="100ms")
+    with siege.tarry.h2(settings={h2.INITIAL_WINDOW: 0}) as c:
+        streams = [c.begin(target="/big").head() for _ in range(10)]
+        step(0.5)
+        c.send(h2.settings_frame({h2.INITIAL_WINDOW: 65535}))
+        assert {len(s.read()) for s in streams} == {300_000}
+    siege.over(floods=0)
+
+
 @pytest.mark.parametrize("how", ["one byte at a time", "toggling"])
 def test_a06_tiny_windows(bed, how):
     siege = Siege(bed)

@@ -266,6 +266,8 @@ static void set_up(void)
             .ping_interval_ms = 3600000,
             .ping_timeout_ms = 3600000 },
         .streams_max = 32,
+        .stalled_max = 10,
+        .stalled_timeout_ms = 3600000,
         .nuisances_max = { 20, 20, 20, 20, 20, 20 },
     };
 
