@@ -2,6 +2,7 @@
 not built, or gunicorn and h2 (which the harness of tests/e2e stands on) are not installed."""
 
 import pathlib
+import re
 import sys
 
 import pytest
@@ -12,22 +13,25 @@ pytest.importorskip("h2")
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1] / "tests" / "e2e"))
 
-try:
-    from harness.base import DEADLINE, eventually
-    from harness.bed import Bed
-    from harness.certs import Authority
-    from harness.server import Reply
-    from harness.tarry import find_binary
+# Not guarded: a harness that cannot be imported is an error, and no reason to skip everything that stands on it.
+from harness.base import DEADLINE, eventually  # noqa: E402
+from harness.bed import Bed  # noqa: E402
+from harness.server import Reply  # noqa: E402
+from harness.tarry import find_binary  # noqa: E402
 
+try:
     find_binary()
-except (ImportError, AssertionError) as missing:
+except AssertionError as missing:
     pytest.skip(f"no Tarry to test with: {missing}", allow_module_level=True)
 
 __all__ = ["Bed", "DEADLINE", "Reply", "Site", "asked", "eventually", "new_bed", "show"]
 
 
 def new_bed(folder):
-    return Bed(folder, lambda: Authority(folder))
+    def authority():
+        raise AssertionError("these tests need no certificates")
+
+    return Bed(folder, authority)
 
 
 def show(bed):
@@ -67,14 +71,25 @@ class Site:
             ((n,),) = connection.execute("SELECT count(*) FROM project_row WHERE text = ?", [text])
         return n
 
-    def warnings(self, words):
-        """The lines of the worker's log with those words in them."""
-        return [line for line in self.gunicorn.lines if words in line]
+    def warnings(self, pattern, n=0):
+        """The lines of the worker's log that the regular expression finds; waits until there are n."""
+
+        def found():
+            return [line for line in list(self.gunicorn.lines) if re.search(pattern, line)]
+
+        eventually(lambda: len(found()) >= n, f"{n} lines like {pattern!r}")
+        return found()
 
     def visited(self, path):
         """The access log's line of a request that has ended."""
         return self.tarry.access.wait_for(lambda line: path in str(line))
 
 
-def asked(site):
-    return [r for r in site.provider.records if r["path"].startswith("/v1")]
+def asked(site, n=0):
+    """The calls that the model got; waits until there are n."""
+
+    def found():
+        return [r for r in site.provider.records if r["path"].startswith("/v1")]
+
+    eventually(lambda: len(found()) >= n, f"{n} calls")
+    return found()

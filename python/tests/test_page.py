@@ -105,7 +105,7 @@ def test_the_project_of_the_page(bed):
 
     assert tarry.post("/ask/", "question=Why", FORM).json()["answer"].startswith("echo:Why")
     assert hops(tarry, "/ask/") == 2
-    assert [value for name, value in asked(site)[0]["headers"] if name.lower() == "authorization"] == ["Bearer sk-page"]
+    assert [value for name, value in asked(site, 1)[0]["headers"] if name.lower() == "authorization"] == ["Bearer sk-page"]
 
     got = tarry.post("/order/", "card=4711", FORM).json()
     assert got["receipt"] == "receipt 1 over 5" and got["thanks"].startswith("echo:Say thanks for receipt 1")

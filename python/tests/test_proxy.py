@@ -26,7 +26,7 @@ def test_an_unmodified_view_holds_no_worker(bed):
     running = [bed.background(site.tarry.get, f"/agent/?do=one&text=t{n}") for n in range(20)]
     answers = [r.result().json() for r in running]
     assert [a["text"].split()[0] for a in answers] == [f"echo:t{n}" for n in range(20)]
-    assert len(asked(site)) == 20 and len({a["pid"] for a in answers}) == 1
+    assert len(asked(site, 20)) == 20 and len({a["pid"] for a in answers}) == 1
     assert all(line["hops"] == 2 and line["calls"] == 1 for line in site.tarry.access.lines)
 
 
@@ -37,7 +37,7 @@ def test_an_agent_on_two_workers_asks_each_question_once(bed):
         for n in range(10)
     ]
     assert sorted(r.result().json()["text"] for r in running) == sorted(f"4.3.2.1.0.t{n}" for n in range(10))
-    assert len(asked(site)) == 50
+    assert len(asked(site, 50)) == 50
 
 
 def test_gather_and_a_streamed_view(bed):
@@ -45,14 +45,14 @@ def test_gather_and_a_streamed_view(bed):
     texts = site.tarry.get("/agent/?do=gather").json()["texts"]
     assert [t.split()[0] for t in texts] == ["echo:left", "echo:right"]
     assert site.tarry.get("/agent/?do=lines").text.startswith("echo:streamed")
-    assert len(asked(site)) == 3
+    assert len(asked(site, 3)) == 3
 
 
 def test_a_worker_that_dies_on_every_run_loses_no_answer_and_asks_nothing_twice(bed):
     site = Site(bed)
     got = site.tarry.get("/agent/?do=fragile")
     assert got.json() == {"text": "1.0.x"}
-    assert len(asked(site)) == 2 and site.gunicorn.output.count("Booting worker") == 3
+    assert len(asked(site, 2)) == 2 and site.gunicorn.output.count("Booting worker") == 3
 
 
 def test_relay_resume_and_notify(bed):

@@ -1,0 +1,37 @@
+"""What is installed: all of the package and its licence, and nothing else."""
+
+import pathlib
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+HERE = pathlib.Path(__file__).resolve().parents[1]
+
+
+def test_the_licence_is_the_projects():
+    assert (HERE / "LICENSE").read_text() == (HERE.parent / "LICENSE").read_text()
+
+
+@pytest.mark.slow
+def test_a_wheel_from_the_source_archive_has_all_of_it(tmp_path):
+    """Built as pip does, in an environment without the checkout: the wheel out of the source archive."""
+    pytest.importorskip("build")
+    setuptools = pytest.importorskip("setuptools")
+    if int(setuptools.__version__.split(".")[0]) < 77:
+        pytest.skip("pyproject.toml asks for a newer setuptools")
+    source = tmp_path / "source"
+    shutil.copytree(HERE, source, ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__", ".*"))
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path), str(source)]
+    subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
+    (wheel,) = tmp_path.glob("*.whl")
+    found = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    wanted = {str(p.relative_to(HERE)) for p in (HERE / "tarry").rglob("*") if p.suffix in (".py", ".typed")}
+    assert found == wanted
+    assert any(name.endswith("LICENSE") for name in zipfile.ZipFile(wheel).namelist())
+    metadata = next(n for n in zipfile.ZipFile(wheel).namelist() if n.endswith("METADATA"))
+    assert b"Requires-Dist" not in b"\n".join(
+        line for line in zipfile.ZipFile(wheel).read(metadata).split(b"\n") if b"extra ==" not in line
+    )
