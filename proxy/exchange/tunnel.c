@@ -31,6 +31,8 @@ void tunnel_begin(struct exchange *ex, const struct head *in)
     }
     ex->head_sent = true;
     ex->status = in->status;
+    /* What was said to the worker is not said again, and tunnels stand for long. */
+    arena_release(&ex->visit_arena);
     touch(ex);
 }
 

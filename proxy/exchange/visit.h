@@ -48,7 +48,7 @@ struct visit_event {
 typedef void visit_event_fn(void *owner, struct visit *v, const struct visit_event *ev);
 
 struct visit_request {
-    const struct head *head; /* these borrow until the visit is closed */
+    const struct head *head; /* these borrow until the visit is closed, or stands as a tunnel */
     const struct piece *pieces;
     size_t npieces;
     bool ahead;                /* goes before new requests in the queue */
