@@ -54,6 +54,18 @@ def test_without_tarry_the_same_views_call_the_model_themselves(site):
     assert not site.tarry.access.lines and len(site.provider.wait_records(8)) == 8
 
 
+def test_without_tarry_a_chat_is_streamed_and_saved_too(site):
+    conversation = str(uuid.uuid4())
+    worker = Client(site.server.address)
+    got = worker.request("POST", "/api/chat/", {"Content-Type": "application/json"},
+                         json.dumps({"conversation": conversation, "text": "Hello"}))
+    worker.close()
+    assert got.status == 200 and got.headers.get("Content-Type").startswith("text/event-stream")
+    assert got.text.rstrip().endswith("data: [DONE]")
+    saved = messages(site, conversation, 2)[1]
+    assert saved["text"].startswith("echo:Hello ") and saved["whole"] and saved["tokens"] == 20
+
+
 def chat(site, conversation, text):
     got = site.post("/api/chat/", {"conversation": conversation, "text": text})
     assert got.status == 200 and got.headers.get("Content-Type").startswith("text/event-stream"), got.body
