@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "net/addr.h"
+#include "net/inherit.h"
 #include "net/loop.h"
 #include "observe/log.h"
 
@@ -194,7 +195,7 @@ int listener_share(struct str text, const struct sockaddr *sa, socklen_t salen, 
 {
     struct shared *s;
 
-    if (sa->sa_family != AF_UNIX)
+    if (sa->sa_family != AF_UNIX || inherit_find(sa) >= 0)
         return 0;
     s = calloc(1, sizeof(*s));
     if (s) {
@@ -234,12 +235,15 @@ struct listener *listener_open(struct str text, const struct sockaddr *sa, sockl
 {
     struct listener *l = calloc(1, sizeof(*l));
     const struct shared *s = NULL;
+    int given = inherit_find(sa);
 
     if (!l || !(l->text = strndup(text.p, text.n))) {
         errno = ENOMEM;
         goto failed;
     }
-    if (many && sa->sa_family == AF_UNIX) {
+    if (given >= 0) {
+        listen(given, (int)backlog); /* its length; it listens already */
+    } else if (many && sa->sa_family == AF_UNIX) {
         s = find_shared(text);
         if (!s) {
             snprintf(why, whylen,
@@ -257,7 +261,9 @@ struct listener *listener_open(struct str text, const struct sockaddr *sa, sockl
         }
     }
     l->is_unix = sa->sa_family == AF_UNIX;
-    l->fd = s ? fcntl(s->fd, F_DUPFD_CLOEXEC, 0) : bind_to(sa, salen, backlog, many);
+    if (s)
+        given = s->fd;
+    l->fd = given >= 0 ? fcntl(given, F_DUPFD_CLOEXEC, 0) : bind_to(sa, salen, backlog, many);
     if (l->fd < 0)
         goto failed;
     ev_io_init(&l->io, on_io, l->fd, EV_READ);

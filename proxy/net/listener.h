@@ -29,7 +29,7 @@ void listener_set_bind(listener_bind_fn *fn);
 /* Binds and listens; accepts nothing until listener_start(). A stale unix socket file (nobody
  * listens behind it) is replaced. `many`: several processes serve the address, a TCP one by
  * SO_REUSEPORT, a unix socket by what listener_share() has bound. NULL with one line in `why`.
- * `text` is copied. */
+ * `text` is copied. Where inherit.h has a socket of that address, that one is used. */
 struct listener *listener_open(struct str text, const struct sockaddr *sa, socklen_t salen,
     unsigned backlog, bool many, char *why, size_t whylen);
 

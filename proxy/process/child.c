@@ -15,6 +15,7 @@
 #include "admin/admin.h"
 #include "conf/load.h"
 #include "exchange/front.h"
+#include "net/inherit.h"
 #include "net/loop.h"
 #include "net/tickets.h"
 #include "observe/access.h"
@@ -274,6 +275,7 @@ int child_run(const struct child_setup *setup)
     if (setup->alive_interval_ms > 0)
         ev_timer_again(loop_ev(), &child.alive);
     front_start(&child.front);
+    inherit_warn();
     setup->on_ready();
     loop_run();
 
@@ -281,6 +283,7 @@ int child_run(const struct child_setup *setup)
     deadline_close(&child.shutdown);
     admin_close();
     front_close(&child.front);
+    inherit_release();
     opener_stop();
     loop_release();
     tickets_free(setup->tickets);

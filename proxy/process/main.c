@@ -74,6 +74,7 @@ static int start(const char *path, struct conf *conf)
     struct fence_plan fences;
     char why[512];
 
+    supervisor_inherit();
     if (privileges_plan(&p, conf, why, sizeof(why)) < 0 ||
         fence_plan(&fences, conf, why, sizeof(why)) < 0 ||
         privileges_hand_over_logs(&p, conf, why, sizeof(why)) < 0 ||

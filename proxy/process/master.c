@@ -14,6 +14,7 @@
 
 #include "base/entropy.h"
 #include "conf/load.h"
+#include "net/inherit.h"
 #include "net/listener.h"
 #include "net/tickets.h"
 #include "observe/log.h"
@@ -333,6 +334,7 @@ int master_run(const char *conf_path, struct conf *conf, struct tickets *tickets
 
 wait:
     opener_stop();
+    inherit_release();
     while (waitpid(-1, NULL, 0) > 0)
         ;
     sigprocmask(SIG_SETMASK, &old, NULL);

@@ -23,7 +23,7 @@
 #include "observe/log.h"
 #include "process/fence.h"
 
-enum { ANSWER_TIMEOUT_MS = 10000, FDS_MAX = 2 };
+enum { ANSWER_TIMEOUT_MS = 10000, FDS_MAX = 2, KEPT_FD = 3 };
 
 enum question_kind { ASK_REFRESH, ASK_FILE, ASK_BIND };
 
@@ -259,6 +259,10 @@ static _Noreturn void serve(
     signal(SIGHUP, SIG_IGN);
     signal(SIGUSR1, SIG_IGN);
     prctl(PR_SET_NAME, "tarry-opener");
+    /* Nothing that was passed on at the start is its business. */
+    if (sock != KEPT_FD)
+        sock = dup2(sock, KEPT_FD);
+    close_range(KEPT_FD + 1, ~0U, 0);
     if (fence_itself(p, fences) < 0)
         _exit(1);
     refresh(conf_path);

@@ -12,7 +12,10 @@
 #include <unistd.h>
 
 #include "base/num.h"
+#include "net/inherit.h"
 #include "observe/log.h"
+
+enum { INHERIT_FIRST = 3, INHERIT_MAX = 1024 };
 
 static struct {
     int fd; /* -1: nobody listens */
@@ -36,6 +39,19 @@ static uint64_t read_interval(void)
     if (!usec || !num_parse_u64(str_of(usec), &n))
         return 0;
     return n / 2000 > 0 ? n / 2000 : 1; /* twice in its time */
+}
+
+void supervisor_inherit(void)
+{
+    const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");
+    uint64_t who = 0, n = 0;
+
+    if (pid && fds && num_parse_u64(str_of(pid), &who) && who == (uint64_t)getpid() &&
+        num_parse_u64(str_of(fds), &n) && n <= INHERIT_MAX)
+        inherit_take(INHERIT_FIRST, (int)n);
+    unsetenv("LISTEN_PID");
+    unsetenv("LISTEN_FDS");
+    unsetenv("LISTEN_FDNAMES");
 }
 
 void supervisor_open(void)

@@ -7,6 +7,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* Takes over the listening sockets that it passes on (LISTEN_FDS, LISTEN_PID). To be called first
+ * of all: they are descriptors from 3 on. */
+void supervisor_inherit(void);
+
 /* Connects, before fences could forbid it, and takes the variables out of the environment. */
 void supervisor_open(void);
 void supervisor_close(void);

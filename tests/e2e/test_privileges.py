@@ -1,6 +1,7 @@
 """From root to the conf's user: what is given up, what still works afterwards, and what the kernel keeps away."""
 
 import ctypes
+import fcntl
 import grp
 import json
 import os
@@ -580,3 +581,65 @@ def bounded(kept, then):
                 libc.prctl(24, number, 0, 0, 0)
         then()
     return enter
+
+
+# --- socket activation ---
+
+def passing(sockets, monkeypatch, folder):
+    """Has Tarry be started as systemd does it: with these from descriptor 3 on, and told so. Gives `pass_fds`."""
+    numbers = [fcntl.fcntl(s.fileno(), fcntl.F_DUPFD, 100) for s in sockets]
+    moves = " ".join(f"{3 + i}<&{n} {n}<&-" for i, n in enumerate(numbers))
+    wrapper = folder / "activated"
+    wrapper.write_text(f'#!/bin/bash\nexec {moves}\nexport LISTEN_PID=$$ LISTEN_FDS={len(sockets)}\nexec "{find_binary()}" "$@"\n')
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("TARRY_BIN", str(wrapper))
+    return numbers
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_sockets_of_the_service_manager_are_used(bed, processes, monkeypatch):
+    conf = bed.conf(bed.worker(OK))
+    conf.top["processes"] = processes
+    path = bed.folder / "given.sock"
+    unix, tcp, spare = socket.socket(socket.AF_UNIX), socket.socket(), socket.socket()
+    unix.bind(str(path))
+    for s in (tcp, spare):
+        s.bind(("127.0.0.1", 0))
+    for s in (unix, tcp, spare):
+        s.listen()
+    address = "127.0.0.1:%d" % tcp.getsockname()[1]
+    conf.listens[address] = conf.listens[f"unix:{path}"] = {}
+    with Client(address) as early:  # waits in the kernel until there is a Tarry
+        early.send_request("GET", "/early")
+        tarry = bed.tarry(conf, pass_fds=passing([unix, tcp, spare], monkeypatch, bed.folder))
+        assert early.read_response().status == 200
+    for where in (address, f"unix:{path}", conf.address):
+        with Client(where) as c:
+            assert c.request(host="a").status == 200
+    tarry.wait_log("127.0.0.1:%d, but the conf has no such listen section" % spare.getsockname()[1])
+    since = len(tarry.lines)
+    tarry.signal(signal.SIGHUP)
+    tarry.wait_log("reloaded", since=since)
+    with Client(address) as c:
+        assert c.request(host="a").status == 200
+    # Stopped: who comes now is served by the next one. The file is not Tarry's to remove.
+    tarry.stop()
+    assert path.exists()
+    with Client(address) as between:
+        between.send_request("GET", "/between")
+        tarry.start()
+        assert between.read_response().status == 200
+    for s in (unix, tcp, spare):
+        s.close()
+    for n in tarry.pass_fds:
+        os.close(n)
+
+
+def test_what_is_no_listening_socket_is_not_used(bed, monkeypatch):
+    conf = bed.conf(bed.worker(OK))
+    with socket.socket() as bound, open(conf.folder / "file", "w") as file:
+        tarry = bed.tarry(conf, pass_fds=passing([bound, file], monkeypatch, bed.folder))
+    for n in tarry.pass_fds:
+        os.close(n)
+    assert sum("is no listening socket" in line for line in tarry.lines) == 2
+    assert tarry.get("/").status == 200

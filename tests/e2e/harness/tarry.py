@@ -132,13 +132,13 @@ class AccessLog:
 class Tarry:
     """The running proxy. `conf` is a Conf or text; text needs `address`."""
 
-    def __init__(self, folder, conf, address=None, env=None, start=True, args=(), preexec=None):
+    def __init__(self, folder, conf, address=None, env=None, start=True, args=(), preexec=None, pass_fds=()):
         self.folder = pathlib.Path(folder)
         self.conf = conf
         self.address = address or (conf.address if isinstance(conf, Conf) else None)
         self.path = self.folder / "tarry.conf"
         self.env = env or {}
-        self.args, self.preexec = list(args), preexec
+        self.args, self.preexec, self.pass_fds = list(args), preexec, pass_fds
         self.access = AccessLog(self.folder / "access.log")
         self.lines = []
         self._more = threading.Condition()
@@ -161,7 +161,7 @@ class Tarry:
         env.setdefault("ASAN_OPTIONS", "detect_leaks=1")
         env.setdefault("UBSAN_OPTIONS", "print_stacktrace=1")
         self.process = subprocess.Popen([find_binary(), "-c", str(self.path), *self.args], env=env, stdin=subprocess.DEVNULL,
-                                        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=self.preexec)
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=self.preexec, pass_fds=self.pass_fds)
         since = len(self.lines)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

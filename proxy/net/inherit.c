@@ -1,0 +1,100 @@
+/* A short list. */
+#include "net/inherit.h"
+
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "net/addr.h"
+#include "observe/log.h"
+
+struct inherited {
+    struct inherited *next;
+    int fd;
+    bool wanted;
+    struct sockaddr_storage sa;
+};
+
+static struct inherited *all;
+
+static bool is_same(const struct sockaddr *a, const struct sockaddr *b)
+{
+    struct addr one, other;
+
+    if (a->sa_family != b->sa_family)
+        return false;
+    if (a->sa_family == AF_UNIX)
+        return strcmp(((const struct sockaddr_un *)(const void *)a)->sun_path,
+                   ((const struct sockaddr_un *)(const void *)b)->sun_path) == 0;
+    one = addr_of(a);
+    other = addr_of(b);
+    return one.port == other.port && memcmp(one.ip, other.ip, sizeof(one.ip)) == 0;
+}
+
+/* Whether it is a stream socket that listens. Its address goes to *sa, which is zeroed. */
+static bool listens(int fd, struct sockaddr_storage *sa)
+{
+    socklen_t n = sizeof(*sa) - 1, one = sizeof(int), two = sizeof(int);
+    int is = 0, type = 0;
+
+    return getsockname(fd, (struct sockaddr *)sa, &n) == 0 &&
+           getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &is, &one) == 0 && is &&
+           getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &two) == 0 && type == SOCK_STREAM;
+}
+
+void inherit_take(int first, int n)
+{
+    for (int fd = first; fd < first + n; fd++) {
+        struct inherited *i = calloc(1, sizeof(*i));
+
+        if (!i || !listens(fd, &i->sa)) {
+            log_warn(
+                NULL, "descriptor %d of the service manager is no listening socket: not used", fd);
+            free(i);
+            close(fd);
+            continue;
+        }
+        fcntl(fd, F_SETFD, FD_CLOEXEC);
+        fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+        i->fd = fd;
+        i->next = all;
+        all = i;
+    }
+}
+
+int inherit_find(const struct sockaddr *sa)
+{
+    for (struct inherited *i = all; i; i = i->next) {
+        if (!is_same((const struct sockaddr *)&i->sa, sa))
+            continue;
+        i->wanted = true;
+        return i->fd;
+    }
+    return -1;
+}
+
+void inherit_warn(void)
+{
+    char text[ADDR_TEXT_MAX + sizeof(struct sockaddr_un)];
+
+    for (const struct inherited *i = all; i; i = i->next)
+        if (!i->wanted)
+            log_warn(NULL,
+                "the service manager has a socket for %s, but the conf has no such "
+                "listen section",
+                addr_text((const struct sockaddr *)&i->sa, text, sizeof(text)));
+}
+
+void inherit_release(void)
+{
+    while (all) {
+        struct inherited *i = all;
+
+        all = i->next;
+        close(i->fd);
+        free(i);
+    }
+}
