@@ -347,6 +347,11 @@ static const struct opt workers_rows[] = {
         OPT_LIVE, .help = "The pause before a notify's second delivery; it doubles from there." },
     { "notify_max_pause", OPT_DURATION, IN(pool_conf, notify_max_pause_ms), "10m", "1ms", "7d",
         OPT_LIVE, .help = "The longest pause between two deliveries of a notify." },
+    { "queue_address_share", OPT_NUMBER, IN(pool_conf, queue_address_share), "100", "1", "100",
+        OPT_LIVE,
+        .help = "How much of queue_max, in percent, requests of one client address may take; its "
+                "further ones get 503. Exempt are the same addresses as from "
+                "address_connections_max." },
     { "queue_max", OPT_NUMBER, IN(pool_conf, queue_max), "10000", "0", "10000000", OPT_LIVE,
         .help = "How many requests may wait for a free worker. Further ones get 503 at once. "
                 "Resumes are "

@@ -91,6 +91,7 @@ struct pool_conf {
     struct server_conf *servers;
     size_t nservers;
     size_t queue_max;
+    size_t queue_address_share; /* percent of queue_max that one client address may take */
     uint64_t queue_timeout_ms;
     uint64_t connect_timeout_ms;
     uint64_t response_timeout_ms; /* from the last byte of the request to the first of the response,

@@ -34,6 +34,7 @@ enum {
     OTHER_FDS = 128, /* logs, listeners, admin pages, lookups, bodies in files */
     TRIM_PEAK = 512, /* fewer exchanges or connections leave nothing worth the work */
     TRIM_PAUSE_MS = 2000,
+    COMPLAIN_EVERY_MS = 10000,
     ROOM_FOR = 16, /* connections that are ended at a time when a new one finds all places taken */
     HTTP2_OUT_MAX = 16 << 10, /* of one response: what fills a frame; more waits behind it */
 };
@@ -194,22 +195,42 @@ static void on_accept(void *owner, struct listener *l, int fd, const struct sock
     }
 }
 
-bool front_admits(struct front *f, struct crowd_place *p, const struct addr *a)
+bool front_bounds(const struct front *f, const struct addr *a)
 {
     struct sockaddr_storage sa;
-    char text[ADDR_TEXT_MAX];
-    bool bounded;
-    int rc;
 
     addr_to_sockaddr(a, &sa);
-    bounded = (a->family == AF_INET || a->family == AF_INET6) &&
-              (f->conf->address_limit_loopback || !addr_is_local(a)) &&
-              !conf_trusts(f->conf, (const struct sockaddr *)&sa);
-    rc = crowd_join(&f->crowd, p, a, bounded);
+    return (a->family == AF_INET || a->family == AF_INET6) &&
+           (f->conf->address_limit_loopback || !addr_is_local(a)) &&
+           !conf_trusts(f->conf, (const struct sockaddr *)&sa);
+}
+
+/* Each at debug, and one now and then where an operator sees it: a proxy that the conf does not
+ * know looks like this too. */
+static void log_refusal(struct front *f, const struct addr *a, const char *why)
+{
+    char text[ADDR_TEXT_MAX];
+
+    addr_ip_text(a, text);
+    if (f->complained_ms && loop_now_ms() - f->complained_ms < COMPLAIN_EVERY_MS) {
+        log_debug(NULL, "connection from %s refused: %s", text, why);
+        return;
+    }
+    f->complained_ms = loop_now_ms();
+    log_warn(NULL,
+        "connections from %s are refused: %s; if many clients come from there, name it in "
+        "trusted_proxies",
+        text, why);
+}
+
+bool front_admits(struct front *f, struct crowd_place *p, const struct addr *a)
+{
+    int rc = crowd_join(&f->crowd, p, a, front_bounds(f, a));
+
     if (rc == 0)
         return true;
     counter_add(COUNTER_CONNECTIONS_REFUSED, 1);
-    log_debug(NULL, "connection from %s refused: %s", addr_ip_text(a, text), crowd_strerror(rc));
+    log_refusal(f, a, crowd_strerror(rc));
     return false;
 }
 

@@ -38,6 +38,7 @@ struct front {
     void (*on_idle)(void *owner); /* while draining: nothing is in flight any more */
     void *owner;
     size_t connections_max; /* max_connections, or fewer where the descriptors do not suffice */
+    uint64_t complained_ms; /* of refused connections, in the log; 0: never */
     bool reuse_port, started, draining;
 };
 
@@ -61,6 +62,10 @@ void front_drain(struct front *f, void (*on_idle)(void *owner), void *owner);
 
 /* Cuts everything. Returns how many exchanges were still in flight. */
 size_t front_close(struct front *f);
+
+/* Whether `a` is one client's address, for which the limits of an address hold; others stand for
+ * many: trusted proxies, unix sockets and, unless the conf says otherwise, loopback. */
+bool front_bounds(const struct front *f, const struct addr *a);
 
 /* Whether a connection from `a` may come in: counts it among those of its address, in `p`, and logs
  * it if it may not. On the accept; and again if it turns out that it comes from elsewhere. */

@@ -5,6 +5,7 @@
 #include "base/num.h"
 #include "exchange/exchange.h"
 #include "exchange/forward.h"
+#include "exchange/front.h"
 #include "observe/counter.h"
 
 enum {
@@ -123,7 +124,8 @@ int hop_visit(struct exchange *ex, struct str path, visit_event_fn *on_event)
         .outcome = ex->kind == HOP_NOTIFY ? ex->outcome : (struct str){ 0 },
         .attempt = ex->attempt,
     };
-    struct visit_request r = { .ahead = ahead };
+    struct visit_request r = { .ahead = ahead,
+        .client = front_bounds(ex->front, &ex->peer) ? &ex->peer : NULL };
     int rc = 0;
 
     if (ahead)

@@ -114,7 +114,7 @@ static void ask(struct visit *v, bool ahead)
     v->state = VISIT_IS_WAITING;
     v->wish.on_answer = on_slot;
     v->wish.owner = v;
-    pool_ask(v->pool, &v->wish, ahead, v->request.queue_timeout_ms);
+    pool_ask(v->pool, &v->wish, ahead, v->request.client, v->request.queue_timeout_ms);
 }
 
 static void on_slot(void *owner, struct stream *s, enum pool_error error, const char *why)
@@ -129,6 +129,7 @@ static void on_slot(void *owner, struct stream *s, enum pool_error error, const 
     }
     switch (error) {
     case POOL_E_QUEUE_FULL:
+    case POOL_E_QUEUE_SHARE:
         fail(v, VISIT_QUEUE_FULL, why);
         break;
     case POOL_E_QUEUE_TIMEOUT:

@@ -51,6 +51,7 @@ struct visit_request {
     const struct head *head; /* these borrow until the visit is closed, or stands as a tunnel */
     const struct piece *pieces;
     size_t npieces;
+    const struct addr *client; /* of whose requests only so many may wait; NULL: any number */
     bool ahead;                /* goes before new requests in the queue */
     uint64_t queue_timeout_ms; /* 0: the pool's */
 };

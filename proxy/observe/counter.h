@@ -31,6 +31,8 @@
         "done")                                                                                    \
     X(ABANDONED_CUT, "tarry_visits_abandoned_timeouts_total",                                      \
         "Of those, the ones whose slot was given away after abandoned_timeout")                    \
+    X(QUEUE_SHARE, "tarry_queue_share_refused_total",                                              \
+        "Requests refused because their address had queue_address_share of a queue")               \
     X(REDELIVERIES, "tarry_redeliveries_total", "Resumes, replays and notifies delivered again")   \
     X(HANDOFFS, "tarry_handoffs_total", "Handoffs accepted from workers")                          \
     X(HANDOFFS_REFUSED, "tarry_handoffs_refused_total",                                            \

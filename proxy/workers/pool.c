@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "observe/counter.h"
 #include "observe/log.h"
 #include "workers/server.h"
 
@@ -14,8 +15,9 @@ struct pool {
     struct conf *snapshot;
     const struct pool_conf *conf;
     struct list servers;
-    struct list ahead; /* wishes: resumes, replays, notifies */
-    struct list fresh; /* wishes: new requests */
+    struct list ahead;  /* wishes: resumes, replays, notifies */
+    struct list fresh;  /* wishes: new requests */
+    struct crowd crowd; /* those of them whose address is bounded */
     struct deferred dispatch;
     struct deadline again; /* a server that was full or refused may serve again */
     struct grave grave;
@@ -38,6 +40,7 @@ static void free_pool(void *what)
 
         free(s);
     }
+    crowd_release(&p->crowd);
     conf_unref(p->snapshot);
     free(p);
 }
@@ -67,6 +70,7 @@ const struct pool_conf *pool_conf(const struct pool *p)
 static void close_wish(struct slot_wish *w)
 {
     list_remove(&w->node);
+    crowd_leave(&w->place);
     deadline_close(&w->deadline);
     loop_undefer(&w->deferred);
 }
@@ -86,7 +90,9 @@ static void on_deferred_error(void *owner)
 {
     struct slot_wish *w = owner;
 
-    answer(w, w->error, "the queue is full");
+    answer(w, w->error,
+        w->error == POOL_E_QUEUE_SHARE ? "its address has queue_address_share of the queue"
+                                       : "the queue is full");
 }
 
 static void on_wish_deadline(void *owner)
@@ -245,7 +251,28 @@ static size_t free_slots(const struct pool *p)
     return n > p->ahead.count ? n - p->ahead.count : 0;
 }
 
-void pool_ask(struct pool *p, struct slot_wish *w, bool ahead, uint64_t timeout_ms)
+/* Whether one more of the client's may wait; then it is counted. Who does not have to wait is not
+ * bounded, and without memory to count with nobody is. */
+static bool has_share(struct pool *p, struct slot_wish *w, const struct addr *client)
+{
+    size_t share = p->conf->queue_max / 100 * p->conf->queue_address_share +
+                   p->conf->queue_max % 100 * p->conf->queue_address_share / 100;
+
+    if (!client || p->conf->queue_address_share == 100)
+        return true;
+    p->crowd.limits.connections_max = share > 0 ? share : 1;
+    return crowd_join(&p->crowd, &w->place, client, p->fresh.count >= free_slots(p)) !=
+           CROWD_E_CONNECTIONS;
+}
+
+static void refuse(struct slot_wish *w, enum pool_error error)
+{
+    w->error = error;
+    loop_defer(&w->deferred, on_deferred_error, w);
+}
+
+void pool_ask(
+    struct pool *p, struct slot_wish *w, bool ahead, const struct addr *client, uint64_t timeout_ms)
 {
     BUG_IF(w->pool);
     w->pool = pool_ref(p);
@@ -258,8 +285,12 @@ void pool_ask(struct pool *p, struct slot_wish *w, bool ahead, uint64_t timeout_
      * exist. */
     if (!ahead && p->fresh.count >= p->conf->queue_max &&
         p->fresh.count >= p->conf->queue_max + free_slots(p)) {
-        w->error = POOL_E_QUEUE_FULL;
-        loop_defer(&w->deferred, on_deferred_error, w);
+        refuse(w, POOL_E_QUEUE_FULL);
+        return;
+    }
+    if (!ahead && !has_share(p, w, client)) {
+        counter_add(COUNTER_QUEUE_SHARE, 1);
+        refuse(w, POOL_E_QUEUE_SHARE);
         return;
     }
     deadline_set(&w->deadline, timeout_ms ? timeout_ms : p->conf->queue_timeout_ms);
@@ -316,6 +347,7 @@ static struct pool *make(const struct pool_conf *pc)
     list_init(&p->servers);
     list_init(&p->ahead);
     list_init(&p->fresh);
+    crowd_init(&p->crowd);
     deadline_init(&p->again, on_again, p);
     return p;
 }

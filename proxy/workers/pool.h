@@ -17,6 +17,7 @@
 #include "base/list.h"
 #include "conf/snapshot.h"
 #include "http/stream.h"
+#include "net/crowd.h"
 #include "net/deadline.h"
 #include "net/loop.h"
 
@@ -28,6 +29,7 @@ enum pool_error {
     POOL_E_QUEUE_FULL = -1,
     POOL_E_QUEUE_TIMEOUT = -2,
     POOL_E_UNREACHABLE = -3, /* no server took the connection: nothing was sent */
+    POOL_E_QUEUE_SHARE = -4, /* its address has as much of the queue as it may */
 };
 
 /* A wish for a slot. Embedded in the visit that has it; zeroed at first. Answered exactly once,
@@ -37,7 +39,8 @@ struct slot_wish {
     struct list_node node;
     struct pool *pool; /* NULL: no wish is open and no slot is held */
     struct link *link;
-    struct stream *stream; /* what on_answer was given */
+    struct stream *stream;    /* what on_answer was given */
+    struct crowd_place place; /* among those of its address that wait */
     struct deadline deadline;
     struct deferred deferred;
     unsigned tries;
@@ -65,8 +68,10 @@ struct pool *pool_ref(struct pool *p);
 void pool_unref(struct pool *p);
 const struct pool_conf *pool_conf(const struct pool *p);
 
-/* Gets into the queue; `timeout_ms` 0: the pool's queue_timeout. */
-void pool_ask(struct pool *p, struct slot_wish *w, bool ahead, uint64_t timeout_ms);
+/* Gets into the queue; `timeout_ms` 0: the pool's queue_timeout. `client`: where the request comes
+ * from, of whose requests only so many may wait (queue_address_share); NULL: any number. */
+void pool_ask(struct pool *p, struct slot_wish *w, bool ahead, const struct addr *client,
+    uint64_t timeout_ms);
 
 /* Takes the wish back: the place in the queue, or the slot with its stream, which is closed. The
  * slot is free at once if the response is complete or the connection broken; otherwise the worker

@@ -41,7 +41,9 @@ def test_an_address_has_so_many_connections_and_no_more(bed):
     with site.tarry.client(source="127.0.0.2") as other:  # another address is another's
         assert is_in(other)
     assert site.tarry.metric("tarry_client_connections_refused_total") == 1
-    site.tarry.wait_log(lambda line: "127.0.0.1" in line and "address_connections_max" in line)
+    site.tarry.wait_log(lambda line: "127.0.0.1" in line and "address_connections_max" in line and "trusted_proxies" in line)
+    assert is_out(site.tarry.client())
+    site.tarry.wait_log(lambda line: "debug" in line and "127.0.0.1 refused" in line)  # told once, and then counted
     held[0].close()
     eventually(lambda: site.tarry.metric("tarry_client_connections") == 2, "the closed one to be forgotten")
     with site.tarry.client() as again:
@@ -104,6 +106,26 @@ def test_half_a_tls_handshake_is_a_newcomer(bed):
         c.send(b"\x16\x03\x01\x02\x00\x01")
     third = tarry.client()
     assert third.read_to_end() == b""
+
+
+def test_an_address_has_its_share_of_the_queue_and_no_more(bed):
+    gate = Gate()
+    site = limited(bed, lambda r, c: (gate.wait(), OK)[1], slots=1, pool={"queue_max": 10, "queue_address_share": 30})
+    clients = [site.tarry.client() for _ in range(5)]
+    for i, c in enumerate(clients):
+        c.send_request("GET", f"/{i}")
+        if i == 0:
+            site.worker.wait_for(1)
+        elif i <= 3:
+            eventually(lambda: site.tarry.status()["pools"]["app"]["queued_new"] == i, "it to wait")
+    problem(clients[4].read_response(), 503, "connection_limit_reached")
+    assert site.tarry.metric("tarry_queue_share_refused_total") == 1
+    with site.tarry.client(source="127.0.0.2") as other:
+        other.send_request("GET", "/other")
+        eventually(lambda: site.tarry.status()["pools"]["app"]["queued_new"] == 4, "another address's to wait too")
+        gate.open()
+        assert other.read_response().status == 200
+    assert all(c.read_response().status == 200 for c in clients[:4])
 
 
 # --- requests of one connection ---

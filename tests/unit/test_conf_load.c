@@ -73,6 +73,7 @@ START_TEST(has_defaults)
     ck_assert_uint_eq(p->servers[0].slots, 1);
     ck_assert_uint_eq(p->line, 2);
     ck_assert_uint_eq(p->queue_max, 10000);
+    ck_assert_uint_eq(p->queue_address_share, 100);
     ck_assert_uint_eq(p->queue_timeout_ms, 30000);
     ck_assert_uint_eq(p->connect_timeout_ms, 5000);
     ck_assert_uint_eq(p->response_timeout_ms, 60000);
@@ -225,7 +226,7 @@ START_TEST(reads_a_pool)
         "server \"unix:/run/a.sock\" { slots = 5 }\nserver \"[::1]:8001\" { }\n"
         "abandoned_timeout = \"0ms\" unreachable_first_pause = \"2s\" unreachable_max_pause = "
         "\"3s\" "
-        "queue_max = 0 queue_timeout = \"1s\" connect_timeout = \"2s\" "
+        "queue_max = 0 queue_address_share = 7 queue_timeout = \"1s\" connect_timeout = \"2s\" "
         "response_timeout = \"3s\"\n"
         "keep_alive_timeout = \"4s\" retry_idempotent = true secret_file = \"secret\"\n"
         "replay_body_max = \"1K\" call_max = \"2K\" handoff_max = \"3K\" state_max = 100 spool_max "
@@ -243,6 +244,7 @@ START_TEST(reads_a_pool)
     ck_assert_uint_eq(p->connect_timeout_ms, 2000);
     ck_assert_uint_eq(p->response_timeout_ms, 3000);
     ck_assert_uint_eq(p->abandoned_timeout_ms, 0);
+    ck_assert_uint_eq(p->queue_address_share, 7);
     ck_assert_uint_eq(p->unreachable_first_pause_ms, 2000);
     ck_assert_uint_eq(p->unreachable_max_pause_ms, 3000);
     ck_assert_uint_eq(p->keep_alive_timeout_ms, 4000);

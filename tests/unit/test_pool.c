@@ -22,6 +22,7 @@ struct want {
     unsigned answers, rank; /* rank: as the how manieth it was served */
     int error;
     bool got_end;
+    const struct addr *client;
     char why[256];
 };
 
@@ -64,7 +65,7 @@ static void want(int i, bool ahead)
     wants[i].answers = wants[i].rank = 0;
     wants[i].error = 0;
     wants[i].got_end = false;
-    pool_ask(pool, &wants[i].wish, ahead, 0);
+    pool_ask(pool, &wants[i].wish, ahead, wants[i].client, 0);
     ck_assert_uint_eq(wants[i].answers, 0); /* never from within */
 }
 
@@ -252,6 +253,36 @@ START_TEST(bounds_the_queue)
 }
 END_TEST
 
+START_TEST(bounds_the_share_of_an_address)
+{
+    struct addr one = { AF_INET, 1, { 192, 0, 2, 1 } }, other = { AF_INET, 2, { 192, 0, 2, 2 } };
+
+    open_pool("queue_max = 10 queue_address_share = 20", 2, 0, 0);
+    for (int i = 0; i < 5; i++)
+        wants[i].client = &one;
+    wants[5].client = &other;
+    for (int i = 0; i < 2; i++) { /* a free slot is nobody's share */
+        want(i, false);
+        WORLD_UNTIL(wants[i].stream);
+    }
+    for (int i = 2; i < 5; i++)
+        want(i, false);
+    WORLD_UNTIL(wants[4].answers);
+    ck_assert_int_eq(wants[4].error, POOL_E_QUEUE_SHARE);
+    want(5, false);
+    want(6, false); /* of nobody in particular */
+    want(4, true);  /* has been paid for */
+    world_settle();
+    ck_assert_uint_eq(wants[4].answers + wants[5].answers + wants[6].answers, 0);
+    pool_release(&wants[4].wish);
+    pool_release(&wants[3].wish); /* who leaves makes room for another of the address */
+    want(3, false);
+    world_settle();
+    ck_assert_uint_eq(wants[3].answers, 0);
+    expect_counts(2, 0, 4);
+}
+END_TEST
+
 START_TEST(bounds_the_wait)
 {
     open_pool("queue_timeout = \"40ms\"", 1, 0, 0);
@@ -260,7 +291,7 @@ START_TEST(bounds_the_wait)
     want(1, false);
     wants[2].wish.on_answer = on_answer;
     wants[2].wish.owner = &wants[2];
-    pool_ask(pool, &wants[2].wish, true, 3600000); /* its own bound */
+    pool_ask(pool, &wants[2].wish, true, NULL, 3600000); /* its own bound */
     WORLD_UNTIL(wants[1].answers);
     ck_assert_int_eq(wants[1].error, POOL_E_QUEUE_TIMEOUT);
     ck_assert_uint_eq(wants[2].answers, 0);
@@ -768,6 +799,7 @@ static TCase *cases(void)
     tcase_add_test(t, gives_a_slot);
     tcase_add_test(t, serves_resumes_before_new_requests);
     tcase_add_test(t, bounds_the_queue);
+    tcase_add_test(t, bounds_the_share_of_an_address);
     tcase_add_test(t, bounds_the_wait);
     tcase_add_test(t, can_be_cancelled_anywhere);
     tcase_add_test(t, keeps_connections_where_the_server_does);
