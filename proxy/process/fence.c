@@ -113,7 +113,7 @@ static const struct bounded {
 
 static int add_bounded(scmp_filter_ctx f, bool serving)
 {
-    struct scmp_arg_cmp itself = SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid());
+    struct scmp_arg_cmp itself = SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid(), 0);
     int err;
 
     for (size_t i = 0; i < sizeof(bounded) / sizeof(*bounded); i++) {
