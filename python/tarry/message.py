@@ -95,9 +95,12 @@ class Answer:
     @property
     def content(self) -> bytes:
         """The body, unpacked."""
-        if self.header("content-encoding").lower() in ("gzip", "x-gzip"):
+        coding = self.header("content-encoding").lower()
+        if coding in ("", "identity"):
+            return self.body
+        if coding in ("gzip", "x-gzip"):
             return gzip.decompress(self.body)
-        return self.body
+        raise ValueError(f"an answer is packed as {coding!r}: let the call say Accept-Encoding: gzip, or identity")
 
     def json(self) -> Any:
         """The content's JSON: what an SDK's type takes in `ChatCompletion.model_validate(answer.json())`."""

@@ -158,6 +158,21 @@ def test_an_sdks_call_is_captured_and_relayed():
     assert tests.get("/").body == b"data: [DONE]\n\n" and json.loads(tests.calls[0].body)["stream"] is True
 
 
+def test_nobody_gets_an_encoding_that_only_the_library_knew():
+    requests = pytest.importorskip("requests")
+    asked = lambda: requests.Request("POST", MODEL + "/v1", json={}, headers={"Accept-Encoding": "br, zstd"})  # noqa: E731
+    by_hand = tarry.Call("GET", MODEL + "/b", [("Accept-Encoding", "br")])
+    views = {
+        "start": lambda e: tarry.relay(asked()),
+        "two": lambda e: tarry.resume([asked(), by_hand], then="/finish"),
+        "finish": lambda e: "",
+    }
+    client = WSGIClient(app_of(**views), lambda call: call.header("accept-encoding"), [MODEL])
+    assert client.get("/").body == b"identity"
+    client.get("/two")
+    assert [call.header("accept-encoding") for call in client.calls] == ["gzip", "br"]
+
+
 def test_request_objects_of_libraries_are_calls():
     from tarry.capture import as_call
 

@@ -123,6 +123,17 @@ def test_asyncio_in_a_sync_view_and_two_tasks_in_one_handoff(httpx):
     assert [len(batch) for batch in client.batches] == [3, 3]
 
 
+def test_async_to_sync_as_in_django(httpx):
+    sync = pytest.importorskip("asgiref.sync")
+
+    async def main():
+        async with httpx.AsyncClient() as client:
+            return [r.text for r in await asyncio.gather(*[client.post(URL, content=text) for text in "ab"])]
+
+    text, client = run(lambda: sync.async_to_sync(main)(), lambda call: call.body)
+    assert text == "['a', 'b']" and [len(batch) for batch in client.batches] == [2]
+
+
 def test_a_clock_in_a_single_task_is_taken_for_the_same_call(httpx, messages):
     times = iter(range(100))
 

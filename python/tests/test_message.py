@@ -90,6 +90,14 @@ def test_origins(url, origin):
     assert origin_of(url) == origin
 
 
+def test_an_answer_is_unpacked_or_said_to_be_packed():
+    import gzip
+
+    assert Answer(200, "", [("Content-Encoding", "gzip")], gzip.compress(b"x")).content == b"x"
+    with pytest.raises(ValueError, match="packed as 'br'.*Accept-Encoding"):
+        Answer(200, "", [("Content-Encoding", "br")], b"x").content
+
+
 def test_equal_json_in_another_order_has_the_same_digest_and_headers_do_not_count():
     a, b = json_call('{"a": 1, "b": [1, 2]}'), json_call('{"b":[1,2],"a":1}')
     b.headers.append(("X-Retry-Count", "1"))

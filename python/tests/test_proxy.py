@@ -40,6 +40,17 @@ def test_an_agent_on_two_workers_asks_each_question_once(bed):
     assert len(asked(site, 50)) == 50
 
 
+def test_a_new_process_for_every_hop(bed):
+    """State is never in the process."""
+    site = Site(bed, workers=2, args=["--max-requests", "1", "--preload"])
+    running = [
+        bed.background(site.tarry.post, "/agent/?do=agent", f'{{"text": "t{n}"}}', {"Content-Type": "application/json"})
+        for n in range(3)
+    ]
+    assert sorted(r.result().json()["text"] for r in running) == sorted(f"4.3.2.1.0.t{n}" for n in range(3))
+    assert len(asked(site, 15)) == 15
+
+
 def test_gather_and_a_streamed_view(bed):
     site = Site(bed)
     texts = site.tarry.get("/agent/?do=gather").json()["texts"]
