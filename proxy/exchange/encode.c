@@ -39,7 +39,8 @@ const struct head *encode_begin(
     const struct compression_conf *cc = &ex->conf->compression;
     enum encoding e;
 
-    if (!ex->client || !ex->compress || !encoding_suits(in, cc->types, cc->ntypes, cc->min_size) ||
+    if (cc->ntypes == 0 || !ex->client || !ex->compress ||
+        !encoding_suits(in, cc->types, cc->ntypes, cc->min_size) ||
         head_find(&ex->request, STR("range")) ||
         head_has_token(&ex->request, STR("cache-control"), STR("no-transform")))
         return in;

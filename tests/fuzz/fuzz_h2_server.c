@@ -56,8 +56,10 @@ static void on_stream(void *owner, struct stream *s, const struct stream_event *
     HOLDS(r->s == s && !r->over);
     switch (ev->kind) {
     case STREAM_HEAD:
+        HOLDS(!"not for a server");
+        break;
     case STREAM_HALF_CLOSED:
-        HOLDS(!"not for a server of this version");
+        HOLDS(!s->http2);
         break;
     case STREAM_DATA:
         HOLDS(!r->paused && ev->data.n > 0 && ev->data.n <= r->left);
@@ -99,7 +101,7 @@ static void on_request(void *owner, struct stream *s, const struct stream_reques
     if (q->error_status) {
         HOLDS(q->error_status >= 400 && q->error_status <= 599 && q->error);
     } else {
-        HOLDS(q->head && q->head->websocket == q->websocket_only);
+        HOLDS(q->head && q->websocket_only == (s->http2 && q->head->websocket));
         HOLDS(!q->websocket_only || (str_eq(q->head->method, STR("GET")) && !q->body));
         check_head(q->head);
     }
@@ -109,7 +111,7 @@ static void on_request(void *owner, struct stream *s, const struct stream_reques
     }
     nrequests++;
     *r = (struct request){ .s = s,
-        .websocket = q->websocket_only,
+        .websocket = !q->error_status && q->head->websocket,
         .length_known = q->body && q->length_known,
         .left = !q->body          ? 0
                 : q->length_known ? q->length
