@@ -2,6 +2,7 @@
 #include "conf/snapshot.h"
 
 #include <netinet/in.h>
+#include <openssl/crypto.h>
 #include <stdlib.h>
 
 #include "base/url.h"
@@ -13,10 +14,23 @@ struct conf *conf_ref(struct conf *c)
     return c;
 }
 
+/* What is freed may lie around for long. */
+static void wipe(struct str secret)
+{
+    if (secret.n > 0)
+        OPENSSL_cleanse((char *)secret.p, secret.n);
+}
+
 void conf_unref(struct conf *c)
 {
     if (!c || --c->refs > 0)
         return;
+    wipe(c->ticket_secret);
+    for (size_t i = 0; i < c->npools; i++)
+        wipe(c->pools[i].secret);
+    for (size_t i = 0; i < c->nupstreams; i++)
+        for (size_t k = 0; k < c->upstreams[i].nset_header; k++)
+            wipe(c->upstreams[i].set_header[k].value);
     arena_release(&c->arena);
     free(c);
 }

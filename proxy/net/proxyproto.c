@@ -119,6 +119,11 @@ static uint32_t checksum(const unsigned char *p, size_t n, size_t hole)
     return ~crc;
 }
 
+static uint32_t read_u32(const unsigned char *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
 /* The fields behind the addresses: that they fit, and that a checksum among them is right. */
 static int check_fields(const unsigned char *p, size_t at, size_t end)
 {
@@ -133,14 +138,9 @@ static int check_fields(const unsigned char *p, size_t at, size_t end)
         if (n > end - value)
             return PROXYPROTO_E_TLV;
         if (p[at] == TLV_CRC32C) {
-            uint32_t sum = (uint32_t)p[value] << 24;
-
-            if (n != 4 || summed)
+            if (n != 4 || summed || read_u32(p + value) != checksum(p, end, value))
                 return PROXYPROTO_E_CHECKSUM;
             summed = true;
-            sum |= (uint32_t)p[value + 1] << 16 | (uint32_t)p[value + 2] << 8 | p[value + 3];
-            if (sum != checksum(p, end, value))
-                return PROXYPROTO_E_CHECKSUM;
         }
         at = value + n;
     }

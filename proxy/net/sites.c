@@ -208,6 +208,20 @@ static int on_verify(int good, X509_STORE_CTX *c)
     return good;
 }
 
+/* A session that is good by itself is not resumed when the client's certificate has expired since:
+ * a whole handshake follows, which says so. */
+static SSL_TICKET_RETURN on_ticket_opened(SSL *ssl, SSL_SESSION *session,
+    const unsigned char *key_name, size_t n, SSL_TICKET_STATUS status, void *arg)
+{
+    X509 *client = session ? SSL_SESSION_get0_peer(session) : NULL;
+
+    if (status != SSL_TICKET_SUCCESS && status != SSL_TICKET_SUCCESS_RENEW)
+        return SSL_TICKET_RETURN_IGNORE_RENEW;
+    if (client && X509_cmp_current_time(X509_get0_notAfter(client)) <= 0)
+        return SSL_TICKET_RETURN_IGNORE_RENEW;
+    return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
+}
+
 /* Sees every message. What a client may send again and again after the handshake, and what costs
  * the server more than the client, is counted. */
 static void on_message(
@@ -297,6 +311,7 @@ static bool make_context(
     SSL_CTX *ctx = site->ctx = tls_context_new(TLS_server_method());
 
     if (!ctx || !tickets_serve(tickets, ctx) ||
+        !SSL_CTX_set_session_ticket_cb(ctx, NULL, on_ticket_opened, NULL) ||
         !SSL_CTX_set_min_proto_version(
             ctx, s->min_version == TLS_VERSION_1_3 ? TLS1_3_VERSION : TLS1_2_VERSION) ||
         (s->authorities && !ask_for_certificates(s, ctx))) {
@@ -557,17 +572,10 @@ SSL *sites_begin(struct sites *s)
     return ssl;
 }
 
-bool sites_settle(SSL *ssl)
+void sites_settle(SSL *ssl)
 {
-    const struct guest *g = guest_of(ssl);
-    X509 *client;
-
-    if (!g)
-        return true;
-    SSL_set_tlsext_status_ocsp_resp(ssl, NULL, 0);
-    client =
-        g->sites->authorities && SSL_session_reused(ssl) ? SSL_get0_peer_certificate(ssl) : NULL;
-    return !client || X509_cmp_current_time(X509_get0_notAfter(client)) > 0;
+    if (guest_of(ssl))
+        SSL_set_tlsext_status_ocsp_resp(ssl, NULL, 0);
 }
 
 /* Whether one of the site's certificates has the name, or covers it. */

@@ -38,9 +38,8 @@ SSL *sites_begin(struct sites *s);
 
 /* ---- of a connection that sites_begin() has begun; `ssl` NULL: one in the clear ---- */
 
-/* The handshake is complete: gives back what only it needed. False if the client may not stay after
- * all: its session is good, but its certificate has expired since. */
-bool sites_settle(SSL *ssl);
+/* The handshake is complete: gives back what only it needed. */
+void sites_settle(SSL *ssl);
 
 /* Whether a request for `host` (of its authority, without the port) came to the wrong place: it is
  * neither the name that the client asked for in the handshake, nor one that the certificates shown

@@ -56,6 +56,9 @@ static void warn_of_restart(const struct conf *old, const struct conf *next)
 {
     if (next->processes != old->processes)
         log_warn(NULL, "processes changes with a restart only");
+    if (next->session_timeout_ms != old->session_timeout_ms ||
+        next->ticket_rotation_ms != old->ticket_rotation_ms)
+        log_warn(NULL, "session_timeout and ticket_rotation change with a restart only");
     if (!str_eq(next->user, old->user) || !str_eq(next->group, old->group))
         log_warn(NULL, "user and group change with a restart only");
     if (next->seccomp != old->seccomp || next->landlock != old->landlock ||

@@ -449,6 +449,17 @@ def test_a_session_without_a_certificate_is_not_resumed_where_one_is_required(be
     assert refused(tarry, Resuming(tls, session), free)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("version", [V12, V13])
+def test_a_session_does_not_outlive_its_certificate(bed, conf, members, version):
+    """The session is good for two hours, the certificate for some seconds."""
+    tarry = bed.tarry(conf)
+    tls = context(bed.authority, version, members.client(f"brief{version}", days=6 / 86400, age=1))
+    session = session_of(tarry, tls)
+    assert not refused(tarry, Resuming(tls, session))
+    eventually(lambda: refused(tarry, Resuming(tls, session)), "the end of the certificate")
+
+
 def test_long_chains_are_refused(bed, conf, members):
     listen(conf)["client_chain_max"] = 0
     sub = bed.folder / "sub"
@@ -502,6 +513,16 @@ def test_N05_sni_and_authority_disagree(bed, conf):
         want = b"HTTP/1.1 421 " if (name, host) in refusals else b"HTTP/1.1 200 "
         assert head.startswith(want), (name, host, head)
     assert b"tarry; error=http_request_error" in head
+
+
+def test_N05_over_http2(bed, conf):
+    """As browsers do that reuse a connection; they open another one after it."""
+    tarry = bed.tarry(conf)
+    for host, status in (("localhost", "200"), ("other.example", "421")):
+        done = subprocess.run(["curl", "-sS", "--http2", "--cacert", bed.authority.ca, "-H", f"Host: {host}", "-o", "/dev/null",
+                               "-w", "%{http_version} %{http_code}", f"https://localhost:{tarry.port}/"],
+                              capture_output=True, text=True, timeout=DEADLINE)
+        assert done.stdout == f"2 {status}", done
 
 
 def test_a_misdirected_request_may_be_served(bed, conf):

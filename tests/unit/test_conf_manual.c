@@ -90,7 +90,12 @@ static void check_example(const char *text, size_t n)
     setenv("OPENAI_API_KEY", "k", 1);
     setenv("ANTHROPIC_API_KEY", "k", 1);
     conffile_put_certificate("site");
+    conffile_put_certificate("example");
+    conffile_put_certificate("machines");
+    conffile_put_named_certificate("shop", "DNS:shop.example");
+    conffile_put_named_certificate("office", "DNS:office.example");
     conffile_put("worker.secret", "s3cret\n");
+    conffile_put("tickets", "0123456789abcdef0123456789abcdef\n");
     conf_unref(conffile_must_load(in_test_folder(&a, text, n).p));
     arena_release(&a);
 }

@@ -154,6 +154,7 @@ static const struct {
         PROXYPROTO_E_TLV },
     { STR_INIT(SIGNATURE "\x21\x11\0\x13" IPV4 "\x03\0\x04\xa5\x91\xae\x6b"),
         PROXYPROTO_E_CHECKSUM },
+    { STR_INIT(SIGNATURE "\x21\0\0\x03\x03\0\0"), PROXYPROTO_E_CHECKSUM }, /* found by fuzzing */
     { STR_INIT(SIGNATURE "\x21\x11\0\x12" IPV4 "\x03\0\x03\x29\x85\xce"), PROXYPROTO_E_CHECKSUM },
 };
 
