@@ -306,7 +306,7 @@ static int enclose_opener(unsigned abi)
 
     if (open_ruleset(&r, abi) < 0)
         return -1;
-    if (allow(&r, "/", RIGHTS_READ | RIGHTS_WRITE) < 0) {
+    if (allow(&r, "/", RIGHTS_WRITE | LANDLOCK_ACCESS_FS_READ_DIR) < 0) {
         close(r.fd);
         return -1;
     }

@@ -3,6 +3,7 @@
 #include <ares.h>
 #include <ev.h>
 #include <openssl/crypto.h>
+#include <seccomp.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <time.h>
@@ -37,9 +38,10 @@ static void usage(FILE *to)
 static void version(void)
 {
     printf("tarry %s\n"
-           "libev %d.%d, nghttp2 %s, %s, c-ares %s\n",
+           "libev %d.%d, nghttp2 %s, %s, c-ares %s, libseccomp %u.%u.%u\n",
         PACKAGE_VERSION, ev_version_major(), ev_version_minor(), nghttp2_version(0)->version_str,
-        OpenSSL_version(OPENSSL_VERSION), ares_version(NULL));
+        OpenSSL_version(OPENSSL_VERSION), ares_version(NULL), seccomp_version()->major,
+        seccomp_version()->minor, seccomp_version()->micro);
 }
 
 static void ready(void)

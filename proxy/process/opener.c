@@ -316,10 +316,11 @@ static int open_or_ask(void *owner, const char *path, int flags)
     struct question q = { .kind = ASK_FILE, .flags = flags };
     int fd = open(path, O_RDONLY | O_CLOEXEC | flags, flags == FILE_NAMELESS ? 0600 : 0640);
     int denied = errno, err;
+    size_t n = strlen(path) + 1;
 
-    if (fd >= 0 || (denied != EACCES && denied != EPERM) || strlen(path) >= sizeof(q.path))
+    if (fd >= 0 || (denied != EACCES && denied != EPERM) || n > sizeof(q.path))
         return fd;
-    strcpy(q.path, path);
+    memcpy(q.path, path, n);
     err = ask(&q, -1, &fd);
     if (fd < 0)
         errno = err > 0 ? err : denied;
