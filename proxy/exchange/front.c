@@ -250,6 +250,8 @@ static bool may_accept(void *owner, bool waits)
         return true;
     ended = waits ? acceptor_make_room(&f->acceptor, ROOM_FOR) : 0;
     counter_add(COUNTER_CONNECTIONS_EVICTED, ended);
+    if (ended > 0)
+        log_debug(NULL, "max_connections are open: %zu idle ones ended for those who come", ended);
     return count_connections(f) < f->connections_max;
 }
 

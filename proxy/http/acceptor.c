@@ -97,6 +97,7 @@ static void on_deadline(void *owner)
 {
     struct arrival *r = owner;
 
+    counter_add(COUNTER_CLIENTS_TOO_SLOW, 1);
     if (conn_has_tls(r->conn))
         refused(r->conn, "it took longer than handshake_timeout");
     give_up(r);

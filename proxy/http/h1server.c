@@ -159,6 +159,8 @@ static void begin_request(struct h1_server *h, const struct head *head, const st
     };
 
     h->served++;
+    if (h->served == h->acceptor->requests_max)
+        counter_add(COUNTER_CONNECTIONS_USED_UP, 1);
     crowd_settle(conn_place(h->conn));
     h1_body_begin(&h->body, m, &h->acceptor->limits);
     h->in = r.body ? IN_BODY : IN_DONE;
@@ -394,7 +396,10 @@ static void on_deadline(void *owner)
     if (h->streaming) {
         if (conn_queued(h->conn) > 0 || h->in == IN_BODY)
             too_slow(h);
-    } else if (h->accepted.node.on == &h->acceptor->idle || conn_input(h->conn).n == 0) {
+    } else if (h->accepted.node.on == &h->acceptor->idle) {
+        end(h, CUT);
+    } else if (conn_input(h->conn).n == 0) { /* a newcomer that never said anything */
+        counter_add(COUNTER_CLIENTS_TOO_SLOW, 1);
         end(h, CUT);
     } else {
         counter_add(COUNTER_CLIENTS_TOO_SLOW, 1);

@@ -411,6 +411,8 @@ static void drain_step(struct h2_server *v)
         if (!v->acceptor->draining &&
             (v->acceptor->requests_max == 0 || v->requests < v->acceptor->requests_max))
             return;
+        if (!v->acceptor->draining)
+            counter_add(COUNTER_CONNECTIONS_USED_UP, 1);
         nghttp2_submit_shutdown_notice(h->library);
         nghttp2_submit_ping(h->library, NGHTTP2_FLAG_NONE, notice_ping);
         v->going = NOTICED;

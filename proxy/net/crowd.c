@@ -55,7 +55,7 @@ static struct list *bucket(const struct crowd *c, uint64_t h)
 
 static struct list *make_buckets(size_t n)
 {
-    struct list *l = malloc(n * sizeof(*l));
+    struct list *l = calloc(n, sizeof(*l));
 
     for (size_t i = 0; l && i < n; i++)
         list_init(&l[i]);

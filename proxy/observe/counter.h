@@ -10,8 +10,10 @@
     X(CONNECTIONS, "tarry_client_connections_total", "Client connections accepted")                \
     X(CONNECTIONS_REFUSED, "tarry_client_connections_refused_total",                               \
         "Client connections closed on arrival: their address had too many")                        \
+    X(CONNECTIONS_USED_UP, "tarry_client_connections_used_up_total",                               \
+        "Client connections ended with their last request (connection_requests_max)")              \
     X(CLIENTS_TOO_SLOW, "tarry_clients_too_slow_total",                                            \
-        "Clients cut off for sending a request or taking a response too slowly")                   \
+        "Clients cut off for being too slow: to begin, to send a request, to take a response")     \
     X(CONNECTIONS_EVICTED, "tarry_client_connections_evicted_total",                               \
         "Idle client connections ended near max_connections to make room")                         \
     X(PROXY_HEADERS_REFUSED, "tarry_proxy_headers_refused_total",                                  \

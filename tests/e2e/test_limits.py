@@ -138,6 +138,28 @@ def test_a_connection_ends_with_its_last_request(bed):
             assert got.status == 200 and (got.headers.get("Connection") == "close") == (i == 2)
         c.wait_closed()
     assert site.tarry.get("/again").status == 200
+    assert site.tarry.metric("tarry_client_connections_used_up_total") == 1
+
+
+def test_so_does_one_of_http2(bed):
+    site = limited(bed, connection_requests_max=3)
+    with site.tarry.h2() as c:
+        for i in range(3):
+            assert c.request(target=f"/{i}").status == 200
+        c.wait_closed()
+    assert site.tarry.metric("tarry_client_connections_used_up_total") == 1
+
+
+@pytest.mark.parametrize("http2", [True, False])
+def test_who_never_says_anything_is_counted_as_too_slow(bed, http2):
+    worker = bed.worker(lambda r, c: OK)
+    conf = bed.conf(worker)
+    conf.listens[conf.address]["http2"] = http2
+    conf.top["header_timeout"] = "200ms"
+    conf.admins[f"unix:{bed.folder}/admin"] = {}
+    tarry = bed.tarry(conf)
+    assert tarry.client().read_to_end() == b""
+    assert tarry.metric("tarry_clients_too_slow_total") == 1
 
 
 def test_a_request_pipelined_behind_the_last_is_not_answered(bed):
