@@ -105,7 +105,7 @@ static const struct opt root_rows[] = {
                 "SETTINGS. Then it counts as gone." },
     { "http2_queue_max", OPT_NUMBER, IN(conf, http2_queue_max), "1000", "100", "1000000", OPT_LIVE,
         .help = "HTTP/2: how many frames may wait for a client that does not read. Above, nothing "
-                "is read from it either; above five times as many, or after five seconds, its "
+                "is read from it either; above five times as many, or after four seconds, its "
                 "connection ends." },
     { "http2_resets_max", OPT_NUMBER, IN(conf, http2_resets_max), "100", "1", "1000000", OPT_LIVE,
         .help = "HTTP/2: how many requests a client may take back in a burst, as with "
@@ -114,7 +114,7 @@ static const struct opt root_rows[] = {
         .help = "HTTP/2: of how many responses at a time a client may take nothing. With more of "
                 "them for http2_stalled_timeout it is sent away (ENHANCE_YOUR_CALM); a single one "
                 "has send_timeout." },
-    { "http2_stalled_timeout", OPT_DURATION, IN(conf, http2_stalled_timeout_ms), "5s", "1ms", "1d",
+    { "http2_stalled_timeout", OPT_DURATION, IN(conf, http2_stalled_timeout_ms), "4s", "1ms", "1d",
         OPT_LIVE, .help = "HTTP/2: for how long, with http2_stalled_max." },
     { "http2_stream_window", OPT_SIZE, IN(conf, http2_stream_window), "64K", "16K", "1G", OPT_LIVE,
         .help = "HTTP/2: how much of one request's body may be on its way at a time. New "

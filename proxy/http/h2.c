@@ -12,6 +12,7 @@ enum {
     HEAD_SENT_MAX =
         1 << 20,       /* header block of ours; its parts have been bounded where they came from */
     GOODBYE_MS = 5000, /* for the last bytes of a connection that is done */
+    CALM_MS = 500,     /* the same of one that is sent away */
     READ_AT_ONCE = 8192, /* bytes given to the library between two looks at what it answers */
     QUEUE_TOP = 5,       /* times queue_max */
 };
@@ -448,6 +449,7 @@ static bool hold(struct h2 *h)
     if (flush(h) < 0)
         return true;
     if (nghttp2_session_get_outbound_queue_size(h->library) > QUEUE_TOP * max) {
+        h->deaf = true;
         h2_refuse(h, NGHTTP2_ENHANCE_YOUR_CALM, "too many frames wait for a peer that reads none");
         return true;
     }
@@ -712,8 +714,12 @@ void h2_refuse(struct h2 *h, uint32_t code, const char *why)
         goaway[13 + i] = (unsigned char)(code >> (24 - 8 * i));
     }
     h->calmed = code == NGHTTP2_ENHANCE_YOUR_CALM;
-    conn_write(h->conn, goaway, sizeof(goaway));
-    conn_finish(h->conn, GOODBYE_MS);
+    if (h->deaf) {
+        conn_reset(h->conn);
+    } else {
+        conn_write(h->conn, goaway, sizeof(goaway));
+        conn_finish(h->conn, h->calmed ? CALM_MS : GOODBYE_MS);
+    }
     h->conn = NULL;
     h2_die(h, STREAM_E_PROTOCOL, why, false);
 }

@@ -93,6 +93,7 @@ struct h2 {
     bool asked;
     bool broken; /* the peer broke the protocol, and the library says so */
     bool going;  /* GOAWAY was received or is to be sent: no new streams */
+    bool deaf;   /* the peer takes nothing of what is queued for it */
     bool calmed; /* we have asked the peer to calm down, and left */
     bool dead, buried;
 };
@@ -125,7 +126,8 @@ void h2_wake(struct h2 *h);
 void h2_die(struct h2 *h, enum stream_error error, const char *why, bool quietly);
 
 /* Ends the session at once, with a GOAWAY that goes before all that the library has queued; the
- * rest of its bytes are sent, the peer's are no longer looked at. Streams fail, on_dead follows.
+ * rest of its bytes are sent, the peer's are no longer looked at. A peer that is known to read
+ * nothing (h->deaf) is cut instead. Streams fail, on_dead follows.
  * Not from within the library. */
 void h2_refuse(struct h2 *h, uint32_t code, const char *why);
 

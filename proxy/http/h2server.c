@@ -21,7 +21,7 @@ enum going { OPEN, NOTICED, GOING };
 
 enum {
     NOTICE_MS = 1000, /* a client that does not answer the ping of a notice has had its time */
-    HELD_MS = 5000,   /* one that makes us queue answers and reads none has had it too */
+    HELD_MS = 4000,   /* one that makes us queue answers and reads none has had it too */
     HUGE_HEAD = 64,   /* times the limit: such a head is not even read to its end for an answer */
     HUGE_COUNTS = 10, /* glitches that such a one counts as */
     TICKS = 4,        /* looks at slow streams within the time that they have */
@@ -348,12 +348,16 @@ static const char *look_at_connection(struct h2_server *v, uint32_t *code)
     uint64_t now = loop_now_ms();
 
     *code = NGHTTP2_ENHANCE_YOUR_CALM;
-    if (h->held && now - h->held_ms >= HELD_MS)
+    if (h->held && now - h->held_ms >= HELD_MS) {
+        h->deaf = true;
         return "it does not read what it makes us send";
+    }
     if (h->block_open && now - h->block_ms >= a->header_timeout_ms)
         return "a request's head did not come in time";
-    if (is_stalled(v))
+    if (is_stalled(v)) {
+        h->deaf = conn_queued(h->conn) > 0;
         return "it takes nothing of too many responses";
+    }
     *code = NGHTTP2_NO_ERROR;
     if (conn_queued(h->conn) == 0)
         pace_begin(&v->taken, now, conn_bytes_taken(h->conn));
