@@ -6,16 +6,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "conf/file.h"
 #include "conf/identity.h"
+#include "net/clientcert.h"
 #include "net/loop.h"
 #include "net/tls.h"
 #include "observe/counter.h"
 #include "observe/log.h"
 
 enum {
-    KINDS_MAX = 6,      /* of keys that OpenSSL can hold side by side */
-    SUBJECT_MAX = 2048, /* octets of DER: more than any person, less than a head can carry */
+    KINDS_MAX = 6, /* of keys that OpenSSL can hold side by side */
     FLOOD_WINDOW_MS = 60 * 1000,
     EXPIRES_SOON = 6, /* when a sixth of its time is left: 15 days of 90, one of 6 */
 };
@@ -41,10 +40,7 @@ struct sites {
     size_t nsites;
     struct named *names; /* sorted */
     size_t nnames;
-    X509_STORE *authorities; /* of clients' certificates; NULL: they are asked for none */
-    unsigned char rules[32]; /* a digest of what clients' certificates are judged by */
-    enum client_certificate client_certificate;
-    int client_chain_max;
+    struct clientcert clients;
     enum tls_version min_version;
     bool serve_misdirected, http2;
     unsigned key_updates_max;
@@ -195,33 +191,6 @@ static int on_status(SSL *ssl, void *arg)
     return SSL_TLSEXT_ERR_NOACK;
 }
 
-/* A subject that no head could carry is nobody's. */
-static int on_verify(int good, X509_STORE_CTX *c)
-{
-    X509 *x = X509_STORE_CTX_get_current_cert(c);
-
-    if (good && X509_STORE_CTX_get_error_depth(c) == 0 &&
-        i2d_X509_NAME(X509_get_subject_name(x), NULL) > SUBJECT_MAX) {
-        X509_STORE_CTX_set_error(c, X509_V_ERR_APPLICATION_VERIFICATION);
-        return 0;
-    }
-    return good;
-}
-
-/* A session that is good by itself is not resumed when the client's certificate has expired since:
- * a whole handshake follows, which says so. */
-static SSL_TICKET_RETURN on_ticket_opened(SSL *ssl, SSL_SESSION *session,
-    const unsigned char *key_name, size_t n, SSL_TICKET_STATUS status, void *arg)
-{
-    X509 *client = session ? SSL_SESSION_get0_peer(session) : NULL;
-
-    if (status != SSL_TICKET_SUCCESS && status != SSL_TICKET_SUCCESS_RENEW)
-        return SSL_TICKET_RETURN_IGNORE_RENEW;
-    if (client && X509_cmp_current_time(X509_get0_notAfter(client)) <= 0)
-        return SSL_TICKET_RETURN_IGNORE_RENEW;
-    return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
-}
-
 /* Sees every message. What a client may send again and again after the handshake, and what costs
  * the server more than the client, is counted. */
 static void on_message(
@@ -273,7 +242,7 @@ static bool set_session_context(struct sites *s, const struct site *site, const 
     int n = name ? 0 : i2d_X509_NAME(X509_get_subject_name(id->chain.leaf), &subject);
     unsigned len = 0;
     bool good = md && n >= 0 && EVP_DigestInit_ex(md, EVP_sha256(), NULL) &&
-                EVP_DigestUpdate(md, s->rules, sizeof(s->rules)) &&
+                EVP_DigestUpdate(md, s->clients.digest, sizeof(s->clients.digest)) &&
                 (name ? EVP_DigestUpdate(md, name, strlen(name) + 1)
                       : EVP_DigestUpdate(md, subject, (size_t)n)) &&
                 EVP_DigestFinal_ex(md, digest, &len) &&
@@ -284,37 +253,15 @@ static bool set_session_context(struct sites *s, const struct site *site, const 
     return good;
 }
 
-static bool ask_for_certificates(struct sites *s, SSL_CTX *ctx)
-{
-    STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(s->authorities);
-    int mode = SSL_VERIFY_PEER | SSL_VERIFY_CLIENT_ONCE;
-
-    if (s->client_certificate == CLIENT_CERTIFICATE_REQUIRED)
-        mode |= SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
-    SSL_CTX_set_verify(ctx, mode, on_verify);
-    SSL_CTX_set_verify_depth(ctx, s->client_chain_max);
-    for (int i = 0; i < sk_X509_OBJECT_num(objects); i++) {
-        X509_OBJECT *o = sk_X509_OBJECT_value(objects, i);
-        X509 *x = X509_OBJECT_get0_X509(o);
-
-        if (x && !SSL_CTX_add_client_CA(ctx, x)) /* the names that clients are told */
-            return false;
-        if (X509_OBJECT_get0_X509_CRL(o))
-            X509_STORE_set_flags(s->authorities, X509_V_FLAG_CRL_CHECK);
-    }
-    return SSL_CTX_set1_verify_cert_store(ctx, s->authorities) == 1;
-}
-
 static bool make_context(
     struct sites *s, struct site *site, struct tickets *tickets, char *why, size_t whylen)
 {
     SSL_CTX *ctx = site->ctx = tls_context_new(TLS_server_method());
 
     if (!ctx || !tickets_serve(tickets, ctx) ||
-        !SSL_CTX_set_session_ticket_cb(ctx, NULL, on_ticket_opened, NULL) ||
         !SSL_CTX_set_min_proto_version(
             ctx, s->min_version == TLS_VERSION_1_3 ? TLS1_3_VERSION : TLS1_2_VERSION) ||
-        (s->authorities && !ask_for_certificates(s, ctx))) {
+        (s->clients.authorities && !clientcert_demand(&s->clients, ctx))) {
         snprintf(why, whylen, "no memory for a TLS context");
         return false;
     }
@@ -447,34 +394,6 @@ static bool read_identities(struct sites *s, const struct listen_conf *l, char *
     return true;
 }
 
-/* Authorities of clients, and the digest of all that clients' certificates are judged by: under
- * other rules no session is resumed. */
-static bool read_rules(struct sites *s, const struct listen_conf *l, char *why, size_t whylen)
-{
-    struct file_content content = { 0 };
-    unsigned char *text;
-    bool good;
-
-    s->client_certificate = l->client_certificate;
-    s->client_chain_max = (int)l->client_chain_max;
-    if (l->client_certificate == CLIENT_CERTIFICATE_OFF)
-        return true;
-    s->authorities = pem_read_authorities(l->client_ca_file.p, why, whylen);
-    if (!s->authorities || !file_read(l->client_ca_file.p, FILE_CONTENT_MAX, &content, why, whylen))
-        return false;
-    text = realloc(content.p, content.n + 3);
-    if (text) {
-        content.p = (char *)text;
-        text[content.n++] = (unsigned char)l->client_certificate;
-        text[content.n++] = (unsigned char)l->client_chain_max;
-    }
-    good = text && EVP_Digest(text, content.n, s->rules, NULL, EVP_sha256(), NULL);
-    if (!good)
-        snprintf(why, whylen, "no memory for TLS");
-    file_forget(&content);
-    return good;
-}
-
 struct sites *sites_new(const struct conf *conf, const struct listen_conf *listen,
     struct tickets *tickets, char *why, size_t whylen)
 {
@@ -492,8 +411,8 @@ struct sites *sites_new(const struct conf *conf, const struct listen_conf *liste
     s->serve_misdirected = listen->misdirected == MISDIRECTED_SERVE;
     s->http2 = listen->http2;
     s->key_updates_max = conf->key_updates_max;
-    if (read_identities(s, listen, why, whylen) && read_rules(s, listen, why, whylen) &&
-        make_sites(s, tickets, why, whylen))
+    if (read_identities(s, listen, why, whylen) &&
+        clientcert_read(&s->clients, listen, why, whylen) && make_sites(s, tickets, why, whylen))
         return s;
     sites_unref(s);
     return NULL;
@@ -513,7 +432,7 @@ void sites_unref(struct sites *s)
         SSL_CTX_free(s->all[i].ctx);
     for (size_t i = 0; i < s->nids; i++)
         identity_release(&s->ids[i]);
-    X509_STORE_free(s->authorities);
+    clientcert_release(&s->clients);
     free(s->ids);
     free(s->stale_told);
     free(s->all);
@@ -613,26 +532,9 @@ bool sites_is_misdirected(const SSL *ssl, struct str host)
 bool sites_client(const SSL *ssl, struct arena *a, struct str *subject, struct str *fingerprint)
 {
     const struct guest *g = guest_of(ssl);
-    X509 *x = g && g->sites->authorities ? SSL_get0_peer_certificate(ssl) : NULL;
-    BIO *bio = x ? BIO_new(BIO_s_mem()) : NULL;
-    unsigned char digest[EVP_MAX_MD_SIZE];
-    char hex[2 * EVP_MAX_MD_SIZE + 1], *text;
-    unsigned n = 0;
-    long len;
+    X509 *shown = g && g->sites->clients.authorities ? SSL_get0_peer_certificate(ssl) : NULL;
 
-    if (!bio)
-        return false;
-    *subject = *fingerprint = (struct str){ 0 };
-    if (X509_NAME_print_ex(bio, X509_get_subject_name(x), 0, XN_FLAG_RFC2253) >= 0 &&
-        X509_digest(x, EVP_sha256(), digest, &n)) {
-        len = BIO_get_mem_data(bio, &text);
-        for (unsigned i = 0; i < n; i++)
-            snprintf(hex + (size_t)i * 2, 3, "%02x", digest[i]);
-        *subject = arena_copy(a, str_make(text, (size_t)len));
-        *fingerprint = arena_copy(a, str_of(hex));
-    }
-    BIO_free(bio);
-    return subject->p && fingerprint->p;
+    return shown && clientcert_describe(shown, a, subject, fingerprint);
 }
 
 bool sites_is_flooded(const SSL *ssl)

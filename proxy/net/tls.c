@@ -248,8 +248,12 @@ const char *tls_describe_error(const SSL *ssl)
     if (verify != X509_V_OK) {
         const struct tls_peer *p = peer_index < 0 ? NULL : SSL_get_ex_data(ssl, peer_index);
 
-        snprintf(text, sizeof(text), "certificate of \"%s\": %s", p ? p->host : "peer",
-            X509_verify_cert_error_string(verify));
+        if (p)
+            snprintf(text, sizeof(text), "certificate of \"%s\": %s", p->host,
+                X509_verify_cert_error_string(verify));
+        else
+            snprintf(text, sizeof(text), "the client's certificate: %s",
+                X509_verify_cert_error_string(verify));
     } else {
         reason = e ? ERR_reason_error_string(e) : NULL;
         snprintf(text, sizeof(text), "TLS: %s", reason ? reason : "connection closed by peer");

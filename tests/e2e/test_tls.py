@@ -401,6 +401,12 @@ def test_without_a_good_certificate_nobody_comes_in(bed, conf, members, version)
     assert len(tarry.access.wait_for() and tarry.access.lines) == 1
 
 
+def test_a_certificate_without_a_subject_is_one(bed, conf, members):
+    tarry = bed.tarry(conf)
+    subject, fingerprint, _ = ask(tarry, context(bed.authority, certificate=members.client("nobody", subject="/"))).text.split("|")
+    assert subject == "-" and len(fingerprint) == 64
+
+
 def test_optional_certificates(bed, conf, members):
     listen(conf)["client_certificate"] = "optional"
     tarry = bed.tarry(conf)
