@@ -516,6 +516,7 @@ static void accept_request(struct exchange *ex, const struct stream_request *r)
     const struct route_conf *route;
     bool bad;
 
+    BUG_IF(!head); /* every request that is not refused has one */
     if (forward_save_request(&ex->arena, ex->conf, head, ex->client, ex->id, &ex->request) < 0) {
         exchange_fail(ex, PROBLEM_INTERNAL, 0, "out of memory");
         return;
