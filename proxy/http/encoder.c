@@ -1,8 +1,12 @@
 /* Three libraries behind one function. What each allocates is counted: through its allocator, or
- * (zstd, whose stable interface has none) by asking it. */
+ * (zstd, whose stable interface has none) by asking it.
+ *
+ * libbrotlienc calls exit() when its allocator has nothing to give. So that one never returns then:
+ * it jumps out of the library, which is not called again, and its blocks are freed from a list. */
 #include "http/encoder.h"
 
 #include <brotli/encode.h>
+#include <setjmp.h>
 #include <stdlib.h>
 #include <zlib.h>
 #include <zstd.h>
@@ -23,7 +27,16 @@ struct encoder {
         BrotliEncoderState *br;
         ZSTD_CCtx *zstd;
     };
-    size_t zstd_memory; /* counted so far */
+    size_t zstd_memory;   /* counted so far */
+    struct block *blocks; /* of brotli */
+    jmp_buf no_memory;    /* where brotli's allocator goes then */
+    bool broken;          /* it has gone there */
+};
+
+/* One of brotli's blocks; what follows is the library's. */
+struct block {
+    _Alignas(max_align_t) struct block *next;
+    struct block *prev;
 };
 
 static size_t memory, count;
@@ -56,6 +69,37 @@ static void give_memory(void *opaque, void *p)
     free(s);
 }
 
+static void *take_block(void *opaque, size_t n)
+{
+    struct encoder *enc = opaque;
+    struct block *b = take_memory(NULL, sizeof(*b) + n);
+
+    if (!b)
+        longjmp(enc->no_memory, 1);
+    *b = (struct block){ .next = enc->blocks };
+    if (enc->blocks)
+        enc->blocks->prev = b;
+    enc->blocks = b;
+    return b + 1;
+}
+
+static void give_block(void *opaque, void *what)
+{
+    struct encoder *enc = opaque;
+    struct block *b = what;
+
+    if (!b)
+        return;
+    b--;
+    if (b->prev)
+        b->prev->next = b->next;
+    else
+        enc->blocks = b->next;
+    if (b->next)
+        b->next->prev = b->prev;
+    give_memory(NULL, b);
+}
+
 static voidpf take_items(voidpf opaque, uInt items, uInt size)
 {
     return take_memory(opaque, (size_t)items * size);
@@ -78,13 +122,22 @@ static bool open_gzip(struct encoder *enc, unsigned level, size_t window)
                Z_DEFAULT_STRATEGY) == Z_OK;
 }
 
-static bool open_br(struct encoder *enc, unsigned level, size_t window)
+static bool make_br(struct encoder *enc, unsigned level, size_t window)
 {
     int bits = bits_of(window, BROTLI_MIN_WINDOW_BITS, BROTLI_MAX_WINDOW_BITS);
 
-    enc->br = BrotliEncoderCreateInstance(take_memory, give_memory, NULL);
+    enc->br = BrotliEncoderCreateInstance(take_block, give_block, enc);
     return enc->br && BrotliEncoderSetParameter(enc->br, BROTLI_PARAM_QUALITY, level) &&
            BrotliEncoderSetParameter(enc->br, BROTLI_PARAM_LGWIN, (uint32_t)bits);
+}
+
+static bool open_br(struct encoder *enc, unsigned level, size_t window)
+{
+    if (setjmp(enc->no_memory)) {
+        enc->broken = true;
+        return false;
+    }
+    return make_br(enc, level, window);
 }
 
 static void count_zstd(struct encoder *enc)
@@ -158,7 +211,7 @@ static int put_gzip(
     return 0;
 }
 
-static int put_br(
+static int feed_br(
     struct encoder *enc, struct str in, enum encoder_step step, encoder_out_fn *out, void *owner)
 {
     static const BrotliEncoderOperation how[] = { [ENCODER_MORE] = BROTLI_OPERATION_PROCESS,
@@ -178,6 +231,18 @@ static int put_br(
             out(owner, str_make((char *)scratch, sizeof(scratch) - room));
     } while (left > 0 || BrotliEncoderHasMoreOutput(enc->br));
     return 0;
+}
+
+static int put_br(
+    struct encoder *enc, struct str in, enum encoder_step step, encoder_out_fn *out, void *owner)
+{
+    if (enc->broken)
+        return -1;
+    if (setjmp(enc->no_memory)) {
+        enc->broken = true;
+        return -1;
+    }
+    return feed_br(enc, in, step, out, owner);
 }
 
 static int put_zstd(
@@ -230,8 +295,10 @@ void encoder_free(struct encoder *enc)
         deflateEnd(&enc->gzip);
         break;
     case ENCODING_BR:
-        if (enc->br)
+        if (enc->br && !enc->broken)
             BrotliEncoderDestroyInstance(enc->br);
+        while (enc->blocks)
+            give_block(enc, enc->blocks + 1);
         break;
     case ENCODING_ZSTD:
         ZSTD_freeCCtx(enc->zstd);

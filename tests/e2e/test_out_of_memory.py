@@ -14,14 +14,28 @@ import time
 import pytest
 
 from harness import Client, H2Client, Reply, by_kind, call, eventually, free_port, handoff
+from harness.http1 import Truncated, write_head
 from harness.nomem import Shortage
+from harness.websockets import agreeing, asking
 
+TEXT = b"text that can be compressed " * 1000
 BODY = b"b" * 70000  # more than is kept in memory
 
 
 def work(r, c):
-    if r.kind in ("resume", "replay"):
+    if r.kind in ("resume", "replay", "notify"):
         return Reply(200, b"done")
+    if r.target == "/text":
+        return Reply(200, TEXT, {"Content-Type": "text/plain"})
+    if r.target == "/ws/":
+        c.send(agreeing(r))
+        try:
+            c.send(c.wire.exactly(3))
+        except (OSError, AssertionError, Truncated):
+            pass
+        return c.close()
+    if r.target == "/notify":
+        return handoff("relay", [call("tarry://plain/stream")], notify="/saved")
     if r.target == "/resume":
         return handoff("resume /done", [call("tarry://plain/a", b"prompt"), call("tarry://plain/b")], state="s")
     if r.target == "/replay":
@@ -39,8 +53,14 @@ def model(r, c):
     return Reply(200, b"answer " * 2000, {"Content-Type": "text/event-stream"})
 
 
+class Tunnelled:
+    def __init__(self, status, body):
+        self.status, self.body = 200 if status == 101 else status, body
+
+
 class Site:
     def __init__(self, bed):
+        self.bed = bed
         self.shortage = bed.add(Shortage(bed.folder))
         conf = bed.conf(bed.worker(work), slots=8)
         conf.pool.update(response_timeout="1s", resume_wait="1s", abandoned_timeout="1s", notify_first_pause="10ms")
@@ -55,6 +75,11 @@ class Site:
         self.admin = f"127.0.0.1:{free_port()}"
         conf.admins[self.admin] = {}
         certificate, key = bed.authority.leaf("leaf")
+        conf.sections["compression"] = {"types": ["text/plain"]}
+        conf.routes.append(("/ws/", {"workers": "app", "websocket": True}))
+        conf.top["trusted_proxies"] = ["127.0.0.1"]
+        self.proxied = f"127.0.0.1:{free_port()}"
+        conf.listens[self.proxied] = {"proxy_protocol": True}
         self.tls = f"127.0.0.1:{free_port()}"
         conf.listens[self.tls] = {"certificate": str(certificate), "private_key": str(key)}
         self.context = bed.authority.client_context()
@@ -73,6 +98,27 @@ class Site:
     def over_h2(self, target):
         with H2Client(self.tarry.address) as c:
             return c.request("GET", target)
+
+    def over_tls_and_h2(self, target):
+        with H2Client(self.tls, tls=self.bed.authority.client_context(alpn=("h2",))) as c:
+            return c.request("GET", target)
+
+    def compressed(self, encoding):
+        with self.tarry.client() as c:
+            got = c.request("GET", "/text", {"Accept-Encoding": encoding})
+        assert got.headers.get("Content-Encoding") == encoding or got.body == TEXT
+        return got
+
+    def websocket(self):
+        with self.tarry.client() as c:
+            c.send(write_head("GET /ws/ HTTP/1.1", [("Host", "site"), *asking()]) + b"raw", "GET")
+            head = c.wire.through(b"\r\n\r\n")
+            return Tunnelled(int(head[9:12]), c.read_to_end())
+
+    def through_a_proxy(self):
+        with Client(self.proxied) as c:
+            c.send(b"PROXY TCP4 192.0.2.7 198.51.100.1 4321 443\r\n")
+            return c.request("GET", "/", host="a")
 
     def status(self):
         with Client(self.admin) as c:
@@ -102,6 +148,13 @@ SCENARIOS = {
     "a call over HTTP/2": (lambda s: s.ask("/h2"), b"done"),
     "a client over TLS": (lambda s: s.over_tls("/"), b"0"),
     "a client over HTTP/2": (lambda s: s.over_h2("/"), b"0"),
+    "a client over TLS and HTTP/2": (lambda s: s.over_tls_and_h2("/"), b"0"),
+    "a notify": (lambda s: s.ask("/notify"), b"answer " * 2000),
+    "zstd": (lambda s: s.compressed("zstd"), None),
+    "brotli": (lambda s: s.compressed("br"), None),
+    "gzip": (lambda s: s.compressed("gzip"), None),
+    "a WebSocket": (lambda s: s.websocket(), b"raw"),
+    "the PROXY protocol": (lambda s: s.through_a_proxy(), b"0"),
     "the status page": (lambda s: s.status(), None),
 }
 
@@ -155,7 +208,7 @@ def test_a_reload_without_memory_changes_nothing_or_all(bed):
         if not failed:
             break
         assert site.ask("/resume").body == b"done", first
-        first += max(1, first // (site.dense // 2 if first < 500 else 4))
+        first += max(1, first // (site.dense // 4 if first < 500 else 2))
     assert first > 100
     assert reload() and site.over_tls("/").status == 200
     site.wait_at_rest()
