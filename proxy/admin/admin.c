@@ -29,6 +29,27 @@ static struct {
     unsigned landlock;
 } admin;
 
+/* What a line about a certificate is made of. */
+struct shown {
+    struct buf *b;
+    struct str listener;
+};
+
+static void put_certificate(void *owner, const char *name, const char *kind, time_t ends)
+{
+    const struct shown *s = owner;
+
+    buf_printf(s->b,
+        "tarry_certificate_expiry_timestamp_seconds{listener=\"" STR_FMT
+        "\",name=\"%s\",key=\"%s\"} %" PRId64 "\n",
+        STR_ARG(s->listener), name, kind, (int64_t)ends);
+}
+
+static void put_sites(void *owner, struct str listener, const struct sites *sites)
+{
+    sites_each(sites, put_certificate, &(struct shown){ owner, listener });
+}
+
 static void metrics(struct buf *b)
 {
     for (size_t i = 0; i < COUNTER_COUNT; i++) {
@@ -56,6 +77,10 @@ static void metrics(struct buf *b)
         "# HELP tarry_compression_memory_bytes Memory of the responses being compressed now\n"
         "# TYPE tarry_compression_memory_bytes gauge\ntarry_compression_memory_bytes %zu\n",
         encoder_memory());
+    buf_printf(b,
+        "# HELP tarry_certificate_expiry_timestamp_seconds When a certificate of a listener ends\n"
+        "# TYPE tarry_certificate_expiry_timestamp_seconds gauge\n");
+    front_each_sites(admin.front, put_sites, b);
     buf_printf(b, "# HELP tarry_pool_slots Slots of a pool: taken, taken for nobody, and in all\n"
                   "# TYPE tarry_pool_slots gauge\n");
     for (size_t i = 0; i < admin.front->conf->npools; i++) {

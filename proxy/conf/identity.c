@@ -32,9 +32,12 @@ static char *dns_name(const ASN1_STRING *s)
 
     if (n <= 0 || n > NAME_MAX_OCTETS)
         return NULL;
-    for (int i = 0; i < n; i++)
-        if (p[i] <= 0x20 || p[i] >= 0x7f)
+    for (int i = 0; i < n; i++) {
+        char c = str_lower_char(p[i]);
+
+        if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || memchr("-._*", c, 4)))
             return NULL;
+    }
     out = strndup(p, (size_t)n);
     for (char *c = out; c && *c; c++)
         *c = str_lower_char(*c);

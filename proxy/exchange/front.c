@@ -490,6 +490,17 @@ failed:
     return -1;
 }
 
+void front_each_sites(const struct front *f, front_sites_fn *fn, void *owner)
+{
+    LIST_EACH(n, &f->doors)
+    {
+        const struct door *d = LIST_OWNER(n, struct door, node);
+
+        if (d->sites)
+            fn(owner, listener_text(d->listener), d->sites);
+    }
+}
+
 void front_start(struct front *f)
 {
     f->started = true;

@@ -12,6 +12,7 @@
 #include "http/acceptor.h"
 #include "net/crowd.h"
 #include "net/listener.h"
+#include "net/sites.h"
 #include "net/tickets.h"
 #include "upstream/origin.h"
 
@@ -48,6 +49,11 @@ struct front {
  * line in `why`. */
 int front_open(struct front *f, struct conf *conf, struct tickets *tickets, bool reuse_port,
     char *why, size_t whylen);
+
+/* Each listener with a certificate. */
+typedef void front_sites_fn(void *owner, struct str listener, const struct sites *sites);
+
+void front_each_sites(const struct front *f, front_sites_fn *fn, void *owner);
 
 /* Begins to accept. */
 void front_start(struct front *f);

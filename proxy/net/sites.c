@@ -474,6 +474,13 @@ void sites_inspect(const struct sites *s, uint64_t wall_ms, void (*say)(const ch
     }
 }
 
+void sites_each(const struct sites *s, sites_certificate_fn *fn, void *owner)
+{
+    for (size_t i = 0; i < s->nids; i++)
+        fn(owner, s->ids[i].nnames ? s->ids[i].names[0] : "", identity_kind_name(&s->ids[i]),
+            s->ids[i].ends);
+}
+
 /* ---- connections ---- */
 
 SSL *sites_begin(struct sites *s)

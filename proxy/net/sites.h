@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "base/arena.h"
 #include "base/str.h"
@@ -32,6 +33,11 @@ void sites_unref(struct sites *s); /* NULL is allowed */
 /* Calls `say` with one line for each thing that an operator should know and that stops nothing: a
  * certificate that has expired or soon will, a staple that is of no use. `wall_ms`: now. */
 void sites_inspect(const struct sites *s, uint64_t wall_ms, void (*say)(const char *line));
+
+/* One of its certificates: a name in it, the kind of its key, when it ends (seconds since 1970). */
+typedef void sites_certificate_fn(void *owner, const char *name, const char *kind, time_t ends);
+
+void sites_each(const struct sites *s, sites_certificate_fn *fn, void *owner);
 
 /* For conn_accept(), which takes it over. NULL if there is no memory. */
 SSL *sites_begin(struct sites *s);

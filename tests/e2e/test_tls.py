@@ -167,6 +167,7 @@ def test_a_broken_certificate_keeps_the_old_one(bed, conf, tmp_path, breakage):
 
 
 def test_an_expiring_certificate_is_a_warning(bed, conf):
+    conf.admins = {f"127.0.0.1:{free_port()}": {}}
     identity(conf, bed.authority, "old", ("DNS:old.example",), days=-1)
     identity(conf, bed.authority, "soon", ("DNS:soon.example",), days=14, age=76)
     identity(conf, bed.authority, "later", ("DNS:later.example",), days=30, age=60)
@@ -176,6 +177,13 @@ def test_an_expiring_certificate_is_a_warning(bed, conf):
     tarry.wait_log(re.compile(r'the ECDSA certificate of "soon.example" expires in 1[34] days'))
     assert "later.example" not in tarry.stderr and "short.example" not in tarry.stderr
     assert check_conf(tarry.path) == (0, "")
+    ends = {name.split('name="')[1].split('"')[0]: value for name, value in tarry.metrics().items()
+            if name.startswith("tarry_certificate_expiry_timestamp_seconds")}
+    assert set(ends) == {"localhost", "old.example", "soon.example", "later.example", "short.example"}
+    for name in ("old", "later"):
+        text = subprocess.run(["openssl", "x509", "-noout", "-enddate", "-in", conf.identities[name]["certificate"]], check=True,
+                              capture_output=True, text=True).stdout.strip().partition("=")[2]
+        assert ends[f"{name}.example"] == ssl.cert_time_to_seconds(text)
 
 
 # --- sessions ---
