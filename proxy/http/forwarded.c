@@ -41,7 +41,7 @@ static bool is_hidden(struct str s)
     if (s.n < 2 || s.p[0] != '_')
         return false;
     for (size_t i = 1; i < s.n; i++)
-        if (!is_alnum(s.p[i]) && !memchr("._-", s.p[i], 3))
+        if (!is_alnum(s.p[i]) && str_find_char(STR("._-"), s.p[i]) < 0)
             return false;
     return true;
 }
@@ -192,7 +192,7 @@ static bool all(struct str list, bool (*is)(struct str element))
 static bool is_for(struct str s)
 {
     for (size_t i = 0; i < s.n; i++)
-        if (!is_alnum(s.p[i]) && !memchr(".:_-[]%", s.p[i], 7))
+        if (!is_alnum(s.p[i]) && str_find_char(STR(".:_-[]%"), s.p[i]) < 0)
             return false;
     return s.n <= 255;
 }

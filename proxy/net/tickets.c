@@ -27,13 +27,13 @@ struct tickets {
 /* Where a context keeps its tickets. Allocated once a process. */
 static int tickets_index = -1;
 
-static void digest(const unsigned char secret[SECRET_N], const char *label, uint64_t number,
+static void digest(const unsigned char secret[SECRET_N], struct str label, uint64_t number,
     unsigned char out[SECRET_N])
 {
     unsigned char text[32] = { 0 };
-    size_t n = strlen(label);
+    size_t n = label.n;
 
-    memcpy(text, label, n);
+    memcpy(text, label.p, n);
     for (size_t i = 0; i < 8; i++)
         text[n + i] = (unsigned char)(number >> (56 - 8 * i));
     /* Fails only if there is no memory, and then OpenSSL makes no context either. */
@@ -62,10 +62,10 @@ static void add_key(
 
     drop_old(t, wall_ms);
     k = &t->keys[t->nkeys++];
-    digest(secret, "ticket name", rotation, name);
+    digest(secret, STR("ticket name"), rotation, name);
     memcpy(k->name, name, sizeof(k->name));
-    digest(secret, "ticket cipher", rotation, k->cipher);
-    digest(secret, "ticket mac", rotation, k->mac);
+    digest(secret, STR("ticket cipher"), rotation, k->cipher);
+    digest(secret, STR("ticket mac"), rotation, k->mac);
     k->begins_ms = rotation * t->rotation_ms;
     k->ends_ms = (rotation + 1) * t->rotation_ms + t->session_timeout_ms;
 }
@@ -130,7 +130,7 @@ void tickets_rotate(struct tickets *t, uint64_t wall_ms)
     while (t->own_rotation < now) {
         unsigned char next[SECRET_N];
 
-        digest(t->own, "next secret", 0, next);
+        digest(t->own, STR("next secret"), 0, next);
         memcpy(t->own, next, SECRET_N);
         OPENSSL_cleanse(next, sizeof(next));
         t->own_rotation++;
