@@ -65,20 +65,27 @@ START_TEST(every_option_is_in_it)
 }
 END_TEST
 
-/* `text` with what only an installed Tarry has moved to the test's folder. */
+/* `text` with what only an installed Tarry has moved to the test's folder, and run by a user that
+ * there is. */
 static struct str in_test_folder(struct arena *a, const char *text, size_t n)
 {
-    static const char *const installed[] = { "/etc/tarry/", "/var/log/tarry/" };
+    const struct {
+        const char *installed, *here;
+    } moves[] = {
+        { "/etc/tarry/", conffile_path("") },
+        { "/var/log/tarry/", conffile_path("") },
+        { "\"tarry\"", "\"root\"" },
+    };
     struct str out = STR("");
 
     for (size_t i = 0; i < n;) {
-        size_t k = 0;
+        size_t k = 0, count = sizeof(moves) / sizeof(*moves);
 
-        while (k < 2 && strncmp(text + i, installed[k], strlen(installed[k])) != 0)
+        while (k < count && strncmp(text + i, moves[k].installed, strlen(moves[k].installed)) != 0)
             k++;
-        out = k < 2 ? arena_printf(a, STR_FMT "%s", STR_ARG(out), conffile_path(""))
-                    : arena_printf(a, STR_FMT "%c", STR_ARG(out), text[i]);
-        i += k < 2 ? strlen(installed[k]) : 1;
+        out = k < count ? arena_printf(a, STR_FMT "%s", STR_ARG(out), moves[k].here)
+                        : arena_printf(a, STR_FMT "%c", STR_ARG(out), text[i]);
+        i += k < count ? strlen(moves[k].installed) : 1;
     }
     return out;
 }
