@@ -249,7 +249,7 @@ START_TEST(tells_a_worker_of_the_hop)
     hop = (struct forward_hop){
         .exchange = "abc", .kind = STR("notify"), .outcome = STR("truncated"), .attempt = 2
     };
-    conf->pools[0].secret = STR("hush");
+    conf->pools[0].secret = arena_copy(&conf->arena, STR("hush")); /* it is wiped in the end */
     ck_assert_int_eq(forward_add_tarry(&h, &arena, conf, &conf->pools[0], &hop), 0);
     ck_assert(!head_find(&h, STR("tarry-state")));
     ck_assert_span_eq(head_value(&h, STR("tarry-attempt")), "2");
