@@ -404,7 +404,7 @@ static int prepare_doors(struct front *f, const struct conf *conf, char *why, si
         d->next_proxy_protocol = lc->proxy_protocol;
         d->next_proxy_protocol_timeout_ms = lc->proxy_protocol_timeout_ms;
         if (lc->certificate.n) {
-            d->next_sites = sites_new(conf, lc, f->tickets, why, whylen);
+            d->next_sites = sites_new(conf, lc, d->sites, f->tickets, why, whylen);
             if (!d->next_sites)
                 goto failed;
         }

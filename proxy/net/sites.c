@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "conf/file.h"
 #include "conf/identity.h"
 #include "net/clientcert.h"
 #include "net/loop.h"
@@ -14,6 +15,7 @@
 #include "observe/log.h"
 
 enum {
+    DIGEST_N = 32,
     KINDS_MAX = 6, /* of keys that OpenSSL can hold side by side */
     FLOOD_WINDOW_MS = 60 * 1000,
     EXPIRES_SOON = 6, /* when a sixth of its time is left: 15 days of 90, one of 6 */
@@ -41,6 +43,7 @@ struct sites {
     struct named *names; /* sorted */
     size_t nnames;
     struct clientcert clients;
+    unsigned char digest[DIGEST_N]; /* of what it was made from */
     enum tls_version min_version;
     bool serve_misdirected, http2;
     unsigned key_updates_max;
@@ -394,11 +397,64 @@ static bool read_identities(struct sites *s, const struct listen_conf *l, char *
     return true;
 }
 
-struct sites *sites_new(const struct conf *conf, const struct listen_conf *listen,
-    struct tickets *tickets, char *why, size_t whylen)
+static bool digest_file(EVP_MD_CTX *md, struct str path, char *why, size_t whylen)
 {
-    struct sites *s = calloc(1, sizeof(*s));
+    struct file_content content = { 0 };
+    bool good;
 
+    if (path.n > 0 && !file_read(path.p, FILE_CONTENT_MAX, &content, why, whylen))
+        return false;
+    good = EVP_DigestUpdate(md, &content.n, sizeof(content.n)) &&
+           EVP_DigestUpdate(md, content.p, content.n);
+    file_forget(&content);
+    return good;
+}
+
+/* All that the sites of a listener are made from. */
+static bool digest_sources(const struct conf *conf, const struct listen_conf *l,
+    unsigned char out[DIGEST_N], char *why, size_t whylen)
+{
+    unsigned options[] = { l->client_certificate, l->client_chain_max, l->misdirected,
+        l->tls_min_version, l->http2, conf->key_updates_max };
+    EVP_MD_CTX *md = EVP_MD_CTX_new();
+    bool good;
+
+    snprintf(why, whylen, "no memory for TLS");
+    good = md && EVP_DigestInit_ex(md, EVP_sha256(), NULL) &&
+           EVP_DigestUpdate(md, options, sizeof(options)) &&
+           digest_file(md, l->certificate, why, whylen) &&
+           digest_file(md, l->private_key, why, whylen) &&
+           digest_file(md, l->ocsp_staple, why, whylen) &&
+           digest_file(md, l->client_ca_file, why, whylen);
+    for (size_t i = 0; good && i < l->nidentities; i++)
+        good = digest_file(md, l->identities[i].certificate, why, whylen) &&
+               digest_file(md, l->identities[i].private_key, why, whylen) &&
+               digest_file(md, l->identities[i].ocsp_staple, why, whylen);
+    good = good && EVP_DigestFinal_ex(md, out, NULL);
+    EVP_MD_CTX_free(md);
+    return good;
+}
+
+/* A staple that was of no use may have become so by the time alone. */
+static bool has_bad_staple(const struct sites *s)
+{
+    for (size_t i = 0; i < s->nids; i++)
+        if (s->ids[i].staple_why[0])
+            return true;
+    return false;
+}
+
+struct sites *sites_new(const struct conf *conf, const struct listen_conf *listen,
+    struct sites *present, struct tickets *tickets, char *why, size_t whylen)
+{
+    unsigned char digest[DIGEST_N];
+    struct sites *s;
+
+    if (!digest_sources(conf, listen, digest, why, whylen))
+        return NULL;
+    if (present && memcmp(present->digest, digest, DIGEST_N) == 0 && !has_bad_staple(present))
+        return sites_ref(present);
+    s = calloc(1, sizeof(*s));
     if (guest_index < 0)
         guest_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, on_ssl_freed);
     if (!s || guest_index < 0) {
@@ -407,6 +463,7 @@ struct sites *sites_new(const struct conf *conf, const struct listen_conf *liste
         return NULL;
     }
     s->refs = 1;
+    memcpy(s->digest, digest, DIGEST_N);
     s->min_version = listen->tls_min_version;
     s->serve_misdirected = listen->misdirected == MISDIRECTED_SERVE;
     s->http2 = listen->http2;

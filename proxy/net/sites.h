@@ -23,10 +23,11 @@
 
 struct sites;
 
-/* For a listener with a certificate; reads its files anew. `tickets` outlives it. NULL with one
- * line in `why`. */
+/* For a listener with a certificate; reads its files anew. If nothing has changed since `present`
+ * (NULL: there is none) was made, it is that, with one more reference: contexts cost milliseconds.
+ * `tickets` outlives it. NULL with one line in `why`. */
 struct sites *sites_new(const struct conf *conf, const struct listen_conf *listen,
-    struct tickets *tickets, char *why, size_t whylen);
+    struct sites *present, struct tickets *tickets, char *why, size_t whylen);
 struct sites *sites_ref(struct sites *s);
 void sites_unref(struct sites *s); /* NULL is allowed */
 
