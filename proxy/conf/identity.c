@@ -35,7 +35,7 @@ static char *dns_name(const ASN1_STRING *s)
     for (int i = 0; i < n; i++) {
         char c = str_lower_char(p[i]);
 
-        if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || memchr("-._*", c, 4)))
+        if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || (c && strchr("-._*", c))))
             return NULL;
     }
     out = strndup(p, (size_t)n);

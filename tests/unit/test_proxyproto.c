@@ -83,7 +83,7 @@ START_TEST(names_the_client)
 
     while (cuts_next(&c)) {
         size_t want = good[_i].used ? good[_i].used : good[_i].in.n;
-        struct proxyproto out;
+        struct proxyproto out = { 0 };
         char ip[ADDR_TEXT_MAX];
 
         ck_assert_int_eq(parse_in_pieces(good[_i].in, &c, &out), want);
@@ -163,7 +163,7 @@ START_TEST(refuses_what_only_looks_like_one)
     struct cuts c = { .n = bad[_i].in.n };
 
     while (cuts_next(&c)) {
-        struct proxyproto out;
+        struct proxyproto out = { 0 };
 
         ck_assert_int_eq(parse_in_pieces(bad[_i].in, &c, &out), bad[_i].error);
         ck_assert_uint_eq(out.client.family, 0);
