@@ -369,10 +369,11 @@ START_TEST(can_be_closed_anywhere)
     visit_close(v);
     visit_close(v);
     world_settle();
-    if (_i >= 2) {
+    if (_i >= 2)
         ck_assert_uint_eq(counts().abandoned, 1);
-        peer_close(&worker);
-    }
+    else
+        WORLD_UNTIL(peer_accept(&worker, listening));
+    peer_close(&worker); /* the slot is not held for longer than the worker is there */
     WORLD_UNTIL(counts().busy == 0);
     ck_assert_uint_eq(counts().queued_new, 0);
 }
