@@ -44,10 +44,10 @@ class Siege:
         return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith((name + " ", name + "{")))
 
     def over(self, floods=1):
-        """After the attack."""
+        """After the attack. `floods`: how many are counted; None: that depends on the kernel."""
         self.check()
         assert self.honest.ended is None and not self.honest.goaways
-        assert self.metric("tarry_http2_floods_total") == floods
+        assert floods is None or self.metric("tarry_http2_floods_total") == floods
         self.gate.open()
         eventually(lambda: self.metric("tarry_exchanges") == 0, "the attacker's requests to end")
         eventually(lambda: self.metric("tarry_client_connections") == 1, "its connections to end")
@@ -393,7 +393,9 @@ def test_a09_answers_that_are_never_read(bed):
             break
     eventually(lambda: siege.metric("tarry_client_connections") == 1, "the connection to end")
     c.close()
-    siege.over()
+    # With its own window shut the attacker's kernel drops acknowledgements, and it may never get as far as the bound: then it
+    # ends as one that has not acknowledged SETTINGS in time.
+    siege.over(floods=None)
 
 
 def test_a10_streams_beyond_the_limit(bed):
