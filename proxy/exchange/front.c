@@ -33,7 +33,7 @@ struct door {
 enum {
     OTHER_FDS = 128, /* logs, listeners, admin pages, lookups, bodies in files */
     TRIM_PEAK = 512, /* fewer exchanges or connections leave nothing worth the work */
-    TRIM_PAUSE_MS = 2000,
+    TRIM_PAUSE_MS = 1000,
     COMPLAIN_EVERY_MS = 10000,
     ROOM_FOR = 16, /* connections that are ended at a time when a new one finds all places taken */
     HTTP2_OUT_MAX = 16 << 10, /* of one response: what fills a frame; more waits behind it */
@@ -67,13 +67,17 @@ static bool has_gone(size_t peak, size_t now)
     return peak >= TRIM_PEAK && now < peak / 8;
 }
 
-/* When a wave of exchanges or connections has gone, what it needed goes back to the system. */
+/* When a wave of exchanges or connections has gone, what it needed goes back to the system: once no
+ * more are going, for what is freed later would stay. */
 static void on_trim(void *owner)
 {
     struct front *f = owner;
     size_t exchanges = front_in_flight(f), connections = conn_count_accepted();
+    bool going = exchanges < f->seen.exchanges || connections < f->seen.connections;
 
-    if (has_gone(f->peak.exchanges, exchanges) || has_gone(f->peak.connections, connections)) {
+    f->seen = (struct tide){ exchanges, connections };
+    if (!going &&
+        (has_gone(f->peak.exchanges, exchanges) || has_gone(f->peak.connections, connections))) {
         f->peak = (struct tide){ exchanges, connections };
         buf_trim();
         malloc_trim(0);

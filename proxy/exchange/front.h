@@ -16,7 +16,7 @@
 #include "net/tickets.h"
 #include "upstream/origin.h"
 
-/* How many there were at most since memory was given back last. */
+/* How many there were. */
 struct tide {
     size_t exchanges, connections;
 };
@@ -35,7 +35,8 @@ struct front {
     struct deferred access_flush;
     struct deadline drain_timer;
     struct deadline trim_timer;
-    struct tide peak;
+    struct tide peak;             /* at most since memory was given back last */
+    struct tide seen;             /* when that was looked at last */
     void (*on_idle)(void *owner); /* while draining: nothing is in flight any more */
     void *owner;
     size_t connections_max; /* max_connections, or fewer where the descriptors do not suffice */
