@@ -5,6 +5,7 @@ import pathlib
 import ssl
 import subprocess
 import time
+import zlib
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -32,10 +33,11 @@ class Authority:
     def leaf(self, name="leaf", names=NAMES, days=10, kind="ec", subject=None, usage="serverAuth", age=0):
         """(certificate, key) as paths. A negative number of days makes an expired one; `age`: since how many days it has
         been good already. `kind` of the key: ec or rsa. `names` empty: none."""
-        cert, key = self.folder / f"{name}.pem", self.folder / f"{name}.key"
+        # Kept for the session: another test may mean another certificate by the same name.
+        stem = f"{name}-{zlib.crc32(repr((names, days, kind, subject, usage, age)).encode()):08x}"
+        cert, key, csr, ext = (self.folder / f"{stem}.{what}" for what in ("pem", "key", "csr", "ext"))
         if cert.exists():
             return cert, key
-        csr, ext = self.folder / f"{name}.csr", self.folder / f"{name}.ext"
         ext.write_text(f"basicConstraints=CA:FALSE\nextendedKeyUsage={usage}\n"
                        + (f"subjectAltName={','.join(names)}\n" if names else ""))
         new_key = ["rsa:2048"] if kind == "rsa" else ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
