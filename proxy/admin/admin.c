@@ -35,7 +35,7 @@ struct shown {
     struct str listener;
 };
 
-static void put_certificate(void *owner, const char *name, const char *kind, time_t ends)
+static void admin_put_certificate(void *owner, const char *name, const char *kind, time_t ends)
 {
     const struct shown *s = owner;
 
@@ -45,12 +45,12 @@ static void put_certificate(void *owner, const char *name, const char *kind, tim
         STR_ARG(s->listener), name, kind, (int64_t)ends);
 }
 
-static void put_sites(void *owner, struct str listener, const struct sites *sites)
+static void admin_put_sni(void *owner, struct str listener, const struct sni *sites)
 {
-    sites_each(sites, put_certificate, &(struct shown){ owner, listener });
+    sni_each(sites, admin_put_certificate, &(struct shown){ owner, listener });
 }
 
-static void metrics(struct buf *b)
+static void admin_metrics(struct buf *b)
 {
     for (size_t i = 0; i < COUNTER_COUNT; i++) {
         const char *name = counter_name((enum counter)i);
@@ -80,7 +80,7 @@ static void metrics(struct buf *b)
     buf_printf(b,
         "# HELP tarry_certificate_expiry_timestamp_seconds When a certificate of a listener ends\n"
         "# TYPE tarry_certificate_expiry_timestamp_seconds gauge\n");
-    front_each_sites(admin.front, put_sites, b);
+    front_each_sni(admin.front, admin_put_sni, b);
     buf_printf(b, "# HELP tarry_pool_slots Slots of a pool: taken, taken for nobody, and in all\n"
                   "# TYPE tarry_pool_slots gauge\n");
     for (size_t i = 0; i < admin.front->conf->npools; i++) {
@@ -108,7 +108,7 @@ static void metrics(struct buf *b)
     }
 }
 
-static void status(struct buf *b)
+static void admin_status(struct buf *b)
 {
     buf_printf(b, "{\"stopping\":%s,\"exchanges\":{", admin.stopping ? "true" : "false");
     for (size_t i = 0; i < EX_DONE; i++)
@@ -141,13 +141,13 @@ static void status(struct buf *b)
         admin.seccomp ? "true" : "false", admin.landlock);
 }
 
-static void on_stream(void *owner, struct stream *s, const struct stream_event *ev)
+static void admin_on_stream(void *owner, struct stream *s, const struct stream_event *ev)
 {
     if (ev->kind == STREAM_FAILED)
         stream_close(s);
 }
 
-static void answer(struct stream *s, unsigned code, struct str type, struct str body)
+static void admin_answer(struct stream *s, unsigned code, struct str type, struct str body)
 {
     struct arena a = { 0 };
     struct head head = { .status = code, .minor = 1 };
@@ -162,41 +162,41 @@ static void answer(struct stream *s, unsigned code, struct str type, struct str 
     stream_close(s);
 }
 
-static void on_request(void *owner, struct stream *s, const struct stream_request *r)
+static void admin_on_request(void *owner, struct stream *s, const struct stream_request *r)
 {
     const struct str text = STR("text/plain; charset=utf-8");
     struct str path, query;
     struct buf b = { 0 };
 
-    stream_set_owner(s, on_stream, NULL);
+    stream_set_owner(s, admin_on_stream, NULL);
     if (r->error_status) {
-        answer(s, r->error_status, text, STR("bad request\n"));
+        admin_answer(s, r->error_status, text, STR("bad request\n"));
         return;
     }
     str_cut(r->head->target, '?', &path, &query);
     if (!str_eq(r->head->method, STR("GET")) && !str_eq(r->head->method, STR("HEAD"))) {
-        answer(s, 405, text, STR("only GET\n"));
+        admin_answer(s, 405, text, STR("only GET\n"));
     } else if (str_eq(path, STR("/metrics"))) {
-        metrics(&b);
-        answer(s, 200, STR("text/plain; version=0.0.4; charset=utf-8"), buf_str(&b));
+        admin_metrics(&b);
+        admin_answer(s, 200, STR("text/plain; version=0.0.4; charset=utf-8"), buf_str(&b));
     } else if (str_eq(path, STR("/status"))) {
-        status(&b);
-        answer(s, 200, STR("application/json"), buf_str(&b));
+        admin_status(&b);
+        admin_answer(s, 200, STR("application/json"), buf_str(&b));
     } else if (str_eq(path, STR("/healthz"))) {
-        answer(
+        admin_answer(
             s, admin.stopping ? 503 : 200, text, admin.stopping ? STR("stopping\n") : STR("ok\n"));
     } else {
-        answer(s, 404, text, STR("try /metrics, /status or /healthz\n"));
+        admin_answer(s, 404, text, STR("try /metrics, /status or /healthz\n"));
     }
     buf_release(&b);
 }
 
-static bool may_accept(void *owner, bool waits)
+static bool admin_may_accept(void *owner, bool waits)
 {
     return acceptor_count(&admin.acceptor) < admin.front->conf->admin_connections_max;
 }
 
-static void on_accept(void *owner, struct listener *l, int fd, const struct sockaddr *peer)
+static void admin_on_accept(void *owner, struct listener *l, int fd, const struct sockaddr *peer)
 {
     struct conn *c = conn_accept(fd, peer, NULL, NULL, NULL);
 
@@ -204,14 +204,14 @@ static void on_accept(void *owner, struct listener *l, int fd, const struct sock
         h1_server_open(c, &admin.acceptor);
 }
 
-static void close_wicket(struct wicket *w)
+static void admin_close_wicket(struct wicket *w)
 {
     list_remove(&w->node);
     listener_close(w->listener, true);
     free(w);
 }
 
-static struct wicket *find(struct str text)
+static struct wicket *admin_find(struct str text)
 {
     LIST_EACH(n, &admin.wickets)
     {
@@ -226,7 +226,7 @@ static struct wicket *find(struct str text)
 void admin_abandon(void)
 {
     while (list_first(&admin.next))
-        close_wicket(LIST_OWNER(list_first(&admin.next), struct wicket, node));
+        admin_close_wicket(LIST_OWNER(list_first(&admin.next), struct wicket, node));
     LIST_EACH(n, &admin.wickets)
     LIST_OWNER(n, struct wicket, node)->stays = false;
 }
@@ -236,7 +236,7 @@ int admin_prepare(const struct conf *conf, char *why, size_t whylen)
 {
     for (size_t i = 0; i < conf->nadmins; i++) {
         const struct addr_conf *ac = &conf->admins[i].addr;
-        struct wicket *w = find(ac->text);
+        struct wicket *w = admin_find(ac->text);
 
         if (!w) {
             w = calloc(1, sizeof(*w));
@@ -256,7 +256,7 @@ int admin_prepare(const struct conf *conf, char *why, size_t whylen)
 }
 
 /* From the snapshot in force. */
-static void apply_limits(void)
+static void admin_apply_limits(void)
 {
     const struct conf *c = admin.front->conf;
 
@@ -269,19 +269,19 @@ static void apply_limits(void)
 
 void admin_commit(void)
 {
-    apply_limits();
+    admin_apply_limits();
     LIST_EACH(n, &admin.wickets)
     {
         struct wicket *w = LIST_OWNER(n, struct wicket, node);
 
         if (!w->stays)
-            close_wicket(w);
+            admin_close_wicket(w);
     }
     while (list_first(&admin.next)) {
         struct wicket *w = LIST_OWNER(list_first(&admin.next), struct wicket, node);
 
         list_push(&admin.wickets, &w->node);
-        listener_start(w->listener, on_accept, may_accept, &admin);
+        listener_start(w->listener, admin_on_accept, admin_may_accept, &admin);
     }
     LIST_EACH(n, &admin.wickets)
     LIST_OWNER(n, struct wicket, node)->stays = false;
@@ -293,7 +293,7 @@ int admin_open(struct front *front, const struct conf *conf, char *why, size_t w
     list_init(&admin.wickets);
     list_init(&admin.next);
     acceptor_init(&admin.acceptor);
-    admin.acceptor.on_request = on_request;
+    admin.acceptor.on_request = admin_on_request;
     if (admin_prepare(conf, why, whylen) < 0)
         return -1;
     admin_commit();
@@ -314,6 +314,6 @@ void admin_stop(void)
 void admin_close(void)
 {
     LIST_EACH(n, &admin.wickets)
-    close_wicket(LIST_OWNER(n, struct wicket, node));
+    admin_close_wicket(LIST_OWNER(n, struct wicket, node));
     acceptor_close(&admin.acceptor);
 }

@@ -19,7 +19,7 @@ struct arena_block {
 };
 
 /* `behind`: the newest block stays the one that is cut from. */
-static struct arena_block *open_block(struct arena *a, size_t n, bool behind)
+static struct arena_block *arena_open_block(struct arena *a, size_t n, bool behind)
 {
     struct arena_block *b = n < UINT32_MAX / 2 ? malloc(sizeof(*b) + n) : NULL;
 
@@ -46,11 +46,12 @@ void *arena_alloc(struct arena *a, size_t n)
         return NULL;
     n = (n + ALIGN - 1) & ~((size_t)ALIGN - 1);
 #ifdef TARRY_PLAIN_MALLOC
-    b = open_block(a, n, false);
+    b = arena_open_block(a, n, false);
 #else
     /* What is large gets a block of just its size, and the rest of the newest one stays in use. */
     if (!b || b->size - b->used < n)
-        b = n >= BLOCK_MIN / 2 ? open_block(a, n, b != NULL) : open_block(a, BLOCK_MIN, false);
+        b = n >= BLOCK_MIN / 2 ? arena_open_block(a, n, b != NULL)
+                               : arena_open_block(a, BLOCK_MIN, false);
 #endif
     if (!b)
         return NULL;

@@ -25,7 +25,7 @@ static struct {
     size_t bytes;
 } free_blocks[NCLASSES];
 
-static int class_of(size_t n)
+static int buf_class_of(size_t n)
 {
     int c = 0;
 
@@ -34,9 +34,9 @@ static int class_of(size_t n)
     return c;
 }
 
-static char *take_block(size_t n, uint32_t *cap)
+static char *buf_take_block(size_t n, uint32_t *cap)
 {
-    int c = class_of(n);
+    int c = buf_class_of(n);
 
     *cap = (uint32_t)1 << (c + CLASS_MIN_SHIFT);
 #ifdef TARRY_PLAIN_MALLOC
@@ -53,10 +53,10 @@ static char *take_block(size_t n, uint32_t *cap)
     return malloc(*cap);
 }
 
-static void give_block(char *mem, uint32_t cap)
+static void buf_give_block(char *mem, uint32_t cap)
 {
 #ifndef TARRY_PLAIN_MALLOC
-    int c = class_of(cap);
+    int c = buf_class_of(cap);
 
     if (c < NCLASSES && free_blocks[c].bytes + cap <= KEPT_BYTES_A_CLASS) {
         struct free_block *f = (struct free_block *)(void *)mem;
@@ -83,12 +83,12 @@ char *buf_reserve(struct buf *b, size_t n, size_t *room)
 
             if (n > (UINT32_MAX >> 1) || want > (UINT32_MAX >> 1))
                 return NULL;
-            mem = take_block(want, &cap);
+            mem = buf_take_block(want, &cap);
             if (!mem)
                 return NULL;
             if (b->mem) {
                 memcpy(mem, b->mem + b->off, b->len);
-                give_block(b->mem, b->cap);
+                buf_give_block(b->mem, b->cap);
             }
             b->mem = mem;
             b->cap = cap;
@@ -162,7 +162,7 @@ void buf_consume(struct buf *b, size_t n)
 void buf_release(struct buf *b)
 {
     if (b->mem)
-        give_block(b->mem, b->cap);
+        buf_give_block(b->mem, b->cap);
     *b = (struct buf){ 0 };
 }
 

@@ -10,7 +10,7 @@
 static unsigned char pool[1024];
 static size_t left;
 
-static void refill(void)
+static void entropy_refill(void)
 {
     size_t got = 0;
 
@@ -35,7 +35,7 @@ void entropy_fill(void *p, size_t n)
         size_t k;
 
         if (left == 0)
-            refill();
+            entropy_refill();
         k = n < left ? n : left;
         left -= k;
         memcpy(to, pool + left, k);

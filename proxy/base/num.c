@@ -20,7 +20,7 @@ bool num_parse_u64(struct str s, uint64_t *out)
     return true;
 }
 
-static int hex_digit(char c)
+static int num_hex_digit(char c)
 {
     if (c >= '0' && c <= '9')
         return c - '0';
@@ -35,7 +35,7 @@ bool num_parse_hex(struct str s, uint64_t *out)
     if (s.n == 0 || s.n > 15)
         return false;
     for (size_t i = 0; i < s.n; i++) {
-        int d = hex_digit(s.p[i]);
+        int d = num_hex_digit(s.p[i]);
 
         if (d < 0)
             return false;
@@ -77,7 +77,7 @@ bool num_parse_size(struct str s, uint64_t *bytes)
 }
 
 /* `digits[.digits]` times `unit_ms`, rounded up. */
-static bool scaled(struct str s, uint64_t unit_ms, uint64_t *ms)
+static bool num_scaled(struct str s, uint64_t unit_ms, uint64_t *ms)
 {
     struct str whole, frac;
     bool dot = str_cut(s, '.', &whole, &frac);
@@ -106,7 +106,7 @@ static bool scaled(struct str s, uint64_t unit_ms, uint64_t *ms)
 
 bool num_parse_seconds(struct str s, uint64_t *ms)
 {
-    return scaled(s, 1000, ms);
+    return num_scaled(s, 1000, ms);
 }
 
 static const struct {
@@ -126,7 +126,7 @@ bool num_parse_duration(struct str s, uint64_t *ms)
         struct str u = units[i].suffix;
 
         if (s.n > u.n && memcmp(s.p + s.n - u.n, u.p, u.n) == 0)
-            return scaled(str_make(s.p, s.n - u.n), units[i].ms, ms);
+            return num_scaled(str_make(s.p, s.n - u.n), units[i].ms, ms);
     }
     return false;
 }

@@ -10,7 +10,7 @@ static struct {
     bool spent;
 } reserve;
 
-static void give_back(void)
+static void reserve_give_back(void)
 {
     if (reserve.block)
         munmap(reserve.block, RESERVE_SIZE);
@@ -37,7 +37,7 @@ bool reserve_is_spent(void)
 
 void reserve_release(void)
 {
-    give_back();
+    reserve_give_back();
     reserve.spent = false;
 }
 
@@ -52,7 +52,7 @@ void *reserve_realloc(void *p, size_t n)
     q = realloc(p, n);
     if (q || !reserve.block)
         return q;
-    give_back();
+    reserve_give_back();
     reserve.spent = true;
     return realloc(p, n);
 }

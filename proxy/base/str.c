@@ -16,18 +16,18 @@ bool str_starts_with_nocase(struct str s, struct str prefix)
     return true;
 }
 
-static bool is_blank(char c)
+static bool str_is_blank(char c)
 {
     return c == ' ' || c == '\t';
 }
 
 struct str str_trim(struct str s)
 {
-    while (s.n > 0 && is_blank(s.p[0])) {
+    while (s.n > 0 && str_is_blank(s.p[0])) {
         s.p++;
         s.n--;
     }
-    while (s.n > 0 && is_blank(s.p[s.n - 1]))
+    while (s.n > 0 && str_is_blank(s.p[s.n - 1]))
         s.n--;
     return s;
 }

@@ -5,7 +5,7 @@
 
 enum { C_HOST = 1, C_TARGET = 2, C_SCHEME = 4 };
 
-static unsigned class_of(unsigned char c)
+static unsigned url_class_of(unsigned char c)
 {
     if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'))
         return C_HOST | C_TARGET | C_SCHEME;
@@ -52,15 +52,15 @@ static unsigned class_of(unsigned char c)
     }
 }
 
-static bool all_of(struct str s, unsigned class)
+static bool url_all_of(struct str s, unsigned class)
 {
     for (size_t i = 0; i < s.n; i++)
-        if (!(class_of((unsigned char)s.p[i]) & class))
+        if (!(url_class_of((unsigned char)s.p[i]) & class))
             return false;
     return true;
 }
 
-static bool is_ipv6_literal(struct str s)
+static bool url_is_ipv6_literal(struct str s)
 {
     size_t colons = 0;
 
@@ -91,7 +91,7 @@ int url_parse_authority(struct str s, struct str *host, bool *ipv6, uint16_t *po
             return URL_E_HOST;
         *host = str_make(s.p + 1, (size_t)end - 1);
         *ipv6 = true;
-        if (!is_ipv6_literal(*host))
+        if (!url_is_ipv6_literal(*host))
             return URL_E_HOST;
         rest = str_make(s.p + end + 1, s.n - (size_t)end - 1);
         if (rest.n == 0)
@@ -102,7 +102,7 @@ int url_parse_authority(struct str s, struct str *host, bool *ipv6, uint16_t *po
     } else {
         bool colon = str_cut(s, ':', host, &rest);
 
-        if (host->n == 0 || host->n > 255 || !all_of(*host, C_HOST))
+        if (host->n == 0 || host->n > 255 || !url_all_of(*host, C_HOST))
             return URL_E_HOST;
         if (!colon)
             return 0;
@@ -121,7 +121,7 @@ int url_parse(struct str s, struct url *out)
 
     *out = (struct url){ 0 };
     if (!str_cut(s, ':', &out->scheme, &rest) || out->scheme.n == 0 ||
-        !all_of(out->scheme, C_SCHEME) || !str_starts_with(rest, STR("//")))
+        !url_all_of(out->scheme, C_SCHEME) || !str_starts_with(rest, STR("//")))
         return URL_E_SCHEME;
     rest = str_make(rest.p + 2, rest.n - 2);
     for (i = 0; i < rest.n && rest.p[i] != '/' && rest.p[i] != '?' && rest.p[i] != '#'; i++)
@@ -135,7 +135,7 @@ int url_parse(struct str s, struct url *out)
         return URL_E_FRAGMENT;
     if (out->target.n == 0)
         out->target = STR("/");
-    else if (!all_of(out->target, C_TARGET))
+    else if (!url_all_of(out->target, C_TARGET))
         return URL_E_TARGET;
     return 0;
 }
@@ -168,11 +168,11 @@ uint16_t url_default_port(struct str scheme)
 
 bool url_is_origin_form(struct str s)
 {
-    return s.n > 0 && s.p[0] == '/' && all_of(s, C_TARGET);
+    return s.n > 0 && s.p[0] == '/' && url_all_of(s, C_TARGET);
 }
 
 /* One decoded octet at s.p[*i], which moves on; -1 for a NUL. */
-static int decode(struct str s, size_t *i)
+static int url_decode(struct str s, size_t *i)
 {
     uint64_t v;
     int c = (unsigned char)s.p[*i];
@@ -187,7 +187,7 @@ static int decode(struct str s, size_t *i)
 
 /* A segment has just been written to out[..n): "." goes, ".." takes its parent along. False above
  * the root. */
-static bool end_segment(const char *out, size_t *n)
+static bool url_end_segment(const char *out, size_t *n)
 {
     size_t begin = *n;
 
@@ -207,7 +207,7 @@ static bool end_segment(const char *out, size_t *n)
 
 /* UTF-8 forms longer than need be (of "." or "/", say): some decoders let them pass, so nothing may
  * be hidden in them. */
-static bool has_overlong(const char *p, size_t n)
+static bool url_has_overlong(const char *p, size_t n)
 {
     for (size_t i = 0; i + 1 < n; i++) {
         unsigned char c = (unsigned char)p[i], next = (unsigned char)p[i + 1];
@@ -234,7 +234,7 @@ bool url_normalise_path(struct arena *a, struct str target, struct str *path)
     if (!out || in.n == 0 || in.p[0] != '/')
         return false;
     while (i < in.n) {
-        int c = decode(in, &i);
+        int c = url_decode(in, &i);
 
         if (c < 0)
             return false;
@@ -242,7 +242,7 @@ bool url_normalise_path(struct arena *a, struct str target, struct str *path)
          * not be dodged. */
         if (c == '/' || c == '\\') {
             parameter = false;
-            if (!end_segment(out, &n))
+            if (!url_end_segment(out, &n))
                 return false;
             if (n == 0 || out[n - 1] != '/')
                 out[n++] = '/';
@@ -253,7 +253,7 @@ bool url_normalise_path(struct arena *a, struct str target, struct str *path)
             out[n++] = (char)c;
         }
     }
-    if (!end_segment(out, &n) || has_overlong(out, n))
+    if (!url_end_segment(out, &n) || url_has_overlong(out, n))
         return false;
     *path = str_make(out, n);
     return true;
@@ -270,7 +270,7 @@ bool url_decode_path(struct arena *a, struct str target, struct str *path)
     if (!out)
         return false;
     while (i < in.n) {
-        int c = decode(in, &i);
+        int c = url_decode(in, &i);
 
         out[n++] = c < 0 ? '\0' : (char)c;
     }

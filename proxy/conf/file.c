@@ -29,7 +29,7 @@ int file_open(const char *path, int flags)
 }
 
 /* Reads until the end or until `room` is full. Bytes read, or -1 with errno. */
-static ssize_t read_up_to(int fd, char *p, size_t room)
+static ssize_t file_read_up_to(int fd, char *p, size_t room)
 {
     size_t n = 0;
 
@@ -67,7 +67,7 @@ bool file_read(const char *path, size_t max, struct file_content *out, char *why
     }
     /* A file that grows meanwhile is not read further than it was long. */
     out->p = malloc((size_t)st.st_size + 1);
-    got = out->p ? read_up_to(fd, out->p, (size_t)st.st_size) : -1;
+    got = out->p ? file_read_up_to(fd, out->p, (size_t)st.st_size) : -1;
     if (got < 0) {
         snprintf(why, whylen, "cannot read \"%s\": %s", path,
             out->p ? strerror(errno) : "out of memory");

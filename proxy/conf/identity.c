@@ -18,13 +18,13 @@ enum {
 
 /* ---- names ---- */
 
-static int by_text(const void *a, const void *b)
+static int identity_by_text(const void *a, const void *b)
 {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
 /* A DNS name in lower case, or NULL if it is none that a client could ask for. */
-static char *dns_name(const ASN1_STRING *s)
+static char *identity_dns_name(const ASN1_STRING *s)
 {
     const char *p = (const char *)ASN1_STRING_get0_data(s);
     int n = ASN1_STRING_length(s);
@@ -44,7 +44,7 @@ static char *dns_name(const ASN1_STRING *s)
     return out;
 }
 
-static bool read_names(struct identity *id)
+static bool identity_read_names(struct identity *id)
 {
     GENERAL_NAMES *all = X509_get_ext_d2i(id->chain.leaf, NID_subject_alt_name, NULL, NULL);
     int n = sk_GENERAL_NAME_num(all);
@@ -59,12 +59,12 @@ static bool read_names(struct identity *id)
     for (int i = 0; i < n; i++) {
         const GENERAL_NAME *name = sk_GENERAL_NAME_value(all, i);
 
-        if (name->type == GEN_DNS && (id->names[id->nnames] = dns_name(name->d.dNSName)))
+        if (name->type == GEN_DNS && (id->names[id->nnames] = identity_dns_name(name->d.dNSName)))
             id->nnames++;
     }
     GENERAL_NAMES_free(all);
     if (id->nnames > 0)
-        qsort(id->names, id->nnames, sizeof(*id->names), by_text);
+        qsort(id->names, id->nnames, sizeof(*id->names), identity_by_text);
     for (size_t i = 0; i < id->nnames; i++) {
         if (kept > 0 && strcmp(id->names[kept - 1], id->names[i]) == 0)
             free(id->names[i]);
@@ -107,7 +107,7 @@ bool identity_has_all(const struct identity *id, const struct identity *other)
 /* ---- OCSP ---- */
 
 /* The certificate in the chain that signed the leaf, or NULL. */
-static X509 *issuer_of(const struct identity *id)
+static X509 *identity_issuer_of(const struct identity *id)
 {
     for (int i = 0; i < sk_X509_num(id->chain.rest); i++) {
         X509 *x = sk_X509_value(id->chain.rest, i);
@@ -119,7 +119,8 @@ static X509 *issuer_of(const struct identity *id)
 }
 
 /* The part of the response that is about the leaf, or NULL. */
-static OCSP_SINGLERESP *find_answer(const struct identity *id, OCSP_BASICRESP *basic, X509 *issuer)
+static OCSP_SINGLERESP *identity_find_answer(
+    const struct identity *id, OCSP_BASICRESP *basic, X509 *issuer)
 {
     for (int i = 0; i < OCSP_resp_count(basic); i++) {
         OCSP_SINGLERESP *one = OCSP_resp_get0(basic, i);
@@ -143,7 +144,7 @@ static OCSP_SINGLERESP *find_answer(const struct identity *id, OCSP_BASICRESP *b
 }
 
 /* Whether the issuer, or who it has allowed to, signed the response. */
-static bool is_signed(OCSP_BASICRESP *basic, X509 *issuer)
+static bool identity_is_signed(OCSP_BASICRESP *basic, X509 *issuer)
 {
     X509_STORE *store = X509_STORE_new();
     bool good = store && X509_STORE_set_flags(store, X509_V_FLAG_PARTIAL_CHAIN) &&
@@ -153,7 +154,7 @@ static bool is_signed(OCSP_BASICRESP *basic, X509 *issuer)
     return good;
 }
 
-static time_t seconds_of(const ASN1_TIME *t)
+static time_t identity_seconds_of(const ASN1_TIME *t)
 {
     struct tm tm;
 
@@ -161,11 +162,11 @@ static time_t seconds_of(const ASN1_TIME *t)
 }
 
 /* Why the response is of no use, or NULL. */
-static const char *check_staple(struct identity *id, OCSP_RESPONSE *response)
+static const char *identity_check_staple(struct identity *id, OCSP_RESPONSE *response)
 {
     OCSP_BASICRESP *basic;
     OCSP_SINGLERESP *one;
-    X509 *issuer = issuer_of(id);
+    X509 *issuer = identity_issuer_of(id);
     ASN1_GENERALIZEDTIME *from = NULL, *until = NULL;
     const char *why = NULL;
 
@@ -176,23 +177,23 @@ static const char *check_staple(struct identity *id, OCSP_RESPONSE *response)
     basic = OCSP_response_get1_basic(response);
     if (!basic)
         return "it is no OCSP response of the basic kind";
-    one = find_answer(id, basic, issuer);
+    one = identity_find_answer(id, basic, issuer);
     if (!one)
         why = "it is about another certificate";
     else if (OCSP_single_get0_status(one, NULL, NULL, &from, &until) != V_OCSP_CERTSTATUS_GOOD)
         why = "it does not say that the certificate is good";
     else if (OCSP_check_validity(from, until, STAPLE_SKEW_S, -1) != 1)
         why = "it is out of date; fetch a new one";
-    else if (issuer && !is_signed(basic, issuer))
+    else if (issuer && !identity_is_signed(basic, issuer))
         why = "its signature is not that of the certificate's authority";
     else
-        id->staple_until = seconds_of(until);
+        id->staple_until = identity_seconds_of(until);
     OCSP_BASICRESP_free(basic);
     ERR_clear_error();
     return why;
 }
 
-static bool read_staple(struct identity *id, const char *path, char *why, size_t whylen)
+static bool identity_read_staple(struct identity *id, const char *path, char *why, size_t whylen)
 {
     struct file_content content;
     const unsigned char *at;
@@ -203,7 +204,7 @@ static bool read_staple(struct identity *id, const char *path, char *why, size_t
         return false;
     at = (const unsigned char *)content.p;
     response = d2i_OCSP_RESPONSE(NULL, &at, (long)content.n);
-    reason = check_staple(id, response);
+    reason = identity_check_staple(id, response);
     if (reason) {
         snprintf(id->staple_why, sizeof(id->staple_why), "\"%s\" is not stapled: %s", path, reason);
     } else {
@@ -233,13 +234,13 @@ bool identity_read(struct identity *id, struct str certificate, struct str key,
     if (!id->key || !pem_check_pair(&id->chain, id->key, certificate.p, key.p, why, whylen))
         goto failed;
     id->kind = EVP_PKEY_get_base_id(id->key);
-    id->begins = seconds_of(X509_get0_notBefore(id->chain.leaf));
-    id->ends = seconds_of(X509_get0_notAfter(id->chain.leaf));
-    if (!read_names(id)) {
+    id->begins = identity_seconds_of(X509_get0_notBefore(id->chain.leaf));
+    id->ends = identity_seconds_of(X509_get0_notAfter(id->chain.leaf));
+    if (!identity_read_names(id)) {
         snprintf(why, whylen, "out of memory");
         goto failed;
     }
-    if (ocsp_staple.n > 0 && !read_staple(id, ocsp_staple.p, why, whylen))
+    if (ocsp_staple.n > 0 && !identity_read_staple(id, ocsp_staple.p, why, whylen))
         goto failed;
     return true;
 

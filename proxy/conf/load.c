@@ -17,15 +17,15 @@
 /* ---- libconfuse's side ---- */
 
 /* What libconfuse keeps for each value: the text as it stands, and the line that it was read in. */
-struct raw_value {
+struct load_raw_value {
     int line;
     char text[];
 };
 
-static int on_value(cfg_t *cfg, cfg_opt_t *opt, const char *text, void *result)
+static int load_on_value(cfg_t *cfg, cfg_opt_t *opt, const char *text, void *result)
 {
     size_t n = strlen(text) + 1;
-    struct raw_value *v = malloc(sizeof(*v) + n);
+    struct load_raw_value *v = malloc(sizeof(*v) + n);
 
     if (!v)
         return -1;
@@ -37,7 +37,7 @@ static int on_value(cfg_t *cfg, cfg_opt_t *opt, const char *text, void *result)
 
 /* libconfuse would print to standard error; what can be wrong in the text that scan made is only
  * that memory ran out. */
-static void on_error(cfg_t *cfg, const char *fmt, va_list ap)
+static void load_on_error(cfg_t *cfg, const char *fmt, va_list ap)
 {
 }
 
@@ -50,9 +50,9 @@ struct arrays {
     cfg_opt_t of[OPT_NSECTIONS][ARRAY_MAX];
 };
 
-static void add_value(cfg_opt_t *array, size_t *n, const char *name, bool list)
+static void load_add_value(cfg_opt_t *array, size_t *n, const char *name, bool list)
 {
-    cfg_opt_t o = CFG_PTR_CB(name, NULL, CFGF_NODEFAULT, on_value, free);
+    cfg_opt_t o = CFG_PTR_CB(name, NULL, CFGF_NODEFAULT, load_on_value, free);
 
     if (list)
         o.flags |= CFGF_LIST;
@@ -61,16 +61,16 @@ static void add_value(cfg_opt_t *array, size_t *n, const char *name, bool list)
 
 /* All sections are many and without title for libconfuse, which would otherwise let one take the
  * place of another. */
-static void make_array(struct arrays *arrays, enum opt_section_id id)
+static void load_make_array(struct arrays *arrays, enum opt_section_id id)
 {
     const struct opt_section *sec = options_section(id);
     cfg_opt_t *array = arrays->of[id], end = CFG_END();
     size_t n = 0;
 
-    add_value(array, &n, SCAN_TITLE, false);
-    add_value(array, &n, SCAN_LOST, false);
+    load_add_value(array, &n, SCAN_TITLE, false);
+    load_add_value(array, &n, SCAN_LOST, false);
     for (size_t i = 0; i < sec->nrows; i++)
-        add_value(array, &n, sec->rows[i].name, options_is_list(sec->rows[i].type));
+        load_add_value(array, &n, sec->rows[i].name, options_is_list(sec->rows[i].type));
     for (int inner = SECTION_ROOT + 1; inner < OPT_NSECTIONS; inner++) {
         const struct opt_section *in = options_section((enum opt_section_id)inner);
 
@@ -84,7 +84,7 @@ static void make_array(struct arrays *arrays, enum opt_section_id id)
 }
 
 /* The parsed tree, or NULL if there is no memory. Ended with cfg_free(). */
-static cfg_t *parse(const char *text)
+static cfg_t *load_parse(const char *text)
 {
     struct arrays *arrays = calloc(1, sizeof(*arrays));
     cfg_t *cfg;
@@ -92,12 +92,12 @@ static cfg_t *parse(const char *text)
     if (!arrays)
         return NULL;
     for (int id = 0; id < OPT_NSECTIONS; id++)
-        make_array(arrays, (enum opt_section_id)id);
+        load_make_array(arrays, (enum opt_section_id)id);
     cfg = cfg_init(arrays->of[SECTION_ROOT], CFGF_NONE);
     free(arrays);
     if (!cfg)
         return NULL;
-    cfg_set_error_function(cfg, on_error);
+    cfg_set_error_function(cfg, load_on_error);
     if (cfg_parse_buf(cfg, text) != CFG_SUCCESS) {
         cfg_free(cfg);
         return NULL;
@@ -107,7 +107,7 @@ static cfg_t *parse(const char *text)
 
 /* ---- single values ---- */
 
-static void store_number(void *to, size_t width, uint64_t v)
+static void load_store_number(void *to, size_t width, uint64_t v)
 {
     unsigned small = (unsigned)v;
 
@@ -117,7 +117,7 @@ static void store_number(void *to, size_t width, uint64_t v)
         memcpy(to, &v, sizeof(v));
 }
 
-static bool parse_number(enum opt_type type, struct str text, uint64_t *v)
+static bool load_parse_number(enum opt_type type, struct str text, uint64_t *v)
 {
     switch (type) {
     case OPT_SIZE:
@@ -131,13 +131,13 @@ static bool parse_number(enum opt_type type, struct str text, uint64_t *v)
 
 #define WHY(...) (snprintf(why, VALUE_WHY_MAX, __VA_ARGS__), false)
 
-static bool read_number(
+static bool load_read_number(
     struct draft *d, const struct opt *row, struct str text, void *to, char why[VALUE_WHY_MAX])
 {
     const char *shown = mistake_quote(&d->scratch, text);
     uint64_t v, least, most, plain;
 
-    if (!parse_number(row->type, text, &v)) {
+    if (!load_parse_number(row->type, text, &v)) {
         if (row->type == OPT_SIZE)
             return WHY(
                 "%s is no size; write bytes, or a number with K, M or G, like \"64K\" or \"10M\"",
@@ -151,15 +151,15 @@ static bool read_number(
                 shown);
         return WHY("%s is no whole number; write digits only", shown);
     }
-    if (row->min && parse_number(row->type, str_of(row->min), &least) && v < least)
+    if (row->min && load_parse_number(row->type, str_of(row->min), &least) && v < least)
         return WHY("%s is too little; the least is %s", shown, row->min);
-    if (row->max && parse_number(row->type, str_of(row->max), &most) && v > most)
+    if (row->max && load_parse_number(row->type, str_of(row->max), &most) && v > most)
         return WHY("%s is too much; the most is %s", shown, row->max);
-    store_number(to, row->width, v);
+    load_store_number(to, row->width, v);
     return true;
 }
 
-static bool read_bool(struct draft *d, struct str text, bool *to, char why[VALUE_WHY_MAX])
+static bool load_read_bool(struct draft *d, struct str text, bool *to, char why[VALUE_WHY_MAX])
 {
     int v = cfg_parse_boolean(text.p);
 
@@ -169,7 +169,7 @@ static bool read_bool(struct draft *d, struct str text, bool *to, char why[VALUE
     return true;
 }
 
-static bool read_word(
+static bool load_read_word(
     struct draft *d, const struct opt *row, struct str text, void *to, char why[VALUE_WHY_MAX])
 {
     const char *near;
@@ -177,7 +177,7 @@ static bool read_word(
 
     for (unsigned i = 0; row->words[i]; i++) {
         if (str_eq_nocase(str_of(row->words[i]), text)) {
-            store_number(to, row->width, i);
+            load_store_number(to, row->width, i);
             return true;
         }
         all = arena_printf(&d->scratch, STR_FMT "%s\"%s\"", STR_ARG(all),
@@ -193,25 +193,26 @@ static bool read_word(
     return WHY("%s is unknown; write " STR_FMT, mistake_quote(&d->scratch, text), STR_ARG(all));
 }
 
-static bool read_path(
+static bool load_read_path(
     struct draft *d, const char *file, struct str text, struct str *to, char why[VALUE_WHY_MAX])
 {
     *to = scan_resolve(&d->conf->arena, file, text);
     return to->p ? true : WHY("out of memory");
 }
 
-static bool read_secret(
+static bool load_read_secret(
     struct draft *d, const char *file, struct str text, struct str *to, char why[VALUE_WHY_MAX])
 {
     struct str path;
 
     if (text.n == 0)
         return WHY("no file is named; leave the option out if there is no secret");
-    return read_path(d, file, text, &path, why) && secret_read(&d->conf->arena, path.p, to, why);
+    return load_read_path(d, file, text, &path, why) &&
+           secret_read(&d->conf->arena, path.p, to, why);
 }
 
 /* One value of an option that is no list. */
-static bool read_value(struct draft *d, const struct draft_section *s, const struct opt *row,
+static bool load_read_value(struct draft *d, const struct draft_section *s, const struct opt *row,
     const char *file, struct str text, char why[VALUE_WHY_MAX])
 {
     struct arena *a = &d->conf->arena;
@@ -221,16 +222,16 @@ static bool read_value(struct draft *d, const struct draft_section *s, const str
     case OPT_NUMBER:
     case OPT_SIZE:
     case OPT_DURATION:
-        return read_number(d, row, text, to, why);
+        return load_read_number(d, row, text, to, why);
     case OPT_BOOL:
-        return read_bool(d, text, to, why);
+        return load_read_bool(d, text, to, why);
     case OPT_WORD:
-        return read_word(d, row, text, to, why);
+        return load_read_word(d, row, text, to, why);
     case OPT_FOLDER:
     case OPT_FILE:
-        return read_path(d, file, text, to, why);
+        return load_read_path(d, file, text, to, why);
     case OPT_SECRET:
-        return read_secret(d, file, text, to, why);
+        return load_read_secret(d, file, text, to, why);
     case OPT_TARGET:
         return value_target(a, file, text, to, why);
     case OPT_HOST:
@@ -255,7 +256,7 @@ static bool read_value(struct draft *d, const struct draft_section *s, const str
 }
 
 /* The words of the option in the order of enum encoding, which has "identity" before them. */
-static bool read_encoding(struct draft *d, const struct opt *row, struct compression_conf *cc,
+static bool load_read_encoding(struct draft *d, const struct opt *row, struct compression_conf *cc,
     struct str text, size_t i, size_t n, char why[VALUE_WHY_MAX])
 {
     uint64_t word = 0;
@@ -265,7 +266,7 @@ static bool read_encoding(struct draft *d, const struct opt *row, struct compres
     if (!cc->encodings)
         return WHY("out of memory");
     cc->nencodings = i;
-    if (!read_word(d, row, text, &word, why))
+    if (!load_read_word(d, row, text, &word, why))
         return false;
     for (size_t k = 0; k < i; k++)
         if (cc->encodings[k] == (enum encoding)(word + 1))
@@ -276,7 +277,7 @@ static bool read_encoding(struct draft *d, const struct opt *row, struct compres
 }
 
 /* The `i`th of `n` values of a list. */
-static bool read_element(struct draft *d, const struct draft_section *s, const struct opt *row,
+static bool load_read_element(struct draft *d, const struct draft_section *s, const struct opt *row,
     struct str text, size_t i, size_t n, char why[VALUE_WHY_MAX])
 {
     struct arena *a = &d->conf->arena;
@@ -301,7 +302,7 @@ static bool read_element(struct draft *d, const struct draft_section *s, const s
         return value_header(a, text, &u->set_header[i], why);
     }
     if (row->type == OPT_ENCODINGS)
-        return read_encoding(d, row, cc, text, i, n, why);
+        return load_read_encoding(d, row, cc, text, i, n, why);
     if (row->type == OPT_TYPES) {
         if (i == 0)
             cc->types = arena_alloc(a, n * sizeof(*cc->types));
@@ -320,40 +321,41 @@ static bool read_element(struct draft *d, const struct draft_section *s, const s
 
 /* ---- sections ---- */
 
-static const struct raw_value *raw_value(cfg_t *cfg, const char *name, unsigned i)
+static const struct load_raw_value *load_raw_value(cfg_t *cfg, const char *name, unsigned i)
 {
     cfg_opt_t *opt = cfg_getopt(cfg, name);
 
     return opt && i < cfg_opt_size(opt) ? cfg_opt_getnptr(opt, i) : NULL;
 }
 
-static void read_default(struct draft *d, struct draft_section *s, const struct opt *row)
+static void load_read_default(struct draft *d, struct draft_section *s, const struct opt *row)
 {
     struct str rest = str_of(row->def), one;
     char why[VALUE_WHY_MAX];
     size_t n = 1;
 
     if (!options_is_list(row->type)) {
-        read_value(d, s, row, "", rest, why);
+        load_read_value(d, s, row, "", rest, why);
         return;
     }
     for (size_t i = 0; i < rest.n; i++)
         n += rest.p[i] == ',';
     for (size_t i = 0; str_next_element(&rest, &one); i++)
-        read_element(d, s, row, one, i, n, why);
+        load_read_element(d, s, row, one, i, n, why);
 }
 
-static void read_row(struct draft *d, struct draft_section *s, cfg_t *cfg, const struct opt *row)
+static void load_read_row(
+    struct draft *d, struct draft_section *s, cfg_t *cfg, const struct opt *row)
 {
     unsigned n = cfg_opt_size(cfg_getopt(cfg, row->name));
     char why[VALUE_WHY_MAX];
 
     if (row->def)
-        read_default(d, s, row);
+        load_read_default(d, s, row);
     else if (row->width == sizeof(struct str) && !options_is_list(row->type))
         *(struct str *)(void *)((char *)s->base + row->offset) = STR("");
     for (unsigned i = 0; i < n; i++) {
-        const struct raw_value *v = raw_value(cfg, row->name, i);
+        const struct load_raw_value *v = load_raw_value(cfg, row->name, i);
         struct draft_note *note = &s->notes[s->nnotes];
         bool good;
 
@@ -368,20 +370,20 @@ static void read_row(struct draft *d, struct draft_section *s, cfg_t *cfg, const
         }
         s->nnotes++;
         good = options_is_list(row->type)
-                   ? read_element(d, s, row, note->text, i, n, why)
-                   : read_value(d, s, row, note->place.file, note->text, why);
+                   ? load_read_element(d, s, row, note->text, i, n, why)
+                   : load_read_value(d, s, row, note->place.file, note->text, why);
         if (!good)
             mistake_add(&d->mistakes, note->place, "%s: %s", row->name, why);
     }
 }
 
 /* A new section of the draft with its options read into `base`. NULL if there is no memory. */
-static struct draft_section *read_section(
+static struct draft_section *load_read_section(
     struct draft *d, enum opt_section_id id, cfg_t *cfg, void *base)
 {
     const struct opt_section *sec = options_section(id);
-    const struct raw_value *title = raw_value(cfg, SCAN_TITLE, 0),
-                           *lost = raw_value(cfg, SCAN_LOST, 0);
+    const struct load_raw_value *title = load_raw_value(cfg, SCAN_TITLE, 0),
+                                *lost = load_raw_value(cfg, SCAN_LOST, 0);
     struct draft_section *s;
     size_t values = 0;
 
@@ -411,7 +413,7 @@ static struct draft_section *read_section(
     }
     d->nsections++;
     for (size_t i = 0; i < sec->nrows; i++)
-        read_row(d, s, cfg, &sec->rows[i]);
+        load_read_row(d, s, cfg, &sec->rows[i]);
     return s;
 
 no_memory:
@@ -420,7 +422,7 @@ no_memory:
 }
 
 /* What a section's title says goes to its struct. Reports with the section's place. */
-static void read_title(struct draft *d, struct draft_section *s, struct str *name,
+static void load_read_title(struct draft *d, struct draft_section *s, struct str *name,
     struct addr_conf *addr, unsigned *line)
 {
     struct arena *a = &d->conf->arena;
@@ -443,14 +445,14 @@ static void read_title(struct draft *d, struct draft_section *s, struct str *nam
     }
 }
 
-static void read_listen(struct draft *d, cfg_t *cfg, struct listen_conf *l)
+static void load_read_listen(struct draft *d, cfg_t *cfg, struct listen_conf *l)
 {
-    struct draft_section *s = read_section(d, SECTION_LISTEN, cfg, l);
+    struct draft_section *s = load_read_section(d, SECTION_LISTEN, cfg, l);
     unsigned n = cfg_size(cfg, "identity");
 
     if (!s)
         return;
-    read_title(d, s, NULL, &l->addr, &l->line);
+    load_read_title(d, s, NULL, &l->addr, &l->line);
     l->identities = arena_alloc(&d->conf->arena, (n + 1) * sizeof(*l->identities));
     if (!l->identities) {
         d->mistakes.no_memory = true;
@@ -459,23 +461,23 @@ static void read_listen(struct draft *d, cfg_t *cfg, struct listen_conf *l)
     for (unsigned i = 0; i < n; i++) {
         struct identity_conf *identity = &l->identities[l->nidentities];
         struct draft_section *in =
-            read_section(d, SECTION_IDENTITY, cfg_getnsec(cfg, "identity", i), identity);
+            load_read_section(d, SECTION_IDENTITY, cfg_getnsec(cfg, "identity", i), identity);
 
         if (!in)
             return;
-        read_title(d, in, &identity->name, NULL, &identity->line);
+        load_read_title(d, in, &identity->name, NULL, &identity->line);
         l->nidentities++;
     }
 }
 
-static void read_pool(struct draft *d, cfg_t *cfg, struct pool_conf *p)
+static void load_read_pool(struct draft *d, cfg_t *cfg, struct pool_conf *p)
 {
-    struct draft_section *s = read_section(d, SECTION_WORKERS, cfg, p);
+    struct draft_section *s = load_read_section(d, SECTION_WORKERS, cfg, p);
     unsigned n = cfg_size(cfg, "server");
 
     if (!s)
         return;
-    read_title(d, s, &p->name, NULL, &p->line);
+    load_read_title(d, s, &p->name, NULL, &p->line);
     p->servers = arena_alloc(&d->conf->arena, (n + 1) * sizeof(*p->servers));
     if (!p->servers) {
         d->mistakes.no_memory = true;
@@ -484,17 +486,18 @@ static void read_pool(struct draft *d, cfg_t *cfg, struct pool_conf *p)
     for (unsigned i = 0; i < n; i++) {
         struct server_conf *server = &p->servers[p->nservers];
         struct draft_section *in =
-            read_section(d, SECTION_SERVER, cfg_getnsec(cfg, "server", i), server);
+            load_read_section(d, SECTION_SERVER, cfg_getnsec(cfg, "server", i), server);
 
         if (!in)
             return;
-        read_title(d, in, NULL, &server->addr, &server->line);
+        load_read_title(d, in, NULL, &server->addr, &server->line);
         p->nservers++;
     }
 }
 
 /* Room for all sections of one kind. */
-static void *make_list(struct draft *d, cfg_t *cfg, const char *name, size_t size, size_t *count)
+static void *load_make_list(
+    struct draft *d, cfg_t *cfg, const char *name, size_t size, size_t *count)
 {
     size_t n = cfg_size(cfg, name);
     void *p = arena_alloc(&d->conf->arena, (n + 1) * size);
@@ -505,38 +508,38 @@ static void *make_list(struct draft *d, cfg_t *cfg, const char *name, size_t siz
     return p;
 }
 
-static void read_all(struct draft *d, cfg_t *cfg)
+static void load_read_all(struct draft *d, cfg_t *cfg)
 {
     struct conf *c = d->conf;
     struct draft_section *s;
 
-    read_section(d, SECTION_ROOT, cfg, c);
+    load_read_section(d, SECTION_ROOT, cfg, c);
     if (d->nsections > 0)
         d->sections[0].lost = d->scan.root_lost;
-    read_section(d, SECTION_LOG, cfg_size(cfg, "log") ? cfg_getsec(cfg, "log") : NULL, c);
+    load_read_section(d, SECTION_LOG, cfg_size(cfg, "log") ? cfg_getsec(cfg, "log") : NULL, c);
     if (cfg_size(cfg, "access_log"))
-        read_section(d, SECTION_ACCESS_LOG, cfg_getsec(cfg, "access_log"), c);
+        load_read_section(d, SECTION_ACCESS_LOG, cfg_getsec(cfg, "access_log"), c);
     if (cfg_size(cfg, "compression"))
-        read_section(d, SECTION_COMPRESSION, cfg_getsec(cfg, "compression"), &c->compression);
-    c->listens = make_list(d, cfg, "listen", sizeof(*c->listens), &c->nlistens);
+        load_read_section(d, SECTION_COMPRESSION, cfg_getsec(cfg, "compression"), &c->compression);
+    c->listens = load_make_list(d, cfg, "listen", sizeof(*c->listens), &c->nlistens);
     for (unsigned i = 0; i < c->nlistens; i++)
-        read_listen(d, cfg_getnsec(cfg, "listen", i), &c->listens[i]);
-    c->admins = make_list(d, cfg, "admin", sizeof(*c->admins), &c->nadmins);
+        load_read_listen(d, cfg_getnsec(cfg, "listen", i), &c->listens[i]);
+    c->admins = load_make_list(d, cfg, "admin", sizeof(*c->admins), &c->nadmins);
     for (unsigned i = 0; i < c->nadmins; i++)
-        if ((s = read_section(d, SECTION_ADMIN, cfg_getnsec(cfg, "admin", i), &c->admins[i])))
-            read_title(d, s, NULL, &c->admins[i].addr, &c->admins[i].line);
-    c->pools = make_list(d, cfg, "workers", sizeof(*c->pools), &c->npools);
+        if ((s = load_read_section(d, SECTION_ADMIN, cfg_getnsec(cfg, "admin", i), &c->admins[i])))
+            load_read_title(d, s, NULL, &c->admins[i].addr, &c->admins[i].line);
+    c->pools = load_make_list(d, cfg, "workers", sizeof(*c->pools), &c->npools);
     for (unsigned i = 0; i < c->npools; i++)
-        read_pool(d, cfg_getnsec(cfg, "workers", i), &c->pools[i]);
-    c->upstreams = make_list(d, cfg, "upstream", sizeof(*c->upstreams), &c->nupstreams);
+        load_read_pool(d, cfg_getnsec(cfg, "workers", i), &c->pools[i]);
+    c->upstreams = load_make_list(d, cfg, "upstream", sizeof(*c->upstreams), &c->nupstreams);
     for (unsigned i = 0; i < c->nupstreams; i++)
-        if ((s = read_section(
+        if ((s = load_read_section(
                  d, SECTION_UPSTREAM, cfg_getnsec(cfg, "upstream", i), &c->upstreams[i])))
-            read_title(d, s, &c->upstreams[i].name, NULL, &c->upstreams[i].line);
-    c->routes = make_list(d, cfg, "route", sizeof(*c->routes), &c->nroutes);
+            load_read_title(d, s, &c->upstreams[i].name, NULL, &c->upstreams[i].line);
+    c->routes = load_make_list(d, cfg, "route", sizeof(*c->routes), &c->nroutes);
     for (unsigned i = 0; i < c->nroutes; i++)
-        if ((s = read_section(d, SECTION_ROUTE, cfg_getnsec(cfg, "route", i), &c->routes[i])))
-            read_title(d, s, &c->routes[i].prefix, NULL, &c->routes[i].line);
+        if ((s = load_read_section(d, SECTION_ROUTE, cfg_getnsec(cfg, "route", i), &c->routes[i])))
+            load_read_title(d, s, &c->routes[i].prefix, NULL, &c->routes[i].line);
 }
 
 const struct draft_note *draft_find(const struct draft_section *s, const char *name)
@@ -565,7 +568,7 @@ bool draft_lost_section(const struct draft_section *s, enum opt_section_id inner
 
 /* libconfuse ends the process when it gets no memory: what it needs for so long a text must be
  * there beforehand. */
-static bool is_room_for(size_t n)
+static bool load_is_room_for(size_t n)
 {
     void *volatile p =
         malloc(PARSER_NEEDS + n * PARSER_NEEDS_A_BYTE); /* volatile: really asked for */
@@ -575,7 +578,7 @@ static bool is_room_for(size_t n)
     return room;
 }
 
-static void fill_draft(struct draft *d, const char *path)
+static void load_fill_draft(struct draft *d, const char *path)
 {
     cfg_t *cfg;
 
@@ -588,14 +591,14 @@ static void fill_draft(struct draft *d, const char *path)
         return;
     }
     d->conf->file = arena_copy(&d->conf->arena, str_of(path));
-    cfg = is_room_for(buf_len(&d->scan.clean))
-              ? parse(buf_len(&d->scan.clean) > 0 ? buf_str(&d->scan.clean).p : "")
+    cfg = load_is_room_for(buf_len(&d->scan.clean))
+              ? load_parse(buf_len(&d->scan.clean) > 0 ? buf_str(&d->scan.clean).p : "")
               : NULL;
     if (!cfg) {
         d->mistakes.no_memory = true;
         return;
     }
-    read_all(d, cfg);
+    load_read_all(d, cfg);
     cfg_free(cfg);
     if (!d->mistakes.no_memory)
         verify_draft(d);
@@ -607,7 +610,7 @@ struct conf *conf_load(const char *path, struct conf_errors *errors)
     struct conf *conf = NULL;
 
     *errors = (struct conf_errors){ 0 };
-    fill_draft(&d, path);
+    load_fill_draft(&d, path);
     if (d.mistakes.count > 0 || d.mistakes.no_memory) {
         mistakes_hand_over(&d.mistakes, errors);
         conf_unref(d.conf);

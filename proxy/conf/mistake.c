@@ -11,7 +11,7 @@ struct mistake {
     struct str text;
 };
 
-static struct mistake *add_row(struct mistakes *m)
+static struct mistake *mistake_add_row(struct mistakes *m)
 {
     if (m->count == m->room) {
         size_t room = m->room ? m->room * 2 : 16;
@@ -30,7 +30,7 @@ static struct mistake *add_row(struct mistakes *m)
 
 /* Paths and the like may hold control octets, which could play with a terminal or break the line.
  */
-static void make_printable(char *text)
+static void mistake_make_printable(char *text)
 {
     for (; *text; text++)
         if ((unsigned char)*text < 0x20 || *text == 0x7f)
@@ -45,7 +45,7 @@ void mistake_add(struct mistakes *m, struct place at, const char *fmt, ...)
 
     if (m->count >= MISTAKES_MAX)
         return;
-    row = add_row(m);
+    row = mistake_add_row(m);
     if (!row)
         return;
     va_start(ap, fmt);
@@ -54,12 +54,12 @@ void mistake_add(struct mistakes *m, struct place at, const char *fmt, ...)
     row->seq = at.seq;
     row->text = arena_printf(&m->arena, "%s:%u: %s", at.file, at.line, text);
     if (row->text.p)
-        make_printable((char *)row->text.p); /* our own copy */
+        mistake_make_printable((char *)row->text.p); /* our own copy */
     else
         m->no_memory = true;
 }
 
-static int by_place(const void *pa, const void *pb)
+static int mistake_by_place(const void *pa, const void *pb)
 {
     const struct mistake *a = pa, *b = pb;
 
@@ -74,7 +74,7 @@ void mistakes_hand_over(struct mistakes *m, struct conf_errors *out)
     size_t extra = m->no_memory || m->count >= MISTAKES_MAX;
 
     if (m->count > 0)
-        qsort(m->list, m->count, sizeof(*m->list), by_place);
+        qsort(m->list, m->count, sizeof(*m->list), mistake_by_place);
     out->list = calloc(m->count + extra + 1, sizeof(*out->list));
     if (!out->list)
         return;

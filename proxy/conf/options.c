@@ -11,7 +11,7 @@
 
 static const char *const level_words[] = { "error", "warn", "info", "debug", NULL };
 static const char *const underscore_words[] = { "drop", "refuse", "pass", NULL };
-static const char *const fence_words[] = { "auto", "off", "required", NULL };
+static const char *const sandbox_words[] = { "auto", "off", "required", NULL };
 static const char *const encoding_words[] = { "gzip", "br", "zstd", NULL };
 static const char *const client_certificate_words[] = { "off", "optional", "required", NULL };
 static const char *const misdirected_words[] = { "refuse", "serve", NULL };
@@ -140,7 +140,7 @@ static const struct opt root_rows[] = {
                 "and unix sockets only, reading of /etc and /usr only (what else the conf names is "
                 "opened by a process of its own), no program started. \"auto\" raises it where "
                 "there is one, \"required\" does not start without.",
-        .words = fence_words },
+        .words = sandbox_words },
     { "linger_timeout", OPT_DURATION, IN(conf, linger_timeout_ms), "2s", "0ms", "1h", OPT_LIVE,
         .help = "How long, after the last byte to a client whose connection ends, what it still "
                 "sends is read and dropped, so that it can read the end of its response." },
@@ -161,7 +161,7 @@ static const struct opt root_rows[] = {
                 "holds the client back, or has nothing for it, does not count." },
     { "seccomp", OPT_WORD, IN(conf, seccomp), "auto", NULL, NULL, OPT_RESTART,
         .help = "The kernel's fence around system calls: those that Tarry needs, and no others.",
-        .words = fence_words },
+        .words = sandbox_words },
     { "send_rate_min", OPT_SIZE, IN(conf, send_rate_min), "256", "0", "1G", OPT_LIVE,
         .help = "How many bytes a second a client has to take, on average over rate_window, while "
                 "some wait for it; a slower one is cut off. 0: as slowly as send_timeout allows." },
@@ -573,7 +573,7 @@ bool options_is_list(enum opt_type type)
 
 /* Letters to change, add or leave out to make one of the other (Levenshtein), case ignored; long
  * names are never like. */
-static unsigned distance(struct str a, struct str b)
+static unsigned options_distance(struct str a, struct str b)
 {
     enum { LONGEST = 40 };
     unsigned row[LONGEST + 1];
@@ -598,9 +598,10 @@ static unsigned distance(struct str a, struct str b)
 }
 
 /* Keeps the better one of *best and `name`. */
-static void weigh(const char *name, struct str wrong, const char **best, unsigned *best_distance)
+static void options_weigh(
+    const char *name, struct str wrong, const char **best, unsigned *best_distance)
 {
-    unsigned d = distance(wrong, str_of(name));
+    unsigned d = options_distance(wrong, str_of(name));
 
     /* A third of its letters may be wrong: "qeue_maxx" is meant for "queue_max", "foo" for nothing.
      */
@@ -630,10 +631,10 @@ const char *options_nearest(enum opt_section_id in, struct str name, enum opt_se
         }
     }
     for (size_t i = 0; i < s->nrows; i++)
-        weigh(s->rows[i].name, name, &best, &best_distance);
+        options_weigh(s->rows[i].name, name, &best, &best_distance);
     for (int id = SECTION_ROOT + 1; id < OPT_NSECTIONS; id++)
         if (sections[id].parent == in)
-            weigh(sections[id].name, name, &best, &best_distance);
+            options_weigh(sections[id].name, name, &best, &best_distance);
     return best;
 }
 
@@ -643,6 +644,6 @@ const char *options_nearest_word(const char *const *words, struct str name)
     const char *best = NULL;
 
     for (size_t i = 0; words[i]; i++)
-        weigh(words[i], name, &best, &best_distance);
+        options_weigh(words[i], name, &best, &best_distance);
     return best;
 }

@@ -8,13 +8,13 @@
 #include "conf/file.h"
 
 /* Instead of OpenSSL's own, which would ask at the terminal. */
-static int no_passphrase(char *buf, int size, int rwflag, void *data)
+static int pem_no_passphrase(char *buf, int size, int rwflag, void *data)
 {
     return -1;
 }
 
 /* The last of OpenSSL's errors in words; the queue is emptied. */
-static const char *openssl_reason(void)
+static const char *pem_openssl_reason(void)
 {
     const char *reason = ERR_reason_error_string(ERR_peek_last_error());
 
@@ -23,7 +23,7 @@ static const char *openssl_reason(void)
 }
 
 /* The file as OpenSSL reads it. The content has to live as long as the BIO. */
-static BIO *open_bio(const char *path, struct file_content *content, char *why, size_t whylen)
+static BIO *pem_open_bio(const char *path, struct file_content *content, char *why, size_t whylen)
 {
     BIO *bio;
 
@@ -39,40 +39,40 @@ static BIO *open_bio(const char *path, struct file_content *content, char *why, 
 }
 
 /* False with `why` if something else than the end of the file is next. */
-static bool ended_well(void)
+static bool pem_ended_well(void)
 {
     unsigned long e = ERR_peek_last_error();
 
     return ERR_GET_LIB(e) == ERR_LIB_PEM && ERR_GET_REASON(e) == PEM_R_NO_START_LINE;
 }
 
-static bool read_rest(BIO *bio, struct pem_chain *out)
+static bool pem_read_rest(BIO *bio, struct pem_chain *out)
 {
     X509 *x;
 
-    while ((x = PEM_read_bio_X509(bio, NULL, no_passphrase, NULL))) {
+    while ((x = PEM_read_bio_X509(bio, NULL, pem_no_passphrase, NULL))) {
         if (!sk_X509_push(out->rest, x)) {
             X509_free(x);
             return false;
         }
     }
-    return ended_well();
+    return pem_ended_well();
 }
 
 bool pem_read_chain(const char *path, struct pem_chain *out, char *why, size_t whylen)
 {
     struct file_content content;
-    BIO *bio = open_bio(path, &content, why, whylen);
+    BIO *bio = pem_open_bio(path, &content, why, whylen);
 
     *out = (struct pem_chain){ 0 };
     if (!bio)
         return false;
     /* The first may say what it is trusted for; that is of no use to those who are shown it. */
-    out->leaf = PEM_read_bio_X509_AUX(bio, NULL, no_passphrase, NULL);
+    out->leaf = PEM_read_bio_X509_AUX(bio, NULL, pem_no_passphrase, NULL);
     out->rest = sk_X509_new_null();
-    if (!out->leaf || !out->rest || !read_rest(bio, out)) {
+    if (!out->leaf || !out->rest || !pem_read_rest(bio, out)) {
         snprintf(why, whylen, "no certificate in \"%s\" (%s); it must be a PEM file", path,
-            openssl_reason());
+            pem_openssl_reason());
         pem_release_chain(out);
     }
     BIO_free(bio);
@@ -91,23 +91,23 @@ void pem_release_chain(struct pem_chain *c)
 EVP_PKEY *pem_read_key(const char *path, char *why, size_t whylen)
 {
     struct file_content content;
-    BIO *bio = open_bio(path, &content, why, whylen);
+    BIO *bio = pem_open_bio(path, &content, why, whylen);
     EVP_PKEY *key;
 
     if (!bio)
         return NULL;
-    key = PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL);
+    key = PEM_read_bio_PrivateKey(bio, NULL, pem_no_passphrase, NULL);
     if (!key)
         snprintf(why, whylen,
             "no private key in \"%s\" (%s); it must be a PEM file without passphrase", path,
-            openssl_reason());
+            pem_openssl_reason());
     BIO_free(bio);
     file_forget(&content);
     return key;
 }
 
 /* How many there are; 0 after an error too. */
-static size_t add_authorities(X509_STORE *store, STACK_OF(X509_INFO) * all)
+static size_t pem_add_authorities(X509_STORE *store, STACK_OF(X509_INFO) * all)
 {
     size_t n = 0;
 
@@ -128,16 +128,17 @@ static size_t add_authorities(X509_STORE *store, STACK_OF(X509_INFO) * all)
 X509_STORE *pem_read_authorities(const char *path, char *why, size_t whylen)
 {
     struct file_content content;
-    BIO *bio = open_bio(path, &content, why, whylen);
+    BIO *bio = pem_open_bio(path, &content, why, whylen);
     STACK_OF(X509_INFO) *all = NULL;
     X509_STORE *store = NULL;
 
     if (!bio)
         return NULL;
     store = X509_STORE_new();
-    all = PEM_X509_INFO_read_bio(bio, NULL, no_passphrase, NULL);
-    if (!store || !all || add_authorities(store, all) == 0) {
-        const char *reason = all && ERR_peek_last_error() == 0 ? "none found" : openssl_reason();
+    all = PEM_X509_INFO_read_bio(bio, NULL, pem_no_passphrase, NULL);
+    if (!store || !all || pem_add_authorities(store, all) == 0) {
+        const char *reason =
+            all && ERR_peek_last_error() == 0 ? "none found" : pem_openssl_reason();
 
         snprintf(
             why, whylen, "no certificates in \"%s\" (%s); it must be a PEM file", path, reason);
@@ -159,6 +160,6 @@ bool pem_check_pair(const struct pem_chain *c, const EVP_PKEY *key, const char *
     snprintf(why, whylen,
         "\"%s\" is not the key of the certificate in \"%s\" (%s); take the one that it was made "
         "with",
-        key_path, certificate_path, openssl_reason());
+        key_path, certificate_path, pem_openssl_reason());
     return false;
 }

@@ -30,7 +30,7 @@ struct block {
     unsigned sections_seen[OPT_NSECTIONS]; /* lines, of those that may stand once only */
 };
 
-static void read_statements(struct reader *r, struct block *b, bool nested);
+static void scan_read_statements(struct reader *r, struct block *b, bool nested);
 
 struct str scan_resolve(struct arena *a, const char *file, struct str path)
 {
@@ -41,18 +41,18 @@ struct str scan_resolve(struct arena *a, const char *file, struct str path)
     return arena_printf(a, "%.*s/" STR_FMT, (int)(slash - file), file, STR_ARG(path));
 }
 
-static const char *quote(struct scan *s, struct str text)
+static const char *scan_quote(struct scan *s, struct str text)
 {
     return mistake_quote(&s->arena, text);
 }
 
 /* ---- the clean text ---- */
 
-static void emit(struct scan *s, struct place at, const char *fmt, ...)
+static void scan_emit(struct scan *s, struct place at, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* Appends one line (without its end), which comes from `at`. */
-static void emit(struct scan *s, struct place at, const char *fmt, ...)
+static void scan_emit(struct scan *s, struct place at, const char *fmt, ...)
 {
     char line[64];
     va_list ap;
@@ -76,7 +76,7 @@ static void emit(struct scan *s, struct place at, const char *fmt, ...)
         s->no_memory = true;
 }
 
-static void end_line(struct scan *s)
+static void scan_end_line(struct scan *s)
 {
     if (buf_append(&s->clean, "\n", 1) < 0)
         s->no_memory = true;
@@ -84,7 +84,7 @@ static void end_line(struct scan *s)
 
 /* A string as libconfuse reads it back byte for byte: all but letters, digits and harmless signs as
  * \xHH. */
-static void emit_string(struct scan *s, struct str text)
+static void scan_emit_string(struct scan *s, struct str text)
 {
     static const char harmless[] = "/:.-_[]@ ,=?&";
     static const char hex[] = "0123456789abcdef";
@@ -113,17 +113,17 @@ static void emit_string(struct scan *s, struct str text)
     buf_commit(&s->clean, n);
 }
 
-static void emit_value(struct scan *s, const char *name, const struct token *value)
+static void scan_emit_value(struct scan *s, const char *name, const struct token *value)
 {
-    emit(s, value->place, "%s = ", name);
-    emit_string(s, value->text);
-    end_line(s);
+    scan_emit(s, value->place, "%s = ", name);
+    scan_emit_string(s, value->text);
+    scan_end_line(s);
 }
 
 /* ---- statements ---- */
 
 /* Passes over "{" and all up to its "}". */
-static void skip_braces(struct reader *r)
+static void scan_skip_braces(struct reader *r)
 {
     struct token opened = token_take(r);
     size_t depth = 1;
@@ -145,13 +145,13 @@ static void skip_braces(struct reader *r)
 
 /* Passes over the rest of a statement that was not understood: up to the end of its line or of its
  * section. */
-static void skip_statement(struct reader *r, unsigned line)
+static void scan_skip_statement(struct reader *r, unsigned line)
 {
     for (;;) {
         const struct token *t = token_peek(r, 0);
 
         if (token_is(t, '{'))
-            skip_braces(r);
+            scan_skip_braces(r);
         else if (t->kind == T_END || t->place.line != line || token_is(t, '}'))
             return;
         else
@@ -159,7 +159,7 @@ static void skip_statement(struct reader *r, unsigned line)
     }
 }
 
-static void note_lost(struct scan *s, struct str title)
+static void scan_note_lost(struct scan *s, struct str title)
 {
     if (s->nlost == s->lost_room) {
         size_t room = s->lost_room ? s->lost_room * 2 : 8;
@@ -175,36 +175,36 @@ static void note_lost(struct scan *s, struct str title)
     s->lost[s->nlost++] = arena_copy(&s->arena, title);
 }
 
-static const char *describe(struct scan *s, enum opt_section_id id)
+static const char *scan_describe(struct scan *s, enum opt_section_id id)
 {
     if (id == SECTION_ROOT)
         return "outside of sections";
     return arena_printf(&s->arena, "in a %s section", options_section(id)->name).p;
 }
 
-static uint64_t lost_row(enum opt_section_id id, const struct opt *row)
+static uint64_t scan_lost_row(enum opt_section_id id, const struct opt *row)
 {
     return SCAN_LOST_OPTION(row - options_section(id)->rows);
 }
 
 /* What is lost with an unknown name in section `id` that was probably meant for `near` (NULL:
  * anything). */
-static uint64_t lost_by(enum opt_section_id id, const char *near, bool is_section)
+static uint64_t scan_lost_by(enum opt_section_id id, const char *near, bool is_section)
 {
     const struct opt *row = near ? options_find(id, str_of(near)) : NULL;
     int inner = near ? options_find_section(id, str_of(near)) : -1;
 
     if (!near)
         return is_section ? SCAN_LOST_SECTIONS : SCAN_LOST_OPTIONS;
-    return (row ? lost_row(id, row) : 0) | (inner >= 0 ? SCAN_LOST_SECTION(inner) : 0);
+    return (row ? scan_lost_row(id, row) : 0) | (inner >= 0 ? SCAN_LOST_SECTION(inner) : 0);
 }
 
-static void report_unknown(
+static void scan_report_unknown(
     struct reader *r, struct block *b, const struct token *name, bool is_section)
 {
     struct scan *s = r->scan;
     const char *kind = is_section ? "section" : "option";
-    const char *q = quote(s, name->text);
+    const char *q = scan_quote(s, name->text);
     enum opt_section_id where = SECTION_ROOT;
     const char *near;
     int other = -1;
@@ -217,20 +217,20 @@ static void report_unknown(
     } else {
         near = options_nearest(b->id, name->text, &where);
     }
-    b->lost |= lost_by(b->id, where == b->id ? near : NULL, is_section);
+    b->lost |= scan_lost_by(b->id, where == b->id ? near : NULL, is_section);
     if (!near)
         mistake_add(s->mistakes, name->place,
             "unknown %s %s; see tarry.conf(5) for those that exist %s", kind, q,
-            describe(s, b->id));
+            scan_describe(s, b->id));
     else if (where != b->id)
         mistake_add(s->mistakes, name->place, "%s does not belong here but %s%s", q,
-            describe(s, where), where == SECTION_ROOT ? "; is a \"}\" missing above?" : "");
+            scan_describe(s, where), where == SECTION_ROOT ? "; is a \"}\" missing above?" : "");
     else
         mistake_add(s->mistakes, name->place, "unknown %s %s; did you mean \"%s\"?", kind, q, near);
 }
 
 /* Reads "{ value, value }" or one value. */
-static void read_list(struct reader *r, struct block *b, const struct opt *row)
+static void scan_read_list(struct reader *r, struct block *b, const struct opt *row)
 {
     struct scan *s = r->scan;
     struct token opened = token_take(r);
@@ -238,12 +238,12 @@ static void read_list(struct reader *r, struct block *b, const struct opt *row)
 
     if (opened.kind != T_PUNCTUATION) {
         if (!opened.bad && !b->mute) {
-            emit(s, opened.place, "%s += ", row->name);
-            emit_string(s, opened.text);
-            end_line(s);
+            scan_emit(s, opened.place, "%s += ", row->name);
+            scan_emit_string(s, opened.text);
+            scan_end_line(s);
         }
         if (opened.bad)
-            b->lost |= lost_row(b->id, row);
+            b->lost |= scan_lost_row(b->id, row);
         return;
     }
     for (;;) {
@@ -259,7 +259,7 @@ static void read_list(struct reader *r, struct block *b, const struct opt *row)
                 (token_is(token_peek(r, 1), '=') || token_is(token_peek(r, 1), '{')))) {
             mistake_add(s->mistakes, opened.place,
                 "the list of %s is never closed; its \"}\" is missing", row->name);
-            b->lost |= lost_row(b->id, row);
+            b->lost |= scan_lost_row(b->id, row);
             return;
         }
         value = token_take(r);
@@ -271,26 +271,26 @@ static void read_list(struct reader *r, struct block *b, const struct opt *row)
             mistake_add(s->mistakes, value.place,
                 "unexpected \"" STR_FMT "\" in the list of %s; write { \"one\", \"two\" }",
                 STR_ARG(value.text), row->name);
-            b->lost |= lost_row(b->id, row);
+            b->lost |= scan_lost_row(b->id, row);
             comma = true;
             continue;
         }
         if (!comma)
             mistake_add(s->mistakes, value.place, "a comma is missing before %s in the list of %s",
-                quote(s, value.text), row->name);
+                scan_quote(s, value.text), row->name);
         comma = false;
         if (value.bad)
-            b->lost |= lost_row(b->id, row);
+            b->lost |= scan_lost_row(b->id, row);
         if (!value.bad && !b->mute) {
-            emit(s, value.place, "%s += ", row->name);
-            emit_string(s, value.text);
-            end_line(s);
+            scan_emit(s, value.place, "%s += ", row->name);
+            scan_emit_string(s, value.text);
+            scan_end_line(s);
         }
     }
 }
 
 /* Whether what comes next can be the value of an option in `line`, and not the next statement. */
-static bool value_follows(struct reader *r, unsigned line)
+static bool scan_value_follows(struct reader *r, unsigned line)
 {
     const struct token *t = token_peek(r, 0);
 
@@ -300,7 +300,7 @@ static bool value_follows(struct reader *r, unsigned line)
 }
 
 /* Behind NAME, at "=" or "+=". */
-static void read_option(struct reader *r, struct block *b, const struct token *name)
+static void scan_read_option(struct reader *r, struct block *b, const struct token *name)
 {
     struct scan *s = r->scan;
     const struct opt *row = options_find(b->id, name->text);
@@ -308,10 +308,10 @@ static void read_option(struct reader *r, struct block *b, const struct token *n
     size_t i;
 
     if (!row) {
-        report_unknown(r, b, name, false);
-        if (value_follows(r, sign.place.line)) {
+        scan_report_unknown(r, b, name, false);
+        if (scan_value_follows(r, sign.place.line)) {
             if (token_is(token_peek(r, 0), '{'))
-                skip_braces(r);
+                scan_skip_braces(r);
             else
                 token_take(r);
         }
@@ -320,7 +320,7 @@ static void read_option(struct reader *r, struct block *b, const struct token *n
     i = (size_t)(row - options_section(b->id)->rows);
     if (token_is(&sign, '+') && !options_is_list(row->type)) {
         mistake_add(s->mistakes, sign.place, "%s is no list; write = in place of +=", row->name);
-        b->lost |= lost_row(b->id, row);
+        b->lost |= scan_lost_row(b->id, row);
     } else if (b->seen[i].line && !token_is(&sign, '+')) {
         mistake_add(s->mistakes, name->place,
             "%s is set twice, first at %s:%u; leave one of them out%s", row->name, b->seen[i].file,
@@ -328,34 +328,34 @@ static void read_option(struct reader *r, struct block *b, const struct token *n
     }
     if (!b->seen[i].line)
         b->seen[i] = name->place;
-    if (!value_follows(r, sign.place.line)) {
+    if (!scan_value_follows(r, sign.place.line)) {
         mistake_add(
             s->mistakes, sign.place, "%s has no value; write %s = \"...\"", row->name, row->name);
-        b->lost |= lost_row(b->id, row);
+        b->lost |= scan_lost_row(b->id, row);
         if (token_peek(r, 0)->kind == T_PUNCTUATION)
-            skip_statement(r, sign.place.line);
+            scan_skip_statement(r, sign.place.line);
         return;
     }
     if (options_is_list(row->type)) {
-        read_list(r, b, row);
+        scan_read_list(r, b, row);
         return;
     }
     if (token_is(token_peek(r, 0), '{')) {
         mistake_add(s->mistakes, token_peek(r, 0)->place,
             "%s takes one value, not a list; write %s = \"...\"", row->name, row->name);
-        b->lost |= lost_row(b->id, row);
-        skip_braces(r);
+        b->lost |= scan_lost_row(b->id, row);
+        scan_skip_braces(r);
         return;
     }
     value = token_take(r);
     if (value.bad)
-        b->lost |= lost_row(b->id, row);
+        b->lost |= scan_lost_row(b->id, row);
     if (!value.bad && !b->mute)
-        emit_value(s, row->name, &value);
+        scan_emit_value(s, row->name, &value);
 }
 
 /* Behind SECTION, at the title or "{". `title` is NULL if there is none. */
-static void read_section(
+static void scan_read_section(
     struct reader *r, struct block *b, const struct token *name, const struct token *title)
 {
     struct scan *s = r->scan;
@@ -364,10 +364,10 @@ static void read_section(
     struct block inner = { .opened = name->place, .mute = b->mute };
 
     if (id < 0) {
-        report_unknown(r, b, name, true);
+        scan_report_unknown(r, b, name, true);
         if (title)
-            note_lost(s, title->text);
-        skip_braces(r);
+            scan_note_lost(s, title->text);
+        scan_skip_braces(r);
         return;
     }
     sec = options_section((enum opt_section_id)id);
@@ -399,26 +399,26 @@ static void read_section(
     }
     token_take(r); /* the "{" */
     if (!inner.mute) {
-        emit(s, name->place, "%s {", sec->name);
-        end_line(s);
+        scan_emit(s, name->place, "%s {", sec->name);
+        scan_end_line(s);
         if (title && sec->title)
-            emit_value(s, SCAN_TITLE, title);
+            scan_emit_value(s, SCAN_TITLE, title);
     }
-    read_statements(r, &inner, true);
+    scan_read_statements(r, &inner, true);
     if (!inner.mute) {
         if (inner.lost) {
-            emit(s, name->place, SCAN_LOST " = \"%" PRIu64 "\"", inner.lost);
-            end_line(s);
+            scan_emit(s, name->place, SCAN_LOST " = \"%" PRIu64 "\"", inner.lost);
+            scan_end_line(s);
         }
-        emit(s, name->place, "}");
-        end_line(s);
+        scan_emit(s, name->place, "}");
+        scan_end_line(s);
     }
 }
 
 /* ---- files ---- */
 
 /* Whether the file is being read already: it includes itself, perhaps over others. */
-static bool is_open(const struct reader *r, const struct stat *st)
+static bool scan_is_open(const struct reader *r, const struct stat *st)
 {
     for (r = r->from; r; r = r->from)
         if (r->device == st->st_dev && r->inode == st->st_ino)
@@ -428,7 +428,7 @@ static bool is_open(const struct reader *r, const struct stat *st)
 
 /* Reads r->file into r->in, in the arena. False after a mistake. Only the first file may be
  * something else than a regular one. */
-static bool read_file(struct reader *r, struct place at)
+static bool scan_read_file(struct reader *r, struct place at)
 {
     struct scan *s = r->scan;
     int fd = file_open(r->file, r->from ? O_NONBLOCK : 0);
@@ -440,7 +440,7 @@ static bool read_file(struct reader *r, struct place at)
         why = strerror(errno);
     else if (fstat(fd, &st) < 0 || S_ISDIR(st.st_mode) || (r->from && !S_ISREG(st.st_mode)))
         why = "it is no regular file";
-    else if (is_open(r, &st))
+    else if (scan_is_open(r, &st))
         why = "it includes itself; leave that out";
     if (!why) {
         r->device = st.st_dev;
@@ -475,7 +475,8 @@ static bool read_file(struct reader *r, struct place at)
     return r->in.p != NULL;
 }
 
-static void read_included(struct reader *from, struct block *b, const char *path, struct place at)
+static void scan_read_included(
+    struct reader *from, struct block *b, const char *path, struct place at)
 {
     struct scan *s = from->scan;
     struct reader r = { .scan = s, .from = from, .file = path, .line = 1 };
@@ -486,17 +487,17 @@ static void read_included(struct reader *from, struct block *b, const char *path
         b->lost = SCAN_LOST_ALL;
         return;
     }
-    if (!read_file(&r, at)) {
+    if (!scan_read_file(&r, at)) {
         b->lost = SCAN_LOST_ALL;
         return;
     }
     s->depth++;
-    read_statements(&r, b, false);
+    scan_read_statements(&r, b, false);
     s->depth--;
 }
 
 /* Behind "include", at "(". */
-static void read_include(struct reader *r, struct block *b, const struct token *name)
+static void scan_read_include(struct reader *r, struct block *b, const struct token *name)
 {
     struct scan *s = r->scan;
     struct token path, close;
@@ -507,7 +508,7 @@ static void read_include(struct reader *r, struct block *b, const struct token *
     if (path.kind != T_STRING && path.kind != T_WORD) {
         mistake_add(s->mistakes, name->place, "include has no file; write include(\"file.conf\")");
         b->lost = SCAN_LOST_ALL;
-        skip_statement(r, name->place.line);
+        scan_skip_statement(r, name->place.line);
         return;
     }
     token_take(r);
@@ -516,7 +517,7 @@ static void read_include(struct reader *r, struct block *b, const struct token *
         mistake_add(s->mistakes, name->place,
             "include takes one file in parentheses; write include(\"file.conf\")");
         b->lost = SCAN_LOST_ALL;
-        skip_statement(r, name->place.line);
+        scan_skip_statement(r, name->place.line);
         return;
     }
     token_take(r);
@@ -531,24 +532,26 @@ static void read_include(struct reader *r, struct block *b, const struct token *
     if (!full.p)
         s->no_memory = true;
     else
-        read_included(r, b, full.p, path.place);
+        scan_read_included(r, b, full.p, path.place);
 }
 
 /* Behind a word that neither "=" nor "{" follows. */
-static void report_no_statement(struct reader *r, struct block *b, const struct token *name)
+static void scan_report_no_statement(struct reader *r, struct block *b, const struct token *name)
 {
     struct scan *s = r->scan;
     const struct opt *row = options_find(b->id, name->text);
     int id = options_find_section(b->id, name->text);
 
     if (id >= 0) {
-        mistake_add(s->mistakes, name->place, "\"{\" is missing behind %s", quote(s, name->text));
+        mistake_add(
+            s->mistakes, name->place, "\"{\" is missing behind %s", scan_quote(s, name->text));
         if (token_peek(r, 0)->kind != T_PUNCTUATION)
-            note_lost(s, token_peek(r, 0)->text);
+            scan_note_lost(s, token_peek(r, 0)->text);
         b->lost |= SCAN_LOST_SECTION(id);
     } else if (row) {
-        mistake_add(s->mistakes, name->place, "\"=\" is missing behind %s", quote(s, name->text));
-        b->lost |= lost_row(b->id, row);
+        mistake_add(
+            s->mistakes, name->place, "\"=\" is missing behind %s", scan_quote(s, name->text));
+        b->lost |= scan_lost_row(b->id, row);
     } else if (str_eq(name->text, STR("include"))) {
         mistake_add(s->mistakes, name->place,
             "include takes one file in parentheses; write include(\"file.conf\")");
@@ -556,36 +559,36 @@ static void report_no_statement(struct reader *r, struct block *b, const struct 
     } else {
         mistake_add(s->mistakes, name->place,
             "%s is neither an option nor a section; write NAME = \"value\" or SECTION { ... }",
-            quote(s, name->text));
+            scan_quote(s, name->text));
         b->lost = SCAN_LOST_ALL;
     }
 }
 
 /* At the first token of a statement, which is a word. */
-static void read_statement(struct reader *r, struct block *b)
+static void scan_read_statement(struct reader *r, struct block *b)
 {
     struct token name = token_take(r), title;
     const struct token *next = token_peek(r, 0);
 
     if (token_is(next, '=') || token_is(next, '+')) {
-        read_option(r, b, &name);
+        scan_read_option(r, b, &name);
     } else if (token_is(next, '{')) {
-        read_section(r, b, &name, NULL);
+        scan_read_section(r, b, &name, NULL);
     } else if (token_is(next, '(') && str_eq(name.text, STR("include"))) {
-        read_include(r, b, &name);
+        scan_read_include(r, b, &name);
     } else if ((next->kind == T_STRING || next->kind == T_WORD) &&
                next->place.line == name.place.line && token_is(token_peek(r, 1), '{')) {
         title = token_take(r);
-        read_section(r, b, &name, &title);
+        scan_read_section(r, b, &name, &title);
     } else {
-        report_no_statement(r, b, &name);
-        skip_statement(r, name.place.line);
+        scan_report_no_statement(r, b, &name);
+        scan_skip_statement(r, name.place.line);
     }
 }
 
 /* Whether the section `b` is left without its "}": what comes opens a section that only one further
  * out knows. */
-static bool is_left_open(struct reader *r, const struct block *b)
+static bool scan_is_left_open(struct reader *r, const struct block *b)
 {
     const struct token *name = token_peek(r, 0);
     const struct token *next = token_peek(r, 1);
@@ -606,7 +609,7 @@ static bool is_left_open(struct reader *r, const struct block *b)
 
 /* Up to the section's "}", or the end of the file. `nested`: the section was opened in this file.
  */
-static void read_statements(struct reader *r, struct block *b, bool nested)
+static void scan_read_statements(struct reader *r, struct block *b, bool nested)
 {
     struct scan *s = r->scan;
 
@@ -614,14 +617,14 @@ static void read_statements(struct reader *r, struct block *b, bool nested)
         const struct token *t = token_peek(r, 0);
         struct token stray;
 
-        if (t->kind == T_WORD && nested && is_left_open(r, b)) {
+        if (t->kind == T_WORD && nested && scan_is_left_open(r, b)) {
             mistake_add(s->mistakes, t->place,
                 "the section %s, opened in line %u, is not closed before this; a \"}\" is missing",
                 options_section(b->id)->name, b->opened.line);
             return;
         }
         if (t->kind == T_WORD) {
-            read_statement(r, b);
+            scan_read_statement(r, b);
             continue;
         }
         stray = token_take(r);
@@ -641,9 +644,10 @@ static void read_statements(struct reader *r, struct block *b, bool nested)
         }
         if (!stray.bad)
             mistake_add(s->mistakes, stray.place,
-                "unexpected %s; write NAME = \"value\" or SECTION { ... }", quote(s, stray.text));
+                "unexpected %s; write NAME = \"value\" or SECTION { ... }",
+                scan_quote(s, stray.text));
         b->lost = SCAN_LOST_ALL;
-        skip_statement(r, stray.place.line);
+        scan_skip_statement(r, stray.place.line);
     }
 }
 
@@ -662,13 +666,13 @@ void scan_read(struct scan *s, const char *path, struct mistakes *m)
     }
     s->start = (struct place){ r.file, 1, 0 };
     s->places[s->nplaces++] = s->start;
-    if (!read_file(&r, s->start)) {
+    if (!scan_read_file(&r, s->start)) {
         s->root_lost = SCAN_LOST_ALL;
         return;
     }
     if (str_starts_with(r.in, STR("\xef\xbb\xbf"))) /* some editors put it before UTF-8 */
         r.pos = 3;
-    read_statements(&r, &root, false);
+    scan_read_statements(&r, &root, false);
     s->root_lost = s->cut_short ? SCAN_LOST_ALL : root.lost;
     if (buf_append(&s->clean, "", 1) < 0) /* libconfuse wants a C string */
         s->no_memory = true;

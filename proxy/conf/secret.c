@@ -8,7 +8,7 @@
 #define WHY(...) (snprintf(why, VALUE_WHY_MAX, __VA_ARGS__), false)
 
 /* Whether `text` is one; if not, what is wrong with it. */
-static bool check(struct str text, const char *path, char why[VALUE_WHY_MAX])
+static bool secret_check(struct str text, const char *path, char why[VALUE_WHY_MAX])
 {
     if (text.n == 0)
         return WHY("\"%s\" is empty; put one line with the secret into it", path);
@@ -36,7 +36,7 @@ bool secret_read(struct arena *a, const char *path, struct str *out, char why[VA
         text.n--;
         text.n -= text.n > 0 && text.p[text.n - 1] == '\r';
     }
-    good = check(text, path, why);
+    good = secret_check(text, path, why);
     if (good) {
         *out = arena_copy(a, text);
         good = out->p || WHY("out of memory");

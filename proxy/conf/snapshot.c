@@ -15,7 +15,7 @@ struct conf *conf_ref(struct conf *c)
 }
 
 /* What is freed may lie around for long. */
-static void wipe(struct str secret)
+static void snapshot_wipe(struct str secret)
 {
     if (secret.n > 0)
         OPENSSL_cleanse((char *)secret.p, secret.n);
@@ -25,12 +25,12 @@ void conf_unref(struct conf *c)
 {
     if (!c || --c->refs > 0)
         return;
-    wipe(c->ticket_secret);
+    snapshot_wipe(c->ticket_secret);
     for (size_t i = 0; i < c->npools; i++)
-        wipe(c->pools[i].secret);
+        snapshot_wipe(c->pools[i].secret);
     for (size_t i = 0; i < c->nupstreams; i++)
         for (size_t k = 0; k < c->upstreams[i].nset_header; k++)
-            wipe(c->upstreams[i].set_header[k].value);
+            snapshot_wipe(c->upstreams[i].set_header[k].value);
     arena_release(&c->arena);
     free(c);
 }
@@ -92,7 +92,7 @@ const struct route_conf *conf_find_route(const struct conf *c, struct str host, 
 }
 
 /* Whether the first `bits` of both are the same. */
-static bool same_bits(const unsigned char *a, const unsigned char *b, unsigned bits)
+static bool snapshot_same_bits(const unsigned char *a, const unsigned char *b, unsigned bits)
 {
     unsigned whole = bits / 8, rest = bits % 8;
 
@@ -120,7 +120,8 @@ bool conf_trusts(const struct conf *c, const struct sockaddr *peer)
     for (size_t i = 0; i < c->ntrusted_proxies; i++) {
         const struct cidr_conf *t = &c->trusted_proxies[i];
 
-        if (t->family == family && (family == AF_UNIX || same_bits(addr, t->addr, t->bits)))
+        if (t->family == family &&
+            (family == AF_UNIX || snapshot_same_bits(addr, t->addr, t->bits)))
             return true;
     }
     return false;

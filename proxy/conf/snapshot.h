@@ -193,7 +193,7 @@ struct compression_conf {
 enum underscore_policy { UNDERSCORE_DROP, UNDERSCORE_REFUSE, UNDERSCORE_PASS };
 
 /* Whether a fence of the kernel is raised: where there is one, never, or else no start. */
-enum fence_policy { FENCE_AUTO, FENCE_OFF, FENCE_REQUIRED };
+enum sandbox_policy { SANDBOX_AUTO, SANDBOX_OFF, SANDBOX_REQUIRED };
 
 struct conf {
     unsigned refs;
@@ -203,7 +203,7 @@ struct conf {
     unsigned processes;
     struct str user, group; /* accounts that exist; empty: as started, the user's own */
     bool core_dumps;
-    enum fence_policy seccomp, landlock;
+    enum sandbox_policy seccomp, landlock;
     struct str temp_dir;
     size_t max_connections;
     size_t address_connections_max; /* client connections of one address; 0: no bound */

@@ -7,74 +7,74 @@
 
 #include <stdlib.h>
 
-static int look(const struct reader *r, size_t ahead)
+static int token_look(const struct reader *r, size_t ahead)
 {
     return r->pos + ahead < r->in.n ? (unsigned char)r->in.p[r->pos + ahead] : -1;
 }
 
-static struct place here(struct reader *r)
+static struct place token_here(struct reader *r)
 {
     return (struct place){ r->file, r->line, r->scan->seq++ };
 }
 
 /* Passes over a slash-star comment. */
-static void skip_comment(struct reader *r)
+static void token_skip_comment(struct reader *r)
 {
-    struct place opened = here(r);
+    struct place opened = token_here(r);
 
-    for (r->pos += 2; look(r, 0) >= 0; r->pos++) {
-        if (look(r, 0) == '*' && look(r, 1) == '/') {
+    for (r->pos += 2; token_look(r, 0) >= 0; r->pos++) {
+        if (token_look(r, 0) == '*' && token_look(r, 1) == '/') {
             r->pos += 2;
             return;
         }
-        if (look(r, 0) == '\n')
+        if (token_look(r, 0) == '\n')
             r->line++;
     }
     r->scan->cut_short = true;
     mistake_add(r->scan->mistakes, opened, "the comment is never closed; end it with \"*/\"");
 }
 
-static void skip_space(struct reader *r)
+static void token_skip_space(struct reader *r)
 {
     for (;;) {
-        int c = look(r, 0);
+        int c = token_look(r, 0);
 
         if (c == '\n') {
             r->line++;
             r->pos++;
         } else if (c == ' ' || c == '\t' || c == '\r') {
             r->pos++;
-        } else if (c == '#' || (c == '/' && look(r, 1) == '/')) {
-            while (look(r, 0) >= 0 && look(r, 0) != '\n')
+        } else if (c == '#' || (c == '/' && token_look(r, 1) == '/')) {
+            while (token_look(r, 0) >= 0 && token_look(r, 0) != '\n')
                 r->pos++;
-        } else if (c == '/' && look(r, 1) == '*') {
-            skip_comment(r);
+        } else if (c == '/' && token_look(r, 1) == '*') {
+            token_skip_comment(r);
         } else {
             return;
         }
     }
 }
 
-static bool ends_word(int c)
+static bool token_ends_word(int c)
 {
     return c < 0x21 || c == 0x7f || strchr("#\"'={}()+,", c);
 }
 
 /* Reads a bare word, which ends before white space, a sign or a comment. */
-static struct token read_word(struct reader *r)
+static struct token token_read_word(struct reader *r)
 {
-    struct token t = { .kind = T_WORD, .place = here(r) };
+    struct token t = { .kind = T_WORD, .place = token_here(r) };
     size_t begin = r->pos;
 
-    while (!ends_word(look(r, 0))) {
+    while (!token_ends_word(token_look(r, 0))) {
         /* A comment, but for the two slashes of a bare URL. */
-        if (look(r, 0) == '/' &&
-            (look(r, 1) == '*' || (look(r, 1) == '/' && r->in.p[r->pos - 1] != ':')))
+        if (token_look(r, 0) == '/' &&
+            (token_look(r, 1) == '*' || (token_look(r, 1) == '/' && r->in.p[r->pos - 1] != ':')))
             break;
-        if (look(r, 0) == '$' && look(r, 1) == '{') {
-            while (look(r, 0) >= 0 && look(r, 0) != '}' && look(r, 0) != '\n')
+        if (token_look(r, 0) == '$' && token_look(r, 1) == '{') {
+            while (token_look(r, 0) >= 0 && token_look(r, 0) != '}' && token_look(r, 0) != '\n')
                 r->pos++;
-            r->pos += look(r, 0) == '}';
+            r->pos += token_look(r, 0) == '}';
             mistake_add(r->scan->mistakes, t.place,
                 "${...} stands outside of double quotes, where variables are not replaced; put it "
                 "into "
@@ -89,7 +89,7 @@ static struct token read_word(struct reader *r)
     return t;
 }
 
-static bool is_variable_name(struct str s)
+static bool token_is_variable_name(struct str s)
 {
     for (size_t i = 0; i < s.n; i++) {
         char c = str_lower_char(s.p[i]);
@@ -101,7 +101,7 @@ static bool is_variable_name(struct str s)
 }
 
 /* At "${": appends what the variable holds, or what stands behind ":-" if it is not set. */
-static void read_variable(struct reader *r, struct token *t, struct buf *out)
+static void token_read_variable(struct reader *r, struct token *t, struct buf *out)
 {
     struct scan *s = r->scan;
     struct str rest = str_make(r->in.p + r->pos + 2, r->in.n - r->pos - 2);
@@ -121,7 +121,7 @@ static void read_variable(struct reader *r, struct token *t, struct buf *out)
     with_other = str_cut(inside, ':', &name, &other) && other.n > 0 && other.p[0] == '-';
     if (!with_other)
         name = inside;
-    if (!is_variable_name(name)) {
+    if (!token_is_variable_name(name)) {
         mistake_add(s->mistakes, t->place,
             "%s is no name of a variable; write ${NAME}, or \\${ for the characters",
             mistake_quote(&s->arena, name));
@@ -143,7 +143,7 @@ static void read_variable(struct reader *r, struct token *t, struct buf *out)
     }
 }
 
-static int hex_value(int c)
+static int token_hex_value(int c)
 {
     if (c >= '0' && c <= '9')
         return c - '0';
@@ -153,10 +153,10 @@ static int hex_value(int c)
 
 /* At a backslash in double quotes: the octet that it stands for, -1 for none (a line that goes on).
  */
-static int read_escape(struct reader *r, struct token *t)
+static int token_read_escape(struct reader *r, struct token *t)
 {
     static const char from[] = "nrbfaetv", to[] = "\n\r\b\f\a\033\t\v";
-    int c = look(r, 1), v = 0;
+    int c = token_look(r, 1), v = 0;
     const char *at;
     size_t n;
 
@@ -165,13 +165,13 @@ static int read_escape(struct reader *r, struct token *t)
         r->line++;
         return -1;
     }
-    if (c == 'x' && hex_value(look(r, 0)) >= 0) {
-        for (n = 0; n < 2 && hex_value(look(r, 0)) >= 0; n++)
-            v = v * 16 + hex_value((unsigned char)r->in.p[r->pos++]);
+    if (c == 'x' && token_hex_value(token_look(r, 0)) >= 0) {
+        for (n = 0; n < 2 && token_hex_value(token_look(r, 0)) >= 0; n++)
+            v = v * 16 + token_hex_value((unsigned char)r->in.p[r->pos++]);
         return v;
     }
     if (c >= '0' && c <= '7') {
-        for (v = c - '0', n = 1; n < 3 && look(r, 0) >= '0' && look(r, 0) <= '7'; n++)
+        for (v = c - '0', n = 1; n < 3 && token_look(r, 0) >= '0' && token_look(r, 0) <= '7'; n++)
             v = v * 8 + (r->in.p[r->pos++] - '0');
         if (v > 255 && !t->bad) {
             mistake_add(
@@ -186,14 +186,14 @@ static int read_escape(struct reader *r, struct token *t)
 
 /* Reads a string in double or single quotes. It must end on its line, so that a forgotten quote is
  * found where it is. */
-static struct token read_string(struct reader *r, int mark)
+static struct token token_read_string(struct reader *r, int mark)
 {
-    struct token t = { .kind = T_STRING, .place = here(r) };
+    struct token t = { .kind = T_STRING, .place = token_here(r) };
     struct buf out = { 0 };
     int c;
 
     r->pos++;
-    while ((c = look(r, 0)) != mark) {
+    while ((c = token_look(r, 0)) != mark) {
         if (c < 0 || c == '\n') {
             mistake_add(r->scan->mistakes, t.place,
                 "the string is never closed; end it with %c on the same line", mark);
@@ -201,13 +201,13 @@ static struct token read_string(struct reader *r, int mark)
             r->pos--;
             break;
         }
-        if (mark == '"' && c == '$' && look(r, 1) == '{') {
-            read_variable(r, &t, &out);
+        if (mark == '"' && c == '$' && token_look(r, 1) == '{') {
+            token_read_variable(r, &t, &out);
             continue;
         }
-        if (c == '\\' && look(r, 1) >= 0 &&
-            (mark == '"' || look(r, 1) == '\'' || look(r, 1) == '\\')) {
-            c = mark == '"' ? read_escape(r, &t) : (unsigned char)r->in.p[++r->pos];
+        if (c == '\\' && token_look(r, 1) >= 0 &&
+            (mark == '"' || token_look(r, 1) == '\'' || token_look(r, 1) == '\\')) {
+            c = mark == '"' ? token_read_escape(r, &t) : (unsigned char)r->in.p[++r->pos];
             r->pos += mark != '"';
             if (c < 0)
                 continue;
@@ -232,22 +232,22 @@ static struct token read_token(struct reader *r)
     struct token t = { .kind = T_PUNCTUATION };
     int c;
 
-    skip_space(r);
-    c = look(r, 0);
+    token_skip_space(r);
+    c = token_look(r, 0);
     if (c < 0)
-        return (struct token){ .kind = T_END, .place = here(r) };
+        return (struct token){ .kind = T_END, .place = token_here(r) };
     if (c == '"' || c == '\'')
-        return read_string(r, c);
-    if (!ends_word(c))
-        return read_word(r);
-    t.place = here(r);
+        return token_read_string(r, c);
+    if (!token_ends_word(c))
+        return token_read_word(r);
+    t.place = token_here(r);
     if (strchr("{}()=,", c) && c != 0) {
         t.c = (char)c;
         t.text = str_make(r->in.p + r->pos, 1);
         r->pos++;
         return t;
     }
-    if (c == '+' && look(r, 1) == '=') {
+    if (c == '+' && token_look(r, 1) == '=') {
         t.c = '+';
         t.text = str_make(r->in.p + r->pos, 2);
         r->pos += 2;
@@ -258,8 +258,9 @@ static struct token read_token(struct reader *r)
         c == '+' ? "\"+\" stands for nothing here; to add to a list write +="
                  : "the octet 0x%02x has no place here; is this a conf file?",
         (unsigned)c);
-    while (look(r, 0) == '+' || (look(r, 0) >= 0 && look(r, 0) < 0x20 && look(r, 0) != '\n') ||
-           look(r, 0) == 0x7f)
+    while (token_look(r, 0) == '+' ||
+           (token_look(r, 0) >= 0 && token_look(r, 0) < 0x20 && token_look(r, 0) != '\n') ||
+           token_look(r, 0) == 0x7f)
         r->pos++;
     return (struct token){ .kind = T_STRING, .bad = true, .place = t.place };
 }

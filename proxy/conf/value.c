@@ -15,7 +15,7 @@
 #define WHY(...) (snprintf(why, VALUE_WHY_MAX, __VA_ARGS__), false)
 
 /* Literals longer than any address are none; shorter ones get the NUL that inet_pton() needs. */
-static bool parse_ip(int family, struct str text, void *out)
+static bool value_parse_ip(int family, struct str text, void *out)
 {
     char buf[INET6_ADDRSTRLEN + 1];
 
@@ -26,8 +26,8 @@ static bool parse_ip(int family, struct str text, void *out)
     return inet_pton(family, buf, out) == 1;
 }
 
-static bool unix_address(struct arena *a, const char *file, struct str text, struct addr_conf *out,
-    char why[VALUE_WHY_MAX])
+static bool value_unix_address(struct arena *a, const char *file, struct str text,
+    struct addr_conf *out, char why[VALUE_WHY_MAX])
 {
     struct sockaddr_un *un = (struct sockaddr_un *)&out->sa;
     struct str path = scan_resolve(a, file, str_make(text.p + 5, text.n - 5));
@@ -45,7 +45,7 @@ static bool unix_address(struct arena *a, const char *file, struct str text, str
     return true;
 }
 
-static bool ip_address(
+static bool value_ip_address(
     struct arena *a, struct str text, struct addr_conf *out, char why[VALUE_WHY_MAX])
 {
     struct sockaddr_in *in = (struct sockaddr_in *)&out->sa;
@@ -71,7 +71,7 @@ static bool ip_address(
             shown);
     if (host.p[0] == '[') {
         if (host.p[host.n - 1] != ']' ||
-            !parse_ip(AF_INET6, str_make(host.p + 1, host.n - 2), &in6->sin6_addr))
+            !value_parse_ip(AF_INET6, str_make(host.p + 1, host.n - 2), &in6->sin6_addr))
             return WHY("the host of %s is no IPv6 address; write it like [::1]:8080", shown);
         in6->sin6_family = AF_INET6;
         in6->sin6_port = htons((uint16_t)port);
@@ -83,7 +83,7 @@ static bool ip_address(
             "an IPv6 address stands in brackets before its port; write %s like [::1]:8080", shown);
     if (str_eq_nocase(host, STR("localhost")))
         host = STR("127.0.0.1");
-    if (!parse_ip(AF_INET, host, &in->sin_addr))
+    if (!value_parse_ip(AF_INET, host, &in->sin_addr))
         return WHY(
             "the host of %s is no IP address (names are not looked up here, but for localhost)",
             shown);
@@ -101,12 +101,12 @@ bool value_address(struct arena *a, const char *file, struct str text, struct ad
     if (!out->text.p)
         return WHY("out of memory");
     if (str_starts_with(text, STR("unix:")))
-        return unix_address(a, file, text, out, why);
-    return ip_address(a, text, out, why);
+        return value_unix_address(a, file, text, out, why);
+    return value_ip_address(a, text, out, why);
 }
 
 /* Clears the bits behind the first `bits`; whether any was set. */
-static bool clear_host_bits(unsigned char *addr, size_t n, unsigned bits)
+static bool value_clear_host_bits(unsigned char *addr, size_t n, unsigned bits)
 {
     bool any = false;
 
@@ -134,9 +134,9 @@ bool value_cidr(struct arena *a, struct str text, struct cidr_conf *out, char wh
         out->family = AF_UNIX;
         return true;
     }
-    if (parse_ip(AF_INET, host, out->addr))
+    if (value_parse_ip(AF_INET, host, out->addr))
         out->family = AF_INET;
-    else if (parse_ip(AF_INET6, host, out->addr))
+    else if (value_parse_ip(AF_INET6, host, out->addr))
         out->family = AF_INET6;
     else
         return WHY("%s is no address; write one like \"10.0.0.0/8\", \"192.0.2.1\", \"fd00::/8\", "
@@ -149,7 +149,7 @@ bool value_cidr(struct arena *a, struct str text, struct cidr_conf *out, char wh
             return WHY("%s does not end with a number of bits from 0 to %u", shown, most);
         out->bits = (unsigned)v;
     }
-    if (clear_host_bits(out->addr, most / 8, out->bits)) {
+    if (value_clear_host_bits(out->addr, most / 8, out->bits)) {
         char right[INET6_ADDRSTRLEN];
 
         inet_ntop(out->family, out->addr, right, sizeof(right));
@@ -172,7 +172,8 @@ struct str value_canonical_host(struct arena *a, struct str host, bool ipv6)
     struct in6_addr in6;
     char text[INET6_ADDRSTRLEN];
 
-    if (ipv6 && parse_ip(AF_INET6, host, &in6) && inet_ntop(AF_INET6, &in6, text, sizeof(text)))
+    if (ipv6 && value_parse_ip(AF_INET6, host, &in6) &&
+        inet_ntop(AF_INET6, &in6, text, sizeof(text)))
         return arena_copy(a, str_of(text));
     for (size_t i = 0; out.p && i < out.n; i++)
         ((char *)out.p)[i] = str_lower_char(out.p[i]); /* our own copy */
@@ -180,7 +181,7 @@ struct str value_canonical_host(struct arena *a, struct str host, bool ipv6)
 }
 
 /* Only digits and dots: what is meant as an IPv4 address. */
-static bool looks_like_ipv4(struct str s)
+static bool value_looks_like_ipv4(struct str s)
 {
     for (size_t i = 0; i < s.n; i++)
         if (s.p[i] != '.' && (s.p[i] < '0' || s.p[i] > '9'))
@@ -188,13 +189,13 @@ static bool looks_like_ipv4(struct str s)
     return true;
 }
 
-static bool check_host(struct str host, bool ipv6, const char *shown, char why[VALUE_WHY_MAX])
+static bool value_check_host(struct str host, bool ipv6, const char *shown, char why[VALUE_WHY_MAX])
 {
     unsigned char ip[16];
 
-    if (ipv6 && !parse_ip(AF_INET6, host, ip))
+    if (ipv6 && !value_parse_ip(AF_INET6, host, ip))
         return WHY("the host of %s is no IPv6 address", shown);
-    if (!ipv6 && looks_like_ipv4(host) && !parse_ip(AF_INET, host, ip))
+    if (!ipv6 && value_looks_like_ipv4(host) && !value_parse_ip(AF_INET, host, ip))
         return WHY("the host of %s is no IPv4 address", shown);
     if (!ipv6 && (host.p[0] == '.' || memmem(host.p, host.n, "..", 2)))
         return WHY("the host of %s has an empty part between its dots", shown);
@@ -218,7 +219,7 @@ bool value_host(struct arena *a, struct str text, struct str *out, char why[VALU
     if (port)
         return WHY("%s has a port, which does not matter here; write \"" STR_FMT "\"", shown,
             STR_ARG(host));
-    if (!check_host(host, ipv6, shown, why))
+    if (!value_check_host(host, ipv6, shown, why))
         return false;
     if (!ipv6 && host.n > 1 && host.p[host.n - 1] == '.')
         host.n--;
@@ -250,7 +251,7 @@ bool value_origin(
     if (!str_eq(url.target, STR("/")))
         return WHY(
             "%s has a path, and an origin ends with its host and port; leave the path out", shown);
-    if (!check_host(url.host, url.ipv6, shown, why))
+    if (!value_check_host(url.host, url.ipv6, shown, why))
         return false;
     out->tls = usual == 443;
     out->ipv6 = url.ipv6;
@@ -272,17 +273,17 @@ bool value_host_is_private(struct str host)
 
     if (str_eq_nocase(host, STR("localhost")))
         return true;
-    if (parse_ip(AF_INET, host, ip))
+    if (value_parse_ip(AF_INET, host, ip))
         return ip[0] == 127 || ip[0] == 10 || (ip[0] == 172 && (ip[1] & 0xf0) == 16) ||
                (ip[0] == 192 && ip[1] == 168) || (ip[0] == 169 && ip[1] == 254);
-    if (parse_ip(AF_INET6, host, ip))
+    if (value_parse_ip(AF_INET6, host, ip))
         return (ip[0] & 0xfe) == 0xfc || (ip[0] == 0xfe && (ip[1] & 0xc0) == 0x80) ||
                memcmp(ip, loopback6, 16) == 0;
     return false;
 }
 
 /* A token (RFC 9110 5.6.2). */
-static bool is_token(struct str s)
+static bool value_is_token(struct str s)
 {
     for (size_t i = 0; i < s.n; i++) {
         char c = str_lower_char(s.p[i]);
@@ -296,7 +297,7 @@ static bool is_token(struct str s)
 
 /* Whether `name` is `other`, or begins with it if that ends with "-"; "_" and "." are read as "-",
  * as CGI-style environments read them. */
-static bool folds_to(struct str name, const char *other)
+static bool value_folds_to(struct str name, const char *other)
 {
     size_t n = strlen(other);
 
@@ -311,10 +312,10 @@ static bool folds_to(struct str name, const char *other)
     return true;
 }
 
-static bool is_one_of(struct str name, const char *const *list)
+static bool value_is_one_of(struct str name, const char *const *list)
 {
     for (size_t i = 0; list[i]; i++)
-        if (folds_to(name, list[i]))
+        if (value_folds_to(name, list[i]))
             return true;
     return false;
 }
@@ -333,12 +334,12 @@ bool value_header(
     struct str name, value;
     const char *shown;
 
-    if (!str_cut(text, ':', &name, &value) || !is_token(name))
+    if (!str_cut(text, ':', &name, &value) || !value_is_token(name))
         return WHY("a field is written \"Name: value\", with a name of letters, digits and dashes");
     shown = mistake_quote(a, name);
-    if (is_one_of(name, of_connection) || is_one_of(name, of_message))
+    if (value_is_one_of(name, of_connection) || value_is_one_of(name, of_message))
         return WHY("%s is Tarry's own to set; leave it out", shown);
-    if (folds_to(name, "tarry-"))
+    if (value_folds_to(name, "tarry-"))
         return WHY(
             "%s: names that begin with Tarry- are never sent to an upstream; take another", shown);
     value = str_trim(value);
@@ -359,9 +360,9 @@ bool value_field_name(struct arena *a, struct str text, struct str *out, char wh
 {
     const char *shown = mistake_quote(a, text);
 
-    if (!is_token(text))
+    if (!value_is_token(text))
         return WHY("%s is no name of a field; write one like \"x-request-id\"", shown);
-    if (is_one_of(text, of_connection) || folds_to(text, "tarry-"))
+    if (value_is_one_of(text, of_connection) || value_folds_to(text, "tarry-"))
         return WHY("%s cannot be passed on: it belongs to the connection or to Tarry; leave it out",
             shown);
     *out = value_canonical_host(a, text, false); /* to lower case */
@@ -376,7 +377,7 @@ bool value_media_type(struct arena *a, struct str text, struct str *out, char wh
     *out = STR("-"); /* no type is that */
     if (str_find_char(text, ';') >= 0)
         return WHY("%s has parameters, which do not matter here; leave them out", shown);
-    if (!str_cut(text, '/', &type, &subtype) || !is_token(type) || !is_token(subtype) ||
+    if (!str_cut(text, '/', &type, &subtype) || !value_is_token(type) || !value_is_token(subtype) ||
         str_eq(type, STR("*")))
         return WHY("%s is no media type; write one like \"application/json\" or \"text/*\"", shown);
     if (str_eq_nocase(text, STR("text/event-stream")))

@@ -13,7 +13,7 @@
 #include "base/num.h"
 #include "conf/value.h"
 
-static const char *quote(struct draft *d, struct str s)
+static const char *verify_quote(struct draft *d, struct str s)
 {
     return mistake_quote(&d->scratch, s);
 }
@@ -32,7 +32,7 @@ struct keyed {
     const struct draft_section *section;
 };
 
-static int by_key(const void *pa, const void *pb)
+static int verify_by_key(const void *pa, const void *pb)
 {
     const struct keyed *a = pa, *b = pb;
     size_t n = a->key.n < b->key.n ? a->key.n : b->key.n;
@@ -47,14 +47,14 @@ static int by_key(const void *pa, const void *pb)
 
 /* Adds a mistake for each section whose key another one before it has. `what` names the section,
  * `remedy` says what to do. */
-static void refuse_twins(
+static void verify_refuse_twins(
     struct draft *d, struct keyed *rows, size_t n, const char *what, const char *remedy)
 {
     const struct draft_section *first;
 
     if (n < 2)
         return;
-    qsort(rows, n, sizeof(*rows), by_key);
+    qsort(rows, n, sizeof(*rows), verify_by_key);
     first = rows[0].section;
     for (size_t i = 1; i < n; i++) {
         const struct draft_section *s = rows[i].section;
@@ -64,7 +64,7 @@ static void refuse_twins(
             continue;
         }
         mistake_add(&d->mistakes, s->place, "%s %s stands twice, first at %s:%u; %s", what,
-            quote(d, s->title), first->place.file, first->place.line, remedy);
+            verify_quote(d, s->title), first->place.file, first->place.line, remedy);
     }
 }
 
@@ -73,7 +73,7 @@ struct str verify_title_key(struct draft *d, const struct draft_section *s)
     return s->title;
 }
 
-static struct str address_key(struct draft *d, const struct draft_section *s)
+static struct str verify_address_key(struct draft *d, const struct draft_section *s)
 {
     const struct addr_conf *a =
         s->id == SECTION_LISTEN  ? &((const struct listen_conf *)s->base)->addr
@@ -83,7 +83,7 @@ static struct str address_key(struct draft *d, const struct draft_section *s)
     return str_make((const char *)&a->sa, a->salen);
 }
 
-static struct str route_key(struct draft *d, const struct draft_section *s)
+static struct str verify_route_key(struct draft *d, const struct draft_section *s)
 {
     const struct route_conf *r = s->base;
 
@@ -112,7 +112,7 @@ void verify_twins(struct draft *d, size_t from, size_t n, enum opt_section_id id
         if (k.n > 0)
             rows[count++] = (struct keyed){ k, s };
     }
-    refuse_twins(d, rows, count, what, remedy);
+    verify_refuse_twins(d, rows, count, what, remedy);
 }
 
 /* ---- options of one section that must fit ---- */
@@ -130,7 +130,7 @@ static const struct order {
     { SECTION_UPSTREAM, "retry_first_pause", "retry_max_pause" },
 };
 
-static uint64_t get_number(const struct draft_section *s, const struct opt *row)
+static uint64_t verify_get_number(const struct draft_section *s, const struct opt *row)
 {
     const void *at = (const char *)s->base + row->offset;
     uint64_t v64;
@@ -144,20 +144,20 @@ static uint64_t get_number(const struct draft_section *s, const struct opt *row)
     return v64;
 }
 
-static void check_order(struct draft *d, struct draft_section *s, const struct order *o)
+static void verify_check_order(struct draft *d, struct draft_section *s, const struct order *o)
 {
     const struct opt *less = options_find(s->id, str_of(o->less)),
                      *more = options_find(s->id, str_of(o->more));
     const struct draft_note *wrote_less = draft_find(s, o->less),
                             *wrote_more = draft_find(s, o->more);
-    uint64_t a = get_number(s, less), b = get_number(s, more);
+    uint64_t a = verify_get_number(s, less), b = verify_get_number(s, more);
 
     if (a <= b)
         return;
     if (wrote_less && wrote_more)
         mistake_add(&d->mistakes, wrote_less->place,
             "%s (%s) is more than %s (%s, line %u); make it less or the other more", o->less,
-            quote(d, wrote_less->text), o->more, quote(d, wrote_more->text),
+            verify_quote(d, wrote_less->text), o->more, verify_quote(d, wrote_more->text),
             wrote_more->place.line);
     else if (wrote_less)
         memcpy((char *)s->base + more->offset, (char *)s->base + less->offset, less->width);
@@ -165,16 +165,16 @@ static void check_order(struct draft *d, struct draft_section *s, const struct o
         memcpy((char *)s->base + less->offset, (char *)s->base + more->offset, more->width);
 }
 
-static void check_orders(struct draft *d, struct draft_section *s)
+static void verify_check_orders(struct draft *d, struct draft_section *s)
 {
     for (size_t i = 0; i < sizeof(orders) / sizeof(*orders); i++)
         if (orders[i].id == s->id)
-            check_order(d, s, &orders[i]);
+            verify_check_order(d, s, &orders[i]);
 }
 
 /* ---- files and folders ---- */
 
-static void check_folder(
+static void verify_check_folder(
     struct draft *d, const struct draft_section *s, const struct opt *row, const char *path)
 {
     struct place at = verify_place(s, row->name);
@@ -192,8 +192,8 @@ static void check_folder(
             &d->mistakes, at, "%s: cannot write to \"%s\": %s", row->name, path, strerror(errno));
 }
 
-static void check_target(struct draft *d, const struct draft_section *s, const struct opt *row,
-    const struct log_target *target)
+static void verify_check_target(struct draft *d, const struct draft_section *s,
+    const struct opt *row, const struct log_target *target)
 {
     struct place at = verify_place(s, row->name);
     const char *slash, *folder;
@@ -214,7 +214,7 @@ static void check_target(struct draft *d, const struct draft_section *s, const s
             target->path.p);
 }
 
-static void check_paths(struct draft *d, const struct draft_section *s)
+static void verify_check_paths(struct draft *d, const struct draft_section *s)
 {
     const struct opt_section *sec = options_section(s->id);
 
@@ -223,26 +223,26 @@ static void check_paths(struct draft *d, const struct draft_section *s)
         const void *at = (const char *)s->base + row->offset;
 
         if (row->type == OPT_FOLDER)
-            check_folder(d, s, row, ((const struct str *)at)->p);
+            verify_check_folder(d, s, row, ((const struct str *)at)->p);
         else if (row->type == OPT_TARGET)
-            check_target(d, s, row, at);
+            verify_check_target(d, s, row, at);
     }
 }
 
 /* ---- accounts ---- */
 
-static void check_accounts(struct draft *d, const struct draft_section *root)
+static void verify_check_accounts(struct draft *d, const struct draft_section *root)
 {
     const struct conf *c = d->conf;
 
     if (c->user.n > 0 && !getpwnam(c->user.p))
         mistake_add(&d->mistakes, verify_place(root, "user"),
             "user: there is no user %s; make it (adduser --system --group NAME), or name another",
-            quote(d, c->user));
+            verify_quote(d, c->user));
     if (c->group.n > 0 && !getgrnam(c->group.p))
         mistake_add(&d->mistakes, verify_place(root, "group"),
             "group: there is no group %s; make it (addgroup --system NAME), or name another",
-            quote(d, c->group));
+            verify_quote(d, c->group));
     if (c->group.n > 0 && c->user.n == 0 && !draft_lost_option(root, "user"))
         mistake_add(&d->mistakes, verify_place(root, "group"),
             "group without user; name the user too, or leave it out");
@@ -250,23 +250,24 @@ static void check_accounts(struct draft *d, const struct draft_section *root)
 
 /* ---- sections ---- */
 
-static void check_workers(struct draft *d, struct draft_section *s)
+static void verify_check_workers(struct draft *d, struct draft_section *s)
 {
     struct pool_conf *p = s->base;
     size_t index = (size_t)(s - d->sections);
 
     if (p->nservers == 0 && !draft_lost_section(s, SECTION_SERVER))
         mistake_add(&d->mistakes, s->place,
-            "workers %s has no server; write server \"127.0.0.1:8001\" { }", quote(d, s->title));
+            "workers %s has no server; write server \"127.0.0.1:8001\" { }",
+            verify_quote(d, s->title));
     /* A pool's servers follow it directly. */
-    verify_twins(d, index + 1, p->nservers, SECTION_SERVER, SECTION_SERVER, address_key, "server",
-        "make it one with the slots of both");
+    verify_twins(d, index + 1, p->nservers, SECTION_SERVER, SECTION_SERVER, verify_address_key,
+        "server", "make it one with the slots of both");
     /* One call of full size and the handoff's other heads must fit, whatever call_max is. */
     if (!draft_find(s, "handoff_max") && p->handoff_max < p->call_max + (1 << 20))
         p->handoff_max = p->call_max + (1 << 20);
 }
 
-static void check_set_header(
+static void verify_check_set_header(
     struct draft *d, const struct draft_section *s, const struct upstream_conf *u)
 {
     for (size_t i = 0; i < u->nset_header; i++)
@@ -276,26 +277,27 @@ static void check_set_header(
                 str_eq_nocase(u->set_header[i].name, u->set_header[j].name)) {
                 mistake_add(&d->mistakes, verify_place(s, "set_header"),
                     "set_header has %s twice; leave one of them out",
-                    quote(d, u->set_header[i].name));
+                    verify_quote(d, u->set_header[i].name));
                 break;
             }
 }
 
-static void check_upstream(struct draft *d, const struct draft_section *s)
+static void verify_check_upstream(struct draft *d, const struct draft_section *s)
 {
     const struct upstream_conf *u = s->base;
 
     if (!draft_find(s, "origin")) {
         if (!draft_lost_option(s, "origin"))
             mistake_add(&d->mistakes, s->place,
-                "upstream %s has no origin; write origin = \"https://HOST\"", quote(d, s->title));
+                "upstream %s has no origin; write origin = \"https://HOST\"",
+                verify_quote(d, s->title));
     } else if (u->origin.n > 0) {
         if (!u->tls && !u->insecure && !value_host_is_private(u->host))
             mistake_add(&d->mistakes, verify_place(s, "origin"),
                 "%s would carry keys and prompts unencrypted to an address that is neither "
                 "loopback nor private; write "
                 "https://, or insecure = true if you mean it",
-                quote(d, u->origin));
+                verify_quote(d, u->origin));
         if (u->tls && u->insecure)
             mistake_add(&d->mistakes, verify_place(s, "insecure"),
                 "insecure allows plain http only, and this origin is https (certificates are "
@@ -306,10 +308,10 @@ static void check_upstream(struct draft *d, const struct draft_section *s)
                 "ca_file is of no use for a plain http origin; leave it out");
     }
     verify_authorities(d, s, "ca_file", u->ca_file);
-    check_set_header(d, s, u);
+    verify_check_set_header(d, s, u);
 }
 
-static void check_route(struct draft *d, struct draft_section *s)
+static void verify_check_route(struct draft *d, struct draft_section *s)
 {
     struct route_conf *r = s->base;
     const struct draft_note *workers = draft_find(s, "workers"),
@@ -317,12 +319,13 @@ static void check_route(struct draft *d, struct draft_section *s)
 
     if (workers && upstream)
         mistake_add(&d->mistakes, upstream->place,
-            "route %s has both workers and upstream; leave one of them out", quote(d, s->title));
+            "route %s has both workers and upstream; leave one of them out",
+            verify_quote(d, s->title));
     if (!workers && !upstream && !draft_lost_option(s, "workers") &&
         !draft_lost_option(s, "upstream"))
         mistake_add(&d->mistakes, s->place,
             "route %s leads nowhere; write workers = \"NAME\" or upstream = \"NAME\"",
-            quote(d, s->title));
+            verify_quote(d, s->title));
     if (r->internal && upstream)
         mistake_add(&d->mistakes, verify_place(s, "internal"),
             "internal is for resumes and notifies, which go to workers, and this route has an "
@@ -341,18 +344,18 @@ static void check_route(struct draft *d, struct draft_section *s)
         if (!r->pool && !scan_lost(&d->scan, workers->text))
             mistake_add(&d->mistakes, workers->place,
                 "there is no workers section %s; write one, or name one that exists",
-                quote(d, workers->text));
+                verify_quote(d, workers->text));
     }
     if (upstream) {
         r->upstream = conf_find_upstream(d->conf, upstream->text);
         if (!r->upstream && !scan_lost(&d->scan, upstream->text))
             mistake_add(&d->mistakes, upstream->place,
                 "there is no upstream section %s; write one, or name one that exists",
-                quote(d, upstream->text));
+                verify_quote(d, upstream->text));
     }
 }
 
-static void check_compression(struct draft *d, const struct draft_section *s)
+static void verify_check_compression(struct draft *d, const struct draft_section *s)
 {
     const struct compression_conf *cc = s->base;
 
@@ -362,7 +365,7 @@ static void check_compression(struct draft *d, const struct draft_section *s)
             "leave the section out");
 }
 
-static void check_root(struct draft *d)
+static void verify_check_root(struct draft *d)
 {
     const struct draft_section *root = &d->sections[0];
 
@@ -373,11 +376,11 @@ static void check_root(struct draft *d)
     if (d->conf->nroutes == 0 && !draft_lost_section(root, SECTION_ROUTE))
         mistake_add(&d->mistakes, d->scan.start,
             "no route section; write route \"/\" { workers = \"NAME\" }");
-    check_accounts(d, root);
+    verify_check_accounts(d, root);
 }
 
 /* Routes with host first, then the longest prefix; otherwise as in the file. */
-static int by_rank(const void *pa, const void *pb)
+static int verify_by_rank(const void *pa, const void *pb)
 {
     const struct route_conf *a = pa, *b = pb;
 
@@ -392,31 +395,31 @@ void verify_draft(struct draft *d)
 {
     struct conf *c = d->conf;
 
-    check_root(d);
+    verify_check_root(d);
     for (size_t i = 0; i < d->nsections; i++) {
         struct draft_section *s = &d->sections[i];
 
-        check_orders(d, s);
-        check_paths(d, s);
+        verify_check_orders(d, s);
+        verify_check_paths(d, s);
         if (s->id == SECTION_LISTEN)
             verify_listen(d, s);
         else if (s->id == SECTION_COMPRESSION)
-            check_compression(d, s);
+            verify_check_compression(d, s);
         else if (s->id == SECTION_WORKERS)
-            check_workers(d, s);
+            verify_check_workers(d, s);
         else if (s->id == SECTION_UPSTREAM)
-            check_upstream(d, s);
+            verify_check_upstream(d, s);
         else if (s->id == SECTION_ROUTE)
-            check_route(d, s);
+            verify_check_route(d, s);
     }
     verify_twins(d, 0, d->nsections, SECTION_WORKERS, SECTION_WORKERS, verify_title_key, "workers",
         "give it another name");
     verify_twins(d, 0, d->nsections, SECTION_UPSTREAM, SECTION_UPSTREAM, verify_title_key,
         "upstream", "give it another name");
-    verify_twins(d, 0, d->nsections, SECTION_LISTEN, SECTION_ADMIN, address_key, "the address",
-        "take another");
-    verify_twins(d, 0, d->nsections, SECTION_ROUTE, SECTION_ROUTE, route_key,
+    verify_twins(d, 0, d->nsections, SECTION_LISTEN, SECTION_ADMIN, verify_address_key,
+        "the address", "take another");
+    verify_twins(d, 0, d->nsections, SECTION_ROUTE, SECTION_ROUTE, verify_route_key,
         "a route of the prefix", "leave one out, or give it another host");
     if (c->nroutes > 1)
-        qsort(c->routes, c->nroutes, sizeof(*c->routes), by_rank);
+        qsort(c->routes, c->nroutes, sizeof(*c->routes), verify_by_rank);
 }

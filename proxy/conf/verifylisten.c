@@ -21,7 +21,7 @@ void verify_authorities(
 
 /* A certificate with its key, of a listen or an identity section. False if there is none to go on
  * with. */
-static bool check_pair(
+static bool verifylisten_check_pair(
     struct draft *d, const struct draft_section *s, struct str certificate, struct str key)
 {
     struct place at_certificate = verify_place(s, "certificate"),
@@ -47,21 +47,21 @@ static bool check_pair(
 
 /* False after a mistake, or if there is nothing. What is wrong is looked for only then: keys are
  * slow to read. */
-static bool read_identity(struct draft *d, const struct draft_section *s, struct str certificate,
-    struct str key, struct str staple, struct identity *out)
+static bool verifylisten_read_identity(struct draft *d, const struct draft_section *s,
+    struct str certificate, struct str key, struct str staple, struct identity *out)
 {
     char why[IDENTITY_WHY_MAX];
 
     if (certificate.n > 0 && key.n > 0 &&
         identity_read(out, certificate, key, staple, why, sizeof(why)))
         return true;
-    if (check_pair(d, s, certificate, key))
+    if (verifylisten_check_pair(d, s, certificate, key))
         mistake_add(&d->mistakes, verify_place(s, "ocsp_staple"), "ocsp_staple: %s", why);
     return false;
 }
 
 /* The first of `n` identities that has the name and a key of that kind, or -1. */
-static int who_has(const struct identity *all, int n, const char *name, int kind)
+static int verifylisten_who_has(const struct identity *all, int n, const char *name, int kind)
 {
     for (int i = 0; i < n; i++)
         if (all[i].kind == kind && identity_has(&all[i], str_of(name)))
@@ -70,7 +70,7 @@ static int who_has(const struct identity *all, int n, const char *name, int kind
 }
 
 /* Whether any client could ever be shown the last of the identities `all`. */
-static void check_use(struct draft *d, const struct draft_section *s,
+static void verifylisten_check_use(struct draft *d, const struct draft_section *s,
     const struct identity_conf *conf, const struct identity *all, int last)
 {
     const struct identity *id = &all[last];
@@ -83,7 +83,7 @@ static void check_use(struct draft *d, const struct draft_section *s,
         return;
     }
     for (size_t i = 0; i < id->nnames; i++)
-        if (who_has(all, last, id->names[i], id->kind) < 0)
+        if (verifylisten_who_has(all, last, id->names[i], id->kind) < 0)
             return;
     mistake_add(&d->mistakes, verify_place(s, "certificate"),
         "certificate: all names of the one in \"" STR_FMT "\" (\"%s\" …) stand in %s certificates "
@@ -91,7 +91,8 @@ static void check_use(struct draft *d, const struct draft_section *s,
         STR_ARG(conf->certificate), id->names[0], identity_kind_name(id));
 }
 
-static void require_file(struct draft *d, const struct draft_section *s, const char *name)
+static void verifylisten_require_file(
+    struct draft *d, const struct draft_section *s, const char *name)
 {
     if (!draft_find(s, name) && !draft_lost_option(s, name))
         mistake_add(&d->mistakes, s->place, "identity %s has no %s; name its file",
@@ -99,7 +100,7 @@ static void require_file(struct draft *d, const struct draft_section *s, const c
 }
 
 /* The listener's own certificate, and its identities, whose sections follow it directly. */
-static void check_identities(struct draft *d, struct draft_section *s)
+static void verifylisten_check_identities(struct draft *d, struct draft_section *s)
 {
     const struct listen_conf *l = s->base;
     struct identity *all = arena_alloc(&d->scratch, (l->nidentities + 1) * sizeof(*all));
@@ -109,17 +110,18 @@ static void check_identities(struct draft *d, struct draft_section *s)
         d->mistakes.no_memory = true;
         return;
     }
-    if (read_identity(d, s, l->certificate, l->private_key, l->ocsp_staple, &all[n]))
+    if (verifylisten_read_identity(d, s, l->certificate, l->private_key, l->ocsp_staple, &all[n]))
         n++;
     for (size_t i = 0; i < l->nidentities; i++) {
         const struct draft_section *in = s + 1 + i;
         const struct identity_conf *ic = in->base;
 
-        require_file(d, in, "certificate");
-        require_file(d, in, "private_key");
-        if (!read_identity(d, in, ic->certificate, ic->private_key, ic->ocsp_staple, &all[n]))
+        verifylisten_require_file(d, in, "certificate");
+        verifylisten_require_file(d, in, "private_key");
+        if (!verifylisten_read_identity(
+                d, in, ic->certificate, ic->private_key, ic->ocsp_staple, &all[n]))
             continue;
-        check_use(d, in, ic, all, n);
+        verifylisten_check_use(d, in, ic, all, n);
         n++;
     }
     while (n > 0)
@@ -129,7 +131,7 @@ static void check_identities(struct draft *d, struct draft_section *s)
 }
 
 /* What is of use over TLS only. */
-static void refuse_without_tls(struct draft *d, const struct draft_section *s)
+static void verifylisten_refuse_without_tls(struct draft *d, const struct draft_section *s)
 {
     static const char *const names[] = { "client_ca_file", "client_certificate", "misdirected",
         "ocsp_staple", "tls_min_version" };
@@ -148,7 +150,7 @@ static void refuse_without_tls(struct draft *d, const struct draft_section *s)
             "who ask for no name (certificate and private_key)");
 }
 
-static void check_client_certificates(struct draft *d, const struct draft_section *s)
+static void verifylisten_check_client_certificates(struct draft *d, const struct draft_section *s)
 {
     const struct listen_conf *l = s->base;
     const struct draft_note *wrote = draft_find(s, "client_certificate");
@@ -167,7 +169,7 @@ static void check_client_certificates(struct draft *d, const struct draft_sectio
             "client_certificate = \"required\" or leave it out");
 }
 
-static void check_proxy_protocol(struct draft *d, const struct draft_section *s)
+static void verifylisten_check_proxy_protocol(struct draft *d, const struct draft_section *s)
 {
     const struct listen_conf *l = s->base;
 
@@ -193,11 +195,11 @@ void verify_listen(struct draft *d, struct draft_section *s)
         mistake_add(&d->mistakes, verify_place(s, "private_key"),
             "private_key without certificate; name the certificate's file too");
     if (l->certificate.n == 0 && l->private_key.n == 0)
-        refuse_without_tls(d, s);
+        verifylisten_refuse_without_tls(d, s);
     else
-        check_client_certificates(d, s);
-    check_identities(d, s);
-    check_proxy_protocol(d, s);
+        verifylisten_check_client_certificates(d, s);
+    verifylisten_check_identities(d, s);
+    verifylisten_check_proxy_protocol(d, s);
 }
 
 void verify_tickets(struct draft *d, const struct draft_section *root)

@@ -86,7 +86,7 @@ int answer_take_data(struct answer *an, struct str data)
 }
 
 /* The response that Tarry makes for a call that got none. */
-static int make_problem(struct answer *an, enum problem p)
+static int answer_make_problem(struct answer *an, enum problem p)
 {
     struct exchange *ex = an->ex;
     struct str json = problem_json(&ex->arena, p, 0, ex->id);
@@ -108,7 +108,7 @@ int answer_finish(struct answer *an, enum problem p, const struct call *c)
     struct buf out = { 0 };
     int rc = 0;
 
-    if (p != PROBLEM_NONE && make_problem(an, p) < 0)
+    if (p != PROBLEM_NONE && answer_make_problem(an, p) < 0)
         return -1;
     /* Answers to HEAD, 204 and 304 may announce a body that is not there. */
     rc |= head_add(
@@ -128,7 +128,7 @@ int answer_finish(struct answer *an, enum problem p, const struct call *c)
 }
 
 /* The call is over: its answer is made, and perhaps it was the last. */
-static void done(struct answer *an, enum problem p, const char *why)
+static void answer_done(struct answer *an, enum problem p, const char *why)
 {
     struct exchange *ex = an->ex;
     struct call *c = an->call;
@@ -153,17 +153,17 @@ void answer_on_call(void *owner, struct call *c, const struct call_event *ev)
     switch (ev->kind) {
     case CALL_HEAD:
         if (answer_take_head(an, ev->head) < 0)
-            done(an, PROBLEM_INTERNAL, "out of memory");
+            answer_done(an, PROBLEM_INTERNAL, "out of memory");
         break;
     case CALL_DATA:
         if (answer_take_data(an, ev->data) < 0)
-            done(an, PROBLEM_CALL_TOO_LARGE, "the response is larger than response_max");
+            answer_done(an, PROBLEM_CALL_TOO_LARGE, "the response is larger than response_max");
         break;
     case CALL_END:
-        done(an, PROBLEM_NONE, NULL);
+        answer_done(an, PROBLEM_NONE, NULL);
         break;
     case CALL_FAILED:
-        done(an, ev->problem, ev->why);
+        answer_done(an, ev->problem, ev->why);
         break;
     }
 }

@@ -23,7 +23,7 @@ enum call_state { CALL_WAITING, CALL_SENDING, CALL_RECEIVING, CALL_PAUSING, CALL
 struct call {
     struct call_request request;
     struct origins *origins;
-    struct origin_wish wish;
+    struct origin_waiter waiter;
     struct stream *stream;
     struct piece_cursor cursor;
     struct deadline deadline; /* of the state, or of the whole call, whichever is earlier */
@@ -32,67 +32,67 @@ struct call {
     call_event_fn *on_event;
     void *owner;
     const struct log_context *log;
-    struct grave grave;
+    struct deferred_free deferred_free;
     unsigned attempts, retries_max;
     enum call_state state;
     bool sent; /* the request is out */
     bool closed;
 };
 
-static void attempt(struct call *c);
+static void call_attempt(struct call *c);
 
-static void emit(struct call *c, struct call_event ev)
+static void call_emit(struct call *c, struct call_event ev)
 {
     if (!c->closed)
         c->on_event(c->owner, c, &ev);
 }
 
-static void let_go(struct call *c)
+static void call_let_go(struct call *c)
 {
     deadline_clear(&c->deadline);
-    origin_cancel(&c->wish);
+    origin_cancel(&c->waiter);
     if (c->stream) {
         stream_close(c->stream);
         c->stream = NULL;
     }
 }
 
-static void fail(struct call *c, enum problem problem, const char *why)
+static void call_fail(struct call *c, enum problem problem, const char *why)
 {
-    let_go(c);
+    call_let_go(c);
     c->state = CALL_DONE;
     counter_add(COUNTER_CALLS_FAILED, 1);
-    emit(c, (struct call_event){ .kind = CALL_FAILED, .problem = problem, .why = why });
+    call_emit(c, (struct call_event){ .kind = CALL_FAILED, .problem = problem, .why = why });
 }
 
-static uint64_t left_ms(const struct call *c)
+static uint64_t call_left_ms(const struct call *c)
 {
     uint64_t now = loop_now_ms();
 
     return c->total_at_ms > now ? c->total_at_ms - now : 0;
 }
 
-static void set_deadline(struct call *c, uint64_t ms)
+static void call_set_deadline(struct call *c, uint64_t ms)
 {
-    uint64_t left = left_ms(c);
+    uint64_t left = call_left_ms(c);
 
     deadline_set(&c->deadline, ms < left ? ms : left);
 }
 
-static struct retry_situation situation(const struct call *c)
+static struct retry_situation call_situation(const struct call *c)
 {
     return (struct retry_situation){
         .retries_done = c->attempts - 1,
         .retries_max = c->retries_max,
-        .left_ms = left_ms(c),
+        .left_ms = call_left_ms(c),
         .wall_ms = loop_wall_ms(),
         .conf = c->request.upstream,
     };
 }
 
-static void pause_before_retry(struct call *c, uint64_t ms, const char *why)
+static void call_pause_before_retry(struct call *c, uint64_t ms, const char *why)
 {
-    let_go(c);
+    call_let_go(c);
     c->state = CALL_PAUSING;
     log_debug(c->log,
         "call %zu to \"" STR_FMT "\": attempt %u failed (%s), again in %" PRIu64 " ms",
@@ -100,106 +100,107 @@ static void pause_before_retry(struct call *c, uint64_t ms, const char *why)
     deadline_set(&c->deadline, ms);
 }
 
-static void on_deadline(void *owner)
+static void call_on_deadline(void *owner)
 {
     struct call *c = owner;
 
     switch (c->state) {
     case CALL_PAUSING:
-        attempt(c);
+        call_attempt(c);
         break;
     case CALL_WAITING:
-        fail(c, PROBLEM_CALL_CONNECT_TIMEOUT, "total_timeout passed before there was a connection");
+        call_fail(
+            c, PROBLEM_CALL_CONNECT_TIMEOUT, "total_timeout passed before there was a connection");
         break;
     case CALL_SENDING:
-        fail(c, PROBLEM_CALL_TIMEOUT,
-            left_ms(c) == 0 ? "total_timeout passed"
-            : c->sent       ? "first_byte_timeout passed"
-                            : "idle_timeout passed while sending");
+        call_fail(c, PROBLEM_CALL_TIMEOUT,
+            call_left_ms(c) == 0 ? "total_timeout passed"
+            : c->sent            ? "first_byte_timeout passed"
+                                 : "idle_timeout passed while sending");
         break;
     case CALL_RECEIVING:
-        fail(c, PROBLEM_CALL_TIMEOUT,
-            left_ms(c) == 0 ? "total_timeout passed" : "idle_timeout passed");
+        call_fail(c, PROBLEM_CALL_TIMEOUT,
+            call_left_ms(c) == 0 ? "total_timeout passed" : "idle_timeout passed");
         break;
     case CALL_DONE:
         break;
     }
 }
 
-static void send_body(struct call *c)
+static void call_send_body(struct call *c)
 {
     int rc = pieces_send(&c->cursor, c->stream);
 
     if (rc == STREAM_FULL) {
-        set_deadline(c, c->request.upstream->idle_timeout_ms);
+        call_set_deadline(c, c->request.upstream->idle_timeout_ms);
         return;
     }
     if (rc < 0) {
-        fail(c, PROBLEM_INTERNAL, "the request's body cannot be read");
+        call_fail(c, PROBLEM_INTERNAL, "the request's body cannot be read");
         return;
     }
     c->sent = true;
     stream_send_end(c->stream);
-    set_deadline(c, c->request.upstream->first_byte_timeout_ms);
+    call_set_deadline(c, c->request.upstream->first_byte_timeout_ms);
 }
 
-static void on_head(struct call *c, const struct head *head)
+static void call_on_head(struct call *c, const struct head *head)
 {
-    struct retry_situation s = situation(c);
+    struct retry_situation s = call_situation(c);
     uint64_t pause_ms;
     char why[32];
 
     if (retry_after_response(&s, head, &pause_ms)) {
         snprintf(why, sizeof(why), "status %u", head->status);
-        pause_before_retry(c, pause_ms, why);
+        call_pause_before_retry(c, pause_ms, why);
         return;
     }
     c->state = CALL_RECEIVING;
-    set_deadline(c, c->request.upstream->idle_timeout_ms);
-    emit(c, (struct call_event){ .kind = CALL_HEAD, .head = head });
+    call_set_deadline(c, c->request.upstream->idle_timeout_ms);
+    call_emit(c, (struct call_event){ .kind = CALL_HEAD, .head = head });
 }
 
-static void on_failure(struct call *c, enum stream_error error, const char *why)
+static void call_on_failure(struct call *c, enum stream_error error, const char *why)
 {
-    struct retry_situation s = situation(c);
+    struct retry_situation s = call_situation(c);
     uint64_t pause_ms;
 
     if (c->state != CALL_RECEIVING && retry_after_failure(&s, error, &pause_ms))
-        pause_before_retry(c, pause_ms, why);
+        call_pause_before_retry(c, pause_ms, why);
     else
-        fail(c, problem_of_call(error), why);
+        call_fail(c, problem_of_call(error), why);
 }
 
-static void on_stream(void *owner, struct stream *s, const struct stream_event *ev)
+static void call_on_stream(void *owner, struct stream *s, const struct stream_event *ev)
 {
     struct call *c = owner;
 
     switch (ev->kind) {
     case STREAM_HEAD:
-        on_head(c, ev->head);
+        call_on_head(c, ev->head);
         break;
     case STREAM_DATA:
-        set_deadline(c, c->request.upstream->idle_timeout_ms);
-        emit(c, (struct call_event){ .kind = CALL_DATA, .data = ev->data });
+        call_set_deadline(c, c->request.upstream->idle_timeout_ms);
+        call_emit(c, (struct call_event){ .kind = CALL_DATA, .data = ev->data });
         break;
     case STREAM_END:
-        let_go(c);
+        call_let_go(c);
         c->state = CALL_DONE;
-        emit(c, (struct call_event){ .kind = CALL_END });
+        call_emit(c, (struct call_event){ .kind = CALL_END });
         break;
     case STREAM_DRAINED:
         if (c->state == CALL_SENDING && !c->sent)
-            send_body(c);
+            call_send_body(c);
         break;
     case STREAM_HALF_CLOSED:
         break;
     case STREAM_FAILED:
-        on_failure(c, ev->error, stream_strerror(ev->error));
+        call_on_failure(c, ev->error, stream_strerror(ev->error));
         break;
     }
 }
 
-static void on_answer(void *owner, struct stream *s, enum stream_error error, const char *why)
+static void call_on_answer(void *owner, struct stream *s, enum stream_error error, const char *why)
 {
     struct call *c = owner;
     bool bare = c->request.body.len == 0;
@@ -208,46 +209,46 @@ static void on_answer(void *owner, struct stream *s, enum stream_error error, co
     int rc;
 
     if (!s) {
-        on_failure(c, error, why ? why : stream_strerror(error));
+        call_on_failure(c, error, why ? why : stream_strerror(error));
         return;
     }
     c->stream = s;
     c->state = CALL_SENDING;
     c->sent = bare;
     c->cursor = (struct piece_cursor){ .pieces = &c->request.body, .count = 1 };
-    stream_set_owner(s, on_stream, c);
+    stream_set_owner(s, call_on_stream, c);
     if (c->make_head(c->owner, c, &arena, &head) < 0) {
         arena_release(&arena);
-        fail(c, PROBLEM_INTERNAL, "out of memory");
+        call_fail(c, PROBLEM_INTERNAL, "out of memory");
         return;
     }
     rc = stream_send_head(s, &head, bare);
     arena_release(&arena);
     if (rc < 0 && rc != STREAM_FULL) {
-        fail(c, PROBLEM_INTERNAL, stream_strerror(rc));
+        call_fail(c, PROBLEM_INTERNAL, stream_strerror(rc));
         return;
     }
     if (bare)
-        set_deadline(c, c->request.upstream->first_byte_timeout_ms);
+        call_set_deadline(c, c->request.upstream->first_byte_timeout_ms);
     else
-        send_body(c);
+        call_send_body(c);
 }
 
-static void attempt(struct call *c)
+static void call_attempt(struct call *c)
 {
     struct origin *o = origins_find(c->origins, c->request.upstream);
 
     if (c->attempts++ > 0)
         counter_add(COUNTER_CALL_RETRIES, 1);
     if (!o) {
-        fail(c, PROBLEM_INTERNAL, "the upstream is no longer in the conf");
+        call_fail(c, PROBLEM_INTERNAL, "the upstream is no longer in the conf");
         return;
     }
     c->state = CALL_WAITING;
-    c->wish.on_answer = on_answer;
-    c->wish.owner = c;
-    set_deadline(c, left_ms(c));
-    origin_ask(o, &c->wish);
+    c->waiter.on_answer = call_on_answer;
+    c->waiter.owner = c;
+    call_set_deadline(c, call_left_ms(c));
+    origin_ask(o, &c->waiter);
 }
 
 static void free_call(void *what)
@@ -277,8 +278,8 @@ struct call *call_open(struct origins *origins, const struct call_request *r,
     c->started_ms = loop_now_ms();
     c->total_at_ms = c->started_ms + total;
     c->state = CALL_PAUSING;
-    deadline_init(&c->deadline, on_deadline, c);
-    deadline_set(&c->deadline, 0); /* the first attempt begins from the loop */
+    deadline_init(&c->deadline, call_on_deadline, c);
+    deadline_set(&c->deadline, 0); /* the first call_attempt begins from the loop */
     return c;
 }
 
@@ -289,7 +290,7 @@ void call_pause(struct call *c, bool paused)
     stream_pause(c->stream, paused);
     /* A client that reads slowly is not the upstream's fault: only the whole call's time runs on.
      */
-    set_deadline(c, paused ? left_ms(c) : c->request.upstream->idle_timeout_ms);
+    call_set_deadline(c, paused ? call_left_ms(c) : c->request.upstream->idle_timeout_ms);
 }
 
 void call_close(struct call *c)
@@ -297,10 +298,10 @@ void call_close(struct call *c)
     if (!c || c->closed)
         return;
     c->closed = true;
-    let_go(c);
+    call_let_go(c);
     c->state = CALL_DONE;
     deadline_close(&c->deadline);
-    loop_bury(&c->grave, c, free_call);
+    loop_free_later(&c->deferred_free, c, free_call);
 }
 
 const struct call_request *call_request(const struct call *c)

@@ -4,9 +4,9 @@
 #include "http/encoder.h"
 #include "observe/counter.h"
 
-static void on_flush(void *owner);
+static void encode_on_flush(void *owner);
 
-static unsigned level_of(const struct compression_conf *cc, enum encoding e)
+static unsigned encode_level_of(const struct compression_conf *cc, enum encoding e)
 {
     switch (e) {
     case ENCODING_GZIP:
@@ -22,7 +22,7 @@ static unsigned level_of(const struct compression_conf *cc, enum encoding e)
 }
 
 /* The encoder for a body that suits, or NULL: it goes as it is. */
-static struct encoder *open_encoder(struct exchange *ex, enum encoding e)
+static struct encoder *encode_open_encoder(struct exchange *ex, enum encoding e)
 {
     const struct compression_conf *cc = &ex->conf->compression;
 
@@ -30,7 +30,7 @@ static struct encoder *open_encoder(struct exchange *ex, enum encoding e)
         counter_add(COUNTER_COMPRESSION_SKIPPED, 1);
         return NULL;
     }
-    return encoder_new(e, level_of(cc, e), cc->window);
+    return encoder_new(e, encode_level_of(cc, e), cc->window);
 }
 
 const struct head *encode_begin(
@@ -47,7 +47,7 @@ const struct head *encode_begin(
     e = encoding_choose(&ex->request, cc->encodings, cc->nencodings);
     /* The head that answers HEAD is that of the GET, body or not. */
     if (e != ENCODING_IDENTITY && !ex->is_head)
-        ex->encoder = open_encoder(ex, e);
+        ex->encoder = encode_open_encoder(ex, e);
     if (e != ENCODING_IDENTITY && (ex->encoder || ex->is_head)) {
         if (encoding_make_head(a, in, e, out) == 0) {
             if (ex->encoder)
@@ -63,7 +63,7 @@ const struct head *encode_begin(
     return encoding_add_vary(out, a) == 0 ? out : in;
 }
 
-static void on_out(void *owner, struct str out)
+static void encode_on_out(void *owner, struct str out)
 {
     struct exchange *ex = owner;
 
@@ -72,9 +72,9 @@ static void on_out(void *owner, struct str out)
         ex->encode_failed = true; /* the encoder is on the stack: told when it has returned */
 }
 
-static int put(struct exchange *ex, struct str in, enum encoder_step step)
+static int encode_put(struct exchange *ex, struct str in, enum encoder_step step)
 {
-    if (encoder_put(ex->encoder, in, step, on_out, ex) < 0)
+    if (encoder_put(ex->encoder, in, step, encode_on_out, ex) < 0)
         ex->encode_failed = true;
     return ex->encode_failed ? -1 : 0;
 }
@@ -82,21 +82,21 @@ static int put(struct exchange *ex, struct str in, enum encoder_step step)
 int encode_data(struct exchange *ex, struct str data)
 {
     counter_add(COUNTER_COMPRESSION_IN, data.n);
-    loop_defer(&ex->encode_flush, on_flush, ex);
-    return put(ex, data, ENCODER_MORE);
+    loop_defer(&ex->encode_flush, encode_on_flush, ex);
+    return encode_put(ex, data, ENCODER_MORE);
 }
 
-static void on_flush(void *owner)
+static void encode_on_flush(void *owner)
 {
     struct exchange *ex = owner;
 
-    if (ex->encoder && ex->client && put(ex, (struct str){ "", 0 }, ENCODER_FLUSH) < 0)
+    if (ex->encoder && ex->client && encode_put(ex, (struct str){ "", 0 }, ENCODER_FLUSH) < 0)
         exchange_cut(ex, "out_of_memory");
 }
 
 int encode_end(struct exchange *ex)
 {
-    int rc = put(ex, (struct str){ "", 0 }, ENCODER_END);
+    int rc = encode_put(ex, (struct str){ "", 0 }, ENCODER_END);
 
     encode_release(ex);
     return rc;

@@ -9,7 +9,7 @@
 #include "exchange/forward.h"
 #include "exchange/front.h"
 #include "http/fields.h"
-#include "net/sites.h"
+#include "net/sni.h"
 #include "observe/access.h"
 #include "observe/counter.h"
 
@@ -119,7 +119,7 @@ static void free_exchange(void *what)
     free(ex);
 }
 
-static void release_client(struct exchange *ex)
+static void exchange_release_client(struct exchange *ex)
 {
     struct stream *s = ex->client;
 
@@ -138,14 +138,14 @@ void exchange_end(struct exchange *ex, const char *end)
     visit_close(ex->visit);
     ex->visit = NULL;
     park_close_calls(ex);
-    release_client(ex);
+    exchange_release_client(ex);
     exchange_set_state(ex, EX_DONE);
     exchange_log(ex);
     deadline_close(&ex->timer);
     loop_undefer(&ex->relay_flush);
     list_remove(&ex->node);
     front_exchange_ended(ex->front);
-    loop_bury(&ex->grave, ex, free_exchange);
+    loop_free_later(&ex->deferred_free, ex, free_exchange);
 }
 
 void exchange_send_head(struct exchange *ex, const struct head *head)
@@ -203,7 +203,7 @@ void exchange_complete(struct exchange *ex)
     }
     if (ex->client)
         stream_send_end(ex->client);
-    release_client(ex);
+    exchange_release_client(ex);
     if (notify_wanted(ex))
         notify_begin(ex);
     else
@@ -227,7 +227,7 @@ void exchange_cut(struct exchange *ex, const char *end)
 }
 
 /* The problem as the end of what keep-alive bytes began. */
-static void send_late_problem(struct exchange *ex, enum problem p, unsigned status)
+static void exchange_send_late_problem(struct exchange *ex, enum problem p, unsigned status)
 {
     struct str json = problem_json(&ex->arena, p, status, ex->id);
 
@@ -236,7 +236,7 @@ static void send_late_problem(struct exchange *ex, enum problem p, unsigned stat
     exchange_send_data(ex, json);
 }
 
-static void send_problem(struct exchange *ex, enum problem p, unsigned status)
+static void exchange_send_problem(struct exchange *ex, enum problem p, unsigned status)
 {
     struct str json = problem_json(&ex->arena, p, status, ex->id);
     struct head head;
@@ -287,15 +287,15 @@ void exchange_fail(struct exchange *ex, enum problem p, unsigned status, const c
         return;
     }
     if (ex->head_sent)
-        send_late_problem(ex, p, status);
+        exchange_send_late_problem(ex, p, status);
     else
-        send_problem(ex, p, status);
+        exchange_send_problem(ex, p, status);
     if (ex->state != EX_DONE)
         exchange_complete(ex);
 }
 
 /* The whole request has come. */
-static void dispatch(struct exchange *ex)
+static void exchange_dispatch(struct exchange *ex)
 {
     if (ex->gateway)
         park_gateway(ex);
@@ -303,11 +303,11 @@ static void dispatch(struct exchange *ex)
         hop_begin(ex, HOP_REQUEST, (struct str){ 0 });
 }
 
-static void client_gone(struct exchange *ex, const char *why)
+static void exchange_client_gone(struct exchange *ex, const char *why)
 {
     counter_add(COUNTER_CLIENTS_GONE, 1);
     log_debug(&ex->log, "client gone while %s: %s", states[ex->state].name, why);
-    release_client(ex);
+    exchange_release_client(ex);
     if (!ex->end && ex->state != EX_NOTIFYING)
         ex->end = "client_gone";
     switch (ex->state) {
@@ -340,7 +340,7 @@ static void client_gone(struct exchange *ex, const char *why)
     }
 }
 
-static void on_client_data(struct exchange *ex, struct str data)
+static void exchange_on_client_data(struct exchange *ex, struct str data)
 {
     ex->bytes_in += data.n;
     if (ex->state == EX_TUNNELLING) {
@@ -357,7 +357,7 @@ static void on_client_data(struct exchange *ex, struct str data)
         exchange_fail(ex, PROBLEM_INTERNAL, 0, "cannot keep the body in temp_dir");
 }
 
-static void on_client_failed(struct exchange *ex, const struct stream_event *ev)
+static void exchange_on_client_failed(struct exchange *ex, const struct stream_event *ev)
 {
     if (ex->state == EX_READING && ev->error == STREAM_E_BAD_REQUEST)
         exchange_fail(
@@ -366,26 +366,26 @@ static void on_client_failed(struct exchange *ex, const struct stream_event *ev)
         exchange_fail(ex, PROBLEM_REQUEST_TIMEOUT, 0,
             "the body came too slowly (body_timeout, body_rate_min)");
     else
-        client_gone(ex, stream_strerror(ev->error));
+        exchange_client_gone(ex, stream_strerror(ev->error));
 }
 
 /* The client is gone, or only done with sending: nobody can tell. Who waits for a slot, or for a
  * call, is taken for gone; but as long as the calls are to finish anyway, the answer is still
  * offered. */
-static void on_half_closed(struct exchange *ex)
+static void exchange_on_half_closed(struct exchange *ex)
 {
     ex->half_closed = true;
     if (ex->state == EX_QUEUED && ex->hop == 0)
-        client_gone(ex, "closed by the client");
+        exchange_client_gone(ex, "closed by the client");
     else if (ex->state != EX_PARKED && !(ex->state == EX_ANSWERING && ex->relay))
         return;
     else if (park_cancels(ex))
-        client_gone(ex, "closed by the client");
+        exchange_client_gone(ex, "closed by the client");
     else
         log_debug(&ex->log, "client gone, or done with sending: the calls go on");
 }
 
-static void on_client(void *owner, struct stream *s, const struct stream_event *ev)
+static void exchange_on_client(void *owner, struct stream *s, const struct stream_event *ev)
 {
     struct exchange *ex = owner;
 
@@ -393,11 +393,11 @@ static void on_client(void *owner, struct stream *s, const struct stream_event *
     case STREAM_HEAD:
         break;
     case STREAM_DATA:
-        on_client_data(ex, ev->data);
+        exchange_on_client_data(ex, ev->data);
         break;
     case STREAM_END:
         if (ex->state == EX_READING)
-            dispatch(ex);
+            exchange_dispatch(ex);
         else if (ex->state == EX_TUNNELLING)
             tunnel_on_client_end(ex);
         break;
@@ -413,15 +413,15 @@ static void on_client(void *owner, struct stream *s, const struct stream_event *
             hop_on_client_drained(ex);
         break;
     case STREAM_HALF_CLOSED:
-        on_half_closed(ex);
+        exchange_on_half_closed(ex);
         break;
     case STREAM_FAILED:
-        on_client_failed(ex, ev);
+        exchange_on_client_failed(ex, ev);
         break;
     }
 }
 
-static void on_timer(void *owner)
+static void exchange_on_timer(void *owner)
 {
     struct exchange *ex = owner;
 
@@ -449,7 +449,8 @@ static void on_timer(void *owner)
 /* The route for the request, or NULL with *bad set if the path cannot be read. A path that only
  * looks protected before it is normalised ("/internal/../x") is protected too: it is forwarded as
  * it came, and a backend may resolve nothing. */
-static const struct route_conf *find_route(struct exchange *ex, const struct head *head, bool *bad)
+static const struct route_conf *exchange_find_route(
+    struct exchange *ex, const struct head *head, bool *bad)
 {
     struct str path, raw, host = { 0 };
     struct arena scratch = { 0 };
@@ -476,7 +477,7 @@ static const struct route_conf *find_route(struct exchange *ex, const struct hea
 }
 
 /* Takes over what is worth knowing of a request that is refused, for the access log. */
-static void save_refused(struct exchange *ex, const struct head *head)
+static void exchange_save_refused(struct exchange *ex, const struct head *head)
 {
     if (head)
         head_copy(&ex->arena, &ex->request, head, 0);
@@ -484,7 +485,7 @@ static void save_refused(struct exchange *ex, const struct head *head)
 }
 
 /* Whether TLS was set up for another host. A trusted proxy speaks for hosts of its own choice. */
-static bool is_misdirected(const struct exchange *ex, const struct head *head)
+static bool exchange_is_misdirected(const struct exchange *ex, const struct head *head)
 {
     const struct ssl_st *tls = stream_tls(ex->client);
     struct sockaddr_storage sa;
@@ -495,13 +496,13 @@ static bool is_misdirected(const struct exchange *ex, const struct head *head)
     if (!tls || head->authority.n == 0)
         return false;
     url_parse_authority(head->authority, &host, &ipv6, &port);
-    if (!sites_is_misdirected(tls, host))
+    if (!sni_is_misdirected(tls, host))
         return false;
     addr_to_sockaddr(&ex->peer, &sa);
     return !conf_trusts(ex->conf, (const struct sockaddr *)&sa);
 }
 
-static bool has_underscored(const struct head *h)
+static bool exchange_has_underscored(const struct head *h)
 {
     for (size_t i = 0; i < h->nfields; i++)
         if (str_find_char(h->fields[i].name, '_') >= 0 && !field_is_tarry(h->fields[i].name))
@@ -510,7 +511,7 @@ static bool has_underscored(const struct head *h)
 }
 
 /* The head is there and sound. */
-static void accept_request(struct exchange *ex, const struct stream_request *r)
+static void exchange_accept_request(struct exchange *ex, const struct stream_request *r)
 {
     const struct head *head = r->head;
     const struct route_conf *route;
@@ -522,7 +523,7 @@ static void accept_request(struct exchange *ex, const struct stream_request *r)
         return;
     }
     ex->is_head = str_eq(head->method, STR("HEAD"));
-    if (is_misdirected(ex, head)) {
+    if (exchange_is_misdirected(ex, head)) {
         exchange_fail(ex, PROBLEM_MISDIRECTED, 0,
             "the host \"" STR_FMT
             "\" is neither the name asked for in the TLS handshake nor in the "
@@ -531,13 +532,13 @@ static void accept_request(struct exchange *ex, const struct stream_request *r)
         return;
     }
     ex->has_body = r->body || head_find(head, STR("content-length"));
-    route = find_route(ex, head, &bad);
+    route = exchange_find_route(ex, head, &bad);
     if (bad) {
         exchange_fail(ex, PROBLEM_BAD_REQUEST, 0,
             "the path climbs above the root, or holds a NUL or an overlong UTF-8 form");
         return;
     }
-    if (ex->conf->underscore_headers == UNDERSCORE_REFUSE && has_underscored(head)) {
+    if (ex->conf->underscore_headers == UNDERSCORE_REFUSE && exchange_has_underscored(head)) {
         exchange_fail(ex, PROBLEM_BAD_REQUEST, 0, "a field's name has an underscore");
         return;
     }
@@ -568,7 +569,7 @@ static void accept_request(struct exchange *ex, const struct stream_request *r)
         return;
     }
     if (!r->body) {
-        dispatch(ex);
+        exchange_dispatch(ex);
         return;
     }
     body_expect(&ex->body, r->length);
@@ -599,13 +600,13 @@ void exchange_begin(struct front *f, struct stream *client, const struct stream_
     ex->started_wall_ms = loop_wall_ms();
     ex->started_us = ex->mark_us = loop_precise_us();
     body_init(&ex->body, ex->conf->body_memory_max, ex->conf->temp_dir.p);
-    deadline_init(&ex->timer, on_timer, ex);
+    deadline_init(&ex->timer, exchange_on_timer, ex);
     list_push(&f->exchanges[EX_READING], &ex->node);
-    stream_set_owner(client, on_client, ex);
+    stream_set_owner(client, exchange_on_client, ex);
     if (r->error_status) {
-        save_refused(ex, r->head);
+        exchange_save_refused(ex, r->head);
         exchange_fail(ex, PROBLEM_BAD_REQUEST, r->error_status, "%s", r->error);
         return;
     }
-    accept_request(ex, r);
+    exchange_accept_request(ex, r);
 }

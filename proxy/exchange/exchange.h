@@ -87,7 +87,7 @@ struct exchange {
     const struct pool_conf *pool_conf;
     const struct upstream_conf *gateway; /* NULL: a worker's route */
     struct arena arena;
-    struct grave grave;
+    struct deferred_free deferred_free;
     struct log_context log;
     char id[ENTROPY_ID_LEN + 1];
 

@@ -9,21 +9,21 @@
 #include "http/fields.h"
 #include "http/forwarded.h"
 #include "net/addr.h"
-#include "net/sites.h"
+#include "net/sni.h"
 
-static struct field *array(struct arena *a, size_t n)
+static struct field *forward_array(struct arena *a, size_t n)
 {
     return arena_alloc(a, n * sizeof(struct field));
 }
 
-static void put(struct head *h, struct str name, struct str value)
+static void forward_put(struct head *h, struct str name, struct str value)
 {
     if (h->nfields < h->room)
         h->fields[h->nfields++] = (struct field){ name, value };
 }
 
 /* Fields that say where a request came from: a peer that is not trusted does not get to say it. */
-static bool tells_origin(struct str name)
+static bool forward_tells_origin(struct str name)
 {
     return field_folds_to(name, STR("x-forwarded-for")) ||
            field_folds_to(name, STR("x-forwarded-proto")) ||
@@ -40,7 +40,7 @@ static bool tells_origin(struct str name)
 }
 
 /* Those of a trusted peer that are kept only if they are in good form, or get something added. */
-static bool is_written_anew(struct str name)
+static bool forward_is_written_anew(struct str name)
 {
     static const struct str names[] = { STR_INIT("x-forwarded-for"), STR_INIT("x-forwarded-proto"),
         STR_INIT("x-forwarded-host"), STR_INIT("x-forwarded-port"), STR_INIT("x-real-ip"),
@@ -52,12 +52,12 @@ static bool is_written_anew(struct str name)
     return false;
 }
 
-static bool has_underscore(struct str name)
+static bool forward_has_underscore(struct str name)
 {
     return str_find_char(name, '_') >= 0;
 }
 
-static bool is_safe_id(struct str id)
+static bool forward_is_safe_id(struct str id)
 {
     if (id.n == 0 || id.n > 128)
         return false;
@@ -73,7 +73,7 @@ static bool is_safe_id(struct str id)
 }
 
 /* Whether the field is Tarry's to write, or nobody's. */
-static bool is_refused(
+static bool forward_is_refused(
     const struct conf *conf, const struct head *in, struct str name, bool trusted)
 {
     if (field_ends_here(in, name) || field_is_tarry(name))
@@ -84,12 +84,12 @@ static bool is_refused(
     /* "Proxy: ..." would become HTTP_PROXY in a CGI environment. */
     if (field_folds_to(name, STR("proxy")))
         return true;
-    if (tells_origin(name))
-        return !trusted || has_underscore(name) || is_written_anew(name);
+    if (forward_tells_origin(name))
+        return !trusted || forward_has_underscore(name) || forward_is_written_anew(name);
     if (field_folds_to(name, STR("x-request-id")))
         return true;
     /* X_Api_Key and X-Api-Key are one variable in a CGI environment. */
-    return has_underscore(name) && conf->underscore_headers != UNDERSCORE_PASS;
+    return forward_has_underscore(name) && conf->underscore_headers != UNDERSCORE_PASS;
 }
 
 /* What a peer says about where the request came from. */
@@ -100,7 +100,7 @@ struct word {
 };
 
 /* The values of all fields of that name, as one list. */
-static struct str join(struct arena *a, const struct head *in, struct str name)
+static struct str forward_join(struct arena *a, const struct head *in, struct str name)
 {
     struct str list = { 0 };
 
@@ -117,7 +117,7 @@ static struct str join(struct arena *a, const struct head *in, struct str name)
 
 /* Fills `w` from Forwarded (RFC 7239). What the older fields say has been filled in, and stays. Of
  * the elements the first is the client's own proxy's. */
-static void read_forwarded(struct arena *a, struct str all, struct word *w)
+static void forward_read_forwarded(struct arena *a, struct str all, struct word *w)
 {
     struct str rest = all, list = { 0 };
     struct forwarded e, first = { 0 };
@@ -144,13 +144,13 @@ static void read_forwarded(struct arena *a, struct str all, struct word *w)
 }
 
 /* A malformed value is as good as none: it could be read in more than one way. */
-static struct word listen_to(struct arena *a, const struct head *in)
+static struct word forward_listen_to(struct arena *a, const struct head *in)
 {
     static const struct str none = { 0 };
-    struct str list = join(a, in, STR("x-forwarded-for")),
-               proto = join(a, in, STR("x-forwarded-proto")),
-               host = join(a, in, STR("x-forwarded-host")),
-               port = join(a, in, STR("x-forwarded-port")),
+    struct str list = forward_join(a, in, STR("x-forwarded-for")),
+               proto = forward_join(a, in, STR("x-forwarded-proto")),
+               host = forward_join(a, in, STR("x-forwarded-host")),
+               port = forward_join(a, in, STR("x-forwarded-port")),
                real_ip =
                    head_count(in, STR("x-real-ip")) == 1 ? head_value(in, STR("x-real-ip")) : none;
     struct word w = {
@@ -161,35 +161,35 @@ static struct word listen_to(struct arena *a, const struct head *in)
         .real_ip = forwarded_is_for(real_ip) ? real_ip : none,
     };
 
-    read_forwarded(a, join(a, in, STR("forwarded")), &w);
+    forward_read_forwarded(a, forward_join(a, in, STR("forwarded")), &w);
     return w;
 }
 
 /* Where the request came from, for the workers: the peer behind what it has said, if its word
  * counts. */
-static void put_origin(struct head *kept, struct arena *a, const struct head *in,
+static void forward_put_origin(struct head *kept, struct arena *a, const struct head *in,
     const struct stream *client, bool trusted)
 {
-    struct word w = trusted ? listen_to(a, in) : (struct word){ 0 };
+    struct word w = trusted ? forward_listen_to(a, in) : (struct word){ 0 };
     bool ipv6 = client->peer->family == AF_INET6;
     struct str peer;
     char ip[ADDR_TEXT_MAX];
 
     peer = arena_copy(a, str_of(addr_ip_text(client->peer, ip)));
-    put(kept, STR("X-Forwarded-For"),
+    forward_put(kept, STR("X-Forwarded-For"),
         w.list.n ? arena_printf(a, STR_FMT ", " STR_FMT, STR_ARG(w.list), STR_ARG(peer)) : peer);
-    put(kept, STR("X-Forwarded-Proto"),
+    forward_put(kept, STR("X-Forwarded-Proto"),
         w.proto.n        ? w.proto
         : client->secure ? STR("https")
                          : STR("http"));
     if (w.host.n || in->authority.n)
-        put(kept, STR("X-Forwarded-Host"), w.host.n ? w.host : in->authority);
+        forward_put(kept, STR("X-Forwarded-Host"), w.host.n ? w.host : in->authority);
     if (w.port.n)
-        put(kept, STR("X-Forwarded-Port"), w.port);
+        forward_put(kept, STR("X-Forwarded-Port"), w.port);
     if (head_find(in, STR("x-real-ip")))
-        put(kept, STR("X-Real-IP"), w.real_ip.n ? w.real_ip : peer);
+        forward_put(kept, STR("X-Real-IP"), w.real_ip.n ? w.real_ip : peer);
     if (w.forwarded.n)
-        put(kept, STR("Forwarded"),
+        forward_put(kept, STR("Forwarded"),
             arena_printf(a, STR_FMT ", for=%s%s%s", STR_ARG(w.forwarded), ipv6 ? "\"[" : "",
                 client->peer->family == AF_UNIX ? "unknown" : peer.p, ipv6 ? "]\"" : ""));
 }
@@ -207,20 +207,20 @@ int forward_save_request(struct arena *a, const struct conf *conf, const struct 
     addr_to_sockaddr(client->peer, &sa);
     trusted = conf_trusts(conf, (struct sockaddr *)&sa);
     kept.room = in->nfields + 9;
-    kept.fields = array(&scratch, kept.room);
+    kept.fields = forward_array(&scratch, kept.room);
     kept.nfields = 0;
     if (!kept.fields)
         return -1;
     for (size_t i = 0; i < in->nfields; i++)
-        if (!is_refused(conf, in, in->fields[i].name, trusted))
-            put(&kept, in->fields[i].name, in->fields[i].value);
-    put_origin(&kept, &scratch, in, client, trusted);
-    if (head_count(in, STR("x-request-id")) != 1 || !is_safe_id(id))
+        if (!forward_is_refused(conf, in, in->fields[i].name, trusted))
+            forward_put(&kept, in->fields[i].name, in->fields[i].value);
+    forward_put_origin(&kept, &scratch, in, client, trusted);
+    if (head_count(in, STR("x-request-id")) != 1 || !forward_is_safe_id(id))
         id = str_of(request_id);
-    put(&kept, STR("X-Request-Id"), id);
-    if (sites_client(stream_tls(client), &scratch, &subject, &fingerprint)) {
-        put(&kept, STR("Tarry-Client-Subject"), subject);
-        put(&kept, STR("Tarry-Client-Fingerprint"), fingerprint);
+    forward_put(&kept, STR("X-Request-Id"), id);
+    if (sni_client(stream_tls(client), &scratch, &subject, &fingerprint)) {
+        forward_put(&kept, STR("Tarry-Client-Subject"), subject);
+        forward_put(&kept, STR("Tarry-Client-Fingerprint"), fingerprint);
     }
     rc = head_join_cookies(&kept, &scratch);
     /* Spans of `in` borrow from the receive buffer: everything is copied into one block. */
@@ -239,7 +239,7 @@ bool forward_describes_body(struct str name)
 }
 
 /* Whether an upstream before the `i`th has the same origin: another key, say, by tarry://NAME. */
-static bool told_before(const struct conf *conf, size_t i)
+static bool forward_told_before(const struct conf *conf, size_t i)
 {
     for (size_t k = 0; k < i; k++)
         if (str_eq(conf->upstreams[k].origin, conf->upstreams[i].origin))
@@ -247,7 +247,7 @@ static bool told_before(const struct conf *conf, size_t i)
     return false;
 }
 
-static struct str origins_text(struct arena *a, const struct conf *conf)
+static struct str forward_origins_text(struct arena *a, const struct conf *conf)
 {
     size_t n = 0, at = 0;
     char *p;
@@ -260,7 +260,7 @@ static struct str origins_text(struct arena *a, const struct conf *conf)
     for (size_t i = 0; i < conf->nupstreams; i++) {
         struct str o = conf->upstreams[i].origin;
 
-        if (told_before(conf, i))
+        if (forward_told_before(conf, i))
             continue;
         if (at > 0) {
             p[at++] = ',';
@@ -290,7 +290,7 @@ int forward_add_tarry(struct head *h, struct arena *a, const struct conf *conf,
         arena_printf(a, "max-hops=%zu, max-calls=%zu, replay-body=%zu, call=%zu, state=%zu",
             pool->max_hops, pool->max_calls, pool->replay_body_max, pool->call_max,
             pool->state_max));
-    rc |= head_add(h, a, STR("Tarry-Origins"), origins_text(a, conf));
+    rc |= head_add(h, a, STR("Tarry-Origins"), forward_origins_text(a, conf));
     if (hop->state.p)
         rc |= head_add(h, a, STR("Tarry-State"), hop->state);
     if (hop->attempt > 1)
@@ -303,31 +303,31 @@ int forward_add_tarry(struct head *h, struct arena *a, const struct conf *conf,
 }
 
 /* End-to-end fields without Tarry-* and without what `drop` (may be NULL) says. */
-static int filter(
+static int forward_filter(
     struct arena *a, const struct head *in, struct head *out, bool (*drop)(struct str name))
 {
     *out = *in;
     out->room = in->nfields + 8;
     out->nfields = 0;
-    out->fields = array(a, out->room);
+    out->fields = forward_array(a, out->room);
     if (!out->fields)
         return -1;
     for (size_t i = 0; i < in->nfields; i++) {
         struct str name = in->fields[i].name;
 
         if (!field_ends_here(in, name) && !field_is_tarry(name) && !(drop && drop(name)))
-            put(out, name, in->fields[i].value);
+            forward_put(out, name, in->fields[i].value);
     }
     return 0;
 }
 
 int forward_worker_response(struct arena *a, const struct head *in, struct head *out)
 {
-    return filter(a, in, out, NULL);
+    return forward_filter(a, in, out, NULL);
 }
 
 /* What tells of the handoff's own body and must not be told of the relayed one. */
-static bool describes_handoff(struct str name)
+static bool forward_describes_handoff(struct str name)
 {
     return str_starts_with_nocase(name, STR("content-")) ||
            str_eq_nocase(name, STR("cache-control")) || str_eq_nocase(name, STR("retry-after")) ||
@@ -337,17 +337,17 @@ static bool describes_handoff(struct str name)
 }
 
 /* Content-Security-Policy and its kin begin with "Content-" and describe no body. */
-static bool is_policy(struct str name)
+static bool forward_is_policy(struct str name)
 {
     return str_starts_with_nocase(name, STR("content-security-policy"));
 }
 
-static bool drop_from_handoff(struct str name)
+static bool forward_drop_from_handoff(struct str name)
 {
-    return describes_handoff(name) && !is_policy(name);
+    return forward_describes_handoff(name) && !forward_is_policy(name);
 }
 
-static bool relayed(const struct upstream_conf *conf, struct str name)
+static bool forward_relayed(const struct upstream_conf *conf, struct str name)
 {
     static const struct str always[] = { STR_INIT("content-type"), STR_INIT("content-encoding"),
         STR_INIT("content-length"), STR_INIT("cache-control"), STR_INIT("retry-after") };
@@ -364,7 +364,7 @@ static bool relayed(const struct upstream_conf *conf, struct str name)
 int forward_relay_response(struct arena *a, const struct head *upstream, const struct head *handoff,
     const struct upstream_conf *conf, struct head *out)
 {
-    if (filter(a, handoff, out, drop_from_handoff) < 0)
+    if (forward_filter(a, handoff, out, forward_drop_from_handoff) < 0)
         return -1;
     for (size_t i = 0; i < conf->nrelay_headers; i++)
         head_remove(out, conf->relay_headers[i]);
@@ -374,22 +374,22 @@ int forward_relay_response(struct arena *a, const struct head *upstream, const s
         const struct field *f = &upstream->fields[i];
 
         if (!field_ends_here(upstream, f->name) && !field_is_tarry(f->name) &&
-            relayed(conf, f->name) && head_add(out, a, f->name, f->value) < 0)
+            forward_relayed(conf, f->name) && head_add(out, a, f->name, f->value) < 0)
             return -1;
     }
     return 0;
 }
 
 /* Cookies are the application's, and who its users are is no service's business. */
-static bool drop_for_gateway(struct str name)
+static bool forward_drop_for_gateway(struct str name)
 {
-    return str_eq_nocase(name, STR("cookie")) || tells_origin(name);
+    return str_eq_nocase(name, STR("cookie")) || forward_tells_origin(name);
 }
 
 int forward_gateway_request(
     struct arena *a, const struct head *saved, const struct upstream_conf *conf, struct head *out)
 {
-    if (filter(a, saved, out, drop_for_gateway) < 0)
+    if (forward_filter(a, saved, out, forward_drop_for_gateway) < 0)
         return -1;
     out->authority = forward_authority(a, conf);
     return out->authority.p ? forward_set_upstream_fields(out, a, conf) : -1;
@@ -397,7 +397,7 @@ int forward_gateway_request(
 
 int forward_gateway_response(struct arena *a, const struct head *in, struct head *out)
 {
-    return filter(a, in, out, NULL);
+    return forward_filter(a, in, out, NULL);
 }
 
 int forward_set_upstream_fields(struct head *h, struct arena *a, const struct upstream_conf *conf)
@@ -419,7 +419,7 @@ struct str forward_authority(struct arena *a, const struct upstream_conf *conf)
     return rest.n > 2 ? str_make(rest.p + 2, rest.n - 2) : (struct str){ NULL, 0 };
 }
 
-static struct str cookie_name(struct str set_cookie)
+static struct str forward_cookie_name(struct str set_cookie)
 {
     struct str name, rest;
 
@@ -427,11 +427,11 @@ static struct str cookie_name(struct str set_cookie)
     return str_trim(name);
 }
 
-static bool sets_cookie(const struct head *h, struct str name)
+static bool forward_sets_cookie(const struct head *h, struct str name)
 {
     for (size_t i = 0; i < h->nfields; i++)
         if (str_eq_nocase(h->fields[i].name, STR("set-cookie")) &&
-            str_eq(cookie_name(h->fields[i].value), name))
+            str_eq(forward_cookie_name(h->fields[i].value), name))
             return true;
     return false;
 }
@@ -450,7 +450,7 @@ int forward_keep_cookies(struct arena *a, struct head **all, const struct head *
     }
 
     for (size_t i = 0; i < kept->nfields; i++)
-        if (!sets_cookie(response, cookie_name(kept->fields[i].value)))
+        if (!forward_sets_cookie(response, forward_cookie_name(kept->fields[i].value)))
             kept->fields[n++] = kept->fields[i];
     kept->nfields = n;
     for (size_t i = 0; i < response->nfields; i++) {
@@ -474,7 +474,7 @@ int forward_add_cookies(struct arena *a, const struct head *kept, struct head *r
         struct head mine = *response;
 
         mine.nfields = own;
-        if (!sets_cookie(&mine, cookie_name(kept->fields[i].value)) &&
+        if (!forward_sets_cookie(&mine, forward_cookie_name(kept->fields[i].value)) &&
             head_add(response, a, kept->fields[i].name, kept->fields[i].value) < 0)
             return -1;
     }

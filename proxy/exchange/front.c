@@ -10,9 +10,9 @@
 #include "base/buf.h"
 #include "http/limits.h"
 #include "net/conn.h"
-#include "net/farewell.h"
-#include "net/preamble.h"
-#include "net/sites.h"
+#include "net/linger.h"
+#include "net/proxyreader.h"
+#include "net/sni.h"
 #include "observe/access.h"
 #include "observe/counter.h"
 #include "workers/server.h"
@@ -22,8 +22,8 @@ struct door {
     struct list_node node; /* on the front's doors or next_doors */
     struct front *front;
     struct listener *listener;
-    struct sites *sites;      /* NULL: in the clear */
-    struct sites *next_sites; /* prepared by a reload */
+    struct sni *sites;    /* NULL: in the clear */
+    struct sni *next_sni; /* prepared by a reload */
     bool http2, next_http2;
     bool proxy_protocol, next_proxy_protocol;
     uint64_t proxy_protocol_timeout_ms, next_proxy_protocol_timeout_ms;
@@ -39,17 +39,17 @@ enum {
     HTTP2_OUT_MAX = 16 << 10, /* of one response: what fills a frame; more waits behind it */
 };
 
-static void close_door(struct door *d, bool unlink_file)
+static void front_close_door(struct door *d, bool unlink_file)
 {
     list_remove(&d->node);
     listener_close(d->listener, unlink_file);
-    sites_unref(d->sites);
-    sites_unref(d->next_sites);
+    sni_unref(d->sites);
+    sni_unref(d->next_sni);
     free(d);
 }
 
 /* High water is noted, and looked at again until it has gone down. */
-static void watch_tide(struct front *f)
+static void front_watch_tide(struct front *f)
 {
     size_t exchanges = front_in_flight(f), connections = conn_count_accepted();
 
@@ -62,34 +62,34 @@ static void watch_tide(struct front *f)
         deadline_set(&f->trim_timer, TRIM_PAUSE_MS);
 }
 
-static bool has_gone(size_t peak, size_t now)
+static bool front_has_gone(size_t peak, size_t now)
 {
     return peak >= TRIM_PEAK && now < peak / 8;
 }
 
 /* When a wave of exchanges or connections has gone, what it needed goes back to the system: once no
  * more are going, for what is freed later would stay. */
-static void on_trim(void *owner)
+static void front_on_trim(void *owner)
 {
     struct front *f = owner;
     size_t exchanges = front_in_flight(f), connections = conn_count_accepted();
     bool going = exchanges < f->seen.exchanges || connections < f->seen.connections;
 
     f->seen = (struct tide){ exchanges, connections };
-    if (!going &&
-        (has_gone(f->peak.exchanges, exchanges) || has_gone(f->peak.connections, connections))) {
+    if (!going && (front_has_gone(f->peak.exchanges, exchanges) ||
+                      front_has_gone(f->peak.connections, connections))) {
         f->peak = (struct tide){ exchanges, connections };
         buf_trim();
         malloc_trim(0);
     }
-    watch_tide(f);
+    front_watch_tide(f);
 }
 
 /* `fd` and `place` are taken over; `sites` NULL: in the clear. */
-static void serve(struct front *f, int fd, const struct addr *client, struct crowd_place *place,
-    struct sites *sites, bool http2)
+static void front_serve(struct front *f, int fd, const struct addr *client,
+    struct addrlimit_slot *place, struct sni *sites, bool http2)
 {
-    SSL *ssl = sites ? sites_begin(sites) : NULL;
+    SSL *ssl = sites ? sni_begin(sites) : NULL;
     struct sockaddr_storage sa;
     struct conn *c = NULL;
 
@@ -99,41 +99,41 @@ static void serve(struct front *f, int fd, const struct addr *client, struct cro
     else
         c = conn_accept(fd, (const struct sockaddr *)&sa, ssl, NULL, NULL);
     if (!c) {
-        crowd_leave(place);
+        addrlimit_remove(place);
         return;
     }
     *conn_place(c) = *place;
     acceptor_take(&f->acceptor, c, http2);
-    watch_tide(f);
+    front_watch_tide(f);
 }
 
 /* A connection whose proxy has yet to say who the client is, and what its listener was then. */
 struct awaited {
     struct list_node node; /* on the front's awaited */
-    struct preamble preamble;
+    struct proxyreader preamble;
     struct front *front;
-    struct sites *sites;
+    struct sni *sites;
     struct addr peer;
-    struct crowd_place place;
-    struct grave grave;
+    struct addrlimit_slot place;
+    struct deferred_free deferred_free;
     bool http2;
 };
 
-static void free_awaited(void *what)
+static void front_free_awaited(void *what)
 {
     free(what);
 }
 
-static void end_awaited(struct awaited *w)
+static void front_end_awaited(struct awaited *w)
 {
     list_remove(&w->node);
-    preamble_close(&w->preamble);
-    sites_unref(w->sites);
-    crowd_leave(&w->place);
-    loop_bury(&w->grave, w, free_awaited);
+    proxyreader_close(&w->preamble);
+    sni_unref(w->sites);
+    addrlimit_remove(&w->place);
+    loop_free_later(&w->deferred_free, w, front_free_awaited);
 }
 
-static void refuse_proxy(const struct addr *peer, const char *why)
+static void front_refuse_proxy(const struct addr *peer, const char *why)
 {
     char text[ADDR_TEXT_MAX];
 
@@ -141,10 +141,10 @@ static void refuse_proxy(const struct addr *peer, const char *why)
     log_debug(NULL, "connection from %s refused: %s", addr_ip_text(peer, text), why);
 }
 
-static void on_preamble(void *owner, int fd, const struct proxyproto *header, const char *why)
+static void front_on_preamble(void *owner, int fd, const struct proxyproto *header, const char *why)
 {
     struct awaited *w = owner;
-    struct crowd_place place = { 0 };
+    struct addrlimit_slot place = { 0 };
     struct addr client = w->peer;
 
     if (header && header->kind == PROXYPROTO_CLIENT)
@@ -152,50 +152,51 @@ static void on_preamble(void *owner, int fd, const struct proxyproto *header, co
     else if (header && header->kind == PROXYPROTO_UNKNOWN)
         client = (struct addr){ 0 }; /* not the proxy: what it is trusted with is not for others */
     if (!header)
-        refuse_proxy(&w->peer, why);
+        front_refuse_proxy(&w->peer, why);
     else if (front_admits(w->front, &place, &client))
-        serve(w->front, fd, &client, &place, w->sites, w->http2);
+        front_serve(w->front, fd, &client, &place, w->sites, w->http2);
     else
         close(fd);
-    end_awaited(w);
+    front_end_awaited(w);
 }
 
-static void await_client(
-    struct front *f, const struct door *d, int fd, const struct addr *peer, struct crowd_place *at)
+static void front_await_client(struct front *f, const struct door *d, int fd,
+    const struct addr *peer, struct addrlimit_slot *at)
 {
     struct awaited *w = calloc(1, sizeof(*w));
 
     if (!w) {
         close(fd);
-        crowd_leave(at);
+        addrlimit_remove(at);
         return;
     }
     w->front = f;
-    w->sites = d->sites ? sites_ref(d->sites) : NULL;
+    w->sites = d->sites ? sni_ref(d->sites) : NULL;
     w->http2 = d->http2;
     w->peer = *peer;
     w->place = *at;
     list_push(&f->awaited, &w->node);
-    preamble_open(&w->preamble, fd, d->proxy_protocol_timeout_ms, on_preamble, w);
+    proxyreader_open(&w->preamble, fd, d->proxy_protocol_timeout_ms, front_on_preamble, w);
 }
 
-static void on_accept(void *owner, struct listener *l, int fd, const struct sockaddr *peer)
+static void front_on_accept(void *owner, struct listener *l, int fd, const struct sockaddr *peer)
 {
     struct door *d = listener_data(l);
     struct front *f = owner;
     struct addr a = addr_of(peer);
-    struct crowd_place place = { 0 };
+    struct addrlimit_slot place = { 0 };
 
     counter_add(COUNTER_CONNECTIONS, 1);
     if (d->proxy_protocol && !conf_trusts(f->conf, peer)) {
-        refuse_proxy(&a, "it is none of trusted_proxies, which alone may speak the PROXY protocol");
+        front_refuse_proxy(
+            &a, "it is none of trusted_proxies, which alone may speak the PROXY protocol");
         close(fd);
     } else if (!front_admits(f, &place, &a)) {
         close(fd);
     } else if (d->proxy_protocol) {
-        await_client(f, d, fd, &a, &place);
+        front_await_client(f, d, fd, &a, &place);
     } else {
-        serve(f, fd, &a, &place, d->sites, d->http2);
+        front_serve(f, fd, &a, &place, d->sites, d->http2);
     }
 }
 
@@ -211,7 +212,7 @@ bool front_bounds(const struct front *f, const struct addr *a)
 
 /* Each at debug, and one now and then where an operator sees it: a proxy that the conf does not
  * know looks like this too. */
-static void log_refusal(struct front *f, const struct addr *a, const char *why)
+static void front_log_refusal(struct front *f, const struct addr *a, const char *why)
 {
     char text[ADDR_TEXT_MAX];
 
@@ -227,41 +228,41 @@ static void log_refusal(struct front *f, const struct addr *a, const char *why)
         text, why);
 }
 
-bool front_admits(struct front *f, struct crowd_place *p, const struct addr *a)
+bool front_admits(struct front *f, struct addrlimit_slot *p, const struct addr *a)
 {
-    int rc = crowd_join(&f->crowd, p, a, front_bounds(f, a));
+    int rc = addrlimit_add(&f->crowd, p, a, front_bounds(f, a));
 
     if (rc == 0)
         return true;
     counter_add(COUNTER_CONNECTIONS_REFUSED, 1);
-    log_refusal(f, a, crowd_strerror(rc));
+    front_log_refusal(f, a, addrlimit_strerror(rc));
     return false;
 }
 
-static size_t count_connections(const struct front *f)
+static size_t front_count_connections(const struct front *f)
 {
     return conn_count_accepted() + f->awaited.count;
 }
 
 /* At most max_connections, and never so many that no descriptor is left for the workers. Who comes
  * then gets the place of who has been idle longest. */
-static bool may_accept(void *owner, bool waits)
+static bool front_may_accept(void *owner, bool waits)
 {
     struct front *f = owner;
     size_t ended;
 
-    if (count_connections(f) < f->connections_max)
+    if (front_count_connections(f) < f->connections_max)
         return true;
     ended = waits ? acceptor_make_room(&f->acceptor, ROOM_FOR) : 0;
     counter_add(COUNTER_CONNECTIONS_EVICTED, ended);
     if (ended > 0)
         log_debug(NULL, "max_connections are open: %zu idle ones ended for those who come", ended);
-    return count_connections(f) < f->connections_max;
+    return front_count_connections(f) < f->connections_max;
 }
 
 /* The descriptors that workers and upstreams may need when clients have all others: without them
  * nobody could be answered. */
-static size_t reserved_fds(const struct conf *conf)
+static size_t front_reserved_fds(const struct conf *conf)
 {
     size_t n = OTHER_FDS;
 
@@ -273,9 +274,9 @@ static size_t reserved_fds(const struct conf *conf)
     return n;
 }
 
-static size_t connections_max(const struct conf *conf)
+static size_t front_connections_max(const struct conf *conf)
 {
-    size_t reserved = reserved_fds(conf), fds;
+    size_t reserved = front_reserved_fds(conf), fds;
     struct rlimit r;
 
     if (getrlimit(RLIMIT_NOFILE, &r) < 0 || r.rlim_cur == RLIM_INFINITY)
@@ -290,13 +291,13 @@ static size_t connections_max(const struct conf *conf)
     return fds < conf->max_connections ? fds : conf->max_connections;
 }
 
-static void on_request(void *owner, struct stream *s, const struct stream_request *r)
+static void front_on_request(void *owner, struct stream *s, const struct stream_request *r)
 {
     exchange_begin(owner, s, r);
-    watch_tide(owner);
+    front_watch_tide(owner);
 }
 
-static struct h2_server_limits http2_limits(const struct conf *c)
+static struct h2_server_limits front_http2_limits(const struct conf *c)
 {
     return (struct h2_server_limits){
         .common = {
@@ -323,7 +324,7 @@ static struct h2_server_limits http2_limits(const struct conf *c)
     };
 }
 
-static bool has_websockets(const struct conf *c)
+static bool front_has_websockets(const struct conf *c)
 {
     for (size_t i = 0; i < c->nroutes; i++)
         if (c->routes[i].websocket)
@@ -332,14 +333,14 @@ static bool has_websockets(const struct conf *c)
 }
 
 /* What the acceptor and the servers take from the snapshot in force. */
-static void apply_limits(struct front *f)
+static void front_apply_limits(struct front *f)
 {
     const struct conf *c = f->conf;
     struct h1_limits limits = limits_of(c);
 
     f->acceptor.limits = limits;
-    f->acceptor.websockets = has_websockets(c);
-    f->acceptor.http2 = http2_limits(c);
+    f->acceptor.websockets = front_has_websockets(c);
+    f->acceptor.http2 = front_http2_limits(c);
     f->acceptor.handshake_timeout_ms = c->handshake_timeout_ms;
     f->acceptor.header_timeout_ms = c->header_timeout_ms;
     f->acceptor.body_timeout_ms = c->body_timeout_ms;
@@ -349,15 +350,16 @@ static void apply_limits(struct front *f)
     f->acceptor.send_rate_min = c->send_rate_min;
     f->acceptor.rate_window_ms = c->rate_window_ms;
     conn_set_output_max(c->output_max);
-    farewell_set_limits(
-        &(struct farewell_limits){ c->linger_timeout_ms, c->send_rate_min, c->rate_window_ms });
+    linger_set_limits(
+        &(struct linger_limits){ c->linger_timeout_ms, c->send_rate_min, c->rate_window_ms });
     f->acceptor.requests_max = c->connection_requests_max;
-    f->crowd.limits = (struct crowd_limits){ c->address_connections_max, c->address_newcomers_max };
-    f->connections_max = connections_max(c);
+    f->crowd.limits =
+        (struct addrlimit_bounds){ c->address_connections_max, c->address_newcomers_max };
+    f->connections_max = front_connections_max(c);
     server_set_limits(&limits);
 }
 
-static struct door *find_door(struct front *f, struct str text)
+static struct door *front_find_door(struct front *f, struct str text)
 {
     LIST_EACH(n, &f->doors)
     {
@@ -369,26 +371,26 @@ static struct door *find_door(struct front *f, struct str text)
     return NULL;
 }
 
-static void abandon_doors(struct front *f)
+static void front_abandon_doors(struct front *f)
 {
     LIST_EACH(n, &f->next_doors)
-    close_door(LIST_OWNER(n, struct door, node), true);
+    front_close_door(LIST_OWNER(n, struct door, node), true);
     LIST_EACH(n, &f->doors)
     {
         struct door *d = LIST_OWNER(n, struct door, node);
 
-        sites_unref(d->next_sites);
-        d->next_sites = NULL;
+        sni_unref(d->next_sni);
+        d->next_sni = NULL;
         d->stays = false;
     }
 }
 
 /* Binds what is new, makes the TLS contexts; nothing that is in use changes. */
-static int prepare_doors(struct front *f, const struct conf *conf, char *why, size_t whylen)
+static int front_prepare_doors(struct front *f, const struct conf *conf, char *why, size_t whylen)
 {
     for (size_t i = 0; i < conf->nlistens; i++) {
         const struct listen_conf *lc = &conf->listens[i];
-        struct door *d = find_door(f, lc->addr.text);
+        struct door *d = front_find_door(f, lc->addr.text);
 
         if (!d) {
             d = calloc(1, sizeof(*d));
@@ -408,24 +410,24 @@ static int prepare_doors(struct front *f, const struct conf *conf, char *why, si
         d->next_proxy_protocol = lc->proxy_protocol;
         d->next_proxy_protocol_timeout_ms = lc->proxy_protocol_timeout_ms;
         if (lc->certificate.n) {
-            d->next_sites = sites_new(conf, lc, d->sites, f->tickets, why, whylen);
-            if (!d->next_sites)
+            d->next_sni = sni_new(conf, lc, d->sites, f->tickets, why, whylen);
+            if (!d->next_sni)
                 goto failed;
         }
     }
     return 0;
 
 failed:
-    abandon_doors(f);
+    front_abandon_doors(f);
     return -1;
 }
 
-static void warn(const char *line)
+static void front_warn(const char *line)
 {
     log_warn(NULL, "%s", line);
 }
 
-static void commit_doors(struct front *f, const struct conf *conf)
+static void front_commit_doors(struct front *f, const struct conf *conf)
 {
     struct list_node *n;
 
@@ -434,12 +436,13 @@ static void commit_doors(struct front *f, const struct conf *conf)
         struct door *d = LIST_OWNER(at, struct door, node);
 
         if (!d->stays)
-            close_door(d, true);
+            front_close_door(d, true);
     }
     while ((n = list_first(&f->next_doors))) {
         list_push(&f->doors, n);
         if (f->started)
-            listener_start(LIST_OWNER(n, struct door, node)->listener, on_accept, may_accept, f);
+            listener_start(
+                LIST_OWNER(n, struct door, node)->listener, front_on_accept, front_may_accept, f);
     }
     if (f->tickets)
         tickets_set_secret(f->tickets, conf->ticket_secret, loop_wall_ms());
@@ -447,11 +450,11 @@ static void commit_doors(struct front *f, const struct conf *conf)
     {
         struct door *d = LIST_OWNER(at, struct door, node);
 
-        if (d->next_sites)
-            sites_inspect(d->next_sites, loop_wall_ms(), warn);
-        sites_unref(d->sites);
-        d->sites = d->next_sites;
-        d->next_sites = NULL;
+        if (d->next_sni)
+            sni_inspect(d->next_sni, loop_wall_ms(), front_warn);
+        sni_unref(d->sites);
+        d->sites = d->next_sni;
+        d->next_sni = NULL;
         d->http2 = d->next_http2;
         d->proxy_protocol = d->next_proxy_protocol;
         d->proxy_protocol_timeout_ms = d->next_proxy_protocol_timeout_ms;
@@ -459,7 +462,7 @@ static void commit_doors(struct front *f, const struct conf *conf)
     }
 }
 
-static void on_drain_timer(void *owner);
+static void front_on_drain_timer(void *owner);
 
 int front_open(struct front *f, struct conf *conf, struct tickets *tickets, bool reuse_port,
     char *why, size_t whylen)
@@ -470,31 +473,31 @@ int front_open(struct front *f, struct conf *conf, struct tickets *tickets, bool
     list_init(&f->awaited);
     for (size_t i = 0; i < EX_NSTATES; i++)
         list_init(&f->exchanges[i]);
-    deadline_init(&f->drain_timer, on_drain_timer, f);
-    deadline_init(&f->trim_timer, on_trim, f);
+    deadline_init(&f->drain_timer, front_on_drain_timer, f);
+    deadline_init(&f->trim_timer, front_on_trim, f);
     acceptor_init(&f->acceptor);
-    crowd_init(&f->crowd);
-    f->acceptor.on_request = on_request;
+    addrlimit_init(&f->crowd);
+    f->acceptor.on_request = front_on_request;
     f->acceptor.owner = f;
-    apply_limits(f);
-    if (prepare_doors(f, conf, why, whylen) < 0)
+    front_apply_limits(f);
+    if (front_prepare_doors(f, conf, why, whylen) < 0)
         goto failed;
     snprintf(why, whylen, "out of memory");
     f->pools = pools_open(conf);
     f->origins = f->pools ? origins_open(conf) : NULL;
     if (!f->origins)
         goto failed;
-    commit_doors(f, f->conf);
+    front_commit_doors(f, f->conf);
     return 0;
 
 failed:
-    abandon_doors(f);
+    front_abandon_doors(f);
     pools_close(f->pools);
     conf_unref(f->conf);
     return -1;
 }
 
-void front_each_sites(const struct front *f, front_sites_fn *fn, void *owner)
+void front_each_sni(const struct front *f, front_sites_fn *fn, void *owner)
 {
     LIST_EACH(n, &f->doors)
     {
@@ -509,30 +512,31 @@ void front_start(struct front *f)
 {
     f->started = true;
     LIST_EACH(n, &f->doors)
-    listener_start(LIST_OWNER(n, struct door, node)->listener, on_accept, may_accept, f);
+    listener_start(
+        LIST_OWNER(n, struct door, node)->listener, front_on_accept, front_may_accept, f);
 }
 
 int front_reload(struct front *f, struct conf *next, char *why, size_t whylen)
 {
     struct conf *old = f->conf;
 
-    if (prepare_doors(f, next, why, whylen) < 0)
+    if (front_prepare_doors(f, next, why, whylen) < 0)
         return -1;
     if (pools_prepare(f->pools, next) < 0) {
         snprintf(why, whylen, "out of memory");
-        abandon_doors(f);
+        front_abandon_doors(f);
         return -1;
     }
     if (origins_prepare(f->origins, next, why, whylen) < 0) {
         pools_abandon(f->pools);
-        abandon_doors(f);
+        front_abandon_doors(f);
         return -1;
     }
     f->conf = conf_ref(next);
     pools_commit(f->pools);
     origins_commit(f->origins);
-    commit_doors(f, f->conf);
-    apply_limits(f);
+    front_commit_doors(f, f->conf);
+    front_apply_limits(f);
     conf_unref(old);
     return 0;
 }
@@ -546,22 +550,22 @@ size_t front_in_flight(const struct front *f)
     return n;
 }
 
-static void check_idle(void *owner)
+static void front_check_idle(void *owner)
 {
     struct front *f = owner;
 
-    if (!f->draining || front_in_flight(f) > 0 || count_connections(f) > 0)
+    if (!f->draining || front_in_flight(f) > 0 || front_count_connections(f) > 0)
         return;
     f->draining = false;
     f->on_idle(f->owner);
 }
 
 /* Connections close by themselves while draining: the count is looked at now and then. */
-static void on_drain_timer(void *owner)
+static void front_on_drain_timer(void *owner)
 {
     struct front *f = owner;
 
-    check_idle(f);
+    front_check_idle(f);
     if (f->draining)
         deadline_set(&f->drain_timer, 20);
 }
@@ -572,7 +576,7 @@ void front_drain(struct front *f, void (*on_idle)(void *owner), void *owner)
     f->on_idle = on_idle;
     f->owner = owner;
     LIST_EACH(n, &f->doors)
-    close_door(LIST_OWNER(n, struct door, node), true);
+    front_close_door(LIST_OWNER(n, struct door, node), true);
     acceptor_drain(&f->acceptor);
     deadline_set(&f->drain_timer, 1);
 }
@@ -584,7 +588,7 @@ size_t front_close(struct front *f)
     deadline_close(&f->drain_timer);
     deadline_close(&f->trim_timer);
     LIST_EACH(n, &f->doors)
-    close_door(LIST_OWNER(n, struct door, node), true);
+    front_close_door(LIST_OWNER(n, struct door, node), true);
     for (size_t i = 0; i < EX_DONE; i++)
         while (list_first(&f->exchanges[i])) {
             struct exchange *ex = LIST_OWNER(list_first(&f->exchanges[i]), struct exchange, node);
@@ -593,10 +597,10 @@ size_t front_close(struct front *f)
             exchange_end(ex, "shutdown");
         }
     while (list_first(&f->awaited))
-        end_awaited(LIST_OWNER(list_first(&f->awaited), struct awaited, node));
+        front_end_awaited(LIST_OWNER(list_first(&f->awaited), struct awaited, node));
     acceptor_close(&f->acceptor);
     conn_close_finishing();
-    crowd_release(&f->crowd);
+    addrlimit_release(&f->crowd);
     pools_close(f->pools);
     origins_close(f->origins);
     loop_undefer(&f->access_flush);
@@ -605,14 +609,14 @@ size_t front_close(struct front *f)
     return left;
 }
 
-static void on_access_flush(void *owner)
+static void front_on_access_flush(void *owner)
 {
     access_flush();
 }
 
 void front_flush_access(struct front *f)
 {
-    loop_defer(&f->access_flush, on_access_flush, f);
+    loop_defer(&f->access_flush, front_on_access_flush, f);
 }
 
 void front_exchange_ended(struct front *f)

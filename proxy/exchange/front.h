@@ -10,9 +10,9 @@
 #include "conf/snapshot.h"
 #include "exchange/exchange.h"
 #include "http/acceptor.h"
-#include "net/crowd.h"
+#include "net/addrlimit.h"
 #include "net/listener.h"
-#include "net/sites.h"
+#include "net/sni.h"
 #include "net/tickets.h"
 #include "upstream/origin.h"
 
@@ -27,7 +27,7 @@ struct front {
     struct origins *origins;
     struct tickets *tickets; /* keys of TLS sessions, shared by all processes */
     struct acceptor acceptor;
-    struct crowd crowd; /* the clients' connections, by address */
+    struct addrlimit crowd; /* the clients' connections, by address */
     struct list exchanges[EX_NSTATES];
     struct list doors;      /* listeners with what belongs to them */
     struct list next_doors; /* prepared by a reload */
@@ -52,9 +52,9 @@ int front_open(struct front *f, struct conf *conf, struct tickets *tickets, bool
     char *why, size_t whylen);
 
 /* Each listener with a certificate. */
-typedef void front_sites_fn(void *owner, struct str listener, const struct sites *sites);
+typedef void front_sites_fn(void *owner, struct str listener, const struct sni *sites);
 
-void front_each_sites(const struct front *f, front_sites_fn *fn, void *owner);
+void front_each_sni(const struct front *f, front_sites_fn *fn, void *owner);
 
 /* Begins to accept. */
 void front_start(struct front *f);
@@ -76,7 +76,7 @@ bool front_bounds(const struct front *f, const struct addr *a);
 
 /* Whether a connection from `a` may come in: counts it among those of its address, in `p`, and logs
  * it if it may not. On the accept; and again if it turns out that it comes from elsewhere. */
-bool front_admits(struct front *f, struct crowd_place *p, const struct addr *a);
+bool front_admits(struct front *f, struct addrlimit_slot *p, const struct addr *a);
 
 /* Exchanges in flight. */
 size_t front_in_flight(const struct front *f);

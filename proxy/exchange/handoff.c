@@ -16,7 +16,7 @@ enum { CALL_ID_MAX = 128, GUNZIP_STEP = 16 << 10 };
 
 #define MEDIA_TYPE STR("application/http")
 
-static int malformed(char *why, size_t n, const char *text)
+static int handoff_malformed(char *why, size_t n, const char *text)
 {
     snprintf(why, n, "%s", text);
     return HANDOFF_E_MALFORMED;
@@ -29,7 +29,8 @@ bool handoff_is(const struct head *response)
 }
 
 /* The value of a field that may stand once. 1, 0 if it is absent, or an error. */
-static int single(const struct head *r, struct str name, struct str *value, char *why, size_t n)
+static int handoff_single(
+    const struct head *r, struct str name, struct str *value, char *why, size_t n)
 {
     switch (head_count(r, name)) {
     case 0:
@@ -45,11 +46,11 @@ static int single(const struct head *r, struct str name, struct str *value, char
 }
 
 /* A field whose value is a PATH; into `out` (p NULL: absent). */
-static int read_path(struct arena *a, const struct head *r, struct str name, size_t target_max,
-    struct str *out, char *why, size_t n)
+static int handoff_read_path(struct arena *a, const struct head *r, struct str name,
+    size_t target_max, struct str *out, char *why, size_t n)
 {
     struct str value;
-    int rc = single(r, name, &value, why, n);
+    int rc = handoff_single(r, name, &value, why, n);
 
     *out = (struct str){ NULL, 0 };
     if (rc <= 0)
@@ -66,11 +67,11 @@ static int read_path(struct arena *a, const struct head *r, struct str name, siz
     return out->p ? 0 : HANDOFF_E_RESOURCES;
 }
 
-static int read_then(struct handoff *h, struct arena *a, const struct conf *conf,
+static int handoff_read_then(struct handoff *h, struct arena *a, const struct conf *conf,
     const struct head *r, char *why, size_t n)
 {
     struct str value, word, path;
-    int rc = single(r, STR("tarry-then"), &value, why, n);
+    int rc = handoff_single(r, STR("tarry-then"), &value, why, n);
 
     if (rc < 0)
         return rc;
@@ -84,7 +85,7 @@ static int read_then(struct handoff *h, struct arena *a, const struct conf *conf
     }
     if (!str_cut(value, ' ', &word, &path) || !str_eq(word, STR("resume")) ||
         !url_is_origin_form(path))
-        return malformed(why, n, "Tarry-Then is none of relay, resume PATH, replay");
+        return handoff_malformed(why, n, "Tarry-Then is none of relay, resume PATH, replay");
     if (path.n > conf->target_max) {
         snprintf(why, n, "the path of Tarry-Then is longer than target_max");
         return HANDOFF_E_LIMIT;
@@ -94,17 +95,17 @@ static int read_then(struct handoff *h, struct arena *a, const struct conf *conf
     return h->path.p ? 0 : HANDOFF_E_RESOURCES;
 }
 
-static int read_state(struct handoff *h, struct arena *a, const struct pool_conf *pool,
+static int handoff_read_state(struct handoff *h, struct arena *a, const struct pool_conf *pool,
     const struct head *r, char *why, size_t n)
 {
     struct str value;
-    int rc = single(r, STR("tarry-state"), &value, why, n);
+    int rc = handoff_single(r, STR("tarry-state"), &value, why, n);
 
     if (rc <= 0)
         return rc;
     for (size_t i = 0; i < value.n; i++)
         if (value.p[i] < 0x21 || value.p[i] > 0x7e)
-            return malformed(why, n, "Tarry-State has an octet outside of 0x21 to 0x7E");
+            return handoff_malformed(why, n, "Tarry-State has an octet outside of 0x21 to 0x7E");
     if (value.n > pool->state_max) {
         snprintf(why, n, "Tarry-State has %zu bytes, more than state_max (%zu)", value.n,
             pool->state_max);
@@ -115,11 +116,11 @@ static int read_state(struct handoff *h, struct arena *a, const struct pool_conf
 }
 
 /* A field with one of two words: 1 or 2; 0 if absent. */
-static int read_word(
+static int handoff_read_word(
     const struct head *r, struct str name, struct str first, struct str second, char *why, size_t n)
 {
     struct str value;
-    int rc = single(r, name, &value, why, n);
+    int rc = handoff_single(r, name, &value, why, n);
 
     if (rc <= 0)
         return rc;
@@ -133,7 +134,7 @@ static int read_word(
 }
 
 /* application/http, perhaps with msgtype=request (RFC 9112 10.2). */
-static bool is_media_type(struct str value)
+static bool handoff_is_media_type(struct str value)
 {
     struct str type, rest;
 
@@ -156,22 +157,22 @@ static bool is_media_type(struct str value)
     return true;
 }
 
-static int read_entity(struct handoff *h, const struct head *r, char *why, size_t n)
+static int handoff_read_entity(struct handoff *h, const struct head *r, char *why, size_t n)
 {
     struct str value;
-    int rc = single(r, STR("content-type"), &value, why, n);
+    int rc = handoff_single(r, STR("content-type"), &value, why, n);
 
     if (rc < 0)
         return rc;
-    if (rc == 0 || !is_media_type(value))
-        return malformed(
+    if (rc == 0 || !handoff_is_media_type(value))
+        return handoff_malformed(
             why, n, "the handoff's Content-Type is not application/http; msgtype=request");
-    rc = single(r, STR("content-encoding"), &value, why, n);
+    rc = handoff_single(r, STR("content-encoding"), &value, why, n);
     if (rc < 0)
         return rc;
     h->gzip = rc == 1 && (str_eq_nocase(value, STR("gzip")) || str_eq_nocase(value, STR("x-gzip")));
     if (rc == 1 && !h->gzip && !str_eq_nocase(value, STR("identity")))
-        return malformed(why, n, "the handoff's Content-Encoding is not gzip");
+        return handoff_malformed(why, n, "the handoff's Content-Encoding is not gzip");
     return 0;
 }
 
@@ -182,33 +183,36 @@ int handoff_read_head(struct handoff *h, struct arena *a, const struct conf *con
 
     *h = (struct handoff){ 0 };
     body_init(&h->body, conf->body_memory_max, conf->temp_dir.p);
-    rc = read_then(h, a, conf, response, why, whylen);
+    rc = handoff_read_then(h, a, conf, response, why, whylen);
     if (rc == 0)
-        rc = read_state(h, a, pool, response, why, whylen);
+        rc = handoff_read_state(h, a, pool, response, why, whylen);
     if (rc == 0)
-        rc = read_path(a, response, STR("Tarry-Notify"), conf->target_max, &h->notify, why, whylen);
+        rc = handoff_read_path(
+            a, response, STR("Tarry-Notify"), conf->target_max, &h->notify, why, whylen);
     if (rc == 0)
-        rc = read_path(
+        rc = handoff_read_path(
             a, response, STR("Tarry-On-Error"), conf->target_max, &h->on_error, why, whylen);
     if (rc < 0)
         return rc;
     if (h->then != THEN_RELAY && h->notify.p)
-        return malformed(why, whylen, "Tarry-Notify belongs to relay only");
+        return handoff_malformed(why, whylen, "Tarry-Notify belongs to relay only");
     if (h->then != THEN_RELAY && h->on_error.p)
-        return malformed(why, whylen, "Tarry-On-Error belongs to relay only");
-    rc = read_word(response, STR("Tarry-Keep-Alive"), STR("sse"), STR("space"), why, whylen);
+        return handoff_malformed(why, whylen, "Tarry-On-Error belongs to relay only");
+    rc =
+        handoff_read_word(response, STR("Tarry-Keep-Alive"), STR("sse"), STR("space"), why, whylen);
     if (rc < 0)
         return rc;
     h->keep_alive = (enum keep_alive)rc;
-    rc = read_word(response, STR("Tarry-On-Disconnect"), STR("cancel"), STR("finish"), why, whylen);
+    rc = handoff_read_word(
+        response, STR("Tarry-On-Disconnect"), STR("cancel"), STR("finish"), why, whylen);
     if (rc < 0)
         return rc;
     h->on_disconnect = (enum on_disconnect)rc;
-    return read_entity(h, response, why, whylen);
+    return handoff_read_entity(h, response, why, whylen);
 }
 
 /* Replaces h->body by what it is compressed from. */
-static int gunzip(struct handoff *h, const struct conf *conf, const struct pool_conf *pool,
+static int handoff_gunzip(struct handoff *h, const struct conf *conf, const struct pool_conf *pool,
     char *why, size_t whylen)
 {
     char in[GUNZIP_STEP], out[GUNZIP_STEP];
@@ -227,7 +231,7 @@ static int gunzip(struct handoff *h, const struct conf *conf, const struct pool_
             if (body_read(&h->body, off, sizeof(in), in, &s) < 0)
                 goto done;
             if (s.n == 0) {
-                rc = malformed(why, whylen, "the handoff's gzip data ends early");
+                rc = handoff_malformed(why, whylen, "the handoff's gzip data ends early");
                 goto done;
             }
             off += s.n;
@@ -238,7 +242,7 @@ static int gunzip(struct handoff *h, const struct conf *conf, const struct pool_
         z.avail_out = sizeof(out);
         zrc = inflate(&z, Z_NO_FLUSH);
         if (zrc != Z_OK && zrc != Z_STREAM_END && zrc != Z_BUF_ERROR) {
-            rc = malformed(why, whylen, "the handoff's gzip data is damaged");
+            rc = handoff_malformed(why, whylen, "the handoff's gzip data is damaged");
             goto done;
         }
         if (body_size(&plain) + (sizeof(out) - z.avail_out) > pool->handoff_max) {
@@ -250,7 +254,7 @@ static int gunzip(struct handoff *h, const struct conf *conf, const struct pool_
             goto done;
     }
     if (z.avail_in > 0 || off < body_size(&h->body)) {
-        rc = malformed(why, whylen, "bytes follow the handoff's gzip data");
+        rc = handoff_malformed(why, whylen, "bytes follow the handoff's gzip data");
         goto done;
     }
     body_release(&h->body);
@@ -265,19 +269,20 @@ done:
 }
 
 /* One of Tarry's own fields in an enclosed request, or not its concern (0). */
-static int read_call_field(
+static int handoff_read_call_field(
     struct enclosed *e, struct arena *a, const struct field *f, char *why, size_t n)
 {
     uint64_t v;
 
     if (str_eq_nocase(f->name, STR("tarry-call-id"))) {
         if (e->call_id.p)
-            return malformed(why, n, "Tarry-Call-Id stands more than once");
+            return handoff_malformed(why, n, "Tarry-Call-Id stands more than once");
         if (f->value.n == 0)
-            return malformed(why, n, "Tarry-Call-Id is empty");
+            return handoff_malformed(why, n, "Tarry-Call-Id is empty");
         for (size_t i = 0; i < f->value.n; i++)
             if (f->value.p[i] < 0x21 || f->value.p[i] > 0x7e)
-                return malformed(why, n, "Tarry-Call-Id has an octet that is not visible ASCII");
+                return handoff_malformed(
+                    why, n, "Tarry-Call-Id has an octet that is not visible ASCII");
         if (f->value.n > CALL_ID_MAX) {
             snprintf(why, n, "Tarry-Call-Id has more than %d bytes", CALL_ID_MAX);
             return HANDOFF_E_LIMIT;
@@ -287,18 +292,18 @@ static int read_call_field(
     }
     if (str_eq_nocase(f->name, STR("tarry-timeout"))) {
         if (e->timeout_ms || !num_parse_seconds(f->value, &v) || v == 0)
-            return malformed(why, n, "Tarry-Timeout is not a number of seconds");
+            return handoff_malformed(why, n, "Tarry-Timeout is not a number of seconds");
         e->timeout_ms = v;
     } else if (str_eq_nocase(f->name, STR("tarry-retries"))) {
         if (e->retries != SIZE_MAX || !num_parse_u64(f->value, &v))
-            return malformed(why, n, "Tarry-Retries is not a number");
+            return handoff_malformed(why, n, "Tarry-Retries is not a number");
         e->retries = v > 1000 ? 1000 : (size_t)v;
     }
     return 0;
 }
 
 /* The upstream that an absolute target goes to, and the rest of it. NULL with *rc set. */
-static const struct upstream_conf *find_upstream(
+static const struct upstream_conf *handoff_find_upstream(
     const struct conf *conf, struct str target, struct str *path, int *rc, char *why, size_t n)
 {
     const struct upstream_conf *u;
@@ -329,7 +334,7 @@ static const struct upstream_conf *find_upstream(
 
 /* Reads up to a whole head at `off` into a span: from memory, or through `scratch` of header_max
  * bytes. */
-static int read_window(
+static int handoff_read_window(
     const struct handoff *h, uint64_t off, size_t max, char *scratch, struct str *out)
 {
     size_t n = 0;
@@ -356,7 +361,7 @@ static int read_window(
 
 /* Parses the head at `off`: fills `head` (its fields array is the caller's). Bytes used, or an
  * error. */
-static ssize_t parse_at(const struct handoff *h, uint64_t off, const struct conf *conf,
+static ssize_t handoff_parse_at(const struct handoff *h, uint64_t off, const struct conf *conf,
     char *scratch, struct head *head, char *why, size_t whylen)
 {
     struct h1_limits limits = limits_of(conf);
@@ -364,7 +369,7 @@ static ssize_t parse_at(const struct handoff *h, uint64_t off, const struct conf
     struct str window;
     ssize_t n;
 
-    if (read_window(h, off, limits.head_max, scratch, &window) < 0)
+    if (handoff_read_window(h, off, limits.head_max, scratch, &window) < 0)
         return HANDOFF_E_RESOURCES;
     n = h1_parse_head(&scan, H1_ENCLOSED_REQUEST, &limits, window, head);
     if (n > 0)
@@ -381,7 +386,7 @@ static ssize_t parse_at(const struct handoff *h, uint64_t off, const struct conf
 }
 
 /* Checks the enclosed request at `off` and notes it. Bytes that it takes, or an error. */
-static int64_t read_enclosed(struct enclosed *e, const struct handoff *h, struct arena *a,
+static int64_t handoff_read_enclosed(struct enclosed *e, const struct handoff *h, struct arena *a,
     uint64_t off, const struct conf *conf, const struct pool_conf *pool, char *scratch, char *why,
     size_t whylen)
 {
@@ -389,7 +394,7 @@ static int64_t read_enclosed(struct enclosed *e, const struct handoff *h, struct
     struct head head = { .fields = fields };
     struct h1_message m;
     struct str path;
-    ssize_t n = parse_at(h, off, conf, scratch, &head, why, whylen);
+    ssize_t n = handoff_parse_at(h, off, conf, scratch, &head, why, whylen);
     int rc;
 
     if (n < 0)
@@ -400,11 +405,11 @@ static int64_t read_enclosed(struct enclosed *e, const struct handoff *h, struct
         snprintf(why, whylen, "an enclosed request is malformed: %s", h1_strerror(rc));
         return HANDOFF_E_MALFORMED;
     }
-    e->upstream = find_upstream(conf, head.target, &path, &rc, why, whylen);
+    e->upstream = handoff_find_upstream(conf, head.target, &path, &rc, why, whylen);
     if (!e->upstream)
         return rc;
     for (size_t i = 0; i < head.nfields; i++) {
-        rc = read_call_field(e, a, &head.fields[i], why, whylen);
+        rc = handoff_read_call_field(e, a, &head.fields[i], why, whylen);
         if (rc < 0)
             return rc;
     }
@@ -416,7 +421,7 @@ static int64_t read_enclosed(struct enclosed *e, const struct handoff *h, struct
         return HANDOFF_E_LIMIT;
     }
     if (e->body_off + e->body_len > body_size(&h->body))
-        return malformed(why, whylen, "the body of an enclosed request ends early");
+        return handoff_malformed(why, whylen, "the body of an enclosed request ends early");
     return e->method.p ? (int64_t)((uint64_t)n + e->body_len) : HANDOFF_E_RESOURCES;
 }
 
@@ -426,12 +431,12 @@ int handoff_read_body(struct handoff *h, struct arena *a, const struct conf *con
     size_t max = h->then == THEN_RELAY ? 1 : pool->max_calls, room = 0;
     char *scratch = NULL;
     uint64_t off = 0;
-    int rc = h->gzip ? gunzip(h, conf, pool, why, whylen) : 0;
+    int rc = h->gzip ? handoff_gunzip(h, conf, pool, why, whylen) : 0;
 
     if (rc < 0)
         return rc;
     if (body_size(&h->body) == 0)
-        return malformed(why, whylen, "the handoff encloses no request");
+        return handoff_malformed(why, whylen, "the handoff encloses no request");
     scratch = malloc(conf->header_max);
     if (!scratch)
         return HANDOFF_E_RESOURCES;
@@ -440,7 +445,7 @@ int handoff_read_body(struct handoff *h, struct arena *a, const struct conf *con
 
         if (h->ncalls == max) {
             if (h->then == THEN_RELAY) {
-                rc = malformed(why, whylen, "relay takes exactly one enclosed request");
+                rc = handoff_malformed(why, whylen, "relay takes exactly one enclosed request");
             } else {
                 snprintf(why, whylen, "the handoff has more calls than max_calls (%zu)", max);
                 rc = HANDOFF_E_LIMIT;
@@ -460,7 +465,8 @@ int handoff_read_body(struct handoff *h, struct arena *a, const struct conf *con
                 memcpy(more, h->calls, h->ncalls * sizeof(*more));
             h->calls = more;
         }
-        n = read_enclosed(&h->calls[h->ncalls], h, a, off, conf, pool, scratch, why, whylen);
+        n = handoff_read_enclosed(
+            &h->calls[h->ncalls], h, a, off, conf, pool, scratch, why, whylen);
         if (n < 0) {
             rc = (int)n;
         } else {
@@ -483,7 +489,7 @@ int handoff_enclosed_head(const struct handoff *h, const struct enclosed *e,
     struct str window;
     struct url url;
 
-    if (!scratch || read_window(h, e->head_off, e->head_len, scratch, &window) < 0 ||
+    if (!scratch || handoff_read_window(h, e->head_off, e->head_len, scratch, &window) < 0 ||
         h1_parse_head(&scan, H1_ENCLOSED_REQUEST, &limits, window, &head) <= 0 ||
         url_parse(head.target, &url) < 0)
         return HANDOFF_E_RESOURCES;

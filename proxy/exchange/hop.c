@@ -15,7 +15,7 @@ enum {
     WAIT_MAX_MS = 1000,
 };
 
-static struct str kind_text(enum hop_kind k)
+static struct str hop_kind_text(enum hop_kind k)
 {
     switch (k) {
     case HOP_REQUEST:
@@ -31,7 +31,7 @@ static struct str kind_text(enum hop_kind k)
 }
 
 /* The pieces of the request's body: the client's, and the answers from `first` on. */
-static int gather(struct exchange *ex, bool with_body, size_t first)
+static int hop_gather(struct exchange *ex, bool with_body, size_t first)
 {
     size_t n = 0, answers = ex->nanswers - first;
 
@@ -52,7 +52,7 @@ static int gather(struct exchange *ex, bool with_body, size_t first)
 }
 
 /* Starts ex->visit_head with the fields of the client's that come along. */
-static int take_fields(struct exchange *ex, bool whole)
+static int hop_take_fields(struct exchange *ex, bool whole)
 {
     struct head *h = arena_alloc(&ex->visit_arena, sizeof(*h));
 
@@ -79,37 +79,37 @@ static int take_fields(struct exchange *ex, bool whole)
     return 0;
 }
 
-static int add_length(struct exchange *ex)
+static int hop_add_length(struct exchange *ex)
 {
     return head_add(ex->visit_head, &ex->visit_arena, STR("Content-Length"),
         arena_printf(&ex->visit_arena, "%" PRIu64, pieces_size(ex->pieces, ex->npieces)));
 }
 
-static int build_request(struct exchange *ex)
+static int hop_build_request(struct exchange *ex)
 {
-    if (take_fields(ex, true) < 0 || gather(ex, true, ex->nanswers) < 0)
+    if (hop_take_fields(ex, true) < 0 || hop_gather(ex, true, ex->nanswers) < 0)
         return -1;
-    return ex->has_body ? add_length(ex) : 0;
+    return ex->has_body ? hop_add_length(ex) : 0;
 }
 
-static int build_replay(struct exchange *ex)
+static int hop_build_replay(struct exchange *ex)
 {
-    if (take_fields(ex, true) < 0 || gather(ex, true, 0) < 0 || add_length(ex) < 0)
+    if (hop_take_fields(ex, true) < 0 || hop_gather(ex, true, 0) < 0 || hop_add_length(ex) < 0)
         return -1;
     return head_add(ex->visit_head, &ex->visit_arena, STR("Tarry-Body-Length"),
         arena_printf(&ex->visit_arena, "%" PRIu64, body_size(&ex->body)));
 }
 
-static int build_resume(struct exchange *ex, struct str path)
+static int hop_build_resume(struct exchange *ex, struct str path)
 {
-    if (take_fields(ex, false) < 0 || gather(ex, false, ex->first_answer) < 0)
+    if (hop_take_fields(ex, false) < 0 || hop_gather(ex, false, ex->first_answer) < 0)
         return -1;
     ex->visit_head->method = STR("POST");
     ex->visit_head->target = path;
     if (head_add(ex->visit_head, &ex->visit_arena, STR("Content-Type"),
             STR("application/http; msgtype=response")) < 0)
         return -1;
-    return add_length(ex);
+    return hop_add_length(ex);
 }
 
 int hop_visit(struct exchange *ex, struct str path, visit_event_fn *on_event)
@@ -119,7 +119,7 @@ int hop_visit(struct exchange *ex, struct str path, visit_event_fn *on_event)
     struct forward_hop hop = {
         .exchange = ex->id,
         .hop = ex->hop,
-        .kind = kind_text(ex->kind),
+        .kind = hop_kind_text(ex->kind),
         .started_wall_ms = ex->started_wall_ms,
         .outcome = ex->kind == HOP_NOTIFY ? ex->outcome : (struct str){ 0 },
         .attempt = ex->attempt,
@@ -135,14 +135,14 @@ int hop_visit(struct exchange *ex, struct str path, visit_event_fn *on_event)
     arena_release(&ex->visit_arena);
     switch (ex->kind) {
     case HOP_REQUEST:
-        rc = build_request(ex);
+        rc = hop_build_request(ex);
         break;
     case HOP_REPLAY:
-        rc = build_replay(ex);
+        rc = hop_build_replay(ex);
         break;
     case HOP_RESUME:
     case HOP_NOTIFY:
-        rc = build_resume(ex, path);
+        rc = hop_build_resume(ex, path);
         break;
     }
     if (rc < 0 || forward_add_tarry(ex->visit_head, &ex->visit_arena, ex->conf, pc, &hop) < 0)
@@ -154,9 +154,9 @@ int hop_visit(struct exchange *ex, struct str path, visit_event_fn *on_event)
     return ex->visit ? 0 : -1;
 }
 
-static void on_visit(void *owner, struct visit *v, const struct visit_event *ev);
+static void hop_on_visit(void *owner, struct visit *v, const struct visit_event *ev);
 
-static void close_visit(struct exchange *ex)
+static void hop_close_visit(struct exchange *ex)
 {
     visit_close(ex->visit);
     ex->visit = NULL;
@@ -164,11 +164,11 @@ static void close_visit(struct exchange *ex)
     arena_release(&ex->visit_arena);
 }
 
-static void visit_again(struct exchange *ex)
+static void hop_visit_again(struct exchange *ex)
 {
     if (ex->state != EX_QUEUED)
         exchange_set_state(ex, EX_QUEUED);
-    if (hop_visit(ex, ex->hop_path, on_visit) < 0)
+    if (hop_visit(ex, ex->hop_path, hop_on_visit) < 0)
         exchange_fail(ex, PROBLEM_INTERNAL, 0, "out of memory");
 }
 
@@ -187,24 +187,24 @@ void hop_begin(struct exchange *ex, enum hop_kind kind, struct str path)
     ex->unreachable_since_ms = 0;
     ex->pause_ms = 0;
     exchange_set_state(ex, EX_QUEUED);
-    visit_again(ex);
+    hop_visit_again(ex);
 }
 
 void hop_on_timer(struct exchange *ex)
 {
-    visit_again(ex);
+    hop_visit_again(ex);
 }
 
 /* Keeps the head until a byte of the body comes, or the end: servers write the two apart, and what
  * is paid for is delivered again if the worker dies in between. */
-static int hold_head(struct exchange *ex, const struct head *h)
+static int hop_hold_head(struct exchange *ex, const struct head *h)
 {
     ex->held_head = arena_alloc(&ex->visit_arena, sizeof(*ex->held_head));
     return ex->held_head ? head_copy(&ex->visit_arena, ex->held_head, h, 0) : -1;
 }
 
 /* Sends the head that was held. False if that was the end of the exchange. */
-static bool release_head(struct exchange *ex)
+static bool hop_release_head(struct exchange *ex)
 {
     const struct head *h = ex->held_head;
 
@@ -221,7 +221,7 @@ static bool release_head(struct exchange *ex)
 }
 
 /* The worker's response is the client's. */
-static void answer_head(struct exchange *ex, const struct head *in)
+static void hop_answer_head(struct exchange *ex, const struct head *in)
 {
     struct arena scratch = { 0 };
     struct head out;
@@ -237,7 +237,7 @@ static void answer_head(struct exchange *ex, const struct head *in)
     if (rc == 0)
         rc = forward_add_cookies(&scratch, ex->cookies, &out);
     if (rc == 0 && ex->kind != HOP_REQUEST)
-        rc = hold_head(ex, &out);
+        rc = hop_hold_head(ex, &out);
     if (rc < 0)
         exchange_fail(ex, PROBLEM_INTERNAL, 0, "out of memory");
     else if (!ex->held_head)
@@ -245,7 +245,7 @@ static void answer_head(struct exchange *ex, const struct head *in)
     arena_release(&scratch);
 }
 
-static void refuse_handoff(struct exchange *ex, int error, const char *why)
+static void hop_refuse_handoff(struct exchange *ex, int error, const char *why)
 {
     enum problem p = PROBLEM_INTERNAL;
 
@@ -268,7 +268,7 @@ static void refuse_handoff(struct exchange *ex, int error, const char *why)
 }
 
 /* The worker's response names calls. */
-static void handoff_head(struct exchange *ex, const struct head *in)
+static void hop_handoff_head(struct exchange *ex, const struct head *in)
 {
     struct head fields;
     struct arena scratch = { 0 };
@@ -297,7 +297,7 @@ static void handoff_head(struct exchange *ex, const struct head *in)
     head_remove(&ex->handoff_head, STR("set-cookie"));
     rc = handoff_read_head(ex->handoff, &ex->arena, ex->conf, ex->pool_conf, in, why, sizeof(why));
     if (rc < 0) {
-        refuse_handoff(ex, rc, why);
+        hop_refuse_handoff(ex, rc, why);
         return;
     }
     ex->collecting = true;
@@ -305,26 +305,26 @@ static void handoff_head(struct exchange *ex, const struct head *in)
         body_expect(&ex->handoff->body, length);
 }
 
-static void handoff_data(struct exchange *ex, struct str data)
+static void hop_handoff_data(struct exchange *ex, struct str data)
 {
     struct body *b = &ex->handoff->body;
 
     if (body_size(b) + data.n > ex->pool_conf->handoff_max)
-        refuse_handoff(ex, HANDOFF_E_LIMIT, "the handoff is larger than handoff_max");
+        hop_refuse_handoff(ex, HANDOFF_E_LIMIT, "the handoff is larger than handoff_max");
     else if (body_append(b, data.p, data.n) < 0)
-        refuse_handoff(ex, HANDOFF_E_RESOURCES, NULL);
+        hop_refuse_handoff(ex, HANDOFF_E_RESOURCES, NULL);
 }
 
-static void handoff_end(struct exchange *ex)
+static void hop_handoff_end(struct exchange *ex)
 {
     char why[256] = "";
     int rc;
 
     ex->collecting = false;
-    close_visit(ex);
+    hop_close_visit(ex);
     rc = handoff_read_body(ex->handoff, &ex->arena, ex->conf, ex->pool_conf, why, sizeof(why));
     if (rc < 0) {
-        refuse_handoff(ex, rc, why);
+        hop_refuse_handoff(ex, rc, why);
         return;
     }
     if (ex->handoff->then == THEN_REPLAY &&
@@ -336,13 +336,13 @@ static void handoff_end(struct exchange *ex)
     park_begin(ex);
 }
 
-static uint64_t spooled(const struct exchange *ex)
+static uint64_t hop_spooled(const struct exchange *ex)
 {
     return ex->spool ? body_size(ex->spool) - ex->spool_off : 0;
 }
 
 /* Keeps what the client does not take yet. */
-static int spool(struct exchange *ex, struct str data)
+static int hop_spool(struct exchange *ex, struct str data)
 {
     if (!ex->spool) {
         ex->spool = arena_alloc(&ex->arena, sizeof(*ex->spool));
@@ -353,12 +353,12 @@ static int spool(struct exchange *ex, struct str data)
     return body_append(ex->spool, data.p, data.n);
 }
 
-static void answer_data(struct exchange *ex, struct str data)
+static void hop_answer_data(struct exchange *ex, struct str data)
 {
-    if (!release_head(ex))
+    if (!hop_release_head(ex))
         return;
     /* In steps: what a client does not take is for the spool, not for the memory of its stream. */
-    while (data.n > 0 && ex->client && !ex->client_full && spooled(ex) == 0) {
+    while (data.n > 0 && ex->client && !ex->client_full && hop_spooled(ex) == 0) {
         size_t n = data.n < SPOOL_STEP ? data.n : SPOOL_STEP;
 
         exchange_send_data(ex, str_make(data.p, n));
@@ -366,24 +366,24 @@ static void answer_data(struct exchange *ex, struct str data)
     }
     if (data.n == 0 || !ex->client)
         return;
-    if (spool(ex, data) < 0) {
+    if (hop_spool(ex, data) < 0) {
         exchange_fail(ex, PROBLEM_INTERNAL, 0, "cannot keep the response in temp_dir");
         return;
     }
-    if (spooled(ex) > ex->pool_conf->spool_max && !ex->worker_paused) {
+    if (hop_spooled(ex) > ex->pool_conf->spool_max && !ex->worker_paused) {
         ex->worker_paused = true;
         visit_pause(ex->visit, true);
     }
 }
 
-static void answer_end(struct exchange *ex)
+static void hop_answer_end(struct exchange *ex)
 {
-    if (!release_head(ex))
+    if (!hop_release_head(ex))
         return;
     ex->worker_us += loop_precise_us() - ex->mark_us;
     ex->source_ended = true;
-    close_visit(ex);
-    if (spooled(ex) == 0 || !ex->client)
+    hop_close_visit(ex);
+    if (hop_spooled(ex) == 0 || !ex->client)
         exchange_complete(ex);
 }
 
@@ -391,7 +391,7 @@ void hop_on_client_drained(struct exchange *ex)
 {
     char scratch[SPOOL_STEP];
 
-    while (ex->client && !ex->client_full && spooled(ex) > 0) {
+    while (ex->client && !ex->client_full && hop_spooled(ex) > 0) {
         struct str data;
 
         if (body_read(ex->spool, ex->spool_off, sizeof(scratch), scratch, &data) < 0) {
@@ -403,11 +403,11 @@ void hop_on_client_drained(struct exchange *ex)
         if (ex->state == EX_DONE)
             return;
     }
-    if (ex->worker_paused && spooled(ex) < ex->pool_conf->spool_max / 2) {
+    if (ex->worker_paused && hop_spooled(ex) < ex->pool_conf->spool_max / 2) {
         ex->worker_paused = false;
         visit_pause(ex->visit, false);
     }
-    if (spooled(ex) > 0)
+    if (hop_spooled(ex) > 0)
         return;
     if (ex->spool)
         body_clear(ex->spool);
@@ -434,7 +434,7 @@ void hop_on_client_gone(struct exchange *ex)
 
 /* A resume or replay carries what has been paid for: it is delivered again, and waits for a worker
  * that can be reached. */
-static bool deliver_again(struct exchange *ex, const struct visit_event *ev)
+static bool hop_deliver_again(struct exchange *ex, const struct visit_event *ev)
 {
     const struct pool_conf *pc = ex->pool_conf;
     bool paid = ex->kind != HOP_REQUEST;
@@ -450,7 +450,7 @@ static bool deliver_again(struct exchange *ex, const struct visit_event *ev)
         ex->pause_ms = ex->pause_ms ? ex->pause_ms * 2 : WAIT_FIRST_MS;
         if (ex->pause_ms > WAIT_MAX_MS)
             ex->pause_ms = WAIT_MAX_MS;
-        close_visit(ex);
+        hop_close_visit(ex);
         deadline_set(&ex->timer, ex->pause_ms);
         return true;
     }
@@ -471,17 +471,17 @@ static bool deliver_again(struct exchange *ex, const struct visit_event *ev)
     counter_add(COUNTER_REDELIVERIES, 1);
     log_warn(&ex->log, "a worker died at hop %u before it answered: delivering again (%u)", ex->hop,
         ex->attempt);
-    close_visit(ex);
-    visit_again(ex);
+    hop_close_visit(ex);
+    hop_visit_again(ex);
     return true;
 }
 
-static void visit_failed(struct exchange *ex, const struct visit_event *ev)
+static void hop_visit_failed(struct exchange *ex, const struct visit_event *ev)
 {
     enum problem p = PROBLEM_INTERNAL;
 
     counter_add(COUNTER_VISITS_FAILED, 1);
-    if (ex->state != EX_ANSWERING && deliver_again(ex, ev))
+    if (ex->state != EX_ANSWERING && hop_deliver_again(ex, ev))
         return;
     switch (ev->failure) {
     case VISIT_QUEUE_FULL:
@@ -511,7 +511,7 @@ static void visit_failed(struct exchange *ex, const struct visit_event *ev)
     exchange_fail(ex, p, 0, "hop %u: %s", ex->hop, ev->why);
 }
 
-static void on_visit(void *owner, struct visit *v, const struct visit_event *ev)
+static void hop_on_visit(void *owner, struct visit *v, const struct visit_event *ev)
 {
     struct exchange *ex = owner;
 
@@ -540,26 +540,26 @@ static void on_visit(void *owner, struct visit *v, const struct visit_event *ev)
                 "hop %u: the worker answered a WebSocket's handshake with %u", ex->hop,
                 ev->head->status);
         else if (handoff_is(ev->head) && !(ex->is_head && ex->kind != HOP_RESUME))
-            handoff_head(ex, ev->head);
+            hop_handoff_head(ex, ev->head);
         else
-            answer_head(ex, ev->head);
+            hop_answer_head(ex, ev->head);
         break;
     case VISIT_DATA:
         if (ex->collecting)
-            handoff_data(ex, ev->data);
+            hop_handoff_data(ex, ev->data);
         else
-            answer_data(ex, ev->data);
+            hop_answer_data(ex, ev->data);
         break;
     case VISIT_DRAINED:
         break;
     case VISIT_END:
         if (ex->collecting)
-            handoff_end(ex);
+            hop_handoff_end(ex);
         else
-            answer_end(ex);
+            hop_answer_end(ex);
         break;
     case VISIT_FAILED:
-        visit_failed(ex, ev);
+        hop_visit_failed(ex, ev);
         break;
     }
 }

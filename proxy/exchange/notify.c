@@ -12,18 +12,18 @@ bool notify_wanted(const struct exchange *ex)
            ex->state != EX_DONE;
 }
 
-static void on_visit(void *owner, struct visit *v, const struct visit_event *ev);
+static void notify_on_visit(void *owner, struct visit *v, const struct visit_event *ev);
 
-static void lost(struct exchange *ex, const char *why)
+static void notify_lost(struct exchange *ex, const char *why)
 {
     counter_add(COUNTER_NOTIFIES_LOST, 1);
     log_error(&ex->log, "the notify to " STR_FMT " is lost: %s", STR_ARG(ex->handoff->notify), why);
 }
 
-static void deliver(struct exchange *ex)
+static void notify_deliver(struct exchange *ex)
 {
-    if (hop_visit(ex, ex->handoff->notify, on_visit) < 0) {
-        lost(ex, "out of memory");
+    if (hop_visit(ex, ex->handoff->notify, notify_on_visit) < 0) {
+        notify_lost(ex, "out of memory");
         exchange_end(ex, "notify_lost");
     }
 }
@@ -38,14 +38,14 @@ void notify_begin(struct exchange *ex)
     ex->hop++;
     ex->attempt = 1;
     ex->pause_ms = ex->pool_conf->notify_first_pause_ms;
-    deliver(ex);
+    notify_deliver(ex);
 }
 
 void notify_on_timer(struct exchange *ex)
 {
     ex->attempt++;
     counter_add(COUNTER_REDELIVERIES, 1);
-    deliver(ex);
+    notify_deliver(ex);
 }
 
 void notify_on_shutdown(struct exchange *ex)
@@ -53,10 +53,10 @@ void notify_on_shutdown(struct exchange *ex)
     bool owed = ex->state == EX_PARKED || ex->state == EX_ANSWERING || ex->state == EX_NOTIFYING;
 
     if (owed && ex->handoff && ex->handoff->notify.p)
-        lost(ex, "Tarry stopped before it was delivered");
+        notify_lost(ex, "Tarry stopped before it was delivered");
 }
 
-static void again(struct exchange *ex, const char *why)
+static void notify_again(struct exchange *ex, const char *why)
 {
     const struct pool_conf *pc = ex->pool_conf;
 
@@ -77,7 +77,7 @@ static void again(struct exchange *ex, const char *why)
         ex->pause_ms = pc->notify_max_pause_ms;
 }
 
-static void on_visit(void *owner, struct visit *v, const struct visit_event *ev)
+static void notify_on_visit(void *owner, struct visit *v, const struct visit_event *ev)
 {
     struct exchange *ex = owner;
 
@@ -97,10 +97,10 @@ static void on_visit(void *owner, struct visit *v, const struct visit_event *ev)
         if (ex->notify_status >= 200 && ex->notify_status < 300)
             exchange_end(ex, "complete");
         else
-            again(ex, "the worker's status was not 2xx");
+            notify_again(ex, "the worker's status was not 2xx");
         break;
     case VISIT_FAILED:
-        again(ex, ev->why);
+        notify_again(ex, ev->why);
         break;
     }
 }

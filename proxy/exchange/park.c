@@ -29,7 +29,7 @@ int park_make_head(void *owner, struct call *c, struct arena *a, struct head *ou
 }
 
 /* The relayed call's owner is the exchange: one client, one call. */
-static int relay_make_head(void *owner, struct call *c, struct arena *a, struct head *out)
+static int park_relay_make_head(void *owner, struct call *c, struct arena *a, struct head *out)
 {
     struct exchange *ex = owner;
 
@@ -38,7 +38,7 @@ static int relay_make_head(void *owner, struct call *c, struct arena *a, struct 
     return park_make_head(ex->answers[ex->first_answer], c, a, out);
 }
 
-static int open_call(struct exchange *ex, size_t i)
+static int park_open_call(struct exchange *ex, size_t i)
 {
     const struct enclosed *e = &ex->handoff->calls[i];
     struct call_request r = {
@@ -55,7 +55,8 @@ static int open_call(struct exchange *ex, size_t i)
     counter_add(COUNTER_CALLS, 1);
     ex->ncalls++;
     if (ex->handoff->then == THEN_RELAY) {
-        ex->relay = call_open(ex->front->origins, &r, relay_make_head, relay_on_call, ex, &ex->log);
+        ex->relay =
+            call_open(ex->front->origins, &r, park_relay_make_head, relay_on_call, ex, &ex->log);
         return ex->relay ? 0 : -1;
     }
     an->call = call_open(ex->front->origins, &r, park_make_head, answer_on_call, an, &ex->log);
@@ -82,7 +83,7 @@ void park_begin(struct exchange *ex)
         return;
     }
     for (size_t i = 0; i < ex->handoff->ncalls; i++) {
-        if (open_call(ex, i) < 0) {
+        if (park_open_call(ex, i) < 0) {
             exchange_fail(ex, PROBLEM_INTERNAL, 0, "out of memory");
             return;
         }
@@ -114,12 +115,13 @@ void park_gateway(struct exchange *ex)
     }
     counter_add(COUNTER_CALLS, 1);
     ex->ncalls++;
-    ex->relay = call_open(ex->front->origins, &r, relay_make_head, relay_on_call, ex, &ex->log);
+    ex->relay =
+        call_open(ex->front->origins, &r, park_relay_make_head, relay_on_call, ex, &ex->log);
     if (!ex->relay)
         exchange_fail(ex, PROBLEM_INTERNAL, 0, "out of memory");
 }
 
-static int send_keep_alive_head(struct exchange *ex)
+static int park_send_keep_alive_head(struct exchange *ex)
 {
     static const struct head none = { .status = 200 };
     struct arena scratch = { 0 };
@@ -149,7 +151,7 @@ void park_on_timer(struct exchange *ex)
 
     if (!ex->client || ex->handoff->keep_alive == KEEP_ALIVE_OFF)
         return;
-    if (!ex->head_sent && send_keep_alive_head(ex) < 0) {
+    if (!ex->head_sent && park_send_keep_alive_head(ex) < 0) {
         exchange_fail(ex, PROBLEM_INTERNAL, 0, "out of memory");
         return;
     }

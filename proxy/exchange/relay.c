@@ -4,24 +4,24 @@
 #include "exchange/exchange.h"
 #include "exchange/forward.h"
 
-static struct answer *record(struct exchange *ex)
+static struct answer *relay_record(struct exchange *ex)
 {
     return ex->handoff ? ex->answers[ex->first_answer] : NULL;
 }
 
-static bool records(const struct exchange *ex)
+static bool relay_records(const struct exchange *ex)
 {
     return ex->on_error || (ex->handoff && ex->handoff->notify.p);
 }
 
-static void end_call(struct exchange *ex)
+static void relay_end_call(struct exchange *ex)
 {
     call_close(ex->relay);
     ex->relay = NULL;
 }
 
 /* Sends the head that was held. False if there was no way. */
-static bool flush_head(struct exchange *ex)
+static bool relay_flush_head(struct exchange *ex)
 {
     if (!ex->relay_pending)
         return true;
@@ -31,18 +31,18 @@ static bool flush_head(struct exchange *ex)
     return ex->state != EX_DONE;
 }
 
-static void on_flush(void *owner)
+static void relay_on_flush(void *owner)
 {
-    flush_head(owner);
+    relay_flush_head(owner);
 }
 
 /* A worker answers instead: a resume with the failed response enclosed. */
-static void hand_to_worker(struct exchange *ex, enum problem p, const struct call *c)
+static void relay_hand_to_worker(struct exchange *ex, enum problem p, const struct call *c)
 {
     struct str path = ex->handoff->on_error;
-    int rc = answer_finish(record(ex), p, c);
+    int rc = answer_finish(relay_record(ex), p, c);
 
-    end_call(ex);
+    relay_end_call(ex);
     ex->on_error = false;
     ex->handoff->notify = (struct str){ 0 }; /* not told of a call that the worker took over */
     if (rc < 0) {
@@ -53,7 +53,7 @@ static void hand_to_worker(struct exchange *ex, enum problem p, const struct cal
     hop_begin(ex, HOP_RESUME, path);
 }
 
-static void on_head(struct exchange *ex, struct call *c, const struct head *in)
+static void relay_on_head(struct exchange *ex, struct call *c, const struct head *in)
 {
     bool failed = in->status < 200 || in->status > 299;
     struct arena scratch = { 0 };
@@ -61,7 +61,7 @@ static void on_head(struct exchange *ex, struct call *c, const struct head *in)
     int rc;
 
     ex->on_error = failed && ex->handoff && ex->handoff->on_error.p;
-    if (records(ex) && answer_take_head(record(ex), in) < 0) {
+    if (relay_records(ex) && answer_take_head(relay_record(ex), in) < 0) {
         exchange_fail(ex, PROBLEM_INTERNAL, 0, "out of memory");
         return;
     }
@@ -73,7 +73,7 @@ static void on_head(struct exchange *ex, struct call *c, const struct head *in)
         rc = forward_relay_response(
             &scratch, in, &ex->handoff_head, call_request(c)->upstream, &out);
     /* The answer to a HEAD announces a body that does not come: the client asked for one. */
-    if (rc == 0 && ex->handoff && str_eq(record(ex)->enclosed->method, STR("HEAD")))
+    if (rc == 0 && ex->handoff && str_eq(relay_record(ex)->enclosed->method, STR("HEAD")))
         head_remove(&out, STR("content-length"));
     if (rc == 0)
         rc = forward_add_cookies(&scratch, ex->cookies, &out);
@@ -88,61 +88,62 @@ static void on_head(struct exchange *ex, struct call *c, const struct head *in)
     }
     /* An upstream that breaks off at once is an error that the client can still be told of. */
     ex->relay_pending = true;
-    loop_defer(&ex->relay_flush, on_flush, ex);
+    loop_defer(&ex->relay_flush, relay_on_flush, ex);
 }
 
-static void on_data(struct exchange *ex, struct call *c, struct str data)
+static void relay_on_data(struct exchange *ex, struct call *c, struct str data)
 {
-    if (records(ex) && answer_take_data(record(ex), data) < 0 && ex->on_error) {
-        hand_to_worker(ex, PROBLEM_CALL_TOO_LARGE, c);
+    if (relay_records(ex) && answer_take_data(relay_record(ex), data) < 0 && ex->on_error) {
+        relay_hand_to_worker(ex, PROBLEM_CALL_TOO_LARGE, c);
         return;
     }
-    if (ex->on_error || !flush_head(ex))
+    if (ex->on_error || !relay_flush_head(ex))
         return;
     if (ex->client && exchange_send_data(ex, data) && ex->relay)
         call_pause(c, true);
 }
 
 /* Makes the record ready for the notify. */
-static void close_record(struct exchange *ex, struct str outcome, enum problem p, struct call *c)
+static void relay_close_record(
+    struct exchange *ex, struct str outcome, enum problem p, struct call *c)
 {
-    if (!records(ex))
+    if (!relay_records(ex))
         return;
     ex->outcome = outcome;
-    if (answer_finish(record(ex), p, c) < 0) {
+    if (answer_finish(relay_record(ex), p, c) < 0) {
         log_error(&ex->log, "out of memory: the notify is lost");
         ex->outcome = (struct str){ 0 };
     }
 }
 
-static void on_end(struct exchange *ex, struct call *c)
+static void relay_on_end(struct exchange *ex, struct call *c)
 {
     if (ex->on_error) {
-        hand_to_worker(ex, PROBLEM_NONE, c);
+        relay_hand_to_worker(ex, PROBLEM_NONE, c);
         return;
     }
-    if (!flush_head(ex))
+    if (!relay_flush_head(ex))
         return;
-    close_record(ex, STR("complete"), PROBLEM_NONE, c);
-    end_call(ex);
+    relay_close_record(ex, STR("complete"), PROBLEM_NONE, c);
+    relay_end_call(ex);
     exchange_complete(ex);
 }
 
-static void on_failed(struct exchange *ex, struct call *c, const struct call_event *ev)
+static void relay_on_failed(struct exchange *ex, struct call *c, const struct call_event *ev)
 {
-    bool had_head = ex->relay_pending || (record(ex) && record(ex)->head) ||
+    bool had_head = ex->relay_pending || (relay_record(ex) && relay_record(ex)->head) ||
                     (ex->head_sent && ex->keep_alive_sent == KEEP_ALIVE_OFF);
     bool real = ex->head_sent && (ex->keep_alive_sent == KEEP_ALIVE_OFF || ex->body_begun);
 
     loop_undefer(&ex->relay_flush);
     ex->relay_pending = false;
     if (ex->handoff && ex->handoff->on_error.p && !real) {
-        hand_to_worker(ex, ev->problem, c);
+        relay_hand_to_worker(ex, ev->problem, c);
         return;
     }
-    close_record(
+    relay_close_record(
         ex, had_head ? STR("truncated") : STR("failed"), had_head ? PROBLEM_NONE : ev->problem, c);
-    end_call(ex);
+    relay_end_call(ex);
     if (real) {
         log_warn(&ex->log, "the upstream ended in mid-response (%s): %s",
             problem_error(ev->problem), ev->why);
@@ -158,16 +159,16 @@ void relay_on_call(void *owner, struct call *c, const struct call_event *ev)
 
     switch (ev->kind) {
     case CALL_HEAD:
-        on_head(ex, c, ev->head);
+        relay_on_head(ex, c, ev->head);
         break;
     case CALL_DATA:
-        on_data(ex, c, ev->data);
+        relay_on_data(ex, c, ev->data);
         break;
     case CALL_END:
-        on_end(ex, c);
+        relay_on_end(ex, c);
         break;
     case CALL_FAILED:
-        on_failed(ex, c, ev);
+        relay_on_failed(ex, c, ev);
         break;
     }
 }
@@ -187,9 +188,9 @@ void relay_client_gone(struct exchange *ex)
         return;
     }
     if (ex->handoff && ex->handoff->notify.p) {
-        close_record(
-            ex, STR("cancelled"), record(ex)->head ? PROBLEM_NONE : PROBLEM_CALL_CANCELLED, c);
-        end_call(ex);
+        relay_close_record(ex, STR("cancelled"),
+            relay_record(ex)->head ? PROBLEM_NONE : PROBLEM_CALL_CANCELLED, c);
+        relay_end_call(ex);
         if (!ex->end)
             ex->end = "client_gone";
         exchange_complete(ex);

@@ -5,7 +5,7 @@
 #include "observe/counter.h"
 
 /* Bytes went through, in either direction. */
-static void touch(struct exchange *ex)
+static void tunnel_touch(struct exchange *ex)
 {
     deadline_set(&ex->timer, ex->pool_conf->tunnel_idle_timeout_ms);
 }
@@ -33,7 +33,7 @@ void tunnel_begin(struct exchange *ex, const struct head *in)
     ex->status = in->status;
     /* What was said to the worker is not said again, and tunnels stand for long. */
     arena_release(&ex->visit_arena);
-    touch(ex);
+    tunnel_touch(ex);
 }
 
 void tunnel_on_timer(struct exchange *ex)
@@ -46,7 +46,7 @@ void tunnel_on_client_data(struct exchange *ex, struct str data)
 {
     int rc = visit_send(ex->visit, data);
 
-    touch(ex);
+    tunnel_touch(ex);
     if (rc == STREAM_FULL)
         stream_pause(ex->client, true);
     else if (rc < 0)
@@ -56,7 +56,7 @@ void tunnel_on_client_data(struct exchange *ex, struct str data)
 /* The client will send no more. It may still have something to hear. */
 void tunnel_on_client_end(struct exchange *ex)
 {
-    touch(ex);
+    tunnel_touch(ex);
     visit_send_end(ex->visit);
 }
 
@@ -73,7 +73,7 @@ void tunnel_on_visit(struct exchange *ex, const struct visit_event *ev)
     case VISIT_HEAD:
         break;
     case VISIT_DATA:
-        touch(ex);
+        tunnel_touch(ex);
         if (exchange_send_data(ex, ev->data) && ex->visit)
             visit_pause(ex->visit, true);
         break;

@@ -23,7 +23,7 @@ enum visit_state {
 };
 
 struct visit {
-    struct slot_wish wish;
+    struct slot_waiter waiter;
     struct stream *stream;
     struct pool *pool;
     struct visit_request request;
@@ -31,14 +31,14 @@ struct visit {
     struct deadline deadline; /* response_timeout */
     visit_event_fn *on_event;
     void *owner;
-    struct grave grave;
+    struct deferred_free deferred_free;
     enum visit_state state;
 };
 
-static void on_stream(void *owner, struct stream *s, const struct stream_event *ev);
-static void on_slot(void *owner, struct stream *s, enum pool_error error, const char *why);
+static void visit_on_stream(void *owner, struct stream *s, const struct stream_event *ev);
+static void visit_on_slot(void *owner, struct stream *s, enum pool_error error, const char *why);
 
-static void emit(struct visit *v, struct visit_event ev)
+static void visit_emit(struct visit *v, struct visit_event ev)
 {
     v->on_event(v->owner, v, &ev);
 }
@@ -48,25 +48,25 @@ static void free_visit(void *what)
     free(what);
 }
 
-static void let_go(struct visit *v)
+static void visit_let_go(struct visit *v)
 {
     deadline_clear(&v->deadline);
     v->stream = NULL;
-    pool_release(&v->wish);
+    pool_release(&v->waiter);
 }
 
-static void fail(struct visit *v, enum visit_failure failure, const char *why)
+static void visit_fail(struct visit *v, enum visit_failure failure, const char *why)
 {
-    let_go(v);
-    emit(v, (struct visit_event){ .kind = VISIT_FAILED, .failure = failure, .why = why });
+    visit_let_go(v);
+    visit_emit(v, (struct visit_event){ .kind = VISIT_FAILED, .failure = failure, .why = why });
 }
 
-static void on_deadline(void *owner)
+static void visit_on_deadline(void *owner)
 {
-    fail(owner, VISIT_TIMEOUT, "response_timeout passed");
+    visit_fail(owner, VISIT_TIMEOUT, "response_timeout passed");
 }
 
-static void touch(struct visit *v)
+static void visit_touch(struct visit *v)
 {
     if (v->state == VISIT_IS_TUNNELLING)
         deadline_clear(&v->deadline);
@@ -74,21 +74,21 @@ static void touch(struct visit *v)
         deadline_set(&v->deadline, pool_conf(v->pool)->response_timeout_ms);
 }
 
-static void send_body(struct visit *v)
+static void visit_send_body(struct visit *v)
 {
     int rc = pieces_send(&v->cursor, v->stream);
 
     if (rc == STREAM_FULL)
         return;
     if (rc < 0) {
-        fail(v, VISIT_RESOURCES, "the request's body cannot be read");
+        visit_fail(v, VISIT_RESOURCES, "the request's body cannot be read");
         return;
     }
     stream_send_end(v->stream);
     v->state = VISIT_IS_AWAITING;
 }
 
-static void begin(struct visit *v, struct stream *s)
+static void visit_begin(struct visit *v, struct stream *s)
 {
     bool bare = pieces_size(v->request.pieces, v->request.npieces) == 0;
     int rc;
@@ -96,52 +96,52 @@ static void begin(struct visit *v, struct stream *s)
     v->stream = s;
     v->state = VISIT_IS_SENDING;
     v->cursor = (struct piece_cursor){ .pieces = v->request.pieces, .count = v->request.npieces };
-    stream_set_owner(s, on_stream, v);
+    stream_set_owner(s, visit_on_stream, v);
     rc = stream_send_head(s, v->request.head, bare);
     if (rc < 0 && rc != STREAM_FULL) {
-        fail(v, VISIT_RESOURCES, "out of memory");
+        visit_fail(v, VISIT_RESOURCES, "out of memory");
         return;
     }
-    touch(v);
+    visit_touch(v);
     if (bare)
         v->state = VISIT_IS_AWAITING;
     else
-        send_body(v);
+        visit_send_body(v);
 }
 
-static void ask(struct visit *v, bool ahead)
+static void visit_ask(struct visit *v, bool ahead)
 {
     v->state = VISIT_IS_WAITING;
-    v->wish.on_answer = on_slot;
-    v->wish.owner = v;
-    pool_ask(v->pool, &v->wish, ahead, v->request.client, v->request.queue_timeout_ms);
+    v->waiter.on_answer = visit_on_slot;
+    v->waiter.owner = v;
+    pool_ask(v->pool, &v->waiter, ahead, v->request.client, v->request.queue_timeout_ms);
 }
 
-static void on_slot(void *owner, struct stream *s, enum pool_error error, const char *why)
+static void visit_on_slot(void *owner, struct stream *s, enum pool_error error, const char *why)
 {
     struct visit *v = owner;
 
     if (s) {
-        begin(v, s);
+        visit_begin(v, s);
         if (v->state != VISIT_IS_CLOSED && v->stream)
-            emit(v, (struct visit_event){ .kind = VISIT_STARTED });
+            visit_emit(v, (struct visit_event){ .kind = VISIT_STARTED });
         return;
     }
     switch (error) {
     case POOL_E_QUEUE_FULL:
     case POOL_E_QUEUE_SHARE:
-        fail(v, VISIT_QUEUE_FULL, why);
+        visit_fail(v, VISIT_QUEUE_FULL, why);
         break;
     case POOL_E_QUEUE_TIMEOUT:
-        fail(v, VISIT_QUEUE_TIMEOUT, why);
+        visit_fail(v, VISIT_QUEUE_TIMEOUT, why);
         break;
     case POOL_E_UNREACHABLE:
-        fail(v, VISIT_UNREACHABLE, why);
+        visit_fail(v, VISIT_UNREACHABLE, why);
         break;
     }
 }
 
-static void on_failed(struct visit *v, enum stream_error error)
+static void visit_on_failed(struct visit *v, enum stream_error error)
 {
     const char *why = stream_strerror(error);
 
@@ -149,56 +149,56 @@ static void on_failed(struct visit *v, enum stream_error error)
     case STREAM_E_STALE:
     case STREAM_E_REFUSED:
     case STREAM_E_CONNECT:
-        let_go(v);
-        ask(v, true);
-        emit(v, (struct visit_event){ .kind = VISIT_QUEUED });
+        visit_let_go(v);
+        visit_ask(v, true);
+        visit_emit(v, (struct visit_event){ .kind = VISIT_QUEUED });
         break;
     case STREAM_E_TERMINATED:
     case STREAM_E_ENDED:
-        fail(v, VISIT_DIED, why);
+        visit_fail(v, VISIT_DIED, why);
         break;
     case STREAM_E_PROTOCOL:
     case STREAM_E_HEAD_TOO_LARGE:
-        fail(v, VISIT_PROTOCOL, why);
+        visit_fail(v, VISIT_PROTOCOL, why);
         break;
     case STREAM_E_MEMORY:
-        fail(v, VISIT_RESOURCES, why);
+        visit_fail(v, VISIT_RESOURCES, why);
         break;
     default:
-        fail(v, VISIT_INCOMPLETE, why);
+        visit_fail(v, VISIT_INCOMPLETE, why);
         break;
     }
 }
 
-static void on_stream(void *owner, struct stream *s, const struct stream_event *ev)
+static void visit_on_stream(void *owner, struct stream *s, const struct stream_event *ev)
 {
     struct visit *v = owner;
 
     switch (ev->kind) {
     case STREAM_HEAD:
         v->state = ev->head->status == 101 ? VISIT_IS_TUNNELLING : VISIT_IS_RECEIVING;
-        touch(v);
-        emit(v, (struct visit_event){ .kind = VISIT_HEAD, .head = ev->head });
+        visit_touch(v);
+        visit_emit(v, (struct visit_event){ .kind = VISIT_HEAD, .head = ev->head });
         break;
     case STREAM_DATA:
-        touch(v);
-        emit(v, (struct visit_event){ .kind = VISIT_DATA, .data = ev->data });
+        visit_touch(v);
+        visit_emit(v, (struct visit_event){ .kind = VISIT_DATA, .data = ev->data });
         break;
     case STREAM_END:
-        let_go(v);
-        emit(v, (struct visit_event){ .kind = VISIT_END });
+        visit_let_go(v);
+        visit_emit(v, (struct visit_event){ .kind = VISIT_END });
         break;
     case STREAM_DRAINED:
-        touch(v);
+        visit_touch(v);
         if (v->state == VISIT_IS_SENDING)
-            send_body(v);
+            visit_send_body(v);
         else if (v->state == VISIT_IS_TUNNELLING)
-            emit(v, (struct visit_event){ .kind = VISIT_DRAINED });
+            visit_emit(v, (struct visit_event){ .kind = VISIT_DRAINED });
         break;
     case STREAM_HALF_CLOSED:
         break;
     case STREAM_FAILED:
-        on_failed(v, ev->error);
+        visit_on_failed(v, ev->error);
         break;
     }
 }
@@ -214,8 +214,8 @@ struct visit *visit_open(
     v->request = *r;
     v->on_event = on_event;
     v->owner = owner;
-    deadline_init(&v->deadline, on_deadline, v);
-    ask(v, r->ahead);
+    deadline_init(&v->deadline, visit_on_deadline, v);
+    visit_ask(v, r->ahead);
     return v;
 }
 
@@ -238,7 +238,7 @@ void visit_pause(struct visit *v, bool paused)
     if (paused)
         deadline_clear(&v->deadline);
     else
-        touch(v);
+        visit_touch(v);
 }
 
 void visit_close(struct visit *v)
@@ -246,8 +246,8 @@ void visit_close(struct visit *v)
     if (!v || v->state == VISIT_IS_CLOSED)
         return;
     v->state = VISIT_IS_CLOSED;
-    let_go(v);
+    visit_let_go(v);
     deadline_close(&v->deadline);
     pool_unref(v->pool);
-    loop_bury(&v->grave, v, free_visit);
+    loop_free_later(&v->deferred_free, v, free_visit);
 }

@@ -18,7 +18,7 @@ struct arrival {
     struct accepted accepted;
     union {
         struct deadline deadline;
-        struct grave grave;
+        struct deferred_free deferred_free;
     };
     bool closed;
 };
@@ -26,13 +26,13 @@ struct arrival {
 static const struct str preface =
     STR_INIT(NGHTTP2_CLIENT_MAGIC); /* "PRI * HTTP/2.0", which no HTTP/1.1 request begins with */
 
-static void free_arrival(void *what)
+static void acceptor_free_arrival(void *what)
 {
     free(what);
 }
 
 /* It ends, its conn does not. */
-static struct conn *leave(struct arrival *r)
+static struct conn *acceptor_leave(struct arrival *r)
 {
     struct conn *c = r->conn;
 
@@ -40,16 +40,16 @@ static struct conn *leave(struct arrival *r)
     r->conn = NULL;
     list_remove(&r->accepted.node);
     deadline_close(&r->deadline);
-    loop_bury(&r->grave, r, free_arrival);
+    loop_free_later(&r->deferred_free, r, acceptor_free_arrival);
     return c;
 }
 
-static void give_up(struct arrival *r)
+static void acceptor_give_up(struct arrival *r)
 {
-    conn_close(leave(r));
+    conn_close(acceptor_leave(r));
 }
 
-static void refused(struct conn *c, const char *why)
+static void acceptor_refused(struct conn *c, const char *why)
 {
     char text[ADDR_TEXT_MAX];
 
@@ -57,7 +57,7 @@ static void refused(struct conn *c, const char *why)
     log_debug(NULL, "TLS handshake with %s failed: %s", addr_ip_text(conn_peer(c), text), why);
 }
 
-static void on_conn(void *owner, struct conn *c, enum conn_event ev)
+static void acceptor_on_conn(void *owner, struct conn *c, enum conn_event ev)
 {
     struct arrival *r = owner;
     struct acceptor *a = r->acceptor;
@@ -68,52 +68,53 @@ static void on_conn(void *owner, struct conn *c, enum conn_event ev)
         counter_add(COUNTER_TLS_HANDSHAKES, 1);
         counter_add(COUNTER_TLS_RESUMED, SSL_session_reused(conn_ssl(c)) == 1);
         if (str_eq(conn_alpn(c), STR("h2")))
-            h2_server_open(leave(r), a);
+            h2_server_open(acceptor_leave(r), a);
         else
-            h1_server_open(leave(r), a);
+            h1_server_open(acceptor_leave(r), a);
         break;
     case CONN_DATA:
         if (conn_has_tls(c))
             break;
         if (str_starts_with(in, preface))
-            h2_server_open(leave(r), a);
+            h2_server_open(acceptor_leave(r), a);
         else if (!str_starts_with(preface, in))
-            h1_server_open(leave(r), a);
+            h1_server_open(acceptor_leave(r), a);
         break;
     case CONN_DRAINED:
         break;
     case CONN_FAILED:
         if (conn_has_tls(c))
-            refused(c, conn_strerror(c));
-        give_up(r);
+            acceptor_refused(c, conn_strerror(c));
+        acceptor_give_up(r);
         break;
     case CONN_EOF:
-        give_up(r);
+        acceptor_give_up(r);
         break;
     }
 }
 
-static void on_deadline(void *owner)
+static void acceptor_on_deadline(void *owner)
 {
     struct arrival *r = owner;
 
     counter_add(COUNTER_CLIENTS_TOO_SLOW, 1);
     if (conn_has_tls(r->conn))
-        refused(r->conn, "it took longer than handshake_timeout");
-    give_up(r);
+        acceptor_refused(r->conn, "it took longer than handshake_timeout");
+    acceptor_give_up(r);
 }
 
 /* The handshake, or the first bytes, may be on their way. */
-static void drain_arrival(struct accepted *c)
+static void acceptor_drain_arrival(struct accepted *c)
 {
 }
 
-static void cut_arrival(struct accepted *c)
+static void acceptor_cut_arrival(struct accepted *c)
 {
-    give_up(LIST_OWNER(c, struct arrival, accepted));
+    acceptor_give_up(LIST_OWNER(c, struct arrival, accepted));
 }
 
-static const struct accepted_ops arrival_ops = { .drain = drain_arrival, .cut = cut_arrival };
+static const struct accepted_ops arrival_ops = { .drain = acceptor_drain_arrival,
+    .cut = acceptor_cut_arrival };
 
 void acceptor_init(struct acceptor *a)
 {
@@ -136,10 +137,10 @@ int acceptor_take(struct acceptor *a, struct conn *conn, bool http2)
     r->conn = conn;
     r->acceptor = a;
     r->accepted.ops = &arrival_ops;
-    deadline_init(&r->deadline, on_deadline, r);
+    deadline_init(&r->deadline, acceptor_on_deadline, r);
     deadline_set(&r->deadline, tls ? a->handshake_timeout_ms : a->header_timeout_ms);
     list_push(&a->arriving, &r->accepted.node);
-    conn_set_owner(conn, on_conn, r);
+    conn_set_owner(conn, acceptor_on_conn, r);
     return 0;
 }
 

@@ -16,7 +16,7 @@ void body_init(struct body *b, size_t memory_max, const char *temp_dir)
     *b = (struct body){ .mem_max = memory_max, .temp_dir = temp_dir, .fd = -1 };
 }
 
-static int grow(struct body *b, size_t want)
+static int body_grow(struct body *b, size_t want)
 {
     size_t cap = b->mem_cap ? b->mem_cap : GROW_MIN;
     char *mem;
@@ -48,7 +48,7 @@ void body_expect(struct body *b, uint64_t n)
     b->mem_cap = (size_t)n;
 }
 
-static int open_file(struct body *b)
+static int body_open_file(struct body *b)
 {
     char path[4096];
     int fd = file_open(b->temp_dir, FILE_NAMELESS);
@@ -73,7 +73,7 @@ int body_append(struct body *b, const void *p, size_t n)
     if (b->fd < 0 && room > 0 && n > 0) {
         size_t k = n < room ? n : room;
 
-        if (grow(b, b->mem_len + k) < 0)
+        if (body_grow(b, b->mem_len + k) < 0)
             return -1;
         memcpy(b->mem + b->mem_len, from, k);
         b->mem_len += k;
@@ -83,7 +83,7 @@ int body_append(struct body *b, const void *p, size_t n)
     }
     if (n == 0)
         return 0;
-    if (b->fd < 0 && open_file(b) < 0)
+    if (b->fd < 0 && body_open_file(b) < 0)
         return -1;
     while (n > 0) {
         ssize_t k = pwrite(b->fd, from, n, (off_t)(b->size - b->mem_len));

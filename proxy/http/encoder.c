@@ -47,7 +47,7 @@ union sized {
     max_align_t align;
 };
 
-static void *take_memory(void *opaque, size_t n)
+static void *encoder_take_memory(void *opaque, size_t n)
 {
     union sized *s = malloc(sizeof(*s) + n);
 
@@ -58,7 +58,7 @@ static void *take_memory(void *opaque, size_t n)
     return s + 1;
 }
 
-static void give_memory(void *opaque, void *p)
+static void encoder_give_memory(void *opaque, void *p)
 {
     union sized *s = p;
 
@@ -69,10 +69,10 @@ static void give_memory(void *opaque, void *p)
     free(s);
 }
 
-static void *take_block(void *opaque, size_t n)
+static void *encoder_take_block(void *opaque, size_t n)
 {
     struct encoder *enc = opaque;
-    struct block *b = take_memory(NULL, sizeof(*b) + n);
+    struct block *b = encoder_take_memory(NULL, sizeof(*b) + n);
 
     if (!b)
         longjmp(enc->no_memory, 1);
@@ -83,7 +83,7 @@ static void *take_block(void *opaque, size_t n)
     return b + 1;
 }
 
-static void give_block(void *opaque, void *what)
+static void encoder_give_block(void *opaque, void *what)
 {
     struct encoder *enc = opaque;
     struct block *b = what;
@@ -97,15 +97,15 @@ static void give_block(void *opaque, void *what)
         enc->blocks = b->next;
     if (b->next)
         b->next->prev = b->prev;
-    give_memory(NULL, b);
+    encoder_give_memory(NULL, b);
 }
 
-static voidpf take_items(voidpf opaque, uInt items, uInt size)
+static voidpf encoder_take_items(voidpf opaque, uInt items, uInt size)
 {
-    return take_memory(opaque, (size_t)items * size);
+    return encoder_take_memory(opaque, (size_t)items * size);
 }
 
-static int bits_of(size_t window, int least, int most)
+static int encoder_bits_of(size_t window, int least, int most)
 {
     int bits = 0;
 
@@ -114,33 +114,33 @@ static int bits_of(size_t window, int least, int most)
     return bits < least ? least : bits > most ? most : bits;
 }
 
-static bool open_gzip(struct encoder *enc, unsigned level, size_t window)
+static bool encoder_open_gzip(struct encoder *enc, unsigned level, size_t window)
 {
-    enc->gzip = (z_stream){ .zalloc = take_items, .zfree = give_memory };
+    enc->gzip = (z_stream){ .zalloc = encoder_take_items, .zfree = encoder_give_memory };
     return deflateInit2(&enc->gzip, (int)level, Z_DEFLATED,
-               GZIP_FORMAT + bits_of(window, GZIP_BITS_MIN, GZIP_BITS_MAX), GZIP_MEMORY,
+               GZIP_FORMAT + encoder_bits_of(window, GZIP_BITS_MIN, GZIP_BITS_MAX), GZIP_MEMORY,
                Z_DEFAULT_STRATEGY) == Z_OK;
 }
 
-static bool make_br(struct encoder *enc, unsigned level, size_t window)
+static bool encoder_make_br(struct encoder *enc, unsigned level, size_t window)
 {
-    int bits = bits_of(window, BROTLI_MIN_WINDOW_BITS, BROTLI_MAX_WINDOW_BITS);
+    int bits = encoder_bits_of(window, BROTLI_MIN_WINDOW_BITS, BROTLI_MAX_WINDOW_BITS);
 
-    enc->br = BrotliEncoderCreateInstance(take_block, give_block, enc);
+    enc->br = BrotliEncoderCreateInstance(encoder_take_block, encoder_give_block, enc);
     return enc->br && BrotliEncoderSetParameter(enc->br, BROTLI_PARAM_QUALITY, level) &&
            BrotliEncoderSetParameter(enc->br, BROTLI_PARAM_LGWIN, (uint32_t)bits);
 }
 
-static bool open_br(struct encoder *enc, unsigned level, size_t window)
+static bool encoder_open_br(struct encoder *enc, unsigned level, size_t window)
 {
     if (setjmp(enc->no_memory)) {
         enc->broken = true;
         return false;
     }
-    return make_br(enc, level, window);
+    return encoder_make_br(enc, level, window);
 }
 
-static void count_zstd(struct encoder *enc)
+static void encoder_count_zstd(struct encoder *enc)
 {
     size_t now = ZSTD_sizeof_CCtx(enc->zstd);
 
@@ -148,7 +148,7 @@ static void count_zstd(struct encoder *enc)
     enc->zstd_memory = now;
 }
 
-static bool open_zstd(struct encoder *enc, unsigned level, size_t window)
+static bool encoder_open_zstd(struct encoder *enc, unsigned level, size_t window)
 {
     int least = (int)ZSTD_cParam_getBounds(ZSTD_c_windowLog).lowerBound;
 
@@ -156,7 +156,7 @@ static bool open_zstd(struct encoder *enc, unsigned level, size_t window)
     return enc->zstd &&
            !ZSTD_isError(ZSTD_CCtx_setParameter(enc->zstd, ZSTD_c_compressionLevel, (int)level)) &&
            !ZSTD_isError(ZSTD_CCtx_setParameter(
-               enc->zstd, ZSTD_c_windowLog, bits_of(window, least, ZSTD_BITS_MAX)));
+               enc->zstd, ZSTD_c_windowLog, encoder_bits_of(window, least, ZSTD_BITS_MAX)));
 }
 
 struct encoder *encoder_new(enum encoding e, unsigned level, size_t window)
@@ -172,13 +172,13 @@ struct encoder *encoder_new(enum encoding e, unsigned level, size_t window)
     case ENCODING_IDENTITY:
         break;
     case ENCODING_GZIP:
-        good = open_gzip(enc, level, window);
+        good = encoder_open_gzip(enc, level, window);
         break;
     case ENCODING_BR:
-        good = open_br(enc, level, window);
+        good = encoder_open_br(enc, level, window);
         break;
     case ENCODING_ZSTD:
-        good = open_zstd(enc, level, window);
+        good = encoder_open_zstd(enc, level, window);
         break;
     }
     if (good)
@@ -187,7 +187,7 @@ struct encoder *encoder_new(enum encoding e, unsigned level, size_t window)
     return NULL;
 }
 
-static int put_gzip(
+static int encoder_put_gzip(
     struct encoder *enc, struct str in, enum encoder_step step, encoder_out_fn *out, void *owner)
 {
     static const int how[] = {
@@ -211,7 +211,7 @@ static int put_gzip(
     return 0;
 }
 
-static int feed_br(
+static int encoder_feed_br(
     struct encoder *enc, struct str in, enum encoder_step step, encoder_out_fn *out, void *owner)
 {
     static const BrotliEncoderOperation how[] = { [ENCODER_MORE] = BROTLI_OPERATION_PROCESS,
@@ -233,7 +233,7 @@ static int feed_br(
     return 0;
 }
 
-static int put_br(
+static int encoder_put_br(
     struct encoder *enc, struct str in, enum encoder_step step, encoder_out_fn *out, void *owner)
 {
     if (enc->broken)
@@ -242,10 +242,10 @@ static int put_br(
         enc->broken = true;
         return -1;
     }
-    return feed_br(enc, in, step, out, owner);
+    return encoder_feed_br(enc, in, step, out, owner);
 }
 
-static int put_zstd(
+static int encoder_put_zstd(
     struct encoder *enc, struct str in, enum encoder_step step, encoder_out_fn *out, void *owner)
 {
     static const ZSTD_EndDirective how[] = {
@@ -264,7 +264,7 @@ static int put_zstd(
         if (to.pos > 0)
             out(owner, str_make(scratch, to.pos));
     } while (step == ENCODER_MORE ? from.pos < from.size : left > 0);
-    count_zstd(enc);
+    encoder_count_zstd(enc);
     return 0;
 }
 
@@ -275,11 +275,11 @@ int encoder_put(
     case ENCODING_IDENTITY:
         break;
     case ENCODING_GZIP:
-        return put_gzip(enc, in, step, out, owner);
+        return encoder_put_gzip(enc, in, step, out, owner);
     case ENCODING_BR:
-        return put_br(enc, in, step, out, owner);
+        return encoder_put_br(enc, in, step, out, owner);
     case ENCODING_ZSTD:
-        return put_zstd(enc, in, step, out, owner);
+        return encoder_put_zstd(enc, in, step, out, owner);
     }
     return -1;
 }
@@ -298,7 +298,7 @@ void encoder_free(struct encoder *enc)
         if (enc->br && !enc->broken)
             BrotliEncoderDestroyInstance(enc->br);
         while (enc->blocks)
-            give_block(enc, enc->blocks + 1);
+            encoder_give_block(enc, enc->blocks + 1);
         break;
     case ENCODING_ZSTD:
         ZSTD_freeCCtx(enc->zstd);

@@ -15,13 +15,13 @@ struct str encoding_name(enum encoding e)
     return names[e];
 }
 
-static bool is_digit(char c)
+static bool encoding_is_digit(char c)
 {
     return c >= '0' && c <= '9';
 }
 
 /* "0.5" as 500; what is malformed as 0: not wanted. */
-static unsigned parse_weight(struct str s)
+static unsigned encoding_parse_weight(struct str s)
 {
     unsigned v;
 
@@ -29,7 +29,7 @@ static unsigned parse_weight(struct str s)
         return 0;
     v = s.p[0] == '1' ? WEIGHT_MAX : 0;
     for (size_t i = 2, unit = 100; i < s.n; i++, unit /= 10) {
-        if (!is_digit(s.p[i]))
+        if (!encoding_is_digit(s.p[i]))
             return 0;
         v += (unsigned)((size_t)(s.p[i] - '0') * unit);
     }
@@ -37,7 +37,7 @@ static unsigned parse_weight(struct str s)
 }
 
 /* Splits "gzip; q=0.5". */
-static struct str parse_element(struct str element, unsigned *weight)
+static struct str encoding_parse_element(struct str element, unsigned *weight)
 {
     struct str name, parameters, one, key, value;
 
@@ -47,20 +47,20 @@ static struct str parse_element(struct str element, unsigned *weight)
         str_cut(parameters, ';', &one, &parameters);
         str_cut(one, '=', &key, &value);
         if (str_eq_nocase(str_trim(key), STR("q")))
-            *weight = parse_weight(str_trim(value));
+            *weight = encoding_parse_weight(str_trim(value));
     }
     return str_trim(name);
 }
 
 enum { UNSAID = -1 };
 
-struct wishes {
+struct waiters {
     int weight[ENCODING_COUNT]; /* UNSAID: not named */
     int rest;                   /* of "*" */
     bool any;
 };
 
-static void take(struct wishes *w, struct str name, unsigned weight)
+static void encoding_take(struct waiters *w, struct str name, unsigned weight)
 {
     if (str_eq(name, STR("*")))
         w->rest = (int)weight;
@@ -71,9 +71,9 @@ static void take(struct wishes *w, struct str name, unsigned weight)
         w->weight[ENCODING_GZIP] = (int)weight;
 }
 
-static struct wishes read_wishes(const struct head *request)
+static struct waiters encoding_read_wishes(const struct head *request)
 {
-    struct wishes w = { .rest = UNSAID };
+    struct waiters w = { .rest = UNSAID };
 
     for (int e = 0; e < ENCODING_COUNT; e++)
         w.weight[e] = UNSAID;
@@ -85,15 +85,15 @@ static struct wishes read_wishes(const struct head *request)
         w.any = true;
         while (str_next_element(&rest, &element)) {
             unsigned weight;
-            struct str name = parse_element(element, &weight);
+            struct str name = encoding_parse_element(element, &weight);
 
-            take(&w, name, weight);
+            encoding_take(&w, name, weight);
         }
     }
     return w;
 }
 
-static int weight_of(const struct wishes *w, enum encoding e)
+static int encoding_weight_of(const struct waiters *w, enum encoding e)
 {
     if (w->weight[e] != UNSAID)
         return w->weight[e];
@@ -103,13 +103,13 @@ static int weight_of(const struct wishes *w, enum encoding e)
 enum encoding encoding_choose(
     const struct head *request, const enum encoding *offered, size_t noffered)
 {
-    struct wishes w = read_wishes(request);
+    struct waiters w = encoding_read_wishes(request);
     /* Not named, it is what remains when nothing else fits, not what is liked. */
     int best_weight = w.weight[ENCODING_IDENTITY] > 0 ? w.weight[ENCODING_IDENTITY] - 1 : 0;
     enum encoding best = ENCODING_IDENTITY;
 
     for (size_t i = 0; i < noffered && w.any; i++) {
-        int weight = weight_of(&w, offered[i]);
+        int weight = encoding_weight_of(&w, offered[i]);
 
         if (weight > best_weight) {
             best_weight = weight;
@@ -119,7 +119,7 @@ enum encoding encoding_choose(
     return best;
 }
 
-static bool is_listed(struct str type, const struct str *types, size_t ntypes)
+static bool encoding_is_listed(struct str type, const struct str *types, size_t ntypes)
 {
     for (size_t i = 0; i < ntypes; i++) {
         bool family = types[i].p[types[i].n - 1] == '/';
@@ -146,7 +146,7 @@ bool encoding_suits(
     str_cut(head_value(response, STR("content-type")), ';', &type, &parameters);
     type = str_trim(type);
     if (type.n == 0 || str_eq_nocase(type, STR("text/event-stream")) ||
-        !is_listed(type, types, ntypes))
+        !encoding_is_listed(type, types, ntypes))
         return false;
     return !length || (num_parse_u64(length->value, &n) && n >= min_size && n > 0);
 }
@@ -161,7 +161,7 @@ int encoding_add_vary(struct head *response, struct arena *a)
 
 /* Content-Digest and Repr-Digest (RFC 9530), their elders, and what invites ranges of bytes that
  * are made anew each time. */
-static bool tells_of_bytes(struct str name)
+static bool encoding_tells_of_bytes(struct str name)
 {
     return str_eq_nocase(name, STR("content-length")) || str_eq_nocase(name, STR("content-md5")) ||
            str_eq_nocase(name, STR("content-digest")) || str_eq_nocase(name, STR("repr-digest")) ||
@@ -177,7 +177,7 @@ int encoding_make_head(
     for (size_t i = 0; i < response->nfields; i++) {
         struct field f = response->fields[i];
 
-        if (tells_of_bytes(f.name))
+        if (encoding_tells_of_bytes(f.name))
             continue;
         if (str_eq_nocase(f.name, STR("etag")) && f.value.n > 0 && f.value.p[0] == '"')
             f.value = arena_printf(a, "W/" STR_FMT, STR_ARG(f.value));

@@ -33,7 +33,7 @@ size_t field_token_len(struct str s)
 
 /* Whether one of eight octets is a control octet (TAB too). A borrow can only come from an octet
  * that is one, so nothing is missed and nothing is found where there is none. */
-static bool has_control(const char *p)
+static bool fields_has_control(const char *p)
 {
     const uint64_t ones = UINT64_C(0x0101010101010101), highs = ones * 0x80;
     uint64_t v, del;
@@ -43,7 +43,7 @@ static bool has_control(const char *p)
     return (((v - ones * 0x20) & ~v) | ((del - ones) & ~del)) & highs;
 }
 
-static bool is_text(unsigned char c)
+static bool fields_is_text(unsigned char c)
 {
     return (c >= 0x20 && c != 0x7f) || c == '\t';
 }
@@ -55,10 +55,10 @@ size_t field_text_len(struct str s)
     for (;;) {
         size_t stop;
 
-        while (s.n - i >= 8 && !has_control(s.p + i))
+        while (s.n - i >= 8 && !fields_has_control(s.p + i))
             i += 8;
         stop = s.n - i >= 8 ? i + 8 : s.n;
-        while (i < stop && is_text((unsigned char)s.p[i]))
+        while (i < stop && fields_is_text((unsigned char)s.p[i]))
             i++;
         if (i < stop || i == s.n)
             return i;
@@ -114,7 +114,7 @@ bool field_ends_here(const struct head *h, struct str name)
     return field_is_hop_by_hop(name) || head_has_token(h, STR("connection"), name);
 }
 
-static char fold(char c)
+static char fields_fold(char c)
 {
     return c == '_' || c == '.' ? '-' : str_lower_char(c);
 }
@@ -124,7 +124,7 @@ bool field_begins_folded(struct str name, struct str prefix)
     if (name.n < prefix.n)
         return false;
     for (size_t i = 0; i < prefix.n; i++)
-        if (fold(name.p[i]) != fold(prefix.p[i]))
+        if (fields_fold(name.p[i]) != fields_fold(prefix.p[i]))
             return false;
     return true;
 }

@@ -9,14 +9,14 @@
 #include "base/url.h"
 #include "http/fields.h"
 
-static bool is_alnum(char c)
+static bool forwarded_is_alnum(char c)
 {
     char l = str_lower_char(c);
 
     return (c >= '0' && c <= '9') || (l >= 'a' && l <= 'z');
 }
 
-static bool is_ip(struct str s, int family)
+static bool forwarded_is_ip(struct str s, int family)
 {
     char text[INET6_ADDRSTRLEN];
     unsigned char ip[16];
@@ -36,18 +36,18 @@ static bool is_port(struct str s)
 }
 
 /* An obfuscated name (RFC 7239 6.3): "_" and more. */
-static bool is_hidden(struct str s)
+static bool forwarded_is_hidden(struct str s)
 {
     if (s.n < 2 || s.p[0] != '_')
         return false;
     for (size_t i = 1; i < s.n; i++)
-        if (!is_alnum(s.p[i]) && str_find_char(STR("._-"), s.p[i]) < 0)
+        if (!forwarded_is_alnum(s.p[i]) && str_find_char(STR("._-"), s.p[i]) < 0)
             return false;
     return true;
 }
 
 /* A node (RFC 7239 6): its name to `out`. */
-static bool read_node(struct str s, struct str *out)
+static bool forwarded_read_node(struct str s, struct str *out)
 {
     struct str name, port;
     bool with_port;
@@ -62,13 +62,15 @@ static bool read_node(struct str s, struct str *out)
         if (s.n > 0 && s.p[0] != ':')
             return false;
         port = s.n > 0 ? str_make(s.p + 1, s.n - 1) : s;
-        return is_ip(*out, AF_INET6) && (s.n == 0 || is_port(port) || is_hidden(port));
+        return forwarded_is_ip(*out, AF_INET6) &&
+               (s.n == 0 || is_port(port) || forwarded_is_hidden(port));
     }
     with_port = str_cut(s, ':', &name, &port);
     *out = name;
-    if (with_port && !is_port(port) && !is_hidden(port))
+    if (with_port && !is_port(port) && !forwarded_is_hidden(port))
         return false;
-    return is_ip(name, AF_INET) || str_eq_nocase(name, STR("unknown")) || is_hidden(name);
+    return forwarded_is_ip(name, AF_INET) || str_eq_nocase(name, STR("unknown")) ||
+           forwarded_is_hidden(name);
 }
 
 static bool is_proto(struct str s)
@@ -87,7 +89,7 @@ static bool is_host(struct str s)
 
 /* A token, or a quoted string without escapes, which nothing that is said here needs. What it holds
  * to `out`; how long it is, or 0. */
-static size_t read_value(struct str s, struct str *out)
+static size_t forwarded_read_value(struct str s, struct str *out)
 {
     ptrdiff_t end;
 
@@ -105,13 +107,13 @@ static size_t read_value(struct str s, struct str *out)
     return (size_t)end + 2;
 }
 
-static void skip_blanks(struct str *s)
+static void forwarded_skip_blanks(struct str *s)
 {
     while (s->n > 0 && (s->p[0] == ' ' || s->p[0] == '\t'))
         *s = str_make(s->p + 1, s->n - 1);
 }
 
-static struct str take(struct str *s, size_t n)
+static struct str forwarded_take(struct str *s, size_t n)
 {
     struct str taken = str_make(s->p, n);
 
@@ -120,12 +122,12 @@ static struct str take(struct str *s, size_t n)
 }
 
 /* Notes one parameter. False: wrong, or told twice. Unknown ones are passed over. */
-static bool note(struct forwarded *out, struct str name, struct str value)
+static bool forwarded_note(struct forwarded *out, struct str name, struct str value)
 {
     struct str node;
 
     if (str_eq_nocase(name, STR("for"))) {
-        if (out->node.p || !read_node(value, &node))
+        if (out->node.p || !forwarded_read_node(value, &node))
             return false;
         out->node = node;
     } else if (str_eq_nocase(name, STR("proto"))) {
@@ -144,38 +146,38 @@ int forwarded_next(struct str *rest, struct forwarded *out)
 {
     *out = (struct forwarded){ 0 };
     for (;;) { /* empty elements count for nothing (RFC 9110 5.6.1) */
-        skip_blanks(rest);
+        forwarded_skip_blanks(rest);
         if (rest->n == 0)
             return 0;
         if (rest->p[0] != ',')
             break;
-        take(rest, 1);
+        forwarded_take(rest, 1);
     }
     for (;;) {
-        struct str name = take(rest, field_token_len(*rest)), value;
+        struct str name = forwarded_take(rest, field_token_len(*rest)), value;
         size_t n;
 
         if (name.n == 0 || rest->n == 0 || rest->p[0] != '=')
             return -1;
-        take(rest, 1);
-        n = read_value(*rest, &value);
-        if (n == 0 || !note(out, name, value))
+        forwarded_take(rest, 1);
+        n = forwarded_read_value(*rest, &value);
+        if (n == 0 || !forwarded_note(out, name, value))
             return -1;
-        take(rest, n);
+        forwarded_take(rest, n);
         if (rest->n == 0 || rest->p[0] != ';')
             break;
-        take(rest, 1);
+        forwarded_take(rest, 1);
     }
-    skip_blanks(rest);
+    forwarded_skip_blanks(rest);
     if (rest->n == 0)
         return 1;
     if (rest->p[0] != ',')
         return -1;
-    take(rest, 1);
+    forwarded_take(rest, 1);
     return 1;
 }
 
-static bool all(struct str list, bool (*is)(struct str element))
+static bool forwarded_all(struct str list, bool (*is)(struct str element))
 {
     struct str element;
     bool any = false;
@@ -192,37 +194,37 @@ static bool all(struct str list, bool (*is)(struct str element))
 static bool is_for(struct str s)
 {
     for (size_t i = 0; i < s.n; i++)
-        if (!is_alnum(s.p[i]) && str_find_char(STR(".:_-[]%"), s.p[i]) < 0)
+        if (!forwarded_is_alnum(s.p[i]) && str_find_char(STR(".:_-[]%"), s.p[i]) < 0)
             return false;
     return s.n <= 255;
 }
 
-static bool is_port_number(struct str s)
+static bool forwarded_is_port_number(struct str s)
 {
     return s.n > 0 && is_port(s);
 }
 
-static bool is_proto_of_old(struct str s)
+static bool forwarded_is_proto_of_old(struct str s)
 {
     return is_proto(s) || str_eq_nocase(s, STR("ws")) || str_eq_nocase(s, STR("wss"));
 }
 
 bool forwarded_is_for(struct str list)
 {
-    return all(list, is_for);
+    return forwarded_all(list, is_for);
 }
 
 bool forwarded_is_proto(struct str list)
 {
-    return all(list, is_proto_of_old);
+    return forwarded_all(list, forwarded_is_proto_of_old);
 }
 
 bool forwarded_is_host(struct str list)
 {
-    return all(list, is_host);
+    return forwarded_all(list, is_host);
 }
 
 bool forwarded_is_port(struct str list)
 {
-    return all(list, is_port_number);
+    return forwarded_all(list, forwarded_is_port_number);
 }

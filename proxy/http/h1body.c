@@ -39,14 +39,14 @@ void h1_body_begin(struct h1_body *b, const struct h1_message *m, const struct h
     b->complete = m->framing == H1_NO_BODY || (m->framing == H1_LENGTH && m->length == 0);
 }
 
-static void enter(struct h1_body *b, enum state s)
+static void h1body_enter(struct h1_body *b, enum state s)
 {
     b->state = s;
     b->line = 0;
 }
 
 /* `n` more bytes of an extension or a trailer: both cost work and carry nothing (F10). */
-static int account(struct h1_body *b, size_t n)
+static int h1body_account(struct h1_body *b, size_t n)
 {
     if (n > b->line_max - b->line || n > b->overhead_max - b->overhead)
         return H1_E_CHUNK_OVERHEAD;
@@ -55,7 +55,7 @@ static int account(struct h1_body *b, size_t n)
     return 0;
 }
 
-static int hex_value(char c)
+static int h1body_hex_value(char c)
 {
     if (c >= '0' && c <= '9')
         return c - '0';
@@ -63,9 +63,9 @@ static int hex_value(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-static int take_size(struct h1_body *b, char c)
+static int h1body_take_size(struct h1_body *b, char c)
 {
-    int d = hex_value(c);
+    int d = h1body_hex_value(c);
 
     if (d >= 0) {
         if (b->line == SIZE_DIGITS_MAX)
@@ -77,80 +77,80 @@ static int take_size(struct h1_body *b, char c)
     if (b->line == 0)
         return H1_E_CHUNK;
     if (c == ';') {
-        enter(b, EXTENSION);
-        return account(b, 1);
+        h1body_enter(b, EXTENSION);
+        return h1body_account(b, 1);
     }
     if (c != '\r')
         return H1_E_CHUNK;
-    enter(b, SIZE_LF);
+    h1body_enter(b, SIZE_LF);
     return 0;
 }
 
 /* The rest of an extension or a trailer's value up to its CR, or as far as it is there. How many
  * bytes it used. */
-static ssize_t take_text(struct h1_body *b, struct str in, enum state next, int err)
+static ssize_t h1body_take_text(struct h1_body *b, struct str in, enum state next, int err)
 {
     size_t n = field_text_len(in);
 
-    if (account(b, n) < 0)
+    if (h1body_account(b, n) < 0)
         return H1_E_CHUNK_OVERHEAD;
     if (n == in.n)
         return (ssize_t)n;
     if (in.p[n] != '\r')
         return in.p[n] == '\n' ? H1_E_LINE_END : err;
-    enter(b, next);
+    h1body_enter(b, next);
     return (ssize_t)n + 1;
 }
 
-static ssize_t take_trailer_name(struct h1_body *b, struct str in)
+static ssize_t h1body_take_trailer_name(struct h1_body *b, struct str in)
 {
     size_t n;
 
     if (b->line == 0 && in.p[0] == '\r') {
-        enter(b, LAST_LF);
+        h1body_enter(b, LAST_LF);
         return 1;
     }
     if (b->line == 0 && in.p[0] == '\n')
         return H1_E_LINE_END;
     n = field_token_len(in);
-    if (account(b, n) < 0)
+    if (h1body_account(b, n) < 0)
         return H1_E_CHUNK_OVERHEAD;
     if (n == in.n)
         return (ssize_t)n;
     if (in.p[n] != ':' || b->line == 0)
         return H1_E_FIELD;
     b->state = TRAILER_VALUE; /* the same line, still counted */
-    return account(b, 1) < 0 ? H1_E_CHUNK_OVERHEAD : (ssize_t)n + 1;
+    return h1body_account(b, 1) < 0 ? H1_E_CHUNK_OVERHEAD : (ssize_t)n + 1;
 }
 
 /* One step from the state at `in`, which is not empty and not in DATA: how many bytes it used, or
  * an error. */
-static ssize_t step(struct h1_body *b, struct str in)
+static ssize_t h1body_step(struct h1_body *b, struct str in)
 {
     char c = in.p[0];
     int rc;
 
     switch ((enum state)b->state) {
     case SIZE:
-        rc = take_size(b, c);
+        rc = h1body_take_size(b, c);
         return rc < 0 ? rc : 1;
     case EXTENSION:
-        return take_text(b, in, SIZE_LF, H1_E_CHUNK);
+        return h1body_take_text(b, in, SIZE_LF, H1_E_CHUNK);
     case SIZE_LF:
-        enter(b, b->left > 0 ? DATA : TRAILER_NAME);
+        h1body_enter(b, b->left > 0 ? DATA : TRAILER_NAME);
         return c == '\n' ? 1 : H1_E_LINE_END;
     case DATA_CR:
-        enter(b, DATA_LF);
+        h1body_enter(b, DATA_LF);
         return c == '\r' ? 1 : H1_E_CHUNK;
     case DATA_LF:
-        enter(b, SIZE);
+        h1body_enter(b, SIZE);
         return c == '\n' ? 1 : H1_E_CHUNK;
     case TRAILER_NAME:
-        return take_trailer_name(b, in);
+        return h1body_take_trailer_name(b, in);
     case TRAILER_VALUE:
-        return take_text(b, in, TRAILER_LF, H1_E_FIELD);
+        return h1body_take_text(b, in, TRAILER_LF, H1_E_FIELD);
     case TRAILER_LF:
-        enter(b, TRAILER_NAME);
+        h1body_enter(b, TRAILER_NAME);
         return c == '\n' ? 1 : H1_E_LINE_END;
     case LAST_LF:
         b->complete = c == '\n';
@@ -162,14 +162,14 @@ static ssize_t step(struct h1_body *b, struct str in)
     return H1_E_CHUNK;
 }
 
-static ssize_t take_data(struct h1_body *b, struct str in, struct str *data)
+static ssize_t h1body_take_data(struct h1_body *b, struct str in, struct str *data)
 {
     *data = str_make(in.p, in.n < b->left ? in.n : (size_t)b->left);
     b->left -= data->n;
     return (ssize_t)data->n;
 }
 
-static ssize_t next_chunked(struct h1_body *b, struct str in, struct str *data)
+static ssize_t h1body_next_chunked(struct h1_body *b, struct str in, struct str *data)
 {
     size_t used = 0;
 
@@ -180,14 +180,14 @@ static ssize_t next_chunked(struct h1_body *b, struct str in, struct str *data)
         ssize_t n;
 
         if (b->state == DATA) {
-            n = take_data(b, rest, data);
+            n = h1body_take_data(b, rest, data);
             if (b->left == 0)
-                enter(b, DATA_CR);
+                h1body_enter(b, DATA_CR);
             return (ssize_t)used + n;
         }
-        n = step(b, rest);
+        n = h1body_step(b, rest);
         if (n < 0) {
-            enter(b, BROKEN);
+            h1body_enter(b, BROKEN);
             b->complete = false;
             b->left = (uint64_t)-n;
             return n;
@@ -208,11 +208,11 @@ ssize_t h1_body_next(struct h1_body *b, struct str in, struct str *data)
     case H1_NO_BODY:
         return 0;
     case H1_LENGTH:
-        n = take_data(b, in, data);
+        n = h1body_take_data(b, in, data);
         b->complete = b->left == 0;
         return n;
     case H1_CHUNKED:
-        return next_chunked(b, in, data);
+        return h1body_next_chunked(b, in, data);
     case H1_UNTIL_CLOSE:
         *data = in;
         return (ssize_t)in.n;

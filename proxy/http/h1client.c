@@ -17,7 +17,7 @@ struct h1_client {
     h1_client_event_fn *on_event;
     void *owner;
     struct deferred work;
-    struct grave grave;
+    struct deferred_free deferred_free;
     struct h1_scan scan;
     struct h1_body body;
     char method[16];
@@ -30,55 +30,55 @@ struct h1_client {
     bool owned;     /* a stream is with an owner, or is abandoned */
     bool abandoned; /* by its owner, while the peer works on it */
     bool keep_alive;
-    bool any_byte; /* of the response */
+    bool any_byte; /* h1client_of the response */
     bool unheard;  /* a kept connection ended before any */
     bool paused;
     bool closed;
 };
 
-static struct h1_client *of(struct stream *s)
+static struct h1_client *h1client_of(struct stream *s)
 {
     return LIST_OWNER(s, struct h1_client, stream);
 }
 
-static void free_client(void *what)
+static void h1client_free_client(void *what)
 {
     free(what);
 }
 
-static void end(struct h1_client *h)
+static void h1client_end(struct h1_client *h)
 {
     if (h->closed)
         return;
     h->closed = true;
     loop_undefer(&h->work);
     conn_close(h->conn);
-    loop_bury(&h->grave, h, free_client);
+    loop_free_later(&h->deferred_free, h, h1client_free_client);
 }
 
-static void emit(struct h1_client *h, struct stream_event ev)
+static void h1client_emit(struct h1_client *h, struct stream_event ev)
 {
     if (h->owned && h->stream.on_event)
         h->stream.on_event(h->stream.owner, &h->stream, &ev);
 }
 
-static void let_go(struct h1_client *h);
+static void h1client_let_go(struct h1_client *h);
 
-static void fail(struct h1_client *h, enum stream_error error)
+static void h1client_fail(struct h1_client *h, enum stream_error error)
 {
     if (h->in == IN_FAILED)
         return;
     h->in = IN_FAILED;
     h->keep_alive = false;
     h->unheard = h->stream.reused && (error == STREAM_E_TERMINATED || error == STREAM_E_ENDED);
-    emit(h, (struct stream_event){ .kind = STREAM_FAILED, .error = error });
+    h1client_emit(h, (struct stream_event){ .kind = STREAM_FAILED, .error = error });
     if (h->abandoned)
-        let_go(h);
+        h1client_let_go(h);
 }
 
 /* The connection ended before the response was complete: as much as can be said about what that
  * means. */
-static enum stream_error ended_early(const struct h1_client *h)
+static enum stream_error h1client_ended_early(const struct h1_client *h)
 {
     if (h->any_byte)
         return STREAM_E_INCOMPLETE;
@@ -89,7 +89,7 @@ static enum stream_error ended_early(const struct h1_client *h)
 
 /* What becomes of the connection is told to its holder from the loop, never from within
  * stream_close(). */
-static void on_settle(void *owner)
+static void h1client_on_settle(void *owner)
 {
     struct h1_client *h = owner;
     h1_client_event_fn *fn = h->on_event;
@@ -101,36 +101,36 @@ static void on_settle(void *owner)
         conn_input(h->conn).n == 0) {
         fn(holder, h, H1_CLIENT_IDLE);
     } else {
-        end(h);
+        h1client_end(h);
         fn(holder, h, H1_CLIENT_CLOSED);
     }
 }
 
-static void settle(struct h1_client *h)
+static void h1client_settle(struct h1_client *h)
 {
-    loop_defer(&h->work, on_settle, h);
+    loop_defer(&h->work, h1client_on_settle, h);
 }
 
 /* The worker changes to WebSocket, or to something that nobody asked for (F19). 0, or -1: failed.
  */
-static int take_agreement(struct h1_client *h, const struct head *head)
+static int h1client_take_agreement(struct h1_client *h, const struct head *head)
 {
     struct h1_message m;
 
     if (h1_check_response(head, str_of(h->method), &m) < 0 ||
         !websocket_is_agreed(head, &m, str_of(h->accept))) {
-        fail(h, STREAM_E_PROTOCOL);
+        h1client_fail(h, STREAM_E_PROTOCOL);
         return -1;
     }
     h->keep_alive = false;
     h->in = IN_TUNNEL;
     h->out = OUT_TUNNEL;
-    emit(h, (struct stream_event){ .kind = STREAM_HEAD, .head = head });
+    h1client_emit(h, (struct stream_event){ .kind = STREAM_HEAD, .head = head });
     return 0;
 }
 
 /* Bytes used by one head; 0 for more; -1: failed. */
-static ssize_t take_head(struct h1_client *h)
+static ssize_t h1client_take_head(struct h1_client *h)
 {
     struct field fields[H1_FIELDS_MAX];
     struct head head = { .fields = fields };
@@ -140,73 +140,73 @@ static ssize_t take_head(struct h1_client *h)
     if (n == 0)
         return 0;
     if (n < 0) {
-        fail(h, n == H1_E_HEAD_TOO_LARGE ? STREAM_E_HEAD_TOO_LARGE : STREAM_E_PROTOCOL);
+        h1client_fail(h, n == H1_E_HEAD_TOO_LARGE ? STREAM_E_HEAD_TOO_LARGE : STREAM_E_PROTOCOL);
         return -1;
     }
     if (head.status == 101 && h->accept[0])
-        return take_agreement(h, &head) < 0 ? -1 : n;
+        return h1client_take_agreement(h, &head) < 0 ? -1 : n;
     if (head.status < 200) {
         /* 101 answers an Upgrade, which was not asked for. */
         if (head.status == 101 || ++h->interim > h->limits->interim_max) {
-            fail(h, STREAM_E_PROTOCOL);
+            h1client_fail(h, STREAM_E_PROTOCOL);
             return -1;
         }
         h->scan = (struct h1_scan){ 0 };
         return n;
     }
     if (h1_check_response(&head, str_of(h->method), &m) < 0) {
-        fail(h, STREAM_E_PROTOCOL);
+        h1client_fail(h, STREAM_E_PROTOCOL);
         return -1;
     }
     h1_body_begin(&h->body, &m, h->limits);
     h->keep_alive = m.keep_alive;
     h->in = IN_BODY;
-    emit(h, (struct stream_event){ .kind = STREAM_HEAD, .head = &head });
+    h1client_emit(h, (struct stream_event){ .kind = STREAM_HEAD, .head = &head });
     return n;
 }
 
-static void complete(struct h1_client *h)
+static void h1client_complete(struct h1_client *h)
 {
     h->in = IN_DONE;
     /* A response that came before the request was all sent, or with bytes behind it, ends the
      * connection (F17, U05). */
     if (h->out != OUT_DONE || conn_input(h->conn).n > 0)
         h->keep_alive = false;
-    emit(h, (struct stream_event){ .kind = STREAM_END });
+    h1client_emit(h, (struct stream_event){ .kind = STREAM_END });
     if (h->abandoned)
-        let_go(h);
+        h1client_let_go(h);
 }
 
-static void take_body(struct h1_client *h)
+static void h1client_take_body(struct h1_client *h)
 {
     while (!h->closed && h->in == IN_BODY && !h->paused) {
         struct str data = { 0 };
         ssize_t n = h->body.complete ? 0 : h1_body_next(&h->body, conn_input(h->conn), &data);
 
         if (n < 0) {
-            fail(h, STREAM_E_PROTOCOL);
+            h1client_fail(h, STREAM_E_PROTOCOL);
             return;
         }
         if (n == 0 && !h->body.complete)
             return;
         if (data.n > 0)
-            emit(h, (struct stream_event){ .kind = STREAM_DATA, .data = data });
+            h1client_emit(h, (struct stream_event){ .kind = STREAM_DATA, .data = data });
         if (h->closed)
             return;
         conn_consume(h->conn, (size_t)n);
         if (h->body.complete && h->in == IN_BODY)
-            complete(h);
+            h1client_complete(h);
     }
 }
 
 /* Hands over what has come through the tunnel, as it is, and then its end. */
-static void take_tunnel(struct h1_client *h)
+static void h1client_take_tunnel(struct h1_client *h)
 {
     while (!h->closed && h->in == IN_TUNNEL && !h->paused) {
         struct str data = conn_input(h->conn);
 
         if (data.n > 0) {
-            emit(h, (struct stream_event){ .kind = STREAM_DATA, .data = data });
+            h1client_emit(h, (struct stream_event){ .kind = STREAM_DATA, .data = data });
             if (!h->closed)
                 conn_consume(h->conn, data.n);
             continue;
@@ -214,16 +214,16 @@ static void take_tunnel(struct h1_client *h)
         if (!conn_eof(h->conn))
             return;
         h->in = IN_DONE;
-        emit(h, (struct stream_event){ .kind = STREAM_END });
+        h1client_emit(h, (struct stream_event){ .kind = STREAM_END });
     }
 }
 
-static void go_on(struct h1_client *h)
+static void h1client_go_on(struct h1_client *h)
 {
     if (conn_input(h->conn).n > 0)
         h->any_byte = true;
     while (!h->closed && h->in == IN_HEAD && conn_input(h->conn).n > 0) {
-        ssize_t n = take_head(h);
+        ssize_t n = h1client_take_head(h);
 
         if (n <= 0)
             break;
@@ -231,44 +231,44 @@ static void go_on(struct h1_client *h)
             conn_consume(h->conn, (size_t)n);
     }
     if (!h->closed && h->in == IN_BODY)
-        take_body(h);
+        h1client_take_body(h);
     if (!h->closed && h->in == IN_TUNNEL)
-        take_tunnel(h);
+        h1client_take_tunnel(h);
     if (h->closed || !conn_eof(h->conn))
         return;
     if (h->in == IN_HEAD) {
-        fail(h, ended_early(h));
+        h1client_fail(h, h1client_ended_early(h));
     } else if (h->in == IN_BODY && !h->paused) {
         if (h1_body_end(&h->body) < 0) {
-            fail(h, STREAM_E_INCOMPLETE);
+            h1client_fail(h, STREAM_E_INCOMPLETE);
         } else {
             h->keep_alive = false;
-            complete(h);
+            h1client_complete(h);
         }
     }
 }
 
-static void process(struct h1_client *h)
+static void h1client_process(struct h1_client *h)
 {
     bool for_nobody = h->abandoned;
 
-    go_on(h);
+    h1client_go_on(h);
     if (for_nobody && h->abandoned &&
         ((h->in == IN_BODY && h->body.framing != H1_LENGTH) || h->in == IN_TUNNEL))
-        let_go(h);
+        h1client_let_go(h);
 }
 
-static void on_work(void *owner)
+static void h1client_on_work(void *owner)
 {
     struct h1_client *h = owner;
 
     if (!h->closed && h->owned)
-        process(h);
+        h1client_process(h);
     else if (!h->closed)
-        on_settle(h);
+        h1client_on_settle(h);
 }
 
-static void on_conn(void *owner, struct conn *c, enum conn_event ev)
+static void h1client_on_conn(void *owner, struct conn *c, enum conn_event ev)
 {
     struct h1_client *h = owner;
 
@@ -279,28 +279,28 @@ static void on_conn(void *owner, struct conn *c, enum conn_event ev)
     case CONN_EOF:
         /* Bytes or the end while nothing was asked: never used, the connection goes. */
         if (h->owned)
-            process(h);
+            h1client_process(h);
         else
-            settle(h);
+            h1client_settle(h);
         break;
     case CONN_DRAINED:
         if (h->out == OUT_BODY || h->out == OUT_CHUNKED || h->out == OUT_TUNNEL)
-            emit(h, (struct stream_event){ .kind = STREAM_DRAINED });
+            h1client_emit(h, (struct stream_event){ .kind = STREAM_DRAINED });
         break;
     case CONN_FAILED:
         if (!h->owned)
-            settle(h);
+            h1client_settle(h);
         else if (h->in == IN_HEAD)
-            fail(h, ended_early(h));
+            h1client_fail(h, h1client_ended_early(h));
         else if (h->in == IN_BODY || h->in == IN_TUNNEL)
-            fail(h, STREAM_E_INCOMPLETE);
+            h1client_fail(h, STREAM_E_INCOMPLETE);
         else
             h->keep_alive = false;
         break;
     }
 }
 
-static int result(int rc)
+static int h1client_result(int rc)
 {
     if (rc == CONN_E_MEMORY)
         return STREAM_E_MEMORY;
@@ -308,7 +308,8 @@ static int result(int rc)
 }
 
 /* The client's key goes along, where its version has one. */
-static void ask_websocket(struct h1_client *h, struct head *out, char key[WEBSOCKET_KEY_LEN + 1])
+static void h1client_ask_websocket(
+    struct h1_client *h, struct head *out, char key[WEBSOCKET_KEY_LEN + 1])
 {
     struct str given = head_value(out, STR("sec-websocket-key"));
 
@@ -322,9 +323,9 @@ static void ask_websocket(struct h1_client *h, struct head *out, char key[WEBSOC
     websocket_accept(given, h->accept);
 }
 
-static int op_send_head(struct stream *s, const struct head *head, bool last)
+static int h1client_op_send_head(struct stream *s, const struct head *head, bool last)
 {
-    struct h1_client *h = of(s);
+    struct h1_client *h = h1client_of(s);
     struct field fields[H1_FIELDS_MAX + 5];
     char key[WEBSOCKET_KEY_LEN + 1];
     struct head out = *head;
@@ -342,7 +343,7 @@ static int op_send_head(struct stream *s, const struct head *head, bool last)
         fields[out.nfields++] = head->fields[i];
     h->accept[0] = '\0';
     if (head->websocket)
-        ask_websocket(h, &out, key);
+        h1client_ask_websocket(h, &out, key);
     h->out = last ? OUT_DONE : OUT_BODY;
     if (!last && !head_find(head, STR("content-length"))) {
         fields[out.nfields++] = (struct field){ STR("Transfer-Encoding"), STR("chunked") };
@@ -350,12 +351,12 @@ static int op_send_head(struct stream *s, const struct head *head, bool last)
     }
     if (h1_write_head(conn_output(h->conn), H1_REQUEST, &out) < 0)
         return STREAM_E_MEMORY;
-    return result(conn_written(h->conn));
+    return h1client_result(conn_written(h->conn));
 }
 
-static int op_send_data(struct stream *s, const void *p, size_t n)
+static int h1client_op_send_data(struct stream *s, const void *p, size_t n)
 {
-    struct h1_client *h = of(s);
+    struct h1_client *h = h1client_of(s);
 
     if (h->closed || n == 0 || h->out == OUT_NOTHING || h->out == OUT_DONE)
         return 0;
@@ -367,43 +368,43 @@ static int op_send_data(struct stream *s, const void *p, size_t n)
         buf_printf(out, "%zx\r\n", n);
         buf_append(out, p, n);
         buf_append(out, "\r\n", 2);
-        return result(conn_written(h->conn));
+        return h1client_result(conn_written(h->conn));
     }
-    return result(conn_write(h->conn, p, n));
+    return h1client_result(conn_write(h->conn, p, n));
 }
 
-static int op_send_end(struct stream *s)
+static int h1client_op_send_end(struct stream *s)
 {
-    struct h1_client *h = of(s);
+    struct h1_client *h = h1client_of(s);
     int rc = 0;
 
     if (h->closed)
         return 0;
     if (h->out == OUT_CHUNKED)
-        rc = result(conn_write(h->conn, "0\r\n\r\n", 5));
+        rc = h1client_result(conn_write(h->conn, "0\r\n\r\n", 5));
     else if (h->out == OUT_TUNNEL)
         conn_end_output(h->conn);
     h->out = OUT_DONE;
     return rc;
 }
 
-static void op_send_continue(struct stream *s)
+static void h1client_op_send_continue(struct stream *s)
 {
 }
 
-static void op_pause(struct stream *s, bool paused)
+static void h1client_op_pause(struct stream *s, bool paused)
 {
-    struct h1_client *h = of(s);
+    struct h1_client *h = h1client_of(s);
 
     if (h->closed || h->paused == paused)
         return;
     h->paused = paused;
     conn_pause(h->conn, paused);
     if (!paused)
-        loop_defer(&h->work, on_work, h);
+        loop_defer(&h->work, h1client_on_work, h);
 }
 
-static void let_go(struct h1_client *h)
+static void h1client_let_go(struct h1_client *h)
 {
     bool again = h->in == IN_DONE && h->out == OUT_DONE && h->keep_alive && !h->closed;
 
@@ -425,27 +426,27 @@ static void let_go(struct h1_client *h)
         h->in = IN_FAILED;
         conn_close(h->conn);
     }
-    settle(h);
+    h1client_settle(h);
 }
 
-static void op_reset(struct stream *s, enum stream_reset why)
+static void h1client_op_reset(struct stream *s, enum stream_reset why)
 {
-    let_go(of(s));
+    h1client_let_go(h1client_of(s));
 }
 
-static void op_close(struct stream *s)
+static void h1client_op_close(struct stream *s)
 {
-    let_go(of(s));
+    h1client_let_go(h1client_of(s));
 }
 
 static const struct stream_ops ops = {
-    .send_head = op_send_head,
-    .send_data = op_send_data,
-    .send_end = op_send_end,
-    .send_continue = op_send_continue,
-    .pause = op_pause,
-    .reset = op_reset,
-    .close = op_close,
+    .send_head = h1client_op_send_head,
+    .send_data = h1client_op_send_data,
+    .send_end = h1client_op_send_end,
+    .send_continue = h1client_op_send_continue,
+    .pause = h1client_op_pause,
+    .reset = h1client_op_reset,
+    .close = h1client_op_close,
 };
 
 struct h1_client *h1_client_open(
@@ -465,7 +466,7 @@ struct h1_client *h1_client_open(
     h->stream.ops = &ops;
     h->stream.peer = conn_peer(conn);
     h->stream.secure = conn_has_tls(conn);
-    conn_set_owner(conn, on_conn, h);
+    conn_set_owner(conn, h1client_on_conn, h);
     return h;
 }
 
@@ -502,7 +503,7 @@ bool h1_client_abandon(struct h1_client *h)
     h->stream.owner = NULL;
     if (h->out != OUT_DONE)
         conn_end_output(h->conn);
-    op_pause(&h->stream, false);
+    h1client_op_pause(&h->stream, false);
     return true;
 }
 
@@ -512,7 +513,7 @@ void h1_client_close(struct h1_client *h)
         return;
     h->on_event = NULL;
     if (h->owned && h->in != IN_DONE)
-        fail(h, ended_early(h));
+        h1client_fail(h, h1client_ended_early(h));
     h->owned = false;
-    end(h);
+    h1client_end(h);
 }

@@ -39,30 +39,30 @@ static const struct {
     [-H1_E_CONNECT] = { "CONNECT is not served", 501 },
 };
 
-static bool is_error(int err)
+static bool h1parse_is_error(int err)
 {
     return err < 0 && err > -(int)(sizeof(errors) / sizeof(*errors));
 }
 
 const char *h1_strerror(int err)
 {
-    return is_error(err) ? errors[-err].text : "no error";
+    return h1parse_is_error(err) ? errors[-err].text : "no error";
 }
 
 unsigned h1_error_status(int err)
 {
-    return is_error(err) ? errors[-err].status : 400;
+    return h1parse_is_error(err) ? errors[-err].status : 400;
 }
 
-static bool is_digit(char c)
+static bool h1parse_is_digit(char c)
 {
     return c >= '0' && c <= '9';
 }
 
-static int parse_version(struct str s, unsigned *minor)
+static int h1parse_parse_version(struct str s, unsigned *minor)
 {
-    if (s.n != VERSION_LEN || !str_starts_with(s, STR("HTTP/")) || !is_digit(s.p[5]) ||
-        s.p[6] != '.' || !is_digit(s.p[7]) || s.p[5] == '0')
+    if (s.n != VERSION_LEN || !str_starts_with(s, STR("HTTP/")) || !h1parse_is_digit(s.p[5]) ||
+        s.p[6] != '.' || !h1parse_is_digit(s.p[7]) || s.p[5] == '0')
         return H1_E_LINE;
     if (s.p[5] != '1')
         return H1_E_VERSION;
@@ -70,7 +70,7 @@ static int parse_version(struct str s, unsigned *minor)
     return 0;
 }
 
-static int parse_absolute_target(struct head *out)
+static int h1parse_parse_absolute_target(struct head *out)
 {
     struct str written = out->target;
     size_t begin, end;
@@ -92,7 +92,7 @@ static int parse_absolute_target(struct head *out)
     return url_is_origin_form(out->target) ? 0 : H1_E_TARGET;
 }
 
-static int parse_target(enum h1_kind kind, struct head *out)
+static int h1parse_parse_target(enum h1_kind kind, struct head *out)
 {
     struct url url;
 
@@ -104,10 +104,10 @@ static int parse_target(enum h1_kind kind, struct head *out)
         return url_is_origin_form(out->target) ? 0 : H1_E_TARGET;
     if (str_eq(out->target, STR("*")))
         return str_eq(out->method, STR("OPTIONS")) ? 0 : H1_E_TARGET;
-    return parse_absolute_target(out);
+    return h1parse_parse_absolute_target(out);
 }
 
-static int parse_request_line(
+static int h1parse_parse_request_line(
     enum h1_kind kind, const struct h1_limits *limits, struct str line, struct head *out)
 {
     struct str rest, version;
@@ -119,17 +119,17 @@ static int parse_request_line(
         return H1_E_METHOD;
     if (!str_cut(rest, ' ', &out->target, &version) || out->target.n == 0)
         return H1_E_LINE;
-    rc = parse_version(version, &out->minor);
+    rc = h1parse_parse_version(version, &out->minor);
     if (rc < 0)
         return rc;
     if (kind == H1_ENCLOSED_REQUEST && version.p[VERSION_LEN - 1] != '1')
         return H1_E_VERSION;
     if (out->target.n > limits->target_max)
         return H1_E_TARGET_TOO_LONG;
-    return parse_target(kind, out);
+    return h1parse_parse_target(kind, out);
 }
 
-static int parse_status_line(struct str line, struct head *out)
+static int h1parse_parse_status_line(struct str line, struct head *out)
 {
     struct str version, rest, status;
     uint64_t v;
@@ -137,7 +137,7 @@ static int parse_status_line(struct str line, struct head *out)
 
     if (!str_cut(line, ' ', &version, &rest))
         return H1_E_LINE;
-    rc = parse_version(version, &out->minor);
+    rc = h1parse_parse_version(version, &out->minor);
     if (rc < 0)
         return rc;
     str_cut(rest, ' ', &status,
@@ -152,7 +152,7 @@ static int parse_status_line(struct str line, struct head *out)
 
 /* What ends before its line does is a bad name, no colon, a blank before it, or a line that
  * continues the one before (obs-fold). */
-static int parse_field(struct str line, struct head *out)
+static int h1parse_parse_field(struct str line, struct head *out)
 {
     size_t n = field_token_len(line);
 
@@ -165,24 +165,24 @@ static int parse_field(struct str line, struct head *out)
     return 0;
 }
 
-static int parse_line(enum h1_kind kind, const struct h1_limits *limits, size_t number,
+static int h1parse_parse_line(enum h1_kind kind, const struct h1_limits *limits, size_t number,
     struct str line, struct head *out)
 {
     if (number > 0)
-        return parse_field(line, out);
+        return h1parse_parse_field(line, out);
     if (kind == H1_RESPONSE)
-        return parse_status_line(line, out);
-    return parse_request_line(kind, limits, line, out);
+        return h1parse_parse_status_line(line, out);
+    return h1parse_parse_request_line(kind, limits, line, out);
 }
 
 /* A start line that is longer than any allowed one can be: the method or the target is too long. */
-static int too_long(struct str line)
+static int h1parse_too_long(struct str line)
 {
     return field_token_len(line) > METHOD_MAX ? H1_E_METHOD : H1_E_TARGET_TOO_LONG;
 }
 
 /* One walk over the lines that are there, from where the last one ended. */
-static ssize_t walk(struct h1_scan *scan, enum h1_kind kind, const struct h1_limits *limits,
+static ssize_t h1parse_walk(struct h1_scan *scan, enum h1_kind kind, const struct h1_limits *limits,
     struct str in, struct head *out)
 {
     size_t end = in.n < limits->head_max ? in.n : limits->head_max;
@@ -198,7 +198,7 @@ static ssize_t walk(struct h1_scan *scan, enum h1_kind kind, const struct h1_lim
         line = str_make(in.p + scan->line, scan->pos - scan->line);
         if (scan->pos == stop || (in.p[scan->pos] == '\r' && scan->pos + 1 == stop)) {
             if (bounded)
-                return too_long(line);
+                return h1parse_too_long(line);
             return end == limits->head_max ? H1_E_HEAD_TOO_LARGE : 0;
         }
         if (in.p[scan->pos] == '\n')
@@ -217,14 +217,14 @@ static ssize_t walk(struct h1_scan *scan, enum h1_kind kind, const struct h1_lim
             scan->skipped = scan->pos;
             continue;
         }
-        rc = parse_line(kind, limits, scan->lines, line, out);
+        rc = h1parse_parse_line(kind, limits, scan->lines, line, out);
         if (rc < 0)
             return rc;
         scan->lines++;
     }
 }
 
-static void clear(const struct h1_limits *limits, struct head *out)
+static void h1parse_clear(const struct h1_limits *limits, struct head *out)
 {
     *out = (struct head){
         .fields = out->fields,
@@ -238,16 +238,16 @@ ssize_t h1_parse_head(struct h1_scan *scan, enum h1_kind kind, const struct h1_l
     size_t before = scan->lines;
     ssize_t n;
 
-    clear(limits, out);
+    h1parse_clear(limits, out);
     /* Fields of lines seen in earlier calls are not kept between calls (the bytes may have moved
      * since): the count alone is. */
     out->nfields = before > 0 ? before - 1 : 0;
-    n = walk(scan, kind, limits, in, out);
+    n = h1parse_walk(scan, kind, limits, in, out);
     if (n <= 0 || before == 0)
         return n;
     *scan = (struct h1_scan){ 0 };
-    clear(limits, out);
-    return walk(scan, kind, limits, in, out);
+    h1parse_clear(limits, out);
+    return h1parse_walk(scan, kind, limits, in, out);
 }
 
 /* What the fields say that decide about the message's end and the connection's. */
@@ -259,7 +259,7 @@ struct framing {
 };
 
 /* F20: removing these would change what the message is, or who it is from. */
-static bool may_not_end_here(struct str name)
+static bool h1parse_may_not_end_here(struct str name)
 {
     static const struct str kept[] = {
         STR_INIT("host"),
@@ -278,13 +278,13 @@ static bool may_not_end_here(struct str name)
     return field_begins_folded(name, STR("x-forwarded-")) || field_is_tarry(name);
 }
 
-static int read_connection(struct str list, bool request, struct framing *fr)
+static int h1parse_read_connection(struct str list, bool request, struct framing *fr)
 {
     struct str name;
 
     while (str_next_element(&list, &name)) {
-        if (request &&
-            (++fr->names > CONNECTION_NAMES_MAX || !field_is_token(name) || may_not_end_here(name)))
+        if (request && (++fr->names > CONNECTION_NAMES_MAX || !field_is_token(name) ||
+                           h1parse_may_not_end_here(name)))
             return H1_E_CONNECTION;
         fr->close |= str_eq_nocase(name, STR("close"));
         fr->keep_alive |= str_eq_nocase(name, STR("keep-alive"));
@@ -293,7 +293,7 @@ static int read_connection(struct str list, bool request, struct framing *fr)
     return 0;
 }
 
-static int read_field(struct field f, bool request, struct framing *fr)
+static int h1parse_read_field(struct field f, bool request, struct framing *fr)
 {
     switch (f.name.n) {
     case 4:
@@ -313,7 +313,7 @@ static int read_field(struct field f, bool request, struct framing *fr)
         return 0;
     case 10:
         if (str_eq_nocase(f.name, STR("connection")))
-            return read_connection(f.value, request, fr);
+            return h1parse_read_connection(f.value, request, fr);
         return 0;
     case 14:
         if (str_eq_nocase(f.name, STR("content-length"))) {
@@ -338,7 +338,7 @@ static int read_field(struct field f, bool request, struct framing *fr)
 
 /* The field is not "chunked". Codings that Tarry does not know, well written, are the peer's right
  * (501); the rest is an attempt to be read in two ways. */
-static int refuse_coding(struct str list)
+static int h1parse_refuse_coding(struct str list)
 {
     size_t elements = 0;
     bool chunked = false, identity = false, more = true;
@@ -359,12 +359,12 @@ static int refuse_coding(struct str list)
 
 /* RFC 9112 6.1 to 6.3, without its leniencies. Leaves out->framing at H1_NO_BODY if neither field
  * is there. */
-static int read_framing(
+static int h1parse_read_framing(
     const struct head *h, bool request, struct framing *fr, struct h1_message *out)
 {
     *out = (struct h1_message){ 0 };
     for (size_t i = 0; i < h->nfields; i++) {
-        int rc = read_field(h->fields[i], request, fr);
+        int rc = h1parse_read_field(h->fields[i], request, fr);
 
         if (rc < 0)
             return rc;
@@ -383,13 +383,13 @@ static int read_framing(
         if (fr->codings > 1 || h->minor == 0)
             return H1_E_CODING;
         if (!str_eq_nocase(fr->coding, STR("chunked")))
-            return refuse_coding(fr->coding);
+            return h1parse_refuse_coding(fr->coding);
         out->framing = H1_CHUNKED;
     }
     return 0;
 }
 
-static int check_host(struct head *h, const struct framing *fr)
+static int h1parse_check_host(struct head *h, const struct framing *fr)
 {
     struct str host;
     uint16_t port;
@@ -408,10 +408,10 @@ static int check_host(struct head *h, const struct framing *fr)
 int h1_check_request(struct head *head, struct h1_message *out)
 {
     struct framing fr = { 0 };
-    int rc = read_framing(head, true, &fr, out);
+    int rc = h1parse_read_framing(head, true, &fr, out);
 
     if (rc == 0)
-        rc = check_host(head, &fr);
+        rc = h1parse_check_host(head, &fr);
     if (rc < 0)
         return rc;
     /* Servers take the first, the last, or both. */
@@ -431,7 +431,7 @@ int h1_check_request(struct head *head, struct h1_message *out)
 int h1_check_response(const struct head *head, struct str method, struct h1_message *out)
 {
     struct framing fr = { 0 };
-    int rc = read_framing(head, false, &fr, out);
+    int rc = h1parse_read_framing(head, false, &fr, out);
 
     if (rc < 0)
         return rc;
@@ -455,7 +455,7 @@ int h1_check_response(const struct head *head, struct str method, struct h1_mess
 int h1_check_enclosed(const struct head *head, struct h1_message *out)
 {
     struct framing fr = { 0 };
-    int rc = read_framing(head, true, &fr, out);
+    int rc = h1parse_read_framing(head, true, &fr, out);
 
     if (rc < 0)
         return rc == H1_E_CODING_UNKNOWN ? H1_E_CODING : rc;

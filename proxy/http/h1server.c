@@ -32,16 +32,17 @@ struct h1_server {
     struct accepted accepted;
     struct deadline deadline;
     struct deferred work; /* the next request, or an event that may not come from within */
-    struct grave grave;
+    struct deferred_free deferred_free;
     struct h1_scan scan;
     struct h1_body body;
     uint64_t served;   /* requests so far, the one in hand included */
-    uint64_t out_left; /* of OUT_LENGTH */
-    struct pace pace;  /* of the body that comes, or of the output that the client has to take */
+    uint64_t out_left; /* h1server_of OUT_LENGTH */
+    struct pace pace;  /* h1server_of the body that comes, or h1server_of the output that the client
+                          has to take */
     unsigned char in;  /* enum in */
     unsigned char out; /* enum out */
     unsigned char minor;
-    bool pace_sends; /* `pace` is of the output */
+    bool pace_sends; /* `pace` is h1server_of the output */
     bool streaming;  /* a stream is with an owner */
     bool keep_alive;
     bool expects_continue;
@@ -53,21 +54,21 @@ struct h1_server {
 };
 
 static const struct stream_ops ops;
-static void process(struct h1_server *h);
+static void h1server_process(struct h1_server *h);
 
-static struct h1_server *of(struct stream *s)
+static struct h1_server *h1server_of(struct stream *s)
 {
     return LIST_OWNER(s, struct h1_server, stream);
 }
 
-static void free_server(void *what)
+static void h1server_free_server(void *what)
 {
     free(what);
 }
 
 enum how { FINISH, CUT, RESET };
 
-static void end(struct h1_server *h, enum how how)
+static void h1server_end(struct h1_server *h, enum how how)
 {
     if (h->closed)
         return;
@@ -86,16 +87,16 @@ static void end(struct h1_server *h, enum how how)
         conn_reset(h->conn);
         break;
     }
-    loop_bury(&h->grave, h, free_server);
+    loop_free_later(&h->deferred_free, h, h1server_free_server);
 }
 
-static void emit(struct h1_server *h, struct stream_event ev)
+static void h1server_emit(struct h1_server *h, struct stream_event ev)
 {
     if (h->streaming && h->stream.on_event)
         h->stream.on_event(h->stream.owner, &h->stream, &ev);
 }
 
-static void set_deadline(struct h1_server *h)
+static void h1server_set_deadline(struct h1_server *h)
 {
     const struct acceptor *a = h->acceptor;
 
@@ -110,15 +111,15 @@ static void set_deadline(struct h1_server *h)
 }
 
 /* The body comes, or goes on: the client's time begins. */
-static void await_body(struct h1_server *h)
+static void h1server_await_body(struct h1_server *h)
 {
     pace_begin(&h->pace, loop_now_ms(), conn_bytes_in(h->conn));
     h->pace_sends = false;
-    set_deadline(h);
+    h1server_set_deadline(h);
 }
 
 /* Between requests. */
-static void rest(struct h1_server *h)
+static void h1server_rest(struct h1_server *h)
 {
     h->in = IN_HEAD;
     h->out = OUT_NOTHING;
@@ -127,16 +128,17 @@ static void rest(struct h1_server *h)
     h->paused = false;
     conn_pause(h->conn, false);
     list_push(&h->acceptor->idle, &h->accepted.node);
-    set_deadline(h);
+    h1server_set_deadline(h);
 }
 
-static void on_work(void *owner)
+static void h1server_on_work(void *owner)
 {
-    process(owner);
+    h1server_process(owner);
 }
 
 /* Hands a request that cannot be served to the owner for its answer. */
-static void refuse(struct h1_server *h, const struct head *head, unsigned status, const char *why)
+static void h1server_refuse(
+    struct h1_server *h, const struct head *head, unsigned status, const char *why)
 {
     struct stream_request r = { .head = head, .error_status = status, .error = why };
 
@@ -148,7 +150,8 @@ static void refuse(struct h1_server *h, const struct head *head, unsigned status
     h->acceptor->on_request(h->acceptor->owner, &h->stream, &r);
 }
 
-static void begin_request(struct h1_server *h, const struct head *head, const struct h1_message *m)
+static void h1server_begin_request(
+    struct h1_server *h, const struct head *head, const struct h1_message *m)
 {
     struct stream_request r = {
         .head = head,
@@ -161,7 +164,7 @@ static void begin_request(struct h1_server *h, const struct head *head, const st
     h->served++;
     if (h->served == h->acceptor->requests_max)
         counter_add(COUNTER_CONNECTIONS_USED_UP, 1);
-    crowd_settle(conn_place(h->conn));
+    addrlimit_settle(conn_place(h->conn));
     h1_body_begin(&h->body, m, &h->acceptor->limits);
     h->in = r.body ? IN_BODY : IN_DONE;
     h->keep_alive = m->keep_alive;
@@ -170,12 +173,12 @@ static void begin_request(struct h1_server *h, const struct head *head, const st
     h->websocket = head->websocket;
     h->streaming = true;
     list_push(&h->acceptor->busy, &h->accepted.node);
-    await_body(h);
+    h1server_await_body(h);
     h->acceptor->on_request(h->acceptor->owner, &h->stream, &r);
 }
 
 /* Bytes used, 0 for more, -1 if the request was refused. */
-static ssize_t take_head(struct h1_server *h)
+static ssize_t h1server_take_head(struct h1_server *h)
 {
     struct field fields[H1_FIELDS_MAX];
     struct head head = { .fields = fields };
@@ -186,7 +189,7 @@ static ssize_t take_head(struct h1_server *h)
 
     if (h->accepted.node.on == &h->acceptor->idle) { /* its first byte: the head's time runs */
         list_push(&h->acceptor->busy, &h->accepted.node);
-        set_deadline(h);
+        h1server_set_deadline(h);
     }
     n = h1_parse_head(&h->scan, H1_REQUEST, &h->acceptor->limits, in, &head);
     if (n == 0)
@@ -194,23 +197,23 @@ static ssize_t take_head(struct h1_server *h)
     h->minor = 1;
     h->head_method = false;
     if (n < 0) {
-        refuse(h, NULL, h1_error_status((int)n), h1_strerror((int)n));
+        h1server_refuse(h, NULL, h1_error_status((int)n), h1_strerror((int)n));
         return -1;
     }
     h->minor = (unsigned char)head.minor;
     rc = h1_check_request(&head, &m);
     if (rc < 0) {
         h->head_method = str_eq(head.method, STR("HEAD"));
-        refuse(h, &head, h1_error_status(rc), h1_strerror(rc));
+        h1server_refuse(h, &head, h1_error_status(rc), h1_strerror(rc));
         return -1;
     }
     head.websocket = websocket_is_asked(&head, &m);
-    begin_request(h, &head, &m);
+    h1server_begin_request(h, &head, &m);
     return n;
 }
 
 /* Hands over what has come of the body. */
-static void take_body(struct h1_server *h)
+static void h1server_take_body(struct h1_server *h)
 {
     while (!h->closed && h->in == IN_BODY && !h->paused) {
         struct str data;
@@ -220,49 +223,50 @@ static void take_body(struct h1_server *h)
             h->in = IN_FAILED;
             h->keep_alive = false;
             deadline_clear(&h->deadline);
-            emit(h, (struct stream_event){
-                        .kind = STREAM_FAILED, .error = STREAM_E_BAD_REQUEST, .detail = (int)n });
+            h1server_emit(
+                h, (struct stream_event){
+                       .kind = STREAM_FAILED, .error = STREAM_E_BAD_REQUEST, .detail = (int)n });
             return;
         }
         if (n == 0 && !h->body.complete)
             return;
         if (data.n > 0)
-            emit(h, (struct stream_event){ .kind = STREAM_DATA, .data = data });
+            h1server_emit(h, (struct stream_event){ .kind = STREAM_DATA, .data = data });
         if (h->closed)
             return;
         conn_consume(h->conn, (size_t)n);
         if (h->body.complete && h->in == IN_BODY) {
             h->in = IN_DONE;
-            set_deadline(h);
-            emit(h, (struct stream_event){ .kind = STREAM_END });
+            h1server_set_deadline(h);
+            h1server_emit(h, (struct stream_event){ .kind = STREAM_END });
         }
     }
 }
 
 /* Hands over what has come through the tunnel, as it is. */
-static void take_tunnel(struct h1_server *h)
+static void h1server_take_tunnel(struct h1_server *h)
 {
     while (!h->closed && h->in == IN_TUNNEL && !h->paused) {
         struct str data = conn_input(h->conn);
 
         if (data.n == 0)
             return;
-        emit(h, (struct stream_event){ .kind = STREAM_DATA, .data = data });
+        h1server_emit(h, (struct stream_event){ .kind = STREAM_DATA, .data = data });
         if (!h->closed)
             conn_consume(h->conn, data.n);
     }
 }
 
 /* The client does not send its body, or does not take its response, as fast as it must. */
-static void too_slow(struct h1_server *h)
+static void h1server_too_slow(struct h1_server *h)
 {
     counter_add(COUNTER_CLIENTS_TOO_SLOW, 1);
     h->in = IN_FAILED;
     h->keep_alive = false;
-    emit(h, (struct stream_event){ .kind = STREAM_FAILED, .error = STREAM_E_TIMEOUT });
+    h1server_emit(h, (struct stream_event){ .kind = STREAM_FAILED, .error = STREAM_E_TIMEOUT });
 }
 
-static bool body_keeps_up(struct h1_server *h)
+static bool h1server_body_keeps_up(struct h1_server *h)
 {
     struct pace_limits limits = acceptor_body_pace(h->acceptor);
 
@@ -271,7 +275,7 @@ static bool body_keeps_up(struct h1_server *h)
 
 /* Output waits: whether the client takes it, however slowly, down to the least rate. Sets the
  * deadline for the next look. */
-static bool response_keeps_up(struct h1_server *h)
+static bool h1server_response_keeps_up(struct h1_server *h)
 {
     struct pace_limits limits = acceptor_send_pace(h->acceptor);
     uint64_t now = loop_now_ms(), taken = conn_bytes_taken(h->conn);
@@ -288,18 +292,18 @@ static bool response_keeps_up(struct h1_server *h)
 }
 
 /* The client will send no more. */
-static void client_closed(struct h1_server *h)
+static void h1server_client_closed(struct h1_server *h)
 {
     if (h->in == IN_BODY && !h->paused) {
         h->in = IN_FAILED;
         h->keep_alive = false;
-        emit(h, (struct stream_event){ .kind = STREAM_FAILED, .error = STREAM_E_GONE });
+        h1server_emit(h, (struct stream_event){ .kind = STREAM_FAILED, .error = STREAM_E_GONE });
         return;
     }
     if (h->in == IN_TUNNEL && !h->paused) {
         h->in = IN_DONE;
         h->half_closed = HALF_CLOSED_TOLD;
-        emit(h, (struct stream_event){ .kind = STREAM_END });
+        h1server_emit(h, (struct stream_event){ .kind = STREAM_END });
         return;
     }
     /* While another pipelined request waits, the client is only done with sending. */
@@ -310,15 +314,15 @@ static void client_closed(struct h1_server *h)
         /* Told a round later: a request that came together with the end gets its chance of a free
          * worker first. */
         h->half_closed = HALF_CLOSED_SEEN;
-        loop_defer(&h->work, on_work, h);
+        loop_defer(&h->work, h1server_on_work, h);
     } else if (h->half_closed == HALF_CLOSED_SEEN) {
         h->half_closed = HALF_CLOSED_TOLD;
-        emit(h, (struct stream_event){ .kind = STREAM_HALF_CLOSED });
+        h1server_emit(h, (struct stream_event){ .kind = STREAM_HALF_CLOSED });
     }
 }
 
 /* Goes on with what lies in the input. */
-static void process(struct h1_server *h)
+static void h1server_process(struct h1_server *h)
 {
     if (h->closed)
         return;
@@ -327,59 +331,61 @@ static void process(struct h1_server *h)
 
         if (conn_input(h->conn).n == 0) {
             if (conn_eof(h->conn))
-                end(h, FINISH); /* the last response may still be on its way */
+                h1server_end(h, FINISH); /* the last response may still be on its way */
             return;
         }
-        n = take_head(h);
+        n = h1server_take_head(h);
         if (h->closed || n < 0)
             return;
         if (n == 0) {
             if (conn_eof(h->conn))
-                end(h, FINISH); /* half a request and the end: nobody to answer it */
+                h1server_end(
+                    h, FINISH); /* half a request and the h1server_end: nobody to answer it */
             return;
         }
         conn_consume(h->conn, (size_t)n);
     }
     if (h->streaming && h->in == IN_BODY) {
-        set_deadline(h);
-        take_body(h);
-        if (!h->closed && h->in == IN_BODY && !h->paused && !body_keeps_up(h))
-            too_slow(h);
+        h1server_set_deadline(h);
+        h1server_take_body(h);
+        if (!h->closed && h->in == IN_BODY && !h->paused && !h1server_body_keeps_up(h))
+            h1server_too_slow(h);
         if (h->closed)
             return;
     }
     if (h->streaming && h->in == IN_TUNNEL) {
-        take_tunnel(h);
+        h1server_take_tunnel(h);
         if (h->closed)
             return;
     }
     if (conn_eof(h->conn))
-        client_closed(h);
+        h1server_client_closed(h);
 }
 
-static void on_conn(void *owner, struct conn *c, enum conn_event ev)
+static void h1server_on_conn(void *owner, struct conn *c, enum conn_event ev)
 {
     struct h1_server *h = owner;
 
     switch (ev) {
     case CONN_CONNECTED:
-        set_deadline(h);
+        h1server_set_deadline(h);
         break;
     case CONN_DATA:
     case CONN_EOF:
-        process(h);
+        h1server_process(h);
         break;
     case CONN_DRAINED:
         if (h->out != OUT_DONE)
-            emit(h, (struct stream_event){ .kind = STREAM_DRAINED });
+            h1server_emit(h, (struct stream_event){ .kind = STREAM_DRAINED });
         break;
     case CONN_FAILED:
         if (h->streaming && h->out != OUT_DONE) {
             h->in = IN_FAILED;
             h->keep_alive = false;
-            emit(h, (struct stream_event){ .kind = STREAM_FAILED, .error = STREAM_E_GONE });
+            h1server_emit(
+                h, (struct stream_event){ .kind = STREAM_FAILED, .error = STREAM_E_GONE });
         } else if (!h->streaming) {
-            end(h, CUT);
+            h1server_end(h, CUT);
         } else {
             h->keep_alive = false;
         }
@@ -387,28 +393,28 @@ static void on_conn(void *owner, struct conn *c, enum conn_event ev)
     }
 }
 
-static void on_deadline(void *owner)
+static void h1server_on_deadline(void *owner)
 {
     struct h1_server *h = owner;
 
-    if (h->in != IN_BODY && conn_queued(h->conn) > 0 && response_keeps_up(h))
+    if (h->in != IN_BODY && conn_queued(h->conn) > 0 && h1server_response_keeps_up(h))
         return;
     if (h->streaming) {
         if (conn_queued(h->conn) > 0 || h->in == IN_BODY)
-            too_slow(h);
+            h1server_too_slow(h);
     } else if (h->accepted.node.on == &h->acceptor->idle) {
-        end(h, CUT);
+        h1server_end(h, CUT);
     } else if (conn_input(h->conn).n == 0) { /* a newcomer that never said anything */
         counter_add(COUNTER_CLIENTS_TOO_SLOW, 1);
-        end(h, CUT);
+        h1server_end(h, CUT);
     } else {
         counter_add(COUNTER_CLIENTS_TOO_SLOW, 1);
-        refuse(h, NULL, 408, "the request's head did not come in time");
+        h1server_refuse(h, NULL, 408, "the request's head did not come in time");
     }
 }
 
 /* After each write of a response: the client has its time to take it. */
-static int sent(struct h1_server *h, int rc)
+static int h1server_sent(struct h1_server *h, int rc)
 {
     if (!deadline_is_set(&h->deadline)) {
         struct pace_limits limits = acceptor_send_pace(h->acceptor);
@@ -422,7 +428,7 @@ static int sent(struct h1_server *h, int rc)
     return rc == CONN_E_FULL ? STREAM_FULL : 0;
 }
 
-static bool is_framing_field(struct str name)
+static bool h1server_is_framing_field(struct str name)
 {
     return str_eq_nocase(name, STR("connection")) || str_eq_nocase(name, STR("keep-alive")) ||
            str_eq_nocase(name, STR("transfer-encoding")) ||
@@ -430,7 +436,7 @@ static bool is_framing_field(struct str name)
 }
 
 /* Decides how the response's end is told (RFC 9112 6.3) and adds the fields that tell it. */
-static void frame(
+static void h1server_frame(
     struct h1_server *h, const struct head *from, struct head *out, char *number, bool last)
 {
     struct str length = head_value(from, STR("content-length"));
@@ -438,7 +444,7 @@ static void frame(
     uint64_t n;
 
     for (size_t i = 0; i < from->nfields && out->nfields < H1_FIELDS_MAX; i++)
-        if (!is_framing_field(from->fields[i].name))
+        if (!h1server_is_framing_field(from->fields[i].name))
             out->fields[out->nfields++] = from->fields[i];
     if (length.p && num_parse_u64(length, &n) && from->status != 204) {
         out->fields[out->nfields++] = (struct field){ STR("Content-Length"), length };
@@ -470,7 +476,7 @@ static void frame(
 }
 
 /* The connection is the worker's and the client's now (RFC 9110 7.8). */
-static int begin_tunnel(struct h1_server *h, struct head *out)
+static int h1server_begin_tunnel(struct h1_server *h, struct head *out)
 {
     out->fields[out->nfields++] = (struct field){ STR("Upgrade"), STR("websocket") };
     out->fields[out->nfields++] = (struct field){ STR("Connection"), STR("Upgrade") };
@@ -481,15 +487,15 @@ static int begin_tunnel(struct h1_server *h, struct head *out)
     if (h1_write_head(conn_output(h->conn), H1_RESPONSE, out) < 0)
         return STREAM_E_MEMORY;
     /* What the client has sent already, or its end. */
-    loop_defer(&h->work, on_work, h);
-    return sent(h, conn_written(h->conn));
+    loop_defer(&h->work, h1server_on_work, h);
+    return h1server_sent(h, conn_written(h->conn));
 }
 
-static int op_send_end(struct stream *s);
+static int h1server_op_send_end(struct stream *s);
 
-static int op_send_head(struct stream *s, const struct head *head, bool last)
+static int h1server_op_send_head(struct stream *s, const struct head *head, bool last)
 {
-    struct h1_server *h = of(s);
+    struct h1_server *h = h1server_of(s);
     struct field fields[H1_FIELDS_MAX + 3];
     struct head out = *head;
     char number[4];
@@ -502,24 +508,24 @@ static int op_send_head(struct stream *s, const struct head *head, bool last)
     out.minor = 1;
     if (head->status == 101) {
         for (size_t i = 0; i < head->nfields && out.nfields < H1_FIELDS_MAX; i++)
-            if (!is_framing_field(head->fields[i].name))
+            if (!h1server_is_framing_field(head->fields[i].name))
                 fields[out.nfields++] = head->fields[i];
-        return begin_tunnel(h, &out);
+        return h1server_begin_tunnel(h, &out);
     }
-    frame(h, head, &out, number, last);
+    h1server_frame(h, head, &out, number, last);
     if (h1_write_head(conn_output(h->conn), H1_RESPONSE, &out) < 0) {
         h->out = OUT_NOTHING;
         return STREAM_E_MEMORY;
     }
-    rc = sent(h, conn_written(h->conn));
+    rc = h1server_sent(h, conn_written(h->conn));
     if (last)
-        op_send_end(s);
+        h1server_op_send_end(s);
     return rc;
 }
 
-static int op_send_data(struct stream *s, const void *p, size_t n)
+static int h1server_op_send_data(struct stream *s, const void *p, size_t n)
 {
-    struct h1_server *h = of(s);
+    struct h1_server *h = h1server_of(s);
     struct buf *out = conn_output(h->conn);
 
     if (h->closed || n == 0)
@@ -540,7 +546,7 @@ static int op_send_data(struct stream *s, const void *p, size_t n)
         buf_append(out, line, (size_t)k);
         buf_append(out, p, n);
         buf_append(out, "\r\n", 2);
-        return sent(h, conn_written(h->conn));
+        return h1server_sent(h, conn_written(h->conn));
     }
     case OUT_UNTIL_CLOSE:
     case OUT_TUNNEL:
@@ -550,27 +556,27 @@ static int op_send_data(struct stream *s, const void *p, size_t n)
     case OUT_DONE:
         return 0;
     }
-    return sent(h, conn_write(h->conn, p, n));
+    return h1server_sent(h, conn_write(h->conn, p, n));
 }
 
-static int op_send_end(struct stream *s)
+static int h1server_op_send_end(struct stream *s)
 {
-    struct h1_server *h = of(s);
+    struct h1_server *h = h1server_of(s);
     int rc = 0;
 
     if (h->closed || h->out == OUT_NOTHING || h->out == OUT_DONE)
         return 0;
     if (h->out == OUT_LENGTH && h->out_left > 0)
-        return 0; /* stream_close() will cut it: a short body must not look whole */
+        return 0; /* stream_close() will h1server_cut it: a short body must not look whole */
     if (h->out == OUT_CHUNKED)
-        rc = sent(h, conn_write(h->conn, "0\r\n\r\n", 5));
+        rc = h1server_sent(h, conn_write(h->conn, "0\r\n\r\n", 5));
     h->out = OUT_DONE;
     return rc;
 }
 
-static void op_send_continue(struct stream *s)
+static void h1server_op_send_continue(struct stream *s)
 {
-    struct h1_server *h = of(s);
+    struct h1_server *h = h1server_of(s);
 
     if (h->closed || !h->expects_continue || h->in != IN_BODY || h->out != OUT_NOTHING)
         return;
@@ -578,23 +584,23 @@ static void op_send_continue(struct stream *s)
     conn_write(h->conn, "HTTP/1.1 100 Continue\r\n\r\n", 25);
 }
 
-static void op_pause(struct stream *s, bool paused)
+static void h1server_op_pause(struct stream *s, bool paused)
 {
-    struct h1_server *h = of(s);
+    struct h1_server *h = h1server_of(s);
 
     if (h->closed || h->paused == paused)
         return;
     h->paused = paused;
     conn_pause(h->conn, paused);
     if (h->in == IN_BODY) /* a client that is held back is not slow */
-        await_body(h);
+        h1server_await_body(h);
     if (!paused)
-        loop_defer(&h->work, on_work, h);
+        loop_defer(&h->work, h1server_on_work, h);
 }
 
-static void op_reset(struct stream *s, enum stream_reset why)
+static void h1server_op_reset(struct stream *s, enum stream_reset why)
 {
-    struct h1_server *h = of(s);
+    struct h1_server *h = h1server_of(s);
 
     if (h->closed)
         return;
@@ -602,85 +608,88 @@ static void op_reset(struct stream *s, enum stream_reset why)
     /* The end of the connection is the end of such a body: only a reset shows that it is not whole.
      */
     if (h->out == OUT_UNTIL_CLOSE)
-        end(h, RESET);
+        h1server_end(h, RESET);
     else
-        end(h, FINISH); /* what was sent arrives, and then the missing end shows */
+        h1server_end(h,
+            FINISH); /* what was h1server_sent arrives, and then the missing h1server_end shows */
 }
 
-static void op_close(struct stream *s)
+static void h1server_op_close(struct stream *s)
 {
-    struct h1_server *h = of(s);
+    struct h1_server *h = h1server_of(s);
 
     if (h->closed)
         return;
     h->stream.on_event = NULL;
     h->stream.owner = NULL;
     if (h->out != OUT_DONE) {
-        op_reset(s, STREAM_ABORT);
+        h1server_op_reset(s, STREAM_ABORT);
         return;
     }
     h->streaming = false;
     if (conn_error(h->conn)) {
-        end(h, CUT);
+        h1server_end(h, CUT);
     } else if (h->in != IN_DONE || !h->keep_alive || h->acceptor->draining) {
-        end(h, FINISH);
+        h1server_end(h, FINISH);
     } else {
         deadline_clear(&h->deadline);
-        rest(h);
+        h1server_rest(h);
         if (conn_input(h->conn).n > 0 || conn_eof(h->conn))
-            loop_defer(&h->work, on_work, h);
+            loop_defer(&h->work, h1server_on_work, h);
     }
 }
 
-static const struct ssl_st *op_tls(struct stream *s)
+static const struct ssl_st *h1server_op_tls(struct stream *s)
 {
-    return conn_ssl(of(s)->conn);
+    return conn_ssl(h1server_of(s)->conn);
 }
 
 static const struct stream_ops ops = {
-    .send_head = op_send_head,
-    .send_data = op_send_data,
-    .send_end = op_send_end,
-    .send_continue = op_send_continue,
-    .pause = op_pause,
-    .reset = op_reset,
-    .close = op_close,
-    .tls = op_tls,
+    .send_head = h1server_op_send_head,
+    .send_data = h1server_op_send_data,
+    .send_end = h1server_op_send_end,
+    .send_continue = h1server_op_send_continue,
+    .pause = h1server_op_pause,
+    .reset = h1server_op_reset,
+    .close = h1server_op_close,
+    .tls = h1server_op_tls,
 };
 
-static struct h1_server *of_accepted(struct accepted *a)
+static struct h1_server *h1server_of_accepted(struct accepted *a)
 {
     return LIST_OWNER(a, struct h1_server, accepted);
 }
 
 /* Busy ones see it when their response ends. */
-static void drain(struct accepted *a)
+static void h1server_drain(struct accepted *a)
 {
-    struct h1_server *h = of_accepted(a);
+    struct h1_server *h = h1server_of_accepted(a);
 
     if (a->node.on == &h->acceptor->idle && conn_input(h->conn).n == 0)
-        end(h, conn_queued(h->conn) > 0 ? FINISH : CUT);
+        h1server_end(h, conn_queued(h->conn) > 0 ? FINISH : CUT);
 }
 
-static void cut(struct accepted *a)
+static void h1server_cut(struct accepted *a)
 {
-    struct h1_server *h = of_accepted(a);
+    struct h1_server *h = h1server_of_accepted(a);
 
-    emit(h, (struct stream_event){ .kind = STREAM_FAILED, .error = STREAM_E_GONE });
-    end(h, h->out == OUT_UNTIL_CLOSE ? RESET : CUT);
+    h1server_emit(h, (struct stream_event){ .kind = STREAM_FAILED, .error = STREAM_E_GONE });
+    h1server_end(h, h->out == OUT_UNTIL_CLOSE ? RESET : CUT);
 }
 
-static bool retire(struct accepted *a)
+static bool h1server_retire(struct accepted *a)
 {
-    struct h1_server *h = of_accepted(a);
+    struct h1_server *h = h1server_of_accepted(a);
 
     if (conn_input(h->conn).n > 0 || conn_queued(h->conn) > 0)
         return false;
-    end(h, CUT);
+    h1server_end(h, CUT);
     return true;
 }
 
-static const struct accepted_ops accepted_ops = { .drain = drain, .cut = cut, .retire = retire };
+static const struct accepted_ops accepted_ops = {
+    .drain = h1server_drain, .cut = h1server_cut, .retire = h1server_retire
+};
 
 int h1_server_open(struct conn *conn, struct acceptor *a)
 {
@@ -696,12 +705,12 @@ int h1_server_open(struct conn *conn, struct acceptor *a)
     h->stream.ops = &ops;
     h->stream.peer = conn_peer(conn);
     h->stream.secure = conn_has_tls(conn);
-    deadline_init(&h->deadline, on_deadline, h);
-    conn_set_owner(conn, on_conn, h);
+    deadline_init(&h->deadline, h1server_on_deadline, h);
+    conn_set_owner(conn, h1server_on_conn, h);
     /* A fresh connection owes its first head now: it is not idle. */
     list_push(&a->busy, &h->accepted.node);
-    set_deadline(h);
+    h1server_set_deadline(h);
     if (conn_input(conn).n > 0)
-        loop_defer(&h->work, on_work, h);
+        loop_defer(&h->work, h1server_on_work, h);
     return 0;
 }

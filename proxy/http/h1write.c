@@ -78,46 +78,46 @@ struct str h1_reason(unsigned status)
     return reasons[status - STATUS_MIN];
 }
 
-static char *put(char *at, struct str s)
+static char *h1write_put(char *at, struct str s)
 {
     if (s.n > 0)
         memcpy(at, s.p, s.n);
     return at + s.n;
 }
 
-static bool is_text(struct str s)
+static bool h1write_is_text(struct str s)
 {
     return field_text_len(s) == s.n;
 }
 
-static bool is_safe_target(struct str s)
+static bool h1write_is_safe_target(struct str s)
 {
-    return s.n > 0 && is_text(s) && str_find_char(s, ' ') < 0 && str_find_char(s, '\t') < 0;
+    return s.n > 0 && h1write_is_text(s) && str_find_char(s, ' ') < 0 && str_find_char(s, '\t') < 0;
 }
 
-static bool is_safe_start(enum h1_kind kind, const struct head *h)
+static bool h1write_is_safe_start(enum h1_kind kind, const struct head *h)
 {
     if (kind == H1_RESPONSE)
         return h->status >= STATUS_MIN && h->status <= STATUS_MAX;
-    return field_is_token(h->method) && is_safe_target(h->target);
+    return field_is_token(h->method) && h1write_is_safe_target(h->target);
 }
 
-static char *put_start(char *at, enum h1_kind kind, const struct head *h, struct str reason)
+static char *h1write_put_start(char *at, enum h1_kind kind, const struct head *h, struct str reason)
 {
     char digits[3] = { (char)('0' + h->status / 100 % 10), (char)('0' + h->status / 10 % 10),
         (char)('0' + h->status % 10) };
 
     if (kind == H1_RESPONSE) {
-        at = put(at, STR("HTTP/1.1 "));
-        at = put(at, str_make(digits, sizeof(digits)));
-        at = put(at, STR(" "));
-        at = put(at, reason);
-        return put(at, STR("\r\n"));
+        at = h1write_put(at, STR("HTTP/1.1 "));
+        at = h1write_put(at, str_make(digits, sizeof(digits)));
+        at = h1write_put(at, STR(" "));
+        at = h1write_put(at, reason);
+        return h1write_put(at, STR("\r\n"));
     }
-    at = put(at, h->method);
-    at = put(at, STR(" "));
-    at = put(at, h->target);
-    return put(at, STR(" HTTP/1.1\r\n"));
+    at = h1write_put(at, h->method);
+    at = h1write_put(at, STR(" "));
+    at = h1write_put(at, h->target);
+    return h1write_put(at, STR(" HTTP/1.1\r\n"));
 }
 
 int h1_write_head(struct buf *out, enum h1_kind kind, const struct head *h)
@@ -127,9 +127,9 @@ int h1_write_head(struct buf *out, enum h1_kind kind, const struct head *h)
     struct str reason = h->reason;
     char *begin, *at;
 
-    if (!is_safe_start(kind, h))
+    if (!h1write_is_safe_start(kind, h))
         return -1;
-    if (reason.n == 0 || !is_text(reason))
+    if (reason.n == 0 || !h1write_is_text(reason))
         reason = h1_reason(h->status);
     most += reason.n;
     for (size_t i = 0; i < h->nfields; i++)
@@ -137,18 +137,18 @@ int h1_write_head(struct buf *out, enum h1_kind kind, const struct head *h)
     begin = buf_reserve(out, most, NULL);
     if (!begin)
         return -1;
-    at = put_start(begin, kind, h, reason);
+    at = h1write_put_start(begin, kind, h, reason);
     for (size_t i = 0; i < h->nfields; i++) {
         const struct field *f = &h->fields[i];
 
-        if (!field_is_token(f->name) || !is_text(f->value))
+        if (!field_is_token(f->name) || !h1write_is_text(f->value))
             continue;
-        at = put(at, f->name);
-        at = put(at, STR(": "));
-        at = put(at, f->value);
-        at = put(at, STR("\r\n"));
+        at = h1write_put(at, f->name);
+        at = h1write_put(at, STR(": "));
+        at = h1write_put(at, f->value);
+        at = h1write_put(at, STR("\r\n"));
     }
-    at = put(at, STR("\r\n"));
+    at = h1write_put(at, STR("\r\n"));
     buf_commit(out, (size_t)(at - begin));
     return 0;
 }

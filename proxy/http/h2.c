@@ -17,25 +17,25 @@ enum {
     QUEUE_TOP = 5,       /* times queue_max */
 };
 
-static void on_turn(void *owner);
+static void h2_on_turn(void *owner);
 
 void h2_wake(struct h2 *h)
 {
-    loop_defer(&h->turn, on_turn, h);
+    loop_defer(&h->turn, h2_on_turn, h);
 }
 
 /* The memory goes with the last stream: their owners may hold them for longer than the connection
  * stands. */
-static void bury_if_over(struct h2 *h)
+static void h2_bury_if_over(struct h2 *h)
 {
     if (!h->dead || h->buried || list_first(&h->quiet) || list_first(&h->ready))
         return;
     h->buried = true;
     loop_undefer(&h->turn);
-    loop_bury(&h->grave, h, h->free_role);
+    loop_free_later(&h->deferred_free, h, h->free_role);
 }
 
-static void deliver(struct h2 *h)
+static void h2_deliver(struct h2 *h)
 {
     struct list_node *first;
 
@@ -48,28 +48,28 @@ static void deliver(struct h2 *h)
 
 /* What the library tells: recorded. None of these may call an owner. */
 
-static struct h2_stream *find(struct h2 *h, int32_t id)
+static struct h2_stream *h2_find(struct h2 *h, int32_t id)
 {
     return nghttp2_session_get_stream_user_data(h->library, id);
 }
 
-static void note(struct h2 *h, enum h2_nuisance what)
+static void h2_note(struct h2 *h, enum h2_nuisance what)
 {
     if (h->role->on_nuisance)
         h->role->on_nuisance(h, what);
 }
 
 /* One stream is counted once: the library may tell of its fault twice. */
-static void note_glitch(struct h2 *h, struct h2_stream *s)
+static void h2_note_glitch(struct h2 *h, struct h2_stream *s)
 {
     if (s && s->glitched)
         return;
     if (s)
         s->glitched = true;
-    note(h, H2_GLITCHES);
+    h2_note(h, H2_GLITCHES);
 }
 
-static int on_begin_headers(nghttp2_session *library, const nghttp2_frame *f, void *user)
+static int h2_on_begin_headers(nghttp2_session *library, const nghttp2_frame *f, void *user)
 {
     struct h2 *h = user;
 
@@ -80,11 +80,11 @@ static int on_begin_headers(nghttp2_session *library, const nghttp2_frame *f, vo
     return 0;
 }
 
-static int on_header(nghttp2_session *library, const nghttp2_frame *f, const uint8_t *name,
+static int h2_on_header(nghttp2_session *library, const nghttp2_frame *f, const uint8_t *name,
     size_t namelen, const uint8_t *value, size_t valuelen, uint8_t flags, void *user)
 {
     struct h2 *h = user;
-    struct h2_stream *s = find(h, f->hd.stream_id);
+    struct h2_stream *s = h2_find(h, f->hd.stream_id);
     enum stream_error error = h2_head_take(&h->block, h->limits->head_max, h->limits->fields_max,
         h->block_stream ? h->block_stream->inbox : NULL, str_make((const char *)name, namelen),
         str_make((const char *)value, valuelen));
@@ -94,23 +94,24 @@ static int on_header(nghttp2_session *library, const nghttp2_frame *f, const uin
     if (error == STREAM_E_HEAD_TOO_LARGE && s && s == h->block_stream && h->role->head_too_large &&
         h->role->head_too_large(s, &h->block))
         return 0;
-    note_glitch(h, s);
+    h2_note_glitch(h, s);
     if (s)
         h2_stream_set_error(s, error);
     return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; /* the library resets the stream */
 }
 
-static int on_invalid_header(nghttp2_session *library, const nghttp2_frame *f, const uint8_t *name,
-    size_t namelen, const uint8_t *value, size_t valuelen, uint8_t flags, void *user)
+static int h2_on_invalid_header(nghttp2_session *library, const nghttp2_frame *f,
+    const uint8_t *name, size_t namelen, const uint8_t *value, size_t valuelen, uint8_t flags,
+    void *user)
 {
-    struct h2_stream *s = find(user, f->hd.stream_id);
+    struct h2_stream *s = h2_find(user, f->hd.stream_id);
 
     if (s)
         h2_stream_set_error(s, STREAM_E_PROTOCOL);
     return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
 }
 
-static void take_end(struct h2_stream *s)
+static void h2_take_end(struct h2_stream *s)
 {
     if (s->error)
         return;
@@ -118,7 +119,7 @@ static void take_end(struct h2_stream *s)
     h2_stream_ready(s);
 }
 
-static void on_headers_complete(struct h2 *h, const nghttp2_frame *f)
+static void h2_on_headers_complete(struct h2 *h, const nghttp2_frame *f)
 {
     struct h2_stream *s = h->block_stream;
     bool last = f->hd.flags & NGHTTP2_FLAG_END_STREAM;
@@ -128,7 +129,7 @@ static void on_headers_complete(struct h2 *h, const nghttp2_frame *f)
     if (s && !s->error) {
         error = h->role->take_head(s, last);
         if (error) {
-            note_glitch(h, s);
+            h2_note_glitch(h, s);
             h2_stream_set_error(s, error);
             nghttp2_submit_rst_stream(
                 h->library, NGHTTP2_FLAG_NONE, f->hd.stream_id, NGHTTP2_PROTOCOL_ERROR);
@@ -136,12 +137,12 @@ static void on_headers_complete(struct h2 *h, const nghttp2_frame *f)
         }
         h2_stream_ready(s);
     }
-    s = find(h, f->hd.stream_id);
+    s = h2_find(h, f->hd.stream_id);
     if (last && s)
-        take_end(s);
+        h2_take_end(s);
 }
 
-static int on_frame(nghttp2_session *library, const nghttp2_frame *f, void *user)
+static int h2_on_frame(nghttp2_session *library, const nghttp2_frame *f, void *user)
 {
     struct h2 *h = user;
     struct h2_stream *s;
@@ -151,18 +152,18 @@ static int on_frame(nghttp2_session *library, const nghttp2_frame *f, void *user
     switch (f->hd.type) {
     case NGHTTP2_HEADERS:
         h->block_open = false;
-        on_headers_complete(h, f);
+        h2_on_headers_complete(h, f);
         break;
     case NGHTTP2_DATA:
         if (f->hd.length > 0 && f->hd.length == f->data.padlen &&
             !(f->hd.flags & NGHTTP2_FLAG_END_STREAM))
-            note(h, H2_EMPTIES);
-        s = f->hd.flags & NGHTTP2_FLAG_END_STREAM ? find(h, f->hd.stream_id) : NULL;
+            h2_note(h, H2_EMPTIES);
+        s = f->hd.flags & NGHTTP2_FLAG_END_STREAM ? h2_find(h, f->hd.stream_id) : NULL;
         if (s)
-            take_end(s);
+            h2_take_end(s);
         break;
     case NGHTTP2_RST_STREAM:
-        s = find(h, f->hd.stream_id);
+        s = h2_find(h, f->hd.stream_id);
         if (s)
             h2_stream_set_error(s, h->role->close_error(s, f->rst_stream.error_code, true));
         break;
@@ -180,50 +181,51 @@ static int on_frame(nghttp2_session *library, const nghttp2_frame *f, void *user
     return 0;
 }
 
-static int on_begin_frame(nghttp2_session *library, const nghttp2_frame_hd *hd, void *user)
+static int h2_on_begin_frame(nghttp2_session *library, const nghttp2_frame_hd *hd, void *user)
 {
     struct h2 *h = user;
-    struct h2_stream *s = hd->type == NGHTTP2_DATA ? find(h, hd->stream_id) : NULL;
+    struct h2_stream *s = hd->type == NGHTTP2_DATA ? h2_find(h, hd->stream_id) : NULL;
 
     if (s && hd->length > s->in_left)
         s->in_too_long = true;
     switch (hd->type) {
     case NGHTTP2_DATA:
         if (hd->length == 0 && !(hd->flags & NGHTTP2_FLAG_END_STREAM))
-            note(h, H2_EMPTIES);
+            h2_note(h, H2_EMPTIES);
         break;
     case NGHTTP2_HEADERS:
     case NGHTTP2_CONTINUATION:
         if (hd->length == 0 && !(hd->flags & NGHTTP2_FLAG_END_HEADERS))
-            note(h, H2_EMPTIES);
+            h2_note(h, H2_EMPTIES);
         break;
     case NGHTTP2_RST_STREAM:
-        note(h, H2_RESETS);
+        h2_note(h, H2_RESETS);
         break;
     case NGHTTP2_WINDOW_UPDATE:
-        note(h, H2_UPDATES);
+        h2_note(h, H2_UPDATES);
         break;
     default:
-        note(h, H2_CONTROLS);
+        h2_note(h, H2_CONTROLS);
         break;
     }
     return 0;
 }
 
-static int on_invalid_frame(nghttp2_session *library, const nghttp2_frame *f, int error, void *user)
+static int h2_on_invalid_frame(
+    nghttp2_session *library, const nghttp2_frame *f, int error, void *user)
 {
     struct h2 *h = user;
 
     if (f->hd.type == NGHTTP2_HEADERS)
         h->block_open = false;
-    note_glitch(h, f->hd.stream_id > 0 ? find(h, f->hd.stream_id) : NULL);
+    h2_note_glitch(h, f->hd.stream_id > 0 ? h2_find(h, f->hd.stream_id) : NULL);
     return 0;
 }
 
-static int on_data(
+static int h2_on_data(
     nghttp2_session *library, uint8_t flags, int32_t id, const uint8_t *data, size_t n, void *user)
 {
-    struct h2_stream *s = find(user, id);
+    struct h2_stream *s = h2_find(user, id);
 
     struct h2 *h = user;
     bool dropped = !s || s->error || s->given_in == H2_IN_FAILED;
@@ -246,24 +248,24 @@ static int on_data(
     return 0;
 }
 
-static int before_frame(nghttp2_session *library, const nghttp2_frame *f, void *user)
+static int h2_before_frame(nghttp2_session *library, const nghttp2_frame *f, void *user)
 {
     struct h2 *h = user;
-    struct h2_stream *s = f->hd.type == NGHTTP2_HEADERS ? find(h, f->hd.stream_id) : NULL;
+    struct h2_stream *s = f->hd.type == NGHTTP2_HEADERS ? h2_find(h, f->hd.stream_id) : NULL;
 
     if (s && s->begins_at == H2_NOT_SENT)
         s->begins_at = h->written;
     if (f->hd.type == NGHTTP2_RST_STREAM && f->rst_stream.error_code != NGHTTP2_NO_ERROR &&
         f->rst_stream.error_code != NGHTTP2_CANCEL &&
         f->rst_stream.error_code != NGHTTP2_INTERNAL_ERROR)
-        note_glitch(h, find(h, f->hd.stream_id));
+        h2_note_glitch(h, h2_find(h, f->hd.stream_id));
     /* The library's own, when the peer breaks the protocol. */
     if (f->hd.type == NGHTTP2_GOAWAY && f->goaway.error_code != NGHTTP2_NO_ERROR)
         h->broken = true;
     return 0;
 }
 
-static int on_frame_sent(nghttp2_session *library, const nghttp2_frame *f, void *user)
+static int h2_on_frame_sent(nghttp2_session *library, const nghttp2_frame *f, void *user)
 {
     struct h2 *h = user;
     struct h2_stream *s;
@@ -273,7 +275,7 @@ static int on_frame_sent(nghttp2_session *library, const nghttp2_frame *f, void 
     if ((f->hd.type != NGHTTP2_DATA && f->hd.type != NGHTTP2_HEADERS) ||
         !(f->hd.flags & NGHTTP2_FLAG_END_STREAM))
         return 0;
-    s = find(h, f->hd.stream_id);
+    s = h2_find(h, f->hd.stream_id);
     if (!s)
         return 0;
     s->end_sent = true;
@@ -283,10 +285,10 @@ static int on_frame_sent(nghttp2_session *library, const nghttp2_frame *f, void 
     return 0;
 }
 
-static int on_frame_not_sent(
+static int h2_on_frame_not_sent(
     nghttp2_session *library, const nghttp2_frame *f, int error, void *user)
 {
-    struct h2_stream *s = f->hd.type == NGHTTP2_HEADERS ? find(user, f->hd.stream_id) : NULL;
+    struct h2_stream *s = f->hd.type == NGHTTP2_HEADERS ? h2_find(user, f->hd.stream_id) : NULL;
 
     /* After GOAWAY no stream may begin; anything else is a head that cannot be framed. */
     if (s)
@@ -298,10 +300,10 @@ static int on_frame_not_sent(
 }
 
 /* Never fails: some versions of the library leak then (CVE-2023-35945). */
-static int on_stream_close(nghttp2_session *library, int32_t id, uint32_t code, void *user)
+static int h2_on_stream_close(nghttp2_session *library, int32_t id, uint32_t code, void *user)
 {
     struct h2 *h = user;
-    struct h2_stream *s = find(h, id);
+    struct h2_stream *s = h2_find(h, id);
 
     if (h->open > 0)
         h->open--;
@@ -317,24 +319,24 @@ static int on_stream_close(nghttp2_session *library, int32_t id, uint32_t code, 
     return 0;
 }
 
-static void *on_malloc(size_t n, void *data)
+static void *h2_on_malloc(size_t n, void *data)
 {
     return reserve_realloc(NULL, n > 0 ? n : 1);
 }
 
-static void on_free(void *p, void *data)
+static void h2_on_free(void *p, void *data)
 {
     free(p);
 }
 
-static void *on_calloc(size_t n, size_t size, void *data)
+static void *h2_on_calloc(size_t n, size_t size, void *data)
 {
-    void *p = size > 0 && n > SIZE_MAX / size ? NULL : on_malloc(n * size, data);
+    void *p = size > 0 && n > SIZE_MAX / size ? NULL : h2_on_malloc(n * size, data);
 
     return p ? memset(p, 0, n * size) : NULL;
 }
 
-static void *on_realloc(void *p, size_t n, void *data)
+static void *h2_on_realloc(void *p, size_t n, void *data)
 {
     return reserve_realloc(p, n);
 }
@@ -342,7 +344,7 @@ static void *on_realloc(void *p, size_t n, void *data)
 nghttp2_mem *h2_memory(void)
 {
     static nghttp2_mem memory = {
-        .malloc = on_malloc, .free = on_free, .calloc = on_calloc, .realloc = on_realloc
+        .malloc = h2_on_malloc, .free = h2_on_free, .calloc = h2_on_calloc, .realloc = h2_on_realloc
     };
 
     return &memory;
@@ -356,17 +358,17 @@ int h2_library_setup(nghttp2_session_callbacks **cbs, nghttp2_option **options)
         nghttp2_session_callbacks_del(*cbs);
         return -1;
     }
-    nghttp2_session_callbacks_set_on_begin_headers_callback(*cbs, on_begin_headers);
-    nghttp2_session_callbacks_set_on_header_callback(*cbs, on_header);
-    nghttp2_session_callbacks_set_on_invalid_header_callback(*cbs, on_invalid_header);
-    nghttp2_session_callbacks_set_on_frame_recv_callback(*cbs, on_frame);
-    nghttp2_session_callbacks_set_on_begin_frame_callback(*cbs, on_begin_frame);
-    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(*cbs, on_data);
-    nghttp2_session_callbacks_set_before_frame_send_callback(*cbs, before_frame);
-    nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(*cbs, on_invalid_frame);
-    nghttp2_session_callbacks_set_on_frame_send_callback(*cbs, on_frame_sent);
-    nghttp2_session_callbacks_set_on_frame_not_send_callback(*cbs, on_frame_not_sent);
-    nghttp2_session_callbacks_set_on_stream_close_callback(*cbs, on_stream_close);
+    nghttp2_session_callbacks_set_on_begin_headers_callback(*cbs, h2_on_begin_headers);
+    nghttp2_session_callbacks_set_on_header_callback(*cbs, h2_on_header);
+    nghttp2_session_callbacks_set_on_invalid_header_callback(*cbs, h2_on_invalid_header);
+    nghttp2_session_callbacks_set_on_frame_recv_callback(*cbs, h2_on_frame);
+    nghttp2_session_callbacks_set_on_begin_frame_callback(*cbs, h2_on_begin_frame);
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(*cbs, h2_on_data);
+    nghttp2_session_callbacks_set_before_frame_send_callback(*cbs, h2_before_frame);
+    nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(*cbs, h2_on_invalid_frame);
+    nghttp2_session_callbacks_set_on_frame_send_callback(*cbs, h2_on_frame_sent);
+    nghttp2_session_callbacks_set_on_frame_not_send_callback(*cbs, h2_on_frame_not_sent);
+    nghttp2_session_callbacks_set_on_stream_close_callback(*cbs, h2_on_stream_close);
     nghttp2_option_set_no_auto_window_update(*options, 1);
     nghttp2_option_set_no_closed_streams(*options, 1);
     nghttp2_option_set_max_send_header_block_length(*options, HEAD_SENT_MAX);
@@ -378,7 +380,7 @@ int h2_library_setup(nghttp2_session_callbacks **cbs, nghttp2_option **options)
 /* The library got no memory, not even from the reserve. It may have kept a pointer to what it has
  * freed (1.52 does, where a frame cannot be queued): what it holds is lost rather than freed twice.
  */
-static void run_dry(struct h2 *h)
+static void h2_run_dry(struct h2 *h)
 {
     h->library = NULL;
     h2_die(h, STREAM_E_MEMORY, "out of memory", false);
@@ -386,7 +388,7 @@ static void run_dry(struct h2 *h)
 
 /* Frames go to the connection as long as it takes them; CONN_DRAINED comes back here. 0, or -1:
  * dead. */
-static int flush(struct h2 *h)
+static int h2_flush(struct h2 *h)
 {
     const uint8_t *p;
     ssize_t n;
@@ -399,7 +401,7 @@ static int flush(struct h2 *h)
         if (n == 0)
             return 0;
         if (n < 0) {
-            run_dry(h);
+            h2_run_dry(h);
             return -1;
         }
         if (conn_write(h->conn, p, (size_t)n) == CONN_E_MEMORY) {
@@ -409,7 +411,7 @@ static int flush(struct h2 *h)
         h->written += (uint64_t)n;
         /* Who has more to send has it chosen from for the next frame: else what is urgent would
          * wait for a turn behind what is not. */
-        deliver(h);
+        h2_deliver(h);
         if (h->dead)
             return -1;
     }
@@ -417,13 +419,13 @@ static int flush(struct h2 *h)
 }
 
 /* A session that has failed for good is never fed again. */
-static void give_up(struct h2 *h, int error)
+static void h2_give_up(struct h2 *h, int error)
 {
     uint32_t code = NGHTTP2_INTERNAL_ERROR;
 
     switch (error) {
     case NGHTTP2_ERR_NOMEM:
-        run_dry(h);
+        h2_run_dry(h);
         return;
     case NGHTTP2_ERR_FLOODED:
     case NGHTTP2_ERR_TOO_MANY_CONTINUATIONS:
@@ -440,13 +442,13 @@ static void give_up(struct h2 *h, int error)
 }
 
 /* Whether the peer makes us answer faster than it reads the answers: it is not read then. */
-static bool hold(struct h2 *h)
+static bool h2_hold(struct h2 *h)
 {
     size_t max = h->limits->queue_max;
 
     if (max == 0 || nghttp2_session_get_outbound_queue_size(h->library) <= max)
         return false;
-    if (flush(h) < 0)
+    if (h2_flush(h) < 0)
         return true;
     if (nghttp2_session_get_outbound_queue_size(h->library) > QUEUE_TOP * max) {
         h->deaf = true;
@@ -476,7 +478,7 @@ void h2_receive(struct h2 *h)
         n = nghttp2_session_mem_recv(h->library, (const uint8_t *)in.p, most);
         h->inside = false;
         if (n < 0) {
-            give_up(h, (int)n);
+            h2_give_up(h, (int)n);
             return;
         }
         conn_consume(h->conn, most);
@@ -484,16 +486,16 @@ void h2_receive(struct h2 *h)
             h2_refuse(h, NGHTTP2_ENHANCE_YOUR_CALM, h->nuisance);
             return;
         }
-        if (hold(h))
+        if (h2_hold(h))
             break;
     }
     if (h->dead)
         return;
     h2_wake(h);
-    deliver(h);
+    h2_deliver(h);
 }
 
-static void ask(struct h2 *h)
+static void h2_ask(struct h2 *h)
 {
     h->asked = true;
     h->asked_ms = loop_now_ms();
@@ -505,7 +507,7 @@ static void ask(struct h2 *h)
 
 /* Nobody is asked while nobody waits. A connection that has been silent for long is asked as soon
  * as it is used again: it may have been dead for as long. */
-static void update_probe(struct h2 *h)
+static void h2_update_probe(struct h2 *h)
 {
     if (!h->settled)
         return;
@@ -514,13 +516,13 @@ static void update_probe(struct h2 *h)
         deadline_clear(&h->probe);
     } else if (!deadline_is_set(&h->probe)) {
         if (loop_now_ms() - h->heard_ms >= h->limits->ping_interval_ms)
-            ask(h);
+            h2_ask(h);
         else
             deadline_set(&h->probe, h->limits->ping_interval_ms);
     }
 }
 
-static void on_probe(void *owner)
+static void h2_on_probe(void *owner)
 {
     struct h2 *h = owner;
     uint64_t silent = loop_now_ms() - h->heard_ms;
@@ -537,19 +539,19 @@ static void on_probe(void *owner)
     }
     h->asked = false;
     if (silent >= h->limits->ping_interval_ms)
-        ask(h);
+        h2_ask(h);
     else
         deadline_set(&h->probe, h->limits->ping_interval_ms - silent);
 }
 
-static void on_turn(void *owner)
+static void h2_on_turn(void *owner)
 {
     struct h2 *h = owner;
 
-    deliver(h);
-    if (h->dead || flush(h) < 0)
+    h2_deliver(h);
+    if (h->dead || h2_flush(h) < 0)
         return;
-    deliver(h);
+    h2_deliver(h);
     if (h->dead)
         return;
     if (h->nuisance) {
@@ -576,10 +578,10 @@ static void on_turn(void *owner)
             false);
         return;
     }
-    update_probe(h);
+    h2_update_probe(h);
 }
 
-static void on_conn(void *owner, struct conn *c, enum conn_event ev)
+static void h2_on_conn(void *owner, struct conn *c, enum conn_event ev)
 {
     struct h2 *h = owner;
     enum stream_error error;
@@ -596,7 +598,7 @@ static void on_conn(void *owner, struct conn *c, enum conn_event ev)
     case CONN_EOF:
         /* Garbage is often followed by the end at once: what the library makes of it shows in what
          * it would send. */
-        if (flush(h) < 0)
+        if (h2_flush(h) < 0)
             break;
         error = h->broken ? STREAM_E_PROTOCOL : STREAM_E_ENDED;
         if (h->role->server) { /* a client that is done with sending reads its GOAWAY */
@@ -624,9 +626,9 @@ void h2_init(struct h2 *h, struct conn *conn, nghttp2_session *library, const st
     h->heard_ms = loop_now_ms();
     list_init(&h->quiet);
     list_init(&h->ready);
-    deadline_init(&h->probe, on_probe, h);
+    deadline_init(&h->probe, h2_on_probe, h);
     deadline_set(&h->probe, limits->ping_timeout_ms);
-    conn_set_owner(conn, on_conn, h);
+    conn_set_owner(conn, h2_on_conn, h);
 }
 
 int h2_greet(struct h2 *h, const nghttp2_settings_entry *own, size_t n)
@@ -673,16 +675,16 @@ void h2_die(struct h2 *h, enum stream_error error, const char *why, bool quietly
     nghttp2_session_del(h->library);
     h->library = NULL;
     loop_undefer(&h->turn);
-    deliver(h);
+    h2_deliver(h);
     if (!quietly)
         h->role->on_dead(h);
-    bury_if_over(h);
+    h2_bury_if_over(h);
 }
 
 void h2_forget_stream(struct h2 *h)
 {
     if (h->dead)
-        bury_if_over(h);
+        h2_bury_if_over(h);
     else
         h2_wake(h);
 }
@@ -692,7 +694,7 @@ void h2_say_goodbye(struct h2 *h)
     if (h->dead)
         return;
     nghttp2_session_terminate_session(h->library, NGHTTP2_NO_ERROR);
-    if (flush(h) < 0)
+    if (h2_flush(h) < 0)
         return;
     conn_finish(h->conn, GOODBYE_MS);
     h->conn = NULL;

@@ -72,7 +72,7 @@ struct h2 {
     size_t open; /* streams that the library knows, cancelled ones included until that is sent */
     struct deferred turn;
     struct deadline probe;
-    struct grave grave;
+    struct deferred_free deferred_free;
     void (*free_role)(void *what); /* frees the role's struct */
     struct addr peer;
     uint64_t written;             /* bytes given to conn */

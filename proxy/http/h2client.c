@@ -20,19 +20,19 @@ struct h2_client {
     bool told_going, begun;
 };
 
-static struct h2_client *client_of(struct h2 *h)
+static struct h2_client *h2client_client_of(struct h2 *h)
 {
     return LIST_OWNER(h, struct h2_client, h2);
 }
 
-static void free_client(void *what)
+static void h2client_free_client(void *what)
 {
-    free(client_of(what));
+    free(h2client_client_of(what));
 }
 
 /* What the role records */
 
-static struct h2_stream *begin_head(struct h2 *h, const nghttp2_frame *f)
+static struct h2_stream *h2client_begin_head(struct h2 *h, const nghttp2_frame *f)
 {
     struct h2_stream *s = nghttp2_session_get_stream_user_data(h->library, f->hd.stream_id);
 
@@ -47,7 +47,7 @@ static struct h2_stream *begin_head(struct h2 *h, const nghttp2_frame *f)
     return s;
 }
 
-static enum stream_error take_head(struct h2_stream *s, bool last)
+static enum stream_error h2client_take_head(struct h2_stream *s, bool last)
 {
     struct head *head = &s->inbox->head;
     struct str length;
@@ -64,7 +64,8 @@ static enum stream_error take_head(struct h2_stream *s, bool last)
     return 0;
 }
 
-static enum stream_error close_error(const struct h2_stream *s, uint32_t code, bool by_peer)
+static enum stream_error h2client_close_error(
+    const struct h2_stream *s, uint32_t code, bool by_peer)
 {
     if (s->head_complete)
         return by_peer || !s->in_too_long ? STREAM_E_INCOMPLETE : STREAM_E_PROTOCOL;
@@ -74,9 +75,9 @@ static enum stream_error close_error(const struct h2_stream *s, uint32_t code, b
     return by_peer ? STREAM_E_TERMINATED : STREAM_E_PROTOCOL;
 }
 
-static void on_turn(struct h2 *h)
+static void h2client_on_turn(struct h2 *h)
 {
-    struct h2_client *c = client_of(h);
+    struct h2_client *c = h2client_client_of(h);
     size_t room;
 
     if (nghttp2_session_get_next_stream_id(h->library) >= (uint32_t)STREAM_IDS_END)
@@ -93,15 +94,15 @@ static void on_turn(struct h2 *h)
     c->on_event(c->owner, c, H2_CLIENT_CHANGED);
 }
 
-static void on_dead(struct h2 *h)
+static void h2client_on_dead(struct h2 *h)
 {
-    struct h2_client *c = client_of(h);
+    struct h2_client *c = h2client_client_of(h);
 
     c->on_event(c->owner, c, H2_CLIENT_CLOSED);
 }
 
 /* What the connection's end means for one stream. */
-static enum stream_error end_error(
+static enum stream_error h2client_end_error(
     const struct h2_stream *s, uint64_t sent, enum stream_error error)
 {
     /* Provably not on its way: our own queue still had all of it. */
@@ -113,17 +114,17 @@ static enum stream_error end_error(
 }
 
 static const struct h2_role role = {
-    .begin_head = begin_head,
-    .take_head = take_head,
-    .close_error = close_error,
-    .end_error = end_error,
-    .on_turn = on_turn,
-    .on_dead = on_dead,
+    .begin_head = h2client_begin_head,
+    .take_head = h2client_take_head,
+    .close_error = h2client_close_error,
+    .end_error = h2client_end_error,
+    .on_turn = h2client_on_turn,
+    .on_dead = h2client_on_dead,
 };
 
 /* A stream's operations that are the client's own */
 
-static int op_send_head(struct stream *stream, const struct head *head, bool end)
+static int h2client_op_send_head(struct stream *stream, const struct head *head, bool end)
 {
     struct h2_stream *s = h2_stream_of(stream);
     struct h2 *h = s->session;
@@ -143,42 +144,42 @@ static int op_send_head(struct stream *stream, const struct head *head, bool end
         h2_stream_set_error(s, error);
         return error;
     }
-    client_of(h)->reserved--;
+    h2client_client_of(h)->reserved--;
     s->given_out = end ? H2_OUT_DONE : H2_OUT_BODY;
     h->open++;
     h2_wake(h);
     return 0;
 }
 
-static void op_send_continue(struct stream *stream)
+static void h2client_op_send_continue(struct stream *stream)
 {
 }
 
-static void op_reset(struct stream *stream, enum stream_reset why)
+static void h2client_op_reset(struct stream *stream, enum stream_reset why)
 {
     h2_stream_reset(stream, why);
 }
 
-static void op_close(struct stream *stream)
+static void h2client_op_close(struct stream *stream)
 {
     struct h2_stream *s = h2_stream_of(stream);
 
     if (!s->closed && s->given_out == H2_OUT_NOTHING)
-        client_of(s->session)->reserved--;
+        h2client_client_of(s->session)->reserved--;
     h2_stream_close(stream);
 }
 
 static const struct stream_ops ops = {
-    .send_head = op_send_head,
+    .send_head = h2client_op_send_head,
     .send_data = h2_stream_send_data,
     .send_end = h2_stream_send_end,
-    .send_continue = op_send_continue,
+    .send_continue = h2client_op_send_continue,
     .pause = h2_stream_pause,
-    .reset = op_reset,
-    .close = op_close,
+    .reset = h2client_op_reset,
+    .close = h2client_op_close,
 };
 
-static nghttp2_session *make_library(struct h2 *h)
+static nghttp2_session *h2client_make_library(struct h2 *h)
 {
     nghttp2_session_callbacks *cbs;
     nghttp2_option *options;
@@ -197,7 +198,7 @@ struct h2_client *h2_client_open(
     struct conn *conn, const struct h2_limits *limits, h2_client_event_fn *on_event, void *owner)
 {
     struct h2_client *c = calloc(1, sizeof(*c));
-    nghttp2_session *library = c ? make_library(&c->h2) : NULL;
+    nghttp2_session *library = c ? h2client_make_library(&c->h2) : NULL;
 
     if (!library) {
         conn_close(conn);
@@ -206,7 +207,7 @@ struct h2_client *h2_client_open(
     }
     c->on_event = on_event;
     c->owner = owner;
-    h2_init(&c->h2, conn, library, &role, &ops, limits, free_client);
+    h2_init(&c->h2, conn, library, &role, &ops, limits, h2client_free_client);
     if (h2_greet(&c->h2, NULL, 0) < 0) {
         h2_die(&c->h2, STREAM_E_MEMORY, "out of memory", true);
         return NULL;

@@ -15,7 +15,7 @@ const char *h2_nuisance_name(enum h2_nuisance what)
     return names[what];
 }
 
-static void leak(struct h2_guard *g, const uint32_t max[H2_NNUISANCES], uint64_t now_ms)
+static void h2guard_leak(struct h2_guard *g, const uint32_t max[H2_NNUISANCES], uint64_t now_ms)
 {
     float share = (float)(now_ms - g->at_ms) / (float)H2_GUARD_EMPTIES_MS;
 
@@ -32,7 +32,7 @@ bool h2_guard_count(
     struct h2_guard *g, const uint32_t max[H2_NNUISANCES], enum h2_nuisance what, uint64_t now_ms)
 {
     if (now_ms != g->at_ms)
-        leak(g, max, now_ms);
+        h2guard_leak(g, max, now_ms);
     g->level[what] += 1;
     return g->level[what] > (float)max[what];
 }

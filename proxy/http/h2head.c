@@ -27,7 +27,7 @@ void h2_inbox_free(struct h2_inbox *b)
 
 /* nghttp2 has checked that pseudo-fields come first, once, and are those of a response or a
  * request. */
-static enum stream_error take_pseudo(struct h2_inbox *to, struct str name, struct str value)
+static enum stream_error h2head_take_pseudo(struct h2_inbox *to, struct str name, struct str value)
 {
     struct head *h = &to->head;
     struct str copy;
@@ -69,7 +69,7 @@ enum stream_error h2_head_take(struct h2_block *block, size_t head_max, size_t f
     if (!to)
         return 0;
     if (name.n > 0 && name.p[0] == ':')
-        return take_pseudo(to, name, value);
+        return h2head_take_pseudo(to, name, value);
     if (!field_is_token(name) || (value.n > 0 && !field_is_value(value)))
         return STREAM_E_PROTOCOL;
     name = arena_copy(&to->arena, name);
@@ -79,7 +79,7 @@ enum stream_error h2_head_take(struct h2_block *block, size_t head_max, size_t f
     return 0;
 }
 
-static nghttp2_nv pair(struct str name, struct str value)
+static nghttp2_nv h2head_pair(struct str name, struct str value)
 {
     return (nghttp2_nv){ .name = (uint8_t *)name.p,
         .namelen = name.n,
@@ -88,7 +88,7 @@ static nghttp2_nv pair(struct str name, struct str value)
 }
 
 /* Whether the field goes on the wire: not those of HTTP/1.1's connections. */
-static bool is_sent(const struct head *head, const struct field *f)
+static bool h2head_is_sent(const struct head *head, const struct field *f)
 {
     return field_is_token(f->name) && (f->value.n == 0 || field_is_value(f->value)) &&
            !str_eq_nocase(f->name, STR("host")) && !field_ends_here(head, f->name) &&
@@ -96,11 +96,11 @@ static bool is_sent(const struct head *head, const struct field *f)
 }
 
 /* nghttp2 copies names in lower case. */
-static void add_fields(const struct head *head, nghttp2_nv *nv, size_t *n)
+static void h2head_add_fields(const struct head *head, nghttp2_nv *nv, size_t *n)
 {
     for (size_t i = 0; i < head->nfields; i++) {
-        if (is_sent(head, &head->fields[i]))
-            nv[(*n)++] = pair(head->fields[i].name, head->fields[i].value);
+        if (h2head_is_sent(head, &head->fields[i]))
+            nv[(*n)++] = h2head_pair(head->fields[i].name, head->fields[i].value);
     }
 }
 
@@ -111,12 +111,12 @@ nghttp2_nv *h2_head_request(const struct head *head, bool secure, size_t *n)
     *n = 0;
     if (!nv)
         return NULL;
-    nv[(*n)++] = pair(STR(":method"), head->method);
-    nv[(*n)++] = pair(STR(":scheme"), secure ? STR("https") : STR("http"));
+    nv[(*n)++] = h2head_pair(STR(":method"), head->method);
+    nv[(*n)++] = h2head_pair(STR(":scheme"), secure ? STR("https") : STR("http"));
     if (head->authority.n > 0)
-        nv[(*n)++] = pair(STR(":authority"), head->authority);
-    nv[(*n)++] = pair(STR(":path"), head->target);
-    add_fields(head, nv, n);
+        nv[(*n)++] = h2head_pair(STR(":authority"), head->authority);
+    nv[(*n)++] = h2head_pair(STR(":path"), head->target);
+    h2head_add_fields(head, nv, n);
     return nv;
 }
 
@@ -128,7 +128,7 @@ nghttp2_nv *h2_head_response(const struct head *head, char *status, size_t *n)
     if (!nv)
         return NULL;
     snprintf(status, 4, "%03u", head->status == 101 ? 200 : head->status % 1000);
-    nv[(*n)++] = pair(STR(":status"), str_of(status));
-    add_fields(head, nv, n);
+    nv[(*n)++] = h2head_pair(STR(":status"), str_of(status));
+    h2head_add_fields(head, nv, n);
     return nv;
 }

@@ -6,7 +6,7 @@
 
 enum { METHOD_MAX = 32 };
 
-static int check_target(const struct head *h, const struct h1_limits *limits)
+static int h2request_check_target(const struct head *h, const struct h1_limits *limits)
 {
     if (h->method.n > METHOD_MAX || !field_is_method(h->method))
         return H1_E_METHOD;
@@ -21,7 +21,7 @@ static int check_target(const struct head *h, const struct h1_limits *limits)
 
 /* :authority is the Host of this version (RFC 9113 8.3.1); a Host field beside it must say the
  * same. */
-static int add_host(struct h2_inbox *inbox)
+static int h2request_add_host(struct h2_inbox *inbox)
 {
     struct head *h = &inbox->head;
 
@@ -32,7 +32,7 @@ static int add_host(struct h2_inbox *inbox)
 
 /* RFC 8441 4: with :protocol, CONNECT has a path, and is what GET with Upgrade is in HTTP/1.1; the
  * key and the accept are not used. */
-static void take_websocket(struct h2_inbox *inbox)
+static void h2request_take_websocket(struct h2_inbox *inbox)
 {
     struct head *h = &inbox->head;
 
@@ -51,7 +51,7 @@ enum h2_verdict h2_check_request(struct h2_inbox *inbox, const struct h1_limits 
     bool connect;
 
     *error = 0;
-    take_websocket(inbox);
+    h2request_take_websocket(inbox);
     connect = str_eq(h->method, STR("CONNECT"));
     /* Fields that would mean something to an HTTP/1.1 server behind; nghttp2 stops the others. */
     if (head_find(h, STR("http2-settings")) || head_find(h, STR("proxy-connection")))
@@ -61,9 +61,9 @@ enum h2_verdict h2_check_request(struct h2_inbox *inbox, const struct h1_limits 
     if (!connect && !str_eq_nocase(inbox->scheme, STR("https")) &&
         (secure || !str_eq_nocase(inbox->scheme, STR("http"))))
         return H2_RESET;
-    if (add_host(inbox) < 0)
+    if (h2request_add_host(inbox) < 0)
         return H2_RESET;
-    *error = check_target(h, limits);
+    *error = h2request_check_target(h, limits);
     if (*error == 0)
         *error = h1_check_request(h, out);
     if (*error < 0)

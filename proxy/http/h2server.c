@@ -47,21 +47,21 @@ struct h2_server {
 
 static const struct stream_ops ops;
 
-static struct h2_server *server_of(const struct h2 *h)
+static struct h2_server *h2server_server_of(const struct h2 *h)
 {
     return LIST_OWNER(h, struct h2_server, h2);
 }
 
-static void free_server(void *what)
+static void h2server_free_server(void *what)
 {
-    free(server_of(what));
+    free(h2server_server_of(what));
 }
 
 /* What the role records */
 
-static struct h2_stream *begin_head(struct h2 *h, const nghttp2_frame *f)
+static struct h2_stream *h2server_begin_head(struct h2 *h, const nghttp2_frame *f)
 {
-    struct h2_server *v = server_of(h);
+    struct h2_server *v = h2server_server_of(h);
     struct h2_stream *s;
 
     if (f->headers.cat != NGHTTP2_HCAT_REQUEST)
@@ -85,9 +85,9 @@ static struct h2_stream *begin_head(struct h2 *h, const nghttp2_frame *f)
     return s;
 }
 
-static void refuse(struct h2_stream *s, int error)
+static void h2server_refuse(struct h2_stream *s, int error)
 {
-    struct h2_server *v = server_of(s->session);
+    struct h2_server *v = h2server_server_of(s->session);
 
     s->serving->refusal = (signed char)error;
     if (s->glitched)
@@ -96,11 +96,11 @@ static void refuse(struct h2_stream *s, int error)
     s->session->role->on_nuisance(&v->h2, H2_GLITCHES);
 }
 
-static bool head_too_large(struct h2_stream *s, const struct h2_block *block)
+static bool h2server_head_too_large(struct h2_stream *s, const struct h2_block *block)
 {
     const struct h2_limits *limits = s->session->limits;
 
-    refuse(s, H1_E_HEAD_TOO_LARGE);
+    h2server_refuse(s, H1_E_HEAD_TOO_LARGE);
     if (block->bytes / HUGE_HEAD <= limits->head_max &&
         block->fields / HUGE_HEAD <= limits->fields_max)
         return true;
@@ -109,9 +109,9 @@ static bool head_too_large(struct h2_stream *s, const struct h2_block *block)
     return false;
 }
 
-static enum stream_error take_head(struct h2_stream *s, bool last)
+static enum stream_error h2server_take_head(struct h2_stream *s, bool last)
 {
-    struct h2_server *v = server_of(s->session);
+    struct h2_server *v = h2server_server_of(s->session);
     struct head *head = &s->inbox->head;
     struct h1_message m;
     int error;
@@ -124,7 +124,7 @@ static enum stream_error take_head(struct h2_stream *s, bool last)
     case H2_RESET:
         return STREAM_E_PROTOCOL;
     case H2_ANSWER:
-        refuse(s, error);
+        h2server_refuse(s, error);
         return 0;
     case H2_SERVE:
         break;
@@ -135,20 +135,21 @@ static enum stream_error take_head(struct h2_stream *s, bool last)
     return 0;
 }
 
-static enum stream_error close_error(const struct h2_stream *s, uint32_t code, bool by_peer)
+static enum stream_error h2server_close_error(
+    const struct h2_stream *s, uint32_t code, bool by_peer)
 {
     return STREAM_E_GONE;
 }
 
-static enum stream_error end_error(
+static enum stream_error h2server_end_error(
     const struct h2_stream *s, uint64_t sent, enum stream_error error)
 {
     return error == STREAM_E_TIMEOUT ? error : STREAM_E_GONE;
 }
 
-static void on_frame(struct h2 *h, const nghttp2_frame *f)
+static void h2server_on_frame(struct h2 *h, const nghttp2_frame *f)
 {
-    struct h2_server *v = server_of(h);
+    struct h2_server *v = h2server_server_of(h);
 
     if (!(f->hd.flags & NGHTTP2_FLAG_ACK))
         return;
@@ -160,9 +161,9 @@ static void on_frame(struct h2 *h, const nghttp2_frame *f)
     h2_wake(h);
 }
 
-static void on_nuisance(struct h2 *h, enum h2_nuisance what)
+static void h2server_on_nuisance(struct h2 *h, enum h2_nuisance what)
 {
-    struct h2_server *v = server_of(h);
+    struct h2_server *v = h2server_server_of(h);
 
     if (what == H2_RESETS)
         counter_add(COUNTER_HTTP2_RESETS, 1);
@@ -175,16 +176,16 @@ static void on_nuisance(struct h2 *h, enum h2_nuisance what)
     h2_wake(h);
 }
 
-static void on_wrote(struct h2 *h, size_t n)
+static void h2server_on_wrote(struct h2 *h, size_t n)
 {
-    h2_guard_wrote(&server_of(h)->guard, n);
+    h2_guard_wrote(&h2server_server_of(h)->guard, n);
 }
 
 /* Requests and their deadlines */
 
-static void give_head(struct h2_stream *s, const struct h2_inbox *inbox)
+static void h2server_give_head(struct h2_stream *s, const struct h2_inbox *inbox)
 {
-    struct h2_server *v = server_of(s->session);
+    struct h2_server *v = h2server_server_of(s->session);
     struct stream_request r = {
         .head = inbox->head.method.n && inbox->head.target.n ? &inbox->head : NULL,
         .body = !s->in_ended || buf_len(&s->in) > 0,
@@ -206,14 +207,14 @@ static void give_head(struct h2_stream *s, const struct h2_inbox *inbox)
     }
     s->owned = true;
     if (!s->serving->refusal)
-        crowd_settle(conn_place(v->h2.conn));
+        addrlimit_settle(conn_place(v->h2.conn));
     if (!r.body && !s->serving->websocket) /* nothing will be told of it */
         s->given_in = H2_IN_DONE;
     v->acceptor->on_request(v->acceptor->owner, &s->stream, &r);
 }
 
 /* Whether something must happen on the stream for it to go on, and has not for so long. */
-static bool is_slow(struct h2_server *v, struct h2_stream *s, bool *sending)
+static bool h2server_is_slow(struct h2_server *v, struct h2_stream *s, bool *sending)
 {
     struct pace_limits out = acceptor_send_pace(v->acceptor);
     struct pace_limits in = acceptor_body_pace(v->acceptor);
@@ -232,7 +233,7 @@ static bool is_slow(struct h2_server *v, struct h2_stream *s, bool *sending)
 }
 
 /* The owner hears of it, and may answer if only the request was slow. */
-static void time_out(struct h2_stream *s, bool sending)
+static void h2server_time_out(struct h2_stream *s, bool sending)
 {
     struct stream_event ev = { .kind = STREAM_FAILED, .error = STREAM_E_TIMEOUT };
 
@@ -248,7 +249,7 @@ static void time_out(struct h2_stream *s, bool sending)
         s->stream.on_event(s->stream.owner, &s->stream, &ev);
 }
 
-static struct h2_stream *find_slow(struct h2_server *v, bool *sending)
+static struct h2_stream *h2server_find_slow(struct h2_server *v, bool *sending)
 {
     struct list *lists[] = { &v->h2.quiet, &v->h2.ready };
 
@@ -257,7 +258,7 @@ static struct h2_stream *find_slow(struct h2_server *v, bool *sending)
         {
             struct h2_stream *s = LIST_OWNER(n, struct h2_stream, node);
 
-            if (is_slow(v, s, sending))
+            if (h2server_is_slow(v, s, sending))
                 return s;
         }
     }
@@ -265,7 +266,7 @@ static struct h2_stream *find_slow(struct h2_server *v, bool *sending)
 }
 
 /* Whether there is anything whose time runs. */
-static bool needs_watch(const struct h2_server *v)
+static bool h2server_needs_watch(const struct h2_server *v)
 {
     const struct h2 *h = &v->h2;
     const struct list *lists[] = { &h->quiet, &h->ready };
@@ -286,7 +287,7 @@ static bool needs_watch(const struct h2_server *v)
     return false;
 }
 
-static uint64_t tick_ms(const struct acceptor *a)
+static uint64_t h2server_tick_ms(const struct acceptor *a)
 {
     uint64_t times[] = { a->header_timeout_ms, a->body_timeout_ms, a->send_timeout_ms,
         a->rate_window_ms, a->http2.common.ping_timeout_ms, a->http2.stalled_timeout_ms,
@@ -300,7 +301,7 @@ static uint64_t tick_ms(const struct acceptor *a)
 }
 
 /* Whether the connection's window is what its streams wait for. */
-static bool waits_for_window(struct h2_server *v)
+static bool h2server_waits_for_window(struct h2_server *v)
 {
     struct list *lists[] = { &v->h2.quiet, &v->h2.ready };
 
@@ -318,7 +319,7 @@ static bool waits_for_window(struct h2_server *v)
 }
 
 /* Whether the client takes nothing of so many responses that it is none that is only slow. */
-static bool is_stalled(struct h2_server *v)
+static bool h2server_is_stalled(struct h2_server *v)
 {
     struct list *lists[] = { &v->h2.quiet, &v->h2.ready };
     const struct h2_server_limits *limits = &v->acceptor->http2;
@@ -340,7 +341,7 @@ static bool is_stalled(struct h2_server *v)
 
 /* The connection as a whole. NULL, or why it has been slow for too long, with the code to say so.
  */
-static const char *look_at_connection(struct h2_server *v, uint32_t *code)
+static const char *h2server_look_at_connection(struct h2_server *v, uint32_t *code)
 {
     const struct acceptor *a = v->acceptor;
     struct h2 *h = &v->h2;
@@ -354,14 +355,14 @@ static const char *look_at_connection(struct h2_server *v, uint32_t *code)
     }
     if (h->block_open && now - h->block_ms >= a->header_timeout_ms)
         return "a request's head did not come in time";
-    if (is_stalled(v)) {
+    if (h2server_is_stalled(v)) {
         h->deaf = conn_queued(h->conn) > 0;
         return "it takes nothing of too many responses";
     }
     *code = NGHTTP2_NO_ERROR;
     if (conn_queued(h->conn) == 0)
         pace_begin(&v->taken, now, conn_bytes_taken(h->conn));
-    if (!waits_for_window(v))
+    if (!h2server_waits_for_window(v))
         pace_begin(&v->framing, now, h->out_bytes);
     if (!pace_keeps_up(&v->taken, &out, now, conn_bytes_taken(h->conn)) ||
         !pace_keeps_up(&v->framing, &out, now, h->out_bytes))
@@ -372,12 +373,12 @@ static const char *look_at_connection(struct h2_server *v, uint32_t *code)
     return NULL;
 }
 
-static bool is_idle(const struct h2_server *v)
+static bool h2server_is_idle(const struct h2_server *v)
 {
     return v->h2.open == 0 && !list_first(&v->h2.quiet) && !list_first(&v->h2.ready);
 }
 
-static void on_watch(void *owner)
+static void h2server_on_watch(void *owner)
 {
     struct h2_server *v = owner;
     struct h2 *h = &v->h2;
@@ -390,14 +391,14 @@ static void on_watch(void *owner)
         h2_refuse(h, NGHTTP2_NO_ERROR, "idle");
         return;
     }
-    why = look_at_connection(v, &code);
+    why = h2server_look_at_connection(v, &code);
     if (why) {
         counter_add(COUNTER_CLIENTS_TOO_SLOW, 1);
         h2_refuse(h, code, why);
         return;
     }
-    while (!h->dead && (s = find_slow(v, &sending)))
-        time_out(s, sending);
+    while (!h->dead && (s = h2server_find_slow(v, &sending)))
+        h2server_time_out(s, sending);
     if (!h->dead)
         h2_wake(h); /* which sets the next one */
 }
@@ -405,7 +406,7 @@ static void on_watch(void *owner)
 /* The end of the connection */
 
 /* Whether it has nothing more to serve and has said so. */
-static void drain_step(struct h2_server *v)
+static void h2server_drain_step(struct h2_server *v)
 {
     struct h2 *h = &v->h2;
     uint64_t now = loop_now_ms();
@@ -432,20 +433,20 @@ static void drain_step(struct h2_server *v)
         h2_wake(h);
         break;
     case GOING:
-        if (is_idle(v) && !nghttp2_session_want_write(h->library))
+        if (h2server_is_idle(v) && !nghttp2_session_want_write(h->library))
             h2_say_goodbye(h);
         break;
     }
 }
 
-static void on_turn(struct h2 *h)
+static void h2server_on_turn(struct h2 *h)
 {
-    struct h2_server *v = server_of(h);
+    struct h2_server *v = h2server_server_of(h);
     struct acceptor *a = v->acceptor;
-    bool idle = is_idle(v) && !h->block_open;
+    bool idle = h2server_is_idle(v) && !h->block_open;
     struct list *list = idle && v->acknowledged && v->going == OPEN ? &a->idle : &a->busy;
 
-    drain_step(v);
+    h2server_drain_step(v);
     if (h->dead)
         return;
     if (v->accepted.node.on != list) {
@@ -459,7 +460,7 @@ static void on_turn(struct h2 *h)
         deadline_set(&v->watch, a->keep_alive_timeout_ms);
         return;
     }
-    if (!needs_watch(v)) {
+    if (!h2server_needs_watch(v)) {
         v->watching = false;
         return;
     }
@@ -468,12 +469,12 @@ static void on_turn(struct h2 *h)
         pace_begin(&v->framing, loop_now_ms(), h->out_bytes);
     }
     v->watching = true;
-    deadline_set(&v->watch, tick_ms(a));
+    deadline_set(&v->watch, h2server_tick_ms(a));
 }
 
-static void on_dead(struct h2 *h)
+static void h2server_on_dead(struct h2 *h)
 {
-    struct h2_server *v = server_of(h);
+    struct h2_server *v = h2server_server_of(h);
     char peer[ADDR_TEXT_MAX];
 
     list_remove(&v->accepted.node);
@@ -489,55 +490,57 @@ static void on_dead(struct h2 *h)
 
 static const struct h2_role role = {
     .server = true,
-    .begin_head = begin_head,
-    .take_head = take_head,
-    .close_error = close_error,
-    .head_too_large = head_too_large,
-    .on_frame = on_frame,
-    .on_nuisance = on_nuisance,
-    .on_wrote = on_wrote,
-    .end_error = end_error,
-    .give_head = give_head,
-    .on_turn = on_turn,
-    .on_dead = on_dead,
+    .begin_head = h2server_begin_head,
+    .take_head = h2server_take_head,
+    .close_error = h2server_close_error,
+    .head_too_large = h2server_head_too_large,
+    .on_frame = h2server_on_frame,
+    .on_nuisance = h2server_on_nuisance,
+    .on_wrote = h2server_on_wrote,
+    .end_error = h2server_end_error,
+    .give_head = h2server_give_head,
+    .on_turn = h2server_on_turn,
+    .on_dead = h2server_on_dead,
 };
 
-static struct h2_server *of_accepted(struct accepted *c)
+static struct h2_server *h2server_of_accepted(struct accepted *c)
 {
     return LIST_OWNER(c, struct h2_server, accepted);
 }
 
-static void drain(struct accepted *c)
+static void h2server_drain(struct accepted *c)
 {
-    h2_wake(&of_accepted(c)->h2);
+    h2_wake(&h2server_of_accepted(c)->h2);
 }
 
-static void cut(struct accepted *c)
+static void h2server_cut(struct accepted *c)
 {
-    h2_die(&of_accepted(c)->h2, STREAM_E_GONE, "shutdown", false);
+    h2_die(&h2server_of_accepted(c)->h2, STREAM_E_GONE, "shutdown", false);
 }
 
-static bool retire(struct accepted *c)
+static bool h2server_retire(struct accepted *c)
 {
-    struct h2_server *v = of_accepted(c);
+    struct h2_server *v = h2server_of_accepted(c);
 
-    if (!is_idle(v) || v->h2.block_open || conn_queued(v->h2.conn) > 0)
+    if (!h2server_is_idle(v) || v->h2.block_open || conn_queued(v->h2.conn) > 0)
         return false;
     h2_refuse(&v->h2, NGHTTP2_NO_ERROR, "its place is needed");
     return true;
 }
 
-static const struct accepted_ops accepted_ops = { .drain = drain, .cut = cut, .retire = retire };
+static const struct accepted_ops accepted_ops = {
+    .drain = h2server_drain, .cut = h2server_cut, .retire = h2server_retire
+};
 
 /* A stream's operations that are the server's own */
 
 /* Whether the owner can still send anything. */
-static bool is_open(const struct h2_stream *s)
+static bool h2server_is_open(const struct h2_stream *s)
 {
     return s->owned && !s->closed && !s->error && !s->wire_closed && !s->session->dead;
 }
 
-static int op_send_head(struct stream *stream, const struct head *head, bool end)
+static int h2server_op_send_head(struct stream *stream, const struct head *head, bool end)
 {
     const nghttp2_data_provider body = { .read_callback = h2_stream_read };
     struct h2_stream *s = h2_stream_of(stream);
@@ -547,7 +550,7 @@ static int op_send_head(struct stream *stream, const struct head *head, bool end
     size_t n;
     int rc;
 
-    if (!is_open(s) || s->given_out != H2_OUT_NOTHING)
+    if (!h2server_is_open(s) || s->given_out != H2_OUT_NOTHING)
         return 0;
     nv = h2_head_response(head, status, &n);
     s->serving->bodiless |= head->status == 204 || head->status == 304;
@@ -572,11 +575,11 @@ static int op_send_head(struct stream *stream, const struct head *head, bool end
     return 0;
 }
 
-static int op_send_data(struct stream *stream, const void *p, size_t n)
+static int h2server_op_send_data(struct stream *stream, const void *p, size_t n)
 {
     struct h2_stream *s = h2_stream_of(stream);
 
-    if (!is_open(s))
+    if (!h2server_is_open(s))
         return 0;
     if (n > s->serving->out_left) /* more than was announced is malformed */
         n = (size_t)s->serving->out_left;
@@ -585,7 +588,7 @@ static int op_send_data(struct stream *stream, const void *p, size_t n)
     return h2_stream_send_data(stream, p, n);
 }
 
-static int op_send_end(struct stream *stream)
+static int h2server_op_send_end(struct stream *stream)
 {
     struct h2_stream *s = h2_stream_of(stream);
 
@@ -596,14 +599,14 @@ static int op_send_end(struct stream *stream)
     return h2_stream_send_end(stream);
 }
 
-static void op_send_continue(struct stream *stream)
+static void h2server_op_send_continue(struct stream *stream)
 {
     static uint8_t name[] = ":status", value[] = "100";
     const nghttp2_nv nv = { name, value, sizeof(name) - 1, sizeof(value) - 1,
         NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE };
     struct h2_stream *s = h2_stream_of(stream);
 
-    if (!is_open(s) || !s->serving->expects_continue || s->in_ended ||
+    if (!h2server_is_open(s) || !s->serving->expects_continue || s->in_ended ||
         s->given_out != H2_OUT_NOTHING)
         return;
     s->serving->expects_continue = false;
@@ -611,7 +614,7 @@ static void op_send_continue(struct stream *stream)
     h2_wake(s->session);
 }
 
-static void op_pause(struct stream *stream, bool paused)
+static void h2server_op_pause(struct stream *stream, bool paused)
 {
     struct h2_stream *s = h2_stream_of(stream);
 
@@ -623,14 +626,14 @@ static void op_pause(struct stream *stream, bool paused)
 }
 
 /* What was given still arrives, and then the missing end shows. */
-static void end_short(struct h2_stream *s, uint32_t code)
+static void h2server_end_short(struct h2_stream *s, uint32_t code)
 {
     if (s->given_out == H2_OUT_BODY)
         s->given_out = H2_OUT_CUT;
     h2_stream_let_go(s, code);
 }
 
-static void op_reset(struct stream *stream, enum stream_reset why)
+static void h2server_op_reset(struct stream *stream, enum stream_reset why)
 {
     struct h2_stream *s = h2_stream_of(stream);
 
@@ -640,35 +643,35 @@ static void op_reset(struct stream *stream, enum stream_reset why)
         buf_release(&s->out);
         h2_stream_detach(s, NGHTTP2_CANCEL);
     }
-    end_short(s, why == STREAM_CANCEL ? NGHTTP2_CANCEL : NGHTTP2_INTERNAL_ERROR);
+    h2server_end_short(s, why == STREAM_CANCEL ? NGHTTP2_CANCEL : NGHTTP2_INTERNAL_ERROR);
 }
 
-static void op_close(struct stream *stream)
+static void h2server_op_close(struct stream *stream)
 {
     struct h2_stream *s = h2_stream_of(stream);
 
     if (s->closed || !s->owned)
         return;
-    end_short(s, s->given_out == H2_OUT_NOTHING ? NGHTTP2_CANCEL : NGHTTP2_INTERNAL_ERROR);
+    h2server_end_short(s, s->given_out == H2_OUT_NOTHING ? NGHTTP2_CANCEL : NGHTTP2_INTERNAL_ERROR);
 }
 
-static const struct ssl_st *op_tls(struct stream *s)
+static const struct ssl_st *h2server_op_tls(struct stream *s)
 {
     return conn_ssl(h2_stream_of(s)->session->conn);
 }
 
 static const struct stream_ops ops = {
-    .send_head = op_send_head,
-    .send_data = op_send_data,
-    .send_end = op_send_end,
-    .send_continue = op_send_continue,
-    .pause = op_pause,
-    .reset = op_reset,
-    .close = op_close,
-    .tls = op_tls,
+    .send_head = h2server_op_send_head,
+    .send_data = h2server_op_send_data,
+    .send_end = h2server_op_send_end,
+    .send_continue = h2server_op_send_continue,
+    .pause = h2server_op_pause,
+    .reset = h2server_op_reset,
+    .close = h2server_op_close,
+    .tls = h2server_op_tls,
 };
 
-static nghttp2_session *make_library(struct h2 *h)
+static nghttp2_session *h2server_make_library(struct h2 *h)
 {
     nghttp2_session_callbacks *cbs;
     nghttp2_option *options;
@@ -687,7 +690,7 @@ static nghttp2_session *make_library(struct h2 *h)
 int h2_server_open(struct conn *conn, struct acceptor *a)
 {
     struct h2_server *v = calloc(1, sizeof(*v));
-    nghttp2_session *library = v ? make_library(&v->h2) : NULL;
+    nghttp2_session *library = v ? h2server_make_library(&v->h2) : NULL;
     const nghttp2_settings_entry own[] = {
         { NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, a->http2.streams_max },
         { NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1 },
@@ -701,8 +704,8 @@ int h2_server_open(struct conn *conn, struct acceptor *a)
     v->acceptor = a;
     v->accepted.ops = &accepted_ops;
     v->opened_ms = loop_now_ms();
-    deadline_init(&v->watch, on_watch, v);
-    h2_init(&v->h2, conn, library, &role, &ops, &a->http2.common, free_server);
+    deadline_init(&v->watch, h2server_on_watch, v);
+    h2_init(&v->h2, conn, library, &role, &ops, &a->http2.common, h2server_free_server);
     list_push(&a->busy, &v->accepted.node);
     counter_add(COUNTER_HTTP2_CONNECTIONS, 1);
     if (h2_greet(&v->h2, own, a->websockets ? 2 : 1) < 0) {

@@ -57,20 +57,20 @@ struct h2_stream *h2_stream_new(struct h2 *h)
     return s;
 }
 
-static void free_stream(void *what)
+static void h2stream_free_stream(void *what)
 {
     free(what);
 }
 
 /* Delivery */
 
-static void emit(struct h2_stream *s, struct stream_event ev)
+static void h2stream_emit(struct h2_stream *s, struct stream_event ev)
 {
     if (s->stream.on_event)
         s->stream.on_event(s->stream.owner, &s->stream, &ev);
 }
 
-static void deliver_head(struct h2_stream *s)
+static void h2stream_deliver_head(struct h2_stream *s)
 {
     struct h2_inbox *inbox = s->inbox;
 
@@ -81,12 +81,12 @@ static void deliver_head(struct h2_stream *s)
     if (s->session->role->give_head)
         s->session->role->give_head(s, inbox);
     else
-        emit(s, (struct stream_event){ .kind = STREAM_HEAD, .head = &inbox->head });
+        h2stream_emit(s, (struct stream_event){ .kind = STREAM_HEAD, .head = &inbox->head });
     h2_inbox_free(inbox);
 }
 
 /* Data that nobody wants any more: the connection's window must not shrink by it. */
-static void drop_in(struct h2_stream *s)
+static void h2stream_drop_in(struct h2_stream *s)
 {
     size_t n = buf_len(&s->in);
     struct h2 *h = s->session;
@@ -98,29 +98,30 @@ static void drop_in(struct h2_stream *s)
     h2_wake(h);
 }
 
-static void bury(struct h2_stream *s)
+static void h2stream_bury(struct h2_stream *s)
 {
     struct h2 *h = s->session;
 
     s->closed = true;
     s->stream.on_event = NULL;
     h2_inbox_free(s->inbox);
-    drop_in(s);
+    h2stream_drop_in(s);
     buf_release(&s->out);
     list_remove(&s->node);
-    loop_bury(&s->grave, s, free_stream);
+    loop_free_later(&s->deferred_free, s, h2stream_free_stream);
     h2_forget_stream(h);
 }
 
 /* A step at a time: an owner who pauses is not given all that the window holds. */
-static void deliver_data(struct h2_stream *s)
+static void h2stream_deliver_data(struct h2_stream *s)
 {
     struct h2 *h = s->session;
     struct buf data = s->in; /* the owner may close the stream, and with it what it holds */
     size_t n = buf_len(&data) < DELIVER_STEP ? buf_len(&data) : DELIVER_STEP;
 
     s->in = (struct buf){ 0 };
-    emit(s, (struct stream_event){ .kind = STREAM_DATA, .data = str_make(buf_str(&data).p, n) });
+    h2stream_emit(
+        s, (struct stream_event){ .kind = STREAM_DATA, .data = str_make(buf_str(&data).p, n) });
     if (s->closed || s->given_in != H2_IN_BODY) {
         n = buf_len(&data);
         buf_release(&data);
@@ -144,35 +145,35 @@ void h2_stream_deliver(struct h2_stream *s)
 
     /* A request that was taken back before anybody saw it is not seen at all. */
     if (s->given_in == H2_IN_HEAD && s->head_complete && s->inbox && (s->owned || !s->error))
-        deliver_head(s);
+        h2stream_deliver_head(s);
     if (!s->closed && !s->owned) {
         if (s->wire_closed || s->session->dead)
-            bury(s);
+            h2stream_bury(s);
         return;
     }
     gone = server && s->error; /* nobody is left to answer */
     if (!s->closed && gone)
-        drop_in(s);
+        h2stream_drop_in(s);
     while (!s->closed && s->given_in == H2_IN_BODY && !s->paused && buf_len(&s->in) > 0)
-        deliver_data(s);
+        h2stream_deliver_data(s);
     if (!s->closed && s->given_in == H2_IN_BODY && !s->paused && buf_len(&s->in) == 0 &&
         s->in_ended && !gone) {
         s->given_in = H2_IN_DONE;
-        emit(s, (struct stream_event){ .kind = STREAM_END });
+        h2stream_emit(s, (struct stream_event){ .kind = STREAM_END });
     }
     /* A reader that has paused gets the data first, and then hears that more will not come. */
     if (!s->closed && s->error && buf_len(&s->in) == 0 &&
         (server ? s->given_in != H2_IN_FAILED || !s->told : s->given_in < H2_IN_DONE)) {
         s->told = true;
         s->given_in = H2_IN_FAILED;
-        emit(s,
+        h2stream_emit(s,
             (struct stream_event){ .kind = STREAM_FAILED, .error = (enum stream_error)s->error });
         return;
     }
     if (!s->closed && s->drained_due) {
         s->drained_due = false;
         if (!s->wire_closed && !s->error && (server || s->given_in != H2_IN_FAILED))
-            emit(s, (struct stream_event){ .kind = STREAM_DRAINED });
+            h2stream_emit(s, (struct stream_event){ .kind = STREAM_DRAINED });
     }
 }
 
@@ -300,7 +301,7 @@ void h2_stream_close(struct stream *stream)
     if (s->closed)
         return;
     h2_stream_detach(s, s->in_ended ? NGHTTP2_NO_ERROR : NGHTTP2_CANCEL);
-    bury(s);
+    h2stream_bury(s);
 }
 
 void h2_stream_let_go(struct h2_stream *s, uint32_t code)
@@ -310,11 +311,11 @@ void h2_stream_let_go(struct h2_stream *s, uint32_t code)
     s->stream.on_event = NULL;
     s->owned = false;
     s->given_in = H2_IN_FAILED;
-    drop_in(s);
+    h2stream_drop_in(s);
     if (h->dead || s->wire_closed) {
         h2_stream_ready(s);
         if (h->dead)
-            bury(s);
+            h2stream_bury(s);
         return;
     }
     if (s->given_out == H2_OUT_DONE) {

@@ -45,8 +45,8 @@ struct h2_stream {
     struct stream stream;
     struct h2 *session;
     union {
-        struct list_node node; /* on the session's `quiet` or `ready` */
-        struct grave grave;    /* once closed */
+        struct list_node node;              /* on the session's `quiet` or `ready` */
+        struct deferred_free deferred_free; /* once closed */
     };
     struct h2_serving *serving;   /* server side only: lies behind it */
     struct h2_inbox *inbox;       /* the peer's head, from its first field until it is delivered */

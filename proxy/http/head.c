@@ -44,7 +44,7 @@ bool head_has_token(const struct head *h, struct str name, struct str token)
 
 /* An array of its own with at least one free place. The old one stays as it is: another head may
  * read it. */
-static int grow(struct head *h, struct arena *a)
+static int head_grow(struct head *h, struct arena *a)
 {
     size_t room = h->nfields < ROOM_MIN / 2 ? ROOM_MIN : h->nfields * 2;
     struct field *fields = arena_alloc(a, room * sizeof(*fields));
@@ -62,14 +62,14 @@ int head_add(struct head *h, struct arena *a, struct str name, struct str value)
 {
     if (!name.p || !value.p)
         return -1;
-    if (h->nfields >= h->room && grow(h, a) < 0)
+    if (h->nfields >= h->room && head_grow(h, a) < 0)
         return -1;
     h->fields[h->nfields++] = (struct field){ name, value };
     return 0;
 }
 
 /* Takes the fields of that name at and after `from` out, the others keep their order. */
-static void remove_from(struct head *h, size_t from, struct str name)
+static void head_remove_from(struct head *h, size_t from, struct str name)
 {
     size_t n = from;
 
@@ -87,10 +87,10 @@ int head_set(struct head *h, struct arena *a, struct str name, struct str value)
     if (!first || !value.p)
         return head_add(h, a, name, value);
     at = (size_t)(first - h->fields);
-    if (h->room < h->nfields && grow(h, a) < 0)
+    if (h->room < h->nfields && head_grow(h, a) < 0)
         return -1;
     h->fields[at] = (struct field){ name, value };
-    remove_from(h, at + 1, name);
+    head_remove_from(h, at + 1, name);
     return 0;
 }
 
@@ -130,12 +130,12 @@ void head_remove(struct head *h, struct str name)
     const struct field *first = head_find(h, name);
 
     if (first)
-        remove_from(h, (size_t)(first - h->fields), name);
+        head_remove_from(h, (size_t)(first - h->fields), name);
 }
 
 /* Copies `s` to *at and moves it on. What points nowhere ("no such thing") goes on pointing
  * nowhere. */
-static struct str put(char **at, struct str s)
+static struct str head_put(char **at, struct str s)
 {
     struct str copy = { *at, s.n };
 
@@ -161,13 +161,13 @@ int head_copy(struct arena *a, struct head *to, const struct head *from, size_t 
     if (!fields)
         return -1;
     at = (char *)(fields + h.nfields + spare);
-    h.method = put(&at, h.method);
-    h.target = put(&at, h.target);
-    h.authority = put(&at, h.authority);
-    h.reason = put(&at, h.reason);
+    h.method = head_put(&at, h.method);
+    h.target = head_put(&at, h.target);
+    h.authority = head_put(&at, h.authority);
+    h.reason = head_put(&at, h.reason);
     for (size_t i = 0; i < h.nfields; i++) {
-        fields[i].name = put(&at, h.fields[i].name);
-        fields[i].value = put(&at, h.fields[i].value);
+        fields[i].name = head_put(&at, h.fields[i].name);
+        fields[i].value = head_put(&at, h.fields[i].value);
     }
     h.fields = fields;
     h.room = h.nfields + spare;

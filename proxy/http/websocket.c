@@ -9,18 +9,18 @@
 
 enum { KEY_BYTES = 16 };
 
-static bool is_base64(char c)
+static bool websocket_is_base64(char c)
 {
     return (str_lower_char(c) >= 'a' && str_lower_char(c) <= 'z') || (c >= '0' && c <= '9') ||
            c == '+' || c == '/';
 }
 
-static bool is_key(struct str s)
+static bool websocket_is_key(struct str s)
 {
     if (s.n != WEBSOCKET_KEY_LEN)
         return false;
     for (size_t i = 0; i < WEBSOCKET_KEY_LEN - 2; i++)
-        if (!is_base64(s.p[i]))
+        if (!websocket_is_base64(s.p[i]))
             return false;
     return s.p[s.n - 2] == '=' && s.p[s.n - 1] == '=';
 }
@@ -30,7 +30,7 @@ bool websocket_is_asked(const struct head *request, const struct h1_message *m)
     return m->upgrade && str_eq(request->method, STR("GET")) &&
            head_has_token(request, STR("upgrade"), STR("websocket")) &&
            head_count(request, STR("sec-websocket-key")) == 1 &&
-           is_key(head_value(request, STR("sec-websocket-key")));
+           websocket_is_key(head_value(request, STR("sec-websocket-key")));
 }
 
 void websocket_make_key(char out[WEBSOCKET_KEY_LEN + 1])

@@ -10,7 +10,7 @@
 enum { SUBJECT_MAX = 2048 }; /* octets of DER: more than anybody has, less than a head can carry */
 
 /* A subject that no head could carry is nobody's. */
-static int on_verify(int good, X509_STORE_CTX *c)
+static int clientcert_on_verify(int good, X509_STORE_CTX *c)
 {
     X509 *x = X509_STORE_CTX_get_current_cert(c);
 
@@ -24,7 +24,7 @@ static int on_verify(int good, X509_STORE_CTX *c)
 
 /* A session that is good by itself is not resumed when the client's certificate has expired since:
  * a whole handshake follows, which says so. */
-static SSL_TICKET_RETURN on_ticket_opened(SSL *ssl, SSL_SESSION *session,
+static SSL_TICKET_RETURN clientcert_on_ticket_opened(SSL *ssl, SSL_SESSION *session,
     const unsigned char *key_name, size_t n, SSL_TICKET_STATUS status, void *arg)
 {
     X509 *client = session ? SSL_SESSION_get0_peer(session) : NULL;
@@ -37,7 +37,7 @@ static SSL_TICKET_RETURN on_ticket_opened(SSL *ssl, SSL_SESSION *session,
 }
 
 /* Of all that decides who is let in. */
-static bool digest_rules(struct clientcert *c, const struct file_content *authorities)
+static bool clientcert_digest_rules(struct clientcert *c, const struct file_content *authorities)
 {
     EVP_MD_CTX *md = EVP_MD_CTX_new();
     bool good = md && EVP_DigestInit_ex(md, EVP_sha256(), NULL) &&
@@ -64,7 +64,7 @@ bool clientcert_read(
     c->authorities = pem_read_authorities(path, why, whylen);
     if (!c->authorities || !file_read(path, FILE_CONTENT_MAX, &content, why, whylen))
         return false;
-    good = digest_rules(c, &content);
+    good = clientcert_digest_rules(c, &content);
     if (!good)
         snprintf(why, whylen, "out of memory");
     file_forget(&content);
@@ -84,7 +84,7 @@ bool clientcert_demand(struct clientcert *c, SSL_CTX *ctx)
 
     if (c->required)
         mode |= SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
-    SSL_CTX_set_verify(ctx, mode, on_verify);
+    SSL_CTX_set_verify(ctx, mode, clientcert_on_verify);
     SSL_CTX_set_verify_depth(ctx, c->chain_max);
     for (int i = 0; i < sk_X509_OBJECT_num(objects); i++) {
         X509_OBJECT *o = sk_X509_OBJECT_value(objects, i);
@@ -96,7 +96,7 @@ bool clientcert_demand(struct clientcert *c, SSL_CTX *ctx)
             X509_STORE_set_flags(c->authorities, X509_V_FLAG_CRL_CHECK);
     }
     return SSL_CTX_set1_verify_cert_store(ctx, c->authorities) == 1 &&
-           SSL_CTX_set_session_ticket_cb(ctx, NULL, on_ticket_opened, NULL) == 1;
+           SSL_CTX_set_session_ticket_cb(ctx, NULL, clientcert_on_ticket_opened, NULL) == 1;
 }
 
 bool clientcert_describe(

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "net/farewell.h"
+#include "net/linger.h"
 #include "net/loop.h"
 #include "net/tls.h"
 #include "net/wire.h"
@@ -25,9 +25,9 @@ struct conn {
     uint64_t bytes_in, bytes_out, marked_out;
     uint64_t behind_ms; /* since when output waits without a break; 0: none does */
     struct deferred work;
-    struct grave grave;
+    struct deferred_free deferred_free;
     struct addr peer;
-    struct crowd_place place;
+    struct addrlimit_slot place;
     int err_no;
     signed char error;   /* enum conn_error */
     unsigned char phase; /* enum phase */
@@ -47,21 +47,21 @@ enum { READ_STEP = 16 << 10 };
 static size_t naccepted;
 static size_t output_max = 64 << 10;
 
-static void on_work(void *owner);
+static void conn_on_work(void *owner);
 
-static void emit(struct conn *c, enum conn_event ev)
+static void conn_emit(struct conn *c, enum conn_event ev)
 {
     if (c->on_event)
         c->on_event(c->owner, c, ev);
 }
 
-static void wake(struct conn *c)
+static void conn_wake(struct conn *c)
 {
-    loop_defer(&c->work, on_work, c);
+    loop_defer(&c->work, conn_on_work, c);
 }
 
 /* The one place that starts and stops the watcher. */
-static void update_interest(struct conn *c)
+static void conn_update_interest(struct conn *c)
 {
     int want = 0;
 
@@ -101,72 +101,72 @@ static void free_conn(void *what)
 }
 
 /* What is left when the socket is gone, or somebody else's. */
-static void bury(struct conn *c)
+static void conn_bury(struct conn *c)
 {
     loop_undefer(&c->work);
     naccepted -= c->accepted;
     c->phase = PHASE_CLOSED;
     c->on_event = NULL;
-    loop_bury(&c->grave, c, free_conn);
+    loop_free_later(&c->deferred_free, c, free_conn);
 }
 
-static void end(struct conn *c, bool reset)
+static void conn_end(struct conn *c, bool reset)
 {
     if (!c || c->phase == PHASE_CLOSED)
         return;
     ev_io_stop(loop_ev(), &c->io);
-    crowd_leave(&c->place);
+    addrlimit_remove(&c->place);
     wire_close(&c->wire, reset);
-    bury(c);
+    conn_bury(c);
 }
 
 /* The alert that says why would be destroyed by a reset, if the client has sent more meanwhile. */
-static bool owes_alert(const struct conn *c)
+static bool conn_owes_alert(const struct conn *c)
 {
     return c && c->phase == PHASE_HANDSHAKE && c->accepted &&
            (c->error == CONN_E_TLS || c->error == CONN_E_CERTIFICATE);
 }
 
 /* The socket goes its own way from here. False if there is no memory for that. */
-static bool say_farewell(struct conn *c, uint64_t send_timeout_ms)
+static bool conn_say_farewell(struct conn *c, uint64_t send_timeout_ms)
 {
-    struct farewell_from from = { &c->wire, &c->out, &c->place, send_timeout_ms, c->accepted,
+    struct linger_from from = { &c->wire, &c->out, &c->place, send_timeout_ms, c->accepted,
         c->eof };
 
     ev_io_stop(loop_ev(), &c->io);
-    if (farewell_open(&from) < 0)
+    if (linger_open(&from) < 0)
         return false;
-    bury(c);
+    conn_bury(c);
     return true;
 }
 
 void conn_close(struct conn *c)
 {
-    if (owes_alert(c) && say_farewell(c, 0))
+    if (conn_owes_alert(c) && conn_say_farewell(c, 0))
         return;
     /* A TLS session that is not shut down would be thrown out of the cache: sessions are resumed.
      */
     if (c && c->phase == PHASE_OPEN && c->wire.ssl && !c->out_broken && !c->error)
         wire_shutdown(&c->wire, false);
-    end(c, false);
+    conn_end(c, false);
 }
 
 void conn_reset(struct conn *c)
 {
-    end(c, true);
+    conn_end(c, true);
 }
 
-static void fail(struct conn *c, enum conn_error error, int err_no)
+static void conn_fail(struct conn *c, enum conn_error error, int err_no)
 {
     if (c->phase == PHASE_CLOSED || c->error)
         return;
     c->error = (signed char)error;
     c->err_no = err_no;
     ev_io_stop(loop_ev(), &c->io);
-    emit(c, CONN_FAILED);
+    conn_emit(c, CONN_FAILED);
 }
 
-static enum conn_error error_of(enum wire_error e)
+static enum conn_error conn_error_of(enum wire_error e)
 {
     switch (e) {
     case WIRE_E_TLS:
@@ -184,7 +184,7 @@ static enum conn_error error_of(enum wire_error e)
 
 /* One read into `in`, of *got bytes. 1: there may be more; 0: nothing more now; -1: EOF; -2: error,
  * in *error. */
-static int read_some(struct conn *c, size_t *got, enum conn_error *error)
+static int conn_read_some(struct conn *c, size_t *got, enum conn_error *error)
 {
     size_t room;
     char *to = buf_reserve(&c->in, READ_STEP, &room);
@@ -209,13 +209,13 @@ static int read_some(struct conn *c, size_t *got, enum conn_error *error)
         return 0;
     if (n == WIRE_E_EOF)
         return -1;
-    *error = error_of((enum wire_error)n);
+    *error = conn_error_of((enum wire_error)n);
     return -2;
 }
 
 /* Reads what is there, within the turn's share, and tells the owner: data first, then how it ended.
  */
-static void fill(struct conn *c)
+static void conn_fill(struct conn *c)
 {
     enum conn_error error = 0;
     size_t total = 0, got;
@@ -223,7 +223,7 @@ static void fill(struct conn *c)
 
     c->fill_due = false;
     while (rc > 0 && total < CONN_READ_MAX && buf_len(&c->in) < CONN_READ_MAX) {
-        rc = read_some(c, &got, &error);
+        rc = conn_read_some(c, &got, &error);
         total += got;
     }
     c->bytes_in += total;
@@ -231,26 +231,26 @@ static void fill(struct conn *c)
     if (rc > 0 && wire_has_pending(&c->wire))
         c->fill_due = true;
     if (total > 0) {
-        emit(c, CONN_DATA);
+        conn_emit(c, CONN_DATA);
         if (c->phase != PHASE_OPEN)
             return;
     }
     if (rc == -2) {
-        fail(c, error, c->wire.err_no);
+        conn_fail(c, error, c->wire.err_no);
     } else if (rc == -1) {
         c->eof = true;
         if (c->out_broken)
-            fail(c, CONN_E_RESET, ECONNRESET);
+            conn_fail(c, CONN_E_RESET, ECONNRESET);
         else
-            emit(c, CONN_EOF);
+            conn_emit(c, CONN_EOF);
     } else if (c->fill_due && !c->paused && buf_len(&c->in) < CONN_READ_MAX) {
-        wake(c);
+        conn_wake(c);
     }
 }
 
 /* The peer takes no more. It may have answered before it stopped reading (RFC 9112 9.5): what it
  * sent is read before the failure is told. */
-static void output_broke(struct conn *c, int err_no)
+static void conn_output_broke(struct conn *c, int err_no)
 {
     enum conn_error error = CONN_E_RESET;
     size_t got;
@@ -260,31 +260,31 @@ static void output_broke(struct conn *c, int err_no)
     c->out_blocked = false;
     buf_release(&c->out);
     if (c->phase != PHASE_OPEN) {
-        fail(c, CONN_E_RESET, err_no);
+        conn_fail(c, CONN_E_RESET, err_no);
         return;
     }
     while (rc > 0) {
-        rc = read_some(c, &got, &error);
+        rc = conn_read_some(c, &got, &error);
         c->bytes_in += got;
         if (got > 0)
-            emit(c, CONN_DATA);
+            conn_emit(c, CONN_DATA);
         if (c->phase != PHASE_OPEN)
             return;
         if (buf_len(&c->in) >= CONN_READ_MAX)
             break; /* an owner that consumes nothing wants nothing */
     }
-    fail(c, CONN_E_RESET, err_no);
+    conn_fail(c, CONN_E_RESET, err_no);
 }
 
 /* The peer learns that no more comes; it may still send. */
-static void half_close(struct conn *c)
+static void conn_half_close(struct conn *c)
 {
     if (!c->shut)
         wire_shutdown(&c->wire, true);
     c->shut = true;
 }
 
-static void flush(struct conn *c)
+static void conn_flush(struct conn *c)
 {
     c->out_blocked = false;
     while (buf_len(&c->out) > 0) {
@@ -292,7 +292,7 @@ static void flush(struct conn *c)
         ssize_t n = wire_write(&c->wire, s.p, s.n);
 
         if (n < 0) {
-            output_broke(c, c->wire.err_no);
+            conn_output_broke(c, c->wire.err_no);
             return;
         }
         if (n == 0) {
@@ -305,45 +305,45 @@ static void flush(struct conn *c)
     if (buf_len(&c->out) == 0)
         c->behind_ms = 0;
     if (c->out_ends && buf_len(&c->out) == 0) {
-        half_close(c);
+        conn_half_close(c);
     } else if (c->full && buf_len(&c->out) <= output_max / 4) {
         c->full = false;
-        emit(c, CONN_DRAINED);
+        conn_emit(c, CONN_DRAINED);
     }
 }
 
-static void opened(struct conn *c)
+static void conn_opened(struct conn *c)
 {
     c->phase = PHASE_OPEN;
-    emit(c, CONN_CONNECTED);
+    conn_emit(c, CONN_CONNECTED);
     /* What came together with the last handshake message makes no descriptor readable. */
     if (c->phase == PHASE_OPEN && c->wire.ssl)
         c->fill_due = true;
     if (c->phase == PHASE_OPEN && (c->fill_due || buf_len(&c->out) > 0))
-        wake(c);
+        conn_wake(c);
 }
 
-static void handshake(struct conn *c)
+static void conn_handshake(struct conn *c)
 {
     int rc = wire_handshake(&c->wire);
 
     if (rc == 1)
-        opened(c);
+        conn_opened(c);
     else if (rc < 0)
-        fail(c, error_of((enum wire_error)rc), c->wire.err_no);
+        conn_fail(c, conn_error_of((enum wire_error)rc), c->wire.err_no);
 }
 
-static void tcp_stands(struct conn *c)
+static void conn_tcp_stands(struct conn *c)
 {
     if (c->wire.ssl) {
         c->phase = PHASE_HANDSHAKE;
-        handshake(c);
+        conn_handshake(c);
     } else {
-        opened(c);
+        conn_opened(c);
     }
 }
 
-static void on_connecting(struct conn *c)
+static void conn_on_connecting(struct conn *c)
 {
     int err = c->err_no; /* what connect() said at once, if it did */
     socklen_t n = sizeof(err);
@@ -351,38 +351,38 @@ static void on_connecting(struct conn *c)
     if (!err && getsockopt(c->wire.fd, SOL_SOCKET, SO_ERROR, &err, &n) < 0)
         err = errno;
     if (err)
-        fail(c, CONN_E_CONNECT, err);
+        conn_fail(c, CONN_E_CONNECT, err);
     else
-        tcp_stands(c);
+        conn_tcp_stands(c);
 }
 
-static void on_io(struct ev_loop *ev, ev_io *w, int revents)
+static void conn_on_io(struct ev_loop *ev, ev_io *w, int revents)
 {
     struct conn *c = w->data;
 
     switch ((enum phase)c->phase) {
     case PHASE_CONNECTING:
-        on_connecting(c);
+        conn_on_connecting(c);
         break;
     case PHASE_HANDSHAKE:
-        handshake(c);
+        conn_handshake(c);
         break;
     case PHASE_OPEN:
         if (revents & EV_WRITE)
-            flush(c);
+            conn_flush(c);
         if (c->phase == PHASE_OPEN && !c->error && (revents & EV_READ || c->wire.wants_write))
-            fill(c);
+            conn_fill(c);
         break;
     case PHASE_CLOSED:
         return;
     }
     if (c->phase != PHASE_CLOSED && !c->error)
-        update_interest(c);
+        conn_update_interest(c);
 }
 
 /* Before the loop sleeps: what this turn queued leaves, and what needs no event from the kernel
  * happens. */
-static void on_work(void *owner)
+static void conn_on_work(void *owner)
 {
     struct conn *c = owner;
 
@@ -390,25 +390,25 @@ static void on_work(void *owner)
         return;
     switch ((enum phase)c->phase) {
     case PHASE_CONNECTING: /* the kernel answered connect() at once */
-        on_connecting(c);
+        conn_on_connecting(c);
         break;
     case PHASE_OPEN:
         if (c->fill_due && !c->paused)
-            fill(c);
+            conn_fill(c);
         if (c->phase == PHASE_OPEN && !c->error && buf_len(&c->out) > 0 && !c->out_blocked)
-            flush(c);
+            conn_flush(c);
         break;
     case PHASE_HANDSHAKE:
-        handshake(c);
+        conn_handshake(c);
         break;
     case PHASE_CLOSED:
         return;
     }
     if (c->phase != PHASE_CLOSED && !c->error)
-        update_interest(c);
+        conn_update_interest(c);
 }
 
-static struct conn *make(int fd, SSL *ssl, conn_event_fn *on_event, void *owner)
+static struct conn *conn_make(int fd, SSL *ssl, conn_event_fn *on_event, void *owner)
 {
     struct conn *c = calloc(1, sizeof(*c));
 
@@ -418,7 +418,7 @@ static struct conn *make(int fd, SSL *ssl, conn_event_fn *on_event, void *owner)
     c->wire.ssl = ssl;
     c->on_event = on_event;
     c->owner = owner;
-    ev_io_init(&c->io, on_io, fd, 0);
+    ev_io_init(&c->io, conn_on_io, fd, 0);
     c->io.data = c;
     if (ssl && !SSL_set_fd(ssl, fd)) {
         free(c);
@@ -436,7 +436,7 @@ struct conn *conn_open(
     const struct sockaddr *to, socklen_t tolen, SSL *ssl, conn_event_fn *on_event, void *owner)
 {
     int fd = socket(to->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), on = 1, saved;
-    struct conn *c = fd < 0 ? NULL : make(fd, ssl, on_event, owner);
+    struct conn *c = fd < 0 ? NULL : conn_make(fd, ssl, on_event, owner);
 
     if (!c) {
         saved = fd < 0 ? errno : ENOMEM;
@@ -455,12 +455,12 @@ struct conn *conn_open(
     if (ssl)
         SSL_set_connect_state(ssl);
     if (connect(fd, to, tolen) == 0) {
-        wake(c);
+        conn_wake(c);
     } else if (errno == EINPROGRESS) {
-        update_interest(c);
+        conn_update_interest(c);
     } else {
         c->err_no = errno;
-        wake(c);
+        conn_wake(c);
     }
     return c;
 }
@@ -468,7 +468,7 @@ struct conn *conn_open(
 struct conn *conn_accept(
     int fd, const struct sockaddr *peer, SSL *ssl, conn_event_fn *on_event, void *owner)
 {
-    struct conn *c = make(fd, ssl, on_event, owner);
+    struct conn *c = conn_make(fd, ssl, on_event, owner);
 
     if (!c) {
         close(fd);
@@ -486,7 +486,7 @@ struct conn *conn_accept(
         c->fill_due =
             true; /* the first request is often there already: saves a trip through the kernel */
     }
-    wake(c);
+    conn_wake(c);
     return c;
 }
 
@@ -508,7 +508,7 @@ void conn_consume(struct conn *c, size_t n)
     buf_consume(&c->in, n);
     if (was_full && c->phase == PHASE_OPEN && !c->paused && buf_len(&c->in) < CONN_READ_MAX) {
         c->fill_due = true;
-        wake(c);
+        conn_wake(c);
     }
 }
 
@@ -519,9 +519,9 @@ void conn_pause(struct conn *c, bool paused)
     c->paused = paused;
     if (!paused && c->phase == PHASE_OPEN) {
         c->fill_due = true;
-        wake(c);
+        conn_wake(c);
     } else if (c->phase == PHASE_OPEN && !c->error) {
-        update_interest(c);
+        conn_update_interest(c);
     }
 }
 
@@ -531,7 +531,7 @@ void conn_end_output(struct conn *c)
         return;
     c->out_ends = true;
     if (buf_len(&c->out) == 0)
-        half_close(c);
+        conn_half_close(c);
 }
 
 bool conn_has_room(const struct conn *c)
@@ -548,7 +548,7 @@ int conn_written(struct conn *c)
     if (c->behind_ms == 0)
         c->behind_ms = loop_now_ms();
     if (c->phase == PHASE_OPEN && !c->out_blocked)
-        wake(c);
+        conn_wake(c);
     if (conn_has_room(c))
         return 0;
     c->full = true;
@@ -636,7 +636,7 @@ const struct addr *conn_peer(const struct conn *c)
     return &c->peer;
 }
 
-struct crowd_place *conn_place(struct conn *c)
+struct addrlimit_slot *conn_place(struct conn *c)
 {
     return &c->place;
 }
@@ -704,16 +704,17 @@ void conn_finish(struct conn *c, uint64_t send_timeout_ms)
 {
     if (!c || conn_closed(c))
         return;
-    if (c->phase != PHASE_OPEN || c->out_broken || c->error || !say_farewell(c, send_timeout_ms))
-        end(c, false);
+    if (c->phase != PHASE_OPEN || c->out_broken || c->error ||
+        !conn_say_farewell(c, send_timeout_ms))
+        conn_end(c, false);
 }
 
 size_t conn_count_accepted(void)
 {
-    return naccepted + farewell_count_accepted();
+    return naccepted + linger_count_accepted();
 }
 
 void conn_close_finishing(void)
 {
-    farewell_close_all();
+    linger_close_all();
 }

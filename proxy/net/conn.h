@@ -16,7 +16,7 @@
 #include "base/buf.h"
 #include "base/str.h"
 #include "net/addr.h"
-#include "net/crowd.h"
+#include "net/addrlimit.h"
 
 struct conn;
 
@@ -120,7 +120,7 @@ const struct addr *conn_peer(const struct conn *c);
 
 /* Its place among the connections of its address: outside, until its owner joins a crowd. Left when
  * the connection ends, the last of its lingering included. */
-struct crowd_place *conn_place(struct conn *c);
+struct addrlimit_slot *conn_place(struct conn *c);
 bool conn_closed(const struct conn *c);
 bool conn_eof(const struct conn *c); /* CONN_EOF was told */
 bool conn_has_tls(const struct conn *c);
@@ -146,7 +146,7 @@ void conn_reset(struct conn *c);
 /* No more events: sends what is queued (given up when the peer takes nothing for
  * `send_timeout_ms`), tells the peer that no more comes, and reads and drops what the peer still
  * sends for a moment, so that the close does not destroy what the peer has not read yet (RFC
- * 9112 9.6). Then closes by itself. See net/farewell.h. */
+ * 9112 9.6). Then closes by itself. See net/linger.h. */
 void conn_finish(struct conn *c, uint64_t send_timeout_ms);
 
 /* How many connections exist that came from conn_accept(), those that are finishing included. */

@@ -3,21 +3,21 @@
 
 #include "net/loop.h"
 
-static void arm(struct deadline *d, uint64_t ms)
+static void deadline_arm(struct deadline *d, uint64_t ms)
 {
     ev_timer_stop(loop_ev(), &d->timer);
     ev_timer_set(&d->timer, (double)ms / 1e3, 0.);
     ev_timer_start(loop_ev(), &d->timer);
 }
 
-static void on_timer(struct ev_loop *ev, ev_timer *w, int revents)
+static void deadline_on_timer(struct ev_loop *ev, ev_timer *w, int revents)
 {
     struct deadline *d = w->data;
 
     if (d->at_ms == 0)
         return;
     if (d->at_ms > loop_now_ms()) {
-        arm(d, d->at_ms - loop_now_ms());
+        deadline_arm(d, d->at_ms - loop_now_ms());
         return;
     }
     d->at_ms = 0;
@@ -26,7 +26,7 @@ static void on_timer(struct ev_loop *ev, ev_timer *w, int revents)
 
 void deadline_init(struct deadline *d, void (*on_passed)(void *owner), void *owner)
 {
-    ev_timer_init(&d->timer, on_timer, 0., 0.);
+    ev_timer_init(&d->timer, deadline_on_timer, 0., 0.);
     d->timer.data = d;
     d->at_ms = 0;
     d->on_passed = on_passed;
@@ -44,7 +44,7 @@ void deadline_set(struct deadline *d, uint64_t ms)
         if (due * 1e3 <= (double)ms)
             return; /* it fires no later: then it is moved */
     }
-    arm(d, ms);
+    deadline_arm(d, ms);
 }
 
 void deadline_clear(struct deadline *d)

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "net/addr.h"
-#include "net/inherit.h"
+#include "net/activation.h"
 #include "net/loop.h"
 #include "observe/log.h"
 
@@ -28,7 +28,7 @@ struct listener {
     listener_may_accept_fn *may_accept;
     void *owner;
     void *data;
-    struct grave grave;
+    struct deferred_free deferred_free;
     uint64_t complained_ms;
     bool is_unix;
     bool closed;
@@ -40,7 +40,7 @@ enum {
     COMPLAIN_EVERY_MS = 10000,
 };
 
-static void pause_accepting(struct listener *l, const char *why)
+static void listener_pause_accepting(struct listener *l, const char *why)
 {
     ev_io_stop(loop_ev(), &l->io);
     ev_timer_start(loop_ev(), &l->pause);
@@ -50,7 +50,7 @@ static void pause_accepting(struct listener *l, const char *why)
     }
 }
 
-static void on_pause(struct ev_loop *ev, ev_timer *w, int revents)
+static void listener_on_pause(struct ev_loop *ev, ev_timer *w, int revents)
 {
     struct listener *l = w->data;
 
@@ -60,7 +60,7 @@ static void on_pause(struct ev_loop *ev, ev_timer *w, int revents)
 }
 
 /* False if there is nothing more to accept now. `waits`: somebody surely does. */
-static bool accept_one(struct listener *l, bool waits)
+static bool listener_accept_one(struct listener *l, bool waits)
 {
     struct sockaddr_storage peer;
     socklen_t n = sizeof(peer);
@@ -68,7 +68,7 @@ static bool accept_one(struct listener *l, bool waits)
 
     if (!l->may_accept(l->owner, waits)) {
         if (waits)
-            pause_accepting(l, "max_connections are open");
+            listener_pause_accepting(l, "max_connections are open");
         return false;
     }
     peer.ss_family = AF_UNSPEC;
@@ -84,7 +84,7 @@ static bool accept_one(struct listener *l, bool waits)
     case ENFILE:
     case ENOBUFS:
     case ENOMEM:
-        pause_accepting(l, strerror(errno));
+        listener_pause_accepting(l, strerror(errno));
         return false;
     case EAGAIN:
         return false;
@@ -93,12 +93,12 @@ static bool accept_one(struct listener *l, bool waits)
     }
 }
 
-static void on_io(struct ev_loop *ev, ev_io *w, int revents)
+static void listener_on_io(struct ev_loop *ev, ev_io *w, int revents)
 {
     struct listener *l = w->data;
 
     for (int i = 0; i < BATCH && !l->closed; i++)
-        if (!accept_one(l, i == 0))
+        if (!listener_accept_one(l, i == 0))
             break;
 }
 
@@ -112,7 +112,7 @@ static void free_listener(void *what)
 }
 
 /* A socket file that nobody listens behind is left from a crash. */
-static void remove_stale(const char *path, const struct sockaddr *sa, socklen_t salen)
+static void listener_remove_stale(const char *path, const struct sockaddr *sa, socklen_t salen)
 {
     struct stat st;
     int fd;
@@ -144,7 +144,7 @@ void listener_set_bind(listener_bind_fn *fn)
 }
 
 /* socket(), bind(), listen(). The descriptor, or -1 with errno. */
-static int bind_to(const struct sockaddr *sa, socklen_t salen, unsigned backlog, bool many)
+static int listener_bind_to(const struct sockaddr *sa, socklen_t salen, unsigned backlog, bool many)
 {
     const char *path =
         sa->sa_family == AF_UNIX ? ((const struct sockaddr_un *)(const void *)sa)->sun_path : NULL;
@@ -153,7 +153,7 @@ static int bind_to(const struct sockaddr *sa, socklen_t salen, unsigned backlog,
     bool good;
 
     if (path)
-        remove_stale(path, sa, salen);
+        listener_remove_stale(path, sa, salen);
     fd = socket(sa->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -1;
@@ -182,7 +182,7 @@ static int bind_to(const struct sockaddr *sa, socklen_t salen, unsigned backlog,
     return -1;
 }
 
-static const struct shared *find_shared(struct str text)
+static const struct shared *listener_find_shared(struct str text)
 {
     for (const struct shared *s = shared; s; s = s->next)
         if (str_eq(str_of(s->text), text))
@@ -195,14 +195,14 @@ int listener_share(struct str text, const struct sockaddr *sa, socklen_t salen, 
 {
     struct shared *s;
 
-    if (sa->sa_family != AF_UNIX || inherit_find(sa) >= 0)
+    if (sa->sa_family != AF_UNIX || activation_find(sa) >= 0)
         return 0;
     s = calloc(1, sizeof(*s));
     if (s) {
         s->text = strndup(text.p, text.n);
         s->path = strdup(((const struct sockaddr_un *)(const void *)sa)->sun_path);
     }
-    if (s && s->text && s->path && (s->fd = bind_to(sa, salen, backlog, true)) >= 0) {
+    if (s && s->text && s->path && (s->fd = listener_bind_to(sa, salen, backlog, true)) >= 0) {
         s->next = shared;
         shared = s;
         return 0;
@@ -235,7 +235,7 @@ struct listener *listener_open(struct str text, const struct sockaddr *sa, sockl
 {
     struct listener *l = calloc(1, sizeof(*l));
     const struct shared *s = NULL;
-    int given = inherit_find(sa);
+    int given = activation_find(sa);
 
     if (!l || !(l->text = strndup(text.p, text.n))) {
         errno = ENOMEM;
@@ -244,7 +244,7 @@ struct listener *listener_open(struct str text, const struct sockaddr *sa, sockl
     if (given >= 0) {
         listen(given, (int)backlog); /* its length; it listens already */
     } else if (many && sa->sa_family == AF_UNIX) {
-        s = find_shared(text);
+        s = listener_find_shared(text);
         if (!s) {
             snprintf(why, whylen,
                 "cannot listen on " STR_FMT ": several processes share a unix socket only from "
@@ -263,12 +263,13 @@ struct listener *listener_open(struct str text, const struct sockaddr *sa, sockl
     l->is_unix = sa->sa_family == AF_UNIX;
     if (s)
         given = s->fd;
-    l->fd = given >= 0 ? fcntl(given, F_DUPFD_CLOEXEC, 0) : bind_to(sa, salen, backlog, many);
+    l->fd =
+        given >= 0 ? fcntl(given, F_DUPFD_CLOEXEC, 0) : listener_bind_to(sa, salen, backlog, many);
     if (l->fd < 0)
         goto failed;
-    ev_io_init(&l->io, on_io, l->fd, EV_READ);
+    ev_io_init(&l->io, listener_on_io, l->fd, EV_READ);
     l->io.data = l;
-    ev_timer_init(&l->pause, on_pause, PAUSE_MS / 1e3, 0.);
+    ev_timer_init(&l->pause, listener_on_pause, PAUSE_MS / 1e3, 0.);
     l->pause.data = l;
     return l;
 
@@ -299,7 +300,7 @@ void listener_close(struct listener *l, bool unlink_file)
         return;
     /* Who has connected already is served: the kernel would reset what is left in the backlog. */
     if (l->on_accept)
-        while (accept_one(l, false))
+        while (listener_accept_one(l, false))
             ;
     l->closed = true;
     ev_io_stop(loop_ev(), &l->io);
@@ -307,7 +308,7 @@ void listener_close(struct listener *l, bool unlink_file)
     close(l->fd);
     if (l->unix_path && unlink_file)
         unlink(l->unix_path);
-    loop_bury(&l->grave, l, free_listener);
+    loop_free_later(&l->deferred_free, l, free_listener);
 }
 
 void listener_set_data(struct listener *l, void *data)

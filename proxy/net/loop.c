@@ -16,14 +16,14 @@ static struct {
     struct ev_check check;
     struct ev_idle idle; /* runs while deferred calls are left: the loop must not sleep then */
     struct list deferred;
-    struct grave *dead;
+    struct deferred_free *dead;
     uint64_t now_ms, wall_ms;
     uint64_t complained_ms; /* of memory */
 } loop;
 
 enum { DEFER_ROUNDS = 16, COMPLAIN_EVERY_MS = 10000 };
 
-static uint64_t clock_us(clockid_t id)
+static uint64_t loop_clock_us(clockid_t id)
 {
     struct timespec ts;
 
@@ -31,13 +31,13 @@ static uint64_t clock_us(clockid_t id)
     return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
 }
 
-static void read_clocks(void)
+static void loop_read_clocks(void)
 {
-    loop.now_ms = clock_us(CLOCK_MONOTONIC) / 1000;
-    loop.wall_ms = clock_us(CLOCK_REALTIME) / 1000;
+    loop.now_ms = loop_clock_us(CLOCK_MONOTONIC) / 1000;
+    loop.wall_ms = loop_clock_us(CLOCK_REALTIME) / 1000;
 }
 
-static void run_deferred(void)
+static void loop_run_deferred(void)
 {
     for (int round = 0; round < DEFER_ROUNDS && list_first(&loop.deferred); round++) {
         for (size_t n = loop.deferred.count; n > 0 && list_first(&loop.deferred); n--) {
@@ -49,10 +49,10 @@ static void run_deferred(void)
     }
 }
 
-static void free_dead(void)
+static void loop_free_dead(void)
 {
     while (loop.dead) {
-        struct grave *g = loop.dead;
+        struct deferred_free *g = loop.dead;
 
         loop.dead = g->next;
         g->free_fn(g->what);
@@ -60,13 +60,13 @@ static void free_dead(void)
 }
 
 /* libev has no way to say that it got no memory, and aborts. */
-static void *on_allocate(void *p, long n)
+static void *loop_on_allocate(void *p, long n)
 {
     return reserve_realloc(p, (size_t)n);
 }
 
 /* Memory ran out in this turn, and a library had to be helped. It is tried again each turn. */
-static void refill_reserve(void)
+static void loop_refill_reserve(void)
 {
     if (!reserve_fill())
         return;
@@ -78,42 +78,42 @@ static void refill_reserve(void)
                     "down, or give Tarry more");
 }
 
-static void on_prepare(struct ev_loop *ev, ev_prepare *w, int revents)
+static void loop_on_prepare(struct ev_loop *ev, ev_prepare *w, int revents)
 {
-    run_deferred();
-    free_dead();
+    loop_run_deferred();
+    loop_free_dead();
     if (reserve_is_spent())
-        refill_reserve();
+        loop_refill_reserve();
     if (list_first(&loop.deferred))
         ev_idle_start(ev, &loop.idle);
 }
 
-static void on_check(struct ev_loop *ev, ev_check *w, int revents)
+static void loop_on_check(struct ev_loop *ev, ev_check *w, int revents)
 {
-    read_clocks();
+    loop_read_clocks();
 }
 
-static void on_idle(struct ev_loop *ev, ev_idle *w, int revents)
+static void loop_on_idle(struct ev_loop *ev, ev_idle *w, int revents)
 {
     ev_idle_stop(ev, w);
 }
 
 int loop_init(void)
 {
-    ev_set_allocator(on_allocate);
+    ev_set_allocator(loop_on_allocate);
     reserve_fill();
     loop.ev = ev_loop_new(EVFLAG_AUTO | EVFLAG_NOENV);
     if (!loop.ev)
         return -1;
     list_init(&loop.deferred);
-    ev_prepare_init(&loop.prepare, on_prepare);
+    ev_prepare_init(&loop.prepare, loop_on_prepare);
     ev_set_priority(&loop.prepare, EV_MINPRI);
     ev_prepare_start(loop.ev, &loop.prepare);
-    ev_check_init(&loop.check, on_check);
+    ev_check_init(&loop.check, loop_on_check);
     ev_set_priority(&loop.check, EV_MAXPRI);
     ev_check_start(loop.ev, &loop.check);
-    ev_idle_init(&loop.idle, on_idle);
-    read_clocks();
+    ev_idle_init(&loop.idle, loop_on_idle);
+    loop_read_clocks();
     return 0;
 }
 
@@ -131,8 +131,8 @@ void loop_release(void)
 {
     if (!loop.ev)
         return;
-    run_deferred();
-    free_dead();
+    loop_run_deferred();
+    loop_free_dead();
     ev_loop_destroy(loop.ev);
     loop.ev = NULL;
     reserve_release();
@@ -150,7 +150,7 @@ uint64_t loop_now_ms(void)
 
 uint64_t loop_precise_us(void)
 {
-    return clock_us(CLOCK_MONOTONIC);
+    return loop_clock_us(CLOCK_MONOTONIC);
 }
 
 uint64_t loop_wall_ms(void)
@@ -172,7 +172,7 @@ void loop_undefer(struct deferred *d)
     list_remove(&d->node);
 }
 
-void loop_bury(struct grave *g, void *what, void (*free_fn)(void *))
+void loop_free_later(struct deferred_free *g, void *what, void (*free_fn)(void *))
 {
     g->what = what;
     g->free_fn = free_fn;

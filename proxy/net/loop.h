@@ -16,8 +16,8 @@
 #include "base/list.h"
 
 /* Embedded in what can be buried. */
-struct grave {
-    struct grave *next;
+struct deferred_free {
+    struct deferred_free *next;
     void (*free_fn)(void *);
     void *what;
 };
@@ -58,7 +58,7 @@ void loop_defer(struct deferred *d, void (*fn)(void *owner), void *owner);
 void loop_undefer(struct deferred *d);
 
 /* free_fn(what) once the turn is over. */
-void loop_bury(struct grave *g, void *what, void (*free_fn)(void *));
+void loop_free_later(struct deferred_free *g, void *what, void (*free_fn)(void *));
 
 /* Our own mistake, never the outside's: says where, and aborts. */
 #define BUG_IF(cond)                                                                               \

@@ -6,7 +6,7 @@ void pace_begin(struct pace *p, uint64_t now_ms, uint64_t bytes)
     *p = (struct pace){ now_ms, bytes, now_ms, bytes };
 }
 
-static bool is_bounded(const struct pace_limits *l)
+static bool pace_is_bounded(const struct pace_limits *l)
 {
     return l->rate_min > 0 && l->window_ms > 0;
 }
@@ -21,7 +21,7 @@ bool pace_keeps_up(struct pace *p, const struct pace_limits *l, uint64_t now_ms,
     } else if (l->timeout_ms > 0 && now_ms - p->moved_ms >= l->timeout_ms) {
         return false;
     }
-    if (!is_bounded(l) || window < l->window_ms)
+    if (!pace_is_bounded(l) || window < l->window_ms)
         return true;
     if ((bytes - p->window_bytes) / window < l->rate_min / 1000 ||
         (bytes - p->window_bytes) * 1000 / window < l->rate_min)
@@ -31,7 +31,7 @@ bool pace_keeps_up(struct pace *p, const struct pace_limits *l, uint64_t now_ms,
     return true;
 }
 
-static uint64_t left(uint64_t since_ms, uint64_t bound_ms, uint64_t now_ms)
+static uint64_t pace_left(uint64_t since_ms, uint64_t bound_ms, uint64_t now_ms)
 {
     uint64_t passed = now_ms - since_ms;
 
@@ -43,8 +43,8 @@ uint64_t pace_next_ms(const struct pace *p, const struct pace_limits *l, uint64_
     uint64_t silence = UINT64_MAX, window = UINT64_MAX;
 
     if (l->timeout_ms > 0)
-        silence = left(p->moved_ms, l->timeout_ms, now_ms);
-    if (is_bounded(l))
-        window = left(p->window_ms, l->window_ms, now_ms);
+        silence = pace_left(p->moved_ms, l->timeout_ms, now_ms);
+    if (pace_is_bounded(l))
+        window = pace_left(p->window_ms, l->window_ms, now_ms);
     return silence < window ? silence : window;
 }

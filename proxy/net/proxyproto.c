@@ -16,7 +16,7 @@ enum { V2_HEAD = 16, TLV_HEAD = 3, TLV_CRC32C = 0x03 };
 /* ---- version 1: one line of text ---- */
 
 /* The text up to the next space, which is taken off `rest`; the last field has none behind it. */
-static bool next_field(struct str *rest, struct str *field, bool last)
+static bool proxyproto_next_field(struct str *rest, struct str *field, bool last)
 {
     struct str tail;
     bool found = str_cut(*rest, ' ', field, &tail);
@@ -25,7 +25,7 @@ static bool next_field(struct str *rest, struct str *field, bool last)
     return found != last && field->n > 0;
 }
 
-static bool read_ip(struct str text, int family, unsigned char out[16])
+static bool proxyproto_read_ip(struct str text, int family, unsigned char out[16])
 {
     char copy[INET6_ADDRSTRLEN];
 
@@ -36,7 +36,7 @@ static bool read_ip(struct str text, int family, unsigned char out[16])
     return inet_pton(family, copy, out) == 1;
 }
 
-static bool read_port(struct str text, uint16_t *port)
+static bool proxyproto_read_port(struct str text, uint16_t *port)
 {
     uint64_t v;
 
@@ -46,7 +46,7 @@ static bool read_port(struct str text, uint16_t *port)
     return true;
 }
 
-static void set_client(
+static void proxyproto_set_client(
     struct proxyproto *out, int family, const unsigned char ip[16], uint16_t port)
 {
     struct addr a = { .family = (uint16_t)family, .port = port };
@@ -59,7 +59,7 @@ static void set_client(
 }
 
 /* "TCP4 192.0.2.1 198.51.100.1 56324 443" */
-static int read_line(struct str line, struct proxyproto *out)
+static int proxyproto_read_line(struct str line, struct proxyproto *out)
 {
     struct str protocol, from, to, from_port, to_port;
     unsigned char ip[16], other[16];
@@ -70,9 +70,10 @@ static int read_line(struct str line, struct proxyproto *out)
         out->kind = PROXYPROTO_UNKNOWN;
         return 0;
     }
-    if (!next_field(&line, &protocol, false) || !next_field(&line, &from, false) ||
-        !next_field(&line, &to, false) || !next_field(&line, &from_port, false) ||
-        !next_field(&line, &to_port, true))
+    if (!proxyproto_next_field(&line, &protocol, false) ||
+        !proxyproto_next_field(&line, &from, false) || !proxyproto_next_field(&line, &to, false) ||
+        !proxyproto_next_field(&line, &from_port, false) ||
+        !proxyproto_next_field(&line, &to_port, true))
         return PROXYPROTO_E_SYNTAX;
     if (str_eq(protocol, STR("TCP4")))
         family = AF_INET;
@@ -80,14 +81,14 @@ static int read_line(struct str line, struct proxyproto *out)
         family = AF_INET6;
     else
         return PROXYPROTO_E_FAMILY;
-    if (!read_ip(from, family, ip) || !read_ip(to, family, other) || !read_port(from_port, &port) ||
-        !read_port(to_port, &other_port))
+    if (!proxyproto_read_ip(from, family, ip) || !proxyproto_read_ip(to, family, other) ||
+        !proxyproto_read_port(from_port, &port) || !proxyproto_read_port(to_port, &other_port))
         return PROXYPROTO_E_SYNTAX;
-    set_client(out, family, ip, port);
+    proxyproto_set_client(out, family, ip, port);
     return 0;
 }
 
-static ssize_t parse_v1(struct str in, struct proxyproto *out)
+static ssize_t proxyproto_parse_v1(struct str in, struct proxyproto *out)
 {
     struct str seen = str_make(in.p, in.n < PROXYPROTO_V1_MAX ? in.n : PROXYPROTO_V1_MAX);
     ptrdiff_t cr = str_find_char(seen, '\r');
@@ -100,14 +101,14 @@ static ssize_t parse_v1(struct str in, struct proxyproto *out)
         return seen.n == PROXYPROTO_V1_MAX ? PROXYPROTO_E_TOO_LONG : 0;
     if (seen.p[cr + 1] != '\n')
         return PROXYPROTO_E_SYNTAX;
-    rc = read_line(str_make(seen.p + begin, (size_t)cr - begin), out);
+    rc = proxyproto_read_line(str_make(seen.p + begin, (size_t)cr - begin), out);
     return rc < 0 ? rc : cr + 2;
 }
 
 /* ---- version 2: octets ---- */
 
 /* CRC-32C (RFC 9260 appendix A) of the header, with zeros in place of the checksum at `hole`. */
-static uint32_t checksum(const unsigned char *p, size_t n, size_t hole)
+static uint32_t proxyproto_checksum(const unsigned char *p, size_t n, size_t hole)
 {
     uint32_t crc = UINT32_MAX;
 
@@ -119,13 +120,13 @@ static uint32_t checksum(const unsigned char *p, size_t n, size_t hole)
     return ~crc;
 }
 
-static uint32_t read_u32(const unsigned char *p)
+static uint32_t proxyproto_read_u32(const unsigned char *p)
 {
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
 /* The fields behind the addresses: that they fit, and that a checksum among them is right. */
-static int check_fields(const unsigned char *p, size_t at, size_t end)
+static int proxyproto_check_fields(const unsigned char *p, size_t at, size_t end)
 {
     bool summed = false;
 
@@ -138,7 +139,8 @@ static int check_fields(const unsigned char *p, size_t at, size_t end)
         if (n > end - value)
             return PROXYPROTO_E_TLV;
         if (p[at] == TLV_CRC32C) {
-            if (n != 4 || summed || read_u32(p + value) != checksum(p, end, value))
+            if (n != 4 || summed ||
+                proxyproto_read_u32(p + value) != proxyproto_checksum(p, end, value))
                 return PROXYPROTO_E_CHECKSUM;
             summed = true;
         }
@@ -148,7 +150,7 @@ static int check_fields(const unsigned char *p, size_t at, size_t end)
 }
 
 /* Family and transport: how long the addresses are; 0: none are told; or an error. */
-static int addresses_length(unsigned char family)
+static int proxyproto_addresses_length(unsigned char family)
 {
     switch (family) {
     case 0x00: /* unspecified */
@@ -164,7 +166,7 @@ static int addresses_length(unsigned char family)
     }
 }
 
-static ssize_t parse_v2(struct str in, struct proxyproto *out)
+static ssize_t proxyproto_parse_v2(struct str in, struct proxyproto *out)
 {
     const unsigned char *p = (const unsigned char *)in.p, *addresses = p + V2_HEAD;
     size_t n;
@@ -179,7 +181,7 @@ static ssize_t parse_v2(struct str in, struct proxyproto *out)
     n = V2_HEAD + ((size_t)p[14] << 8 | p[15]);
     if (n > PROXYPROTO_MAX)
         return PROXYPROTO_E_TOO_LONG;
-    length = addresses_length(p[13]);
+    length = proxyproto_addresses_length(p[13]);
     if ((p[12] & 0x0f) == 0) {
         /* What follows is nobody's business, whatever it is. */
         out->kind = PROXYPROTO_LOCAL;
@@ -191,19 +193,21 @@ static ssize_t parse_v2(struct str in, struct proxyproto *out)
         return PROXYPROTO_E_ADDRESS;
     if (in.n < n)
         return 0;
-    rc = check_fields(p, V2_HEAD + (size_t)length, n);
+    rc = proxyproto_check_fields(p, V2_HEAD + (size_t)length, n);
     if (rc < 0)
         return rc;
     if (p[13] == 0x11)
-        set_client(out, AF_INET, addresses, (uint16_t)(addresses[8] << 8 | addresses[9]));
+        proxyproto_set_client(
+            out, AF_INET, addresses, (uint16_t)(addresses[8] << 8 | addresses[9]));
     else if (p[13] == 0x21)
-        set_client(out, AF_INET6, addresses, (uint16_t)(addresses[32] << 8 | addresses[33]));
+        proxyproto_set_client(
+            out, AF_INET6, addresses, (uint16_t)(addresses[32] << 8 | addresses[33]));
     else
         out->kind = PROXYPROTO_UNKNOWN;
     return (ssize_t)n;
 }
 
-static bool begins_with(struct str in, const void *begin, size_t n)
+static bool proxyproto_begins_with(struct str in, const void *begin, size_t n)
 {
     return memcmp(in.p, begin, in.n < n ? in.n : n) == 0;
 }
@@ -213,10 +217,10 @@ ssize_t proxyproto_parse(struct str in, struct proxyproto *out)
     *out = (struct proxyproto){ .kind = PROXYPROTO_UNKNOWN };
     if (in.n == 0)
         return 0;
-    if (begins_with(in, v1_begin, sizeof(v1_begin) - 1))
-        return in.n < sizeof(v1_begin) - 1 ? 0 : parse_v1(in, out);
-    if (begins_with(in, v2_begin, sizeof(v2_begin)))
-        return parse_v2(in, out);
+    if (proxyproto_begins_with(in, v1_begin, sizeof(v1_begin) - 1))
+        return in.n < sizeof(v1_begin) - 1 ? 0 : proxyproto_parse_v1(in, out);
+    if (proxyproto_begins_with(in, v2_begin, sizeof(v2_begin)))
+        return proxyproto_parse_v2(in, out);
     return PROXYPROTO_E_NONE;
 }
 

@@ -25,16 +25,16 @@ enum {
  *   A name without addresses makes its lookups wait for the query. */
 struct name {
     struct list_node node;     /* on the resolver's, the one asked for last first */
-    struct resolver *resolver; /* NULL: it was closed while the query ran */
+    struct resolver *resolver; /* NULL: it was closed while the resolver_query ran */
     struct list waiting;       /* lookups that have no answer yet */
     struct list answering;     /* lookups that get what is known before the loop sleeps */
     struct deferred deferred;
-    struct grave grave;
+    struct deferred_free deferred_free;
     struct addr addrs[ADDRS_MAX];
     size_t naddrs;
     uint64_t expires_ms;
     bool querying;
-    bool again; /* its query went with the old channel */
+    bool again; /* its resolver_query went with the old channel */
     char why[128];
     char text[];
 };
@@ -42,7 +42,7 @@ struct name {
 struct watched_socket {
     struct list_node node;
     ev_io io;
-    struct grave grave;
+    struct deferred_free deferred_free;
     struct resolver *resolver;
 };
 
@@ -50,13 +50,13 @@ struct resolver {
     ares_channel channel;
     struct list names, sockets;
     ev_timer timer; /* c-ares' own: retries and time-outs */
-    struct grave grave;
+    struct deferred_free deferred_free;
     bool renewing, closing;
 };
 
-static void on_socket(struct ev_loop *ev, ev_io *w, int revents);
+static void resolver_on_socket(struct ev_loop *ev, ev_io *w, int revents);
 
-static void update_timer(struct resolver *r)
+static void resolver_update_timer(struct resolver *r)
 {
     struct timeval tv, *due = ares_timeout(r->channel, NULL, &tv);
 
@@ -67,13 +67,13 @@ static void update_timer(struct resolver *r)
     ev_timer_start(loop_ev(), &r->timer);
 }
 
-static void free_socket(void *what)
+static void resolver_free_socket(void *what)
 {
     free(what);
 }
 
 /* c-ares tells what it wants of a descriptor; nothing at all before it closes it. */
-static void on_socket_state(void *data, ares_socket_t fd, int readable, int writable)
+static void resolver_on_socket_state(void *data, ares_socket_t fd, int readable, int writable)
 {
     struct resolver *r = data;
     struct watched_socket *s = NULL;
@@ -89,9 +89,9 @@ static void on_socket_state(void *data, ares_socket_t fd, int readable, int writ
     if (!s && want) {
         s = calloc(1, sizeof(*s));
         if (!s)
-            return; /* the query times out */
+            return; /* the resolver_query times out */
         s->resolver = r;
-        ev_io_init(&s->io, on_socket, fd, 0);
+        ev_io_init(&s->io, resolver_on_socket, fd, 0);
         s->io.data = s;
         list_push(&r->sockets, &s->node);
     }
@@ -103,36 +103,36 @@ static void on_socket_state(void *data, ares_socket_t fd, int readable, int writ
         ev_io_start(loop_ev(), &s->io);
     } else {
         list_remove(&s->node);
-        loop_bury(&s->grave, s, free_socket);
+        loop_free_later(&s->deferred_free, s, resolver_free_socket);
     }
 }
 
-static void on_socket(struct ev_loop *ev, ev_io *w, int revents)
+static void resolver_on_socket(struct ev_loop *ev, ev_io *w, int revents)
 {
     struct watched_socket *s = w->data;
     struct resolver *r = s->resolver;
 
     ares_process_fd(r->channel, revents & EV_READ ? w->fd : ARES_SOCKET_BAD,
         revents & EV_WRITE ? w->fd : ARES_SOCKET_BAD);
-    update_timer(r);
+    resolver_update_timer(r);
 }
 
-static void on_timer(struct ev_loop *ev, ev_timer *w, int revents)
+static void resolver_on_timer(struct ev_loop *ev, ev_timer *w, int revents)
 {
     struct resolver *r = w->data;
 
     ares_process_fd(r->channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
-    update_timer(r);
+    resolver_update_timer(r);
 }
 
-static void free_name(void *what)
+static void resolver_free_name(void *what)
 {
     free(what);
 }
 
 /* Each lookup is told what is known now. A callback may ask again, cancel others, or close the
  * resolver. */
-static void answer_all(void *owner)
+static void resolver_answer_all(void *owner)
 {
     struct name *n = owner;
 
@@ -149,7 +149,7 @@ static void answer_all(void *owner)
 }
 
 /* What c-ares found, as ours. The port is left 0. */
-static void take_addresses(struct name *n, const struct ares_addrinfo *found)
+static void resolver_take_addresses(struct name *n, const struct ares_addrinfo *found)
 {
     int ttl = TTL_MAX_S;
 
@@ -169,14 +169,14 @@ static void take_addresses(struct name *n, const struct ares_addrinfo *found)
 }
 
 /* May come from within ares_getaddrinfo() or ares_destroy(): records, and answers later. */
-static void on_found(void *arg, int status, int timeouts, struct ares_addrinfo *found)
+static void resolver_on_found(void *arg, int status, int timeouts, struct ares_addrinfo *found)
 {
     struct name *n = arg;
 
     if (!n->resolver) {
         if (found)
             ares_freeaddrinfo(found);
-        loop_bury(&n->grave, n, free_name);
+        loop_free_later(&n->deferred_free, n, resolver_free_name);
         return;
     }
     n->querying = false;
@@ -184,7 +184,7 @@ static void on_found(void *arg, int status, int timeouts, struct ares_addrinfo *
     if (n->again)
         return;
     if (status == ARES_SUCCESS && found->nodes) {
-        take_addresses(n, found);
+        resolver_take_addresses(n, found);
     } else {
         snprintf(n->why, sizeof(n->why), "%s",
             status == ARES_SUCCESS ? "no address" : ares_strerror(status));
@@ -195,11 +195,11 @@ static void on_found(void *arg, int status, int timeouts, struct ares_addrinfo *
     while (list_first(&n->waiting))
         list_push(&n->answering, list_first(&n->waiting));
     if (list_first(&n->answering))
-        loop_defer(&n->deferred, answer_all, n);
+        loop_defer(&n->deferred, resolver_answer_all, n);
 }
 
 /* Off the cache. A query that still runs takes the memory with it. */
-static void forget_name(struct name *n)
+static void resolver_forget_name(struct name *n)
 {
     list_remove(&n->node);
     loop_undefer(&n->deferred);
@@ -209,22 +209,22 @@ static void forget_name(struct name *n)
         ;
     n->resolver = NULL;
     if (!n->querying)
-        loop_bury(&n->grave, n, free_name);
+        loop_free_later(&n->deferred_free, n, resolver_free_name);
 }
 
-static void make_room(struct resolver *r)
+static void resolver_make_room(struct resolver *r)
 {
     for (struct list_node *at = list_last(&r->names); at && r->names.count >= NAMES_KEPT;) {
         struct name *n = LIST_OWNER(at, struct name, node);
 
         at = at->prev == &r->names.head ? NULL : at->prev;
         if (!n->querying && !list_first(&n->answering))
-            forget_name(n);
+            resolver_forget_name(n);
     }
 }
 
 /* An address needs nobody to be asked, and stays what it is. */
-static void take_literal(struct name *n)
+static void resolver_take_literal(struct name *n)
 {
     struct addr *a = &n->addrs[0];
 
@@ -238,7 +238,7 @@ static void take_literal(struct name *n)
     n->expires_ms = UINT64_MAX;
 }
 
-static struct name *find_name(struct resolver *r, struct str text)
+static struct name *resolver_find_name(struct resolver *r, struct str text)
 {
     struct name *n;
 
@@ -248,7 +248,7 @@ static struct name *find_name(struct resolver *r, struct str text)
         if (str_eq_nocase(str_of(n->text), text))
             return n;
     }
-    make_room(r);
+    resolver_make_room(r);
     n = calloc(1, sizeof(*n) + text.n + 1);
     if (!n)
         return NULL;
@@ -256,18 +256,18 @@ static struct name *find_name(struct resolver *r, struct str text)
     n->resolver = r;
     list_init(&n->waiting);
     list_init(&n->answering);
-    take_literal(n);
+    resolver_take_literal(n);
     return n;
 }
 
 /* A channel to the servers, or to the system's. NULL if there is no memory or they are malformed.
  */
-static ares_channel open_channel(struct resolver *r, const char *servers)
+static ares_channel resolver_open_channel(struct resolver *r, const char *servers)
 {
     struct ares_options options = { .timeout = QUERY_TIMEOUT_MS, .tries = QUERY_TRIES };
     ares_channel channel;
 
-    options.sock_state_cb = on_socket_state;
+    options.sock_state_cb = resolver_on_socket_state;
     options.sock_state_cb_data = r;
     if (ares_init_options(&channel, &options,
             ARES_OPT_SOCK_STATE_CB | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES) != ARES_SUCCESS)
@@ -287,11 +287,11 @@ struct resolver *resolver_open(const char *servers)
         return NULL;
     list_init(&r->names);
     list_init(&r->sockets);
-    ev_timer_init(&r->timer, on_timer, 0., 0.);
+    ev_timer_init(&r->timer, resolver_on_timer, 0., 0.);
     r->timer.data = r;
     if (ares_library_init(ARES_LIB_INIT_ALL) != ARES_SUCCESS)
         goto fail;
-    r->channel = open_channel(r, servers);
+    r->channel = resolver_open_channel(r, servers);
     if (r->channel)
         return r;
     ares_library_cleanup();
@@ -300,17 +300,17 @@ fail:
     return NULL;
 }
 
-static void query(struct resolver *r, struct name *n)
+static void resolver_query(struct resolver *r, struct name *n)
 {
     const struct ares_addrinfo_hints hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM };
 
     n->querying = true;
-    ares_getaddrinfo(r->channel, n->text, NULL, &hints, on_found, n);
+    ares_getaddrinfo(r->channel, n->text, NULL, &hints, resolver_on_found, n);
 }
 
 int resolver_renew(struct resolver *r, const char *servers)
 {
-    ares_channel fresh = open_channel(r, servers);
+    ares_channel fresh = resolver_open_channel(r, servers);
 
     if (!fresh)
         return -1;
@@ -325,10 +325,10 @@ int resolver_renew(struct resolver *r, const char *servers)
         if (n->expires_ms != UINT64_MAX)
             n->expires_ms = 0;
         if (n->again)
-            query(r, n);
+            resolver_query(r, n);
         n->again = false;
     }
-    update_timer(r);
+    resolver_update_timer(r);
     return 0;
 }
 
@@ -347,16 +347,16 @@ void resolver_close(struct resolver *r)
         return;
     r->closing = true;
     while (list_first(&r->names))
-        forget_name(LIST_OWNER(list_first(&r->names), struct name, node));
+        resolver_forget_name(LIST_OWNER(list_first(&r->names), struct name, node));
     ares_cancel(r->channel);
     ev_timer_stop(loop_ev(), &r->timer);
-    loop_bury(&r->grave, r, free_resolver);
+    loop_free_later(&r->deferred_free, r, free_resolver);
 }
 
 int resolver_ask(struct resolver *r, struct resolver_lookup *l, struct str text,
     void (*on_answer)(void *owner, const struct resolver_answer *a), void *owner)
 {
-    struct name *n = find_name(r, text);
+    struct name *n = resolver_find_name(r, text);
 
     BUG_IF(r->closing || list_on(&l->node));
     if (!n)
@@ -366,13 +366,13 @@ int resolver_ask(struct resolver *r, struct resolver_lookup *l, struct str text,
     list_push_front(&r->names, &n->node);
     if (n->naddrs > 0) {
         list_push(&n->answering, &l->node);
-        loop_defer(&n->deferred, answer_all, n);
+        loop_defer(&n->deferred, resolver_answer_all, n);
     } else {
         list_push(&n->waiting, &l->node);
     }
     if (!n->querying && loop_now_ms() >= n->expires_ms) {
-        query(r, n);
-        update_timer(r);
+        resolver_query(r, n);
+        resolver_update_timer(r);
     }
     return 0;
 }

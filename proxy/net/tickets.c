@@ -18,7 +18,7 @@ struct tickets {
     unsigned char own[SECRET_N]; /* as it is at own_rotation; goes on while a shared one is used */
     uint64_t own_rotation;
     bool shared;                  /* there is a secret from a file */
-    unsigned char file[SECRET_N]; /* its digest */
+    unsigned char file[SECRET_N]; /* its tickets_digest */
     uint64_t file_rotation;       /* the last one that keys were made for */
     struct tickets_key keys[KEYS_MAX];
     size_t nkeys; /* oldest first */
@@ -27,7 +27,7 @@ struct tickets {
 /* Where a context keeps its tickets. Allocated once a process. */
 static int tickets_index = -1;
 
-static void digest(const unsigned char secret[SECRET_N], struct str label, uint64_t number,
+static void tickets_digest(const unsigned char secret[SECRET_N], struct str label, uint64_t number,
     unsigned char out[SECRET_N])
 {
     unsigned char text[32] = { 0 };
@@ -41,7 +41,7 @@ static void digest(const unsigned char secret[SECRET_N], struct str label, uint6
 }
 
 /* Removes those that open nothing any more; room for one is made in any case. */
-static void drop_old(struct tickets *t, uint64_t wall_ms)
+static void tickets_drop_old(struct tickets *t, uint64_t wall_ms)
 {
     size_t old = 0;
 
@@ -54,18 +54,18 @@ static void drop_old(struct tickets *t, uint64_t wall_ms)
     OPENSSL_cleanse(t->keys + t->nkeys, old * sizeof(*t->keys));
 }
 
-static void add_key(
+static void tickets_add_key(
     struct tickets *t, const unsigned char secret[SECRET_N], uint64_t rotation, uint64_t wall_ms)
 {
     struct tickets_key *k;
     unsigned char name[SECRET_N];
 
-    drop_old(t, wall_ms);
+    tickets_drop_old(t, wall_ms);
     k = &t->keys[t->nkeys++];
-    digest(secret, STR("ticket name"), rotation, name);
+    tickets_digest(secret, STR("ticket name"), rotation, name);
     memcpy(k->name, name, sizeof(k->name));
-    digest(secret, STR("ticket cipher"), rotation, k->cipher);
-    digest(secret, STR("ticket mac"), rotation, k->mac);
+    tickets_digest(secret, STR("ticket cipher"), rotation, k->cipher);
+    tickets_digest(secret, STR("ticket mac"), rotation, k->mac);
     k->begins_ms = rotation * t->rotation_ms;
     k->ends_ms = (rotation + 1) * t->rotation_ms + t->session_timeout_ms;
 }
@@ -87,7 +87,7 @@ struct tickets *tickets_new(
     if (secret.n > 0)
         tickets_set_secret(t, secret, wall_ms);
     else
-        add_key(t, t->own, t->own_rotation, wall_ms);
+        tickets_add_key(t, t->own, t->own_rotation, wall_ms);
     return t;
 }
 
@@ -113,12 +113,12 @@ void tickets_set_secret(struct tickets *t, struct str secret, uint64_t wall_ms)
     OPENSSL_cleanse(file, sizeof(file));
     t->shared = shared;
     if (!shared) {
-        add_key(t, t->own, t->own_rotation, wall_ms);
+        tickets_add_key(t, t->own, t->own_rotation, wall_ms);
         return;
     }
     /* Tickets of others that have had the secret for longer are opened too. */
     for (uint64_t r = now > back ? now - back : 0; r <= now + 1; r++)
-        add_key(t, t->file, r, wall_ms);
+        tickets_add_key(t, t->file, r, wall_ms);
     t->file_rotation = now + 1;
 }
 
@@ -126,19 +126,19 @@ void tickets_rotate(struct tickets *t, uint64_t wall_ms)
 {
     uint64_t now = wall_ms / t->rotation_ms;
 
-    drop_old(t, wall_ms);
+    tickets_drop_old(t, wall_ms);
     while (t->own_rotation < now) {
         unsigned char next[SECRET_N];
 
-        digest(t->own, STR("next secret"), 0, next);
+        tickets_digest(t->own, STR("next secret"), 0, next);
         memcpy(t->own, next, SECRET_N);
         OPENSSL_cleanse(next, sizeof(next));
         t->own_rotation++;
         if (!t->shared)
-            add_key(t, t->own, t->own_rotation, wall_ms);
+            tickets_add_key(t, t->own, t->own_rotation, wall_ms);
     }
     while (t->shared && t->file_rotation < now + 1)
-        add_key(t, t->file, ++t->file_rotation, wall_ms);
+        tickets_add_key(t, t->file, ++t->file_rotation, wall_ms);
 }
 
 uint64_t tickets_session_timeout_ms(const struct tickets *t)
@@ -170,7 +170,7 @@ const struct tickets_key *tickets_find(
     return NULL;
 }
 
-static bool set_mac(EVP_MAC_CTX *mac, const struct tickets_key *k)
+static bool tickets_set_mac(EVP_MAC_CTX *mac, const struct tickets_key *k)
 {
     OSSL_PARAM params[] = {
         OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY, (void *)k->mac, sizeof(k->mac)),
@@ -194,14 +194,15 @@ static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHE
             return -1;
         memcpy(name, current->name, TICKETS_NAME_N);
         return EVP_EncryptInit_ex(cipher, EVP_aes_256_cbc(), NULL, current->cipher, iv) == 1 &&
-                       set_mac(mac, current)
+                       tickets_set_mac(mac, current)
                    ? 1
                    : -1;
     }
     k = tickets_find(t, name, loop_wall_ms());
     if (!k)
         return 0;
-    if (EVP_DecryptInit_ex(cipher, EVP_aes_256_cbc(), NULL, k->cipher, iv) != 1 || !set_mac(mac, k))
+    if (EVP_DecryptInit_ex(cipher, EVP_aes_256_cbc(), NULL, k->cipher, iv) != 1 ||
+        !tickets_set_mac(mac, k))
         return -1;
     return k == current ? 1 : 2;
 }

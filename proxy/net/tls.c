@@ -32,14 +32,14 @@ struct tls_peer {
 /* OpenSSL's own slot in every SSL for the peer that it was made for. Allocated once a process. */
 static int peer_index = -1;
 
-static void on_ssl_freed(
+static void tls_on_ssl_freed(
     void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl, void *argp)
 {
     tls_peer_unref(ptr);
 }
 
 /* A path as OpenSSL wants it. NULL if there is no memory or a NUL in it. */
-static char *path_of(struct str s)
+static char *tls_path_of(struct str s)
 {
     return memchr(s.p, 0, s.n) ? NULL : strndup(s.p, s.n);
 }
@@ -75,7 +75,7 @@ SSL_CTX *tls_context_new(const SSL_METHOD *method)
 /* A session can be resumed later (TLS 1.3: a ticket came). The newest are kept, as copies: OpenSSL
  * marks a connection's own as not resumable when that connection ends without close_notify. 0: not
  * taken over. */
-static int on_new_session(SSL *ssl, SSL_SESSION *session)
+static int tls_on_new_session(SSL *ssl, SSL_SESSION *session)
 {
     struct tls_peer *p = SSL_get_ex_data(ssl, peer_index);
     SSL_SESSION *copy;
@@ -101,7 +101,7 @@ struct tls_client *tls_client_new(struct str ca_file, char *why, size_t whylen)
     char *path = NULL;
 
     if (peer_index < 0)
-        peer_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, on_ssl_freed);
+        peer_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, tls_on_ssl_freed);
     if (!t || peer_index < 0)
         goto no_memory;
     t->refs = 1;
@@ -111,7 +111,7 @@ struct tls_client *tls_client_new(struct str ca_file, char *why, size_t whylen)
     SSL_CTX_set_verify(t->ctx, SSL_VERIFY_PEER, NULL);
     SSL_CTX_set_session_cache_mode(
         t->ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL_STORE);
-    SSL_CTX_sess_set_new_cb(t->ctx, on_new_session);
+    SSL_CTX_sess_set_new_cb(t->ctx, tls_on_new_session);
     if (ca_file.n == 0) {
         if (!SSL_CTX_set_default_verify_paths(t->ctx)) {
             ERR_clear_error();
@@ -120,7 +120,7 @@ struct tls_client *tls_client_new(struct str ca_file, char *why, size_t whylen)
         }
         return t;
     }
-    path = path_of(ca_file);
+    path = tls_path_of(ca_file);
     if (!path)
         goto no_memory;
     store = pem_read_authorities(path, why, whylen);
@@ -194,7 +194,7 @@ struct tls_client *tls_peer_client(const struct tls_peer *p)
 }
 
 /* Whom the certificate must name. */
-static bool expect_host(struct tls_peer *p, SSL *ssl)
+static bool tls_expect_host(struct tls_peer *p, SSL *ssl)
 {
     X509_VERIFY_PARAM *param = SSL_get0_param(ssl);
 
@@ -218,7 +218,7 @@ SSL *tls_peer_begin(struct tls_peer *p)
         return NULL;
     }
     tls_peer_ref(p);
-    if (!expect_host(p, ssl) ||
+    if (!tls_expect_host(p, ssl) ||
         SSL_set_alpn_protos(ssl, (const unsigned char *)alpn.p, (unsigned)alpn.n) != 0) {
         SSL_free(ssl);
         return NULL;

@@ -10,16 +10,16 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "net/sites.h"
+#include "net/sni.h"
 
 enum { TLS_RECORD_MAX = 16384 };
 
-static bool try_again(int err_no)
+static bool wire_try_again(int err_no)
 {
     return err_no == EAGAIN || err_no == EWOULDBLOCK || err_no == EINTR;
 }
 
-static ssize_t read_tls(struct wire *w, void *p, size_t n)
+static ssize_t wire_read_tls(struct wire *w, void *p, size_t n)
 {
     int got, error;
 
@@ -27,7 +27,7 @@ static ssize_t read_tls(struct wire *w, void *p, size_t n)
     got = SSL_read(w->ssl, p, n > INT32_MAX ? INT32_MAX : (int)n);
     w->err_no = errno;
     w->wants_write = false;
-    if (sites_is_flooded(w->ssl))
+    if (sni_is_flooded(w->ssl))
         return WIRE_E_TLS;
     if (got > 0)
         return got;
@@ -54,14 +54,14 @@ ssize_t wire_read(struct wire *w, void *p, size_t n)
     ssize_t got;
 
     if (w->ssl)
-        return read_tls(w, p, n);
+        return wire_read_tls(w, p, n);
     got = recv(w->fd, p, n, 0);
     w->err_no = errno;
     if (got > 0)
         return got;
     if (got == 0)
         return WIRE_E_EOF;
-    return try_again(w->err_no) ? 0 : WIRE_E_RESET;
+    return wire_try_again(w->err_no) ? 0 : WIRE_E_RESET;
 }
 
 bool wire_has_pending(const struct wire *w)
@@ -69,7 +69,7 @@ bool wire_has_pending(const struct wire *w)
     return w->ssl && SSL_has_pending(w->ssl);
 }
 
-static ssize_t write_tls(struct wire *w, const void *p, size_t n)
+static ssize_t wire_write_tls(struct wire *w, const void *p, size_t n)
 {
     int taken;
 
@@ -92,12 +92,12 @@ ssize_t wire_write(struct wire *w, const void *p, size_t n)
     ssize_t taken;
 
     if (w->ssl)
-        return write_tls(w, p, n);
+        return wire_write_tls(w, p, n);
     taken = send(w->fd, p, n, MSG_NOSIGNAL);
     w->err_no = errno;
     if (taken >= 0)
         return taken;
-    return try_again(w->err_no) ? 0 : WIRE_E_RESET;
+    return wire_try_again(w->err_no) ? 0 : WIRE_E_RESET;
 }
 
 int wire_handshake(struct wire *w)
@@ -110,7 +110,7 @@ int wire_handshake(struct wire *w)
     w->err_no = errno;
     w->wants_write = false;
     if (rc == 1) {
-        sites_settle(w->ssl);
+        sni_settle(w->ssl);
         return 1;
     }
     error = SSL_get_error(w->ssl, rc);

@@ -59,7 +59,7 @@ void access_close(void)
 
 /* A string as JSON has it; octets that are no UTF-8 text by themselves become \u00NN, so that a
  * line is always valid. */
-static void json_string(struct buf *b, struct str s)
+static void access_json_string(struct buf *b, struct str s)
 {
     buf_append(b, "\"", 1);
     for (size_t i = 0, from = 0; i <= s.n; i++) {
@@ -75,13 +75,13 @@ static void json_string(struct buf *b, struct str s)
     buf_append(b, "\"", 1);
 }
 
-static void json_pair(struct buf *b, const char *name, struct str s)
+static void access_json_pair(struct buf *b, const char *name, struct str s)
 {
     buf_printf(b, ",\"%s\":", name);
-    json_string(b, s);
+    access_json_string(b, s);
 }
 
-static void format_time(char *out, size_t n, uint64_t wall_ms)
+static void access_format_time(char *out, size_t n, uint64_t wall_ms)
 {
     time_t seconds = (time_t)(wall_ms / 1000);
     struct tm tm;
@@ -95,32 +95,32 @@ static void format_time(char *out, size_t n, uint64_t wall_ms)
 #define MS_FMT "%" PRIu64 ".%03u"
 #define MS_ARG(us) (us) / 1000, (unsigned)((us) % 1000)
 
-static void write_json(struct buf *b, const struct access_entry *e)
+static void access_write_json(struct buf *b, const struct access_entry *e)
 {
     char when[40];
 
-    format_time(when, sizeof(when), e->started_wall_ms);
+    access_format_time(when, sizeof(when), e->started_wall_ms);
     buf_printf(
         b, "{\"time\":\"%s\",\"exchange\":\"%s\",\"peer\":\"%s\"", when, e->exchange, e->peer);
-    json_pair(b, "method", e->method);
-    json_pair(b, "path", e->path);
-    json_pair(b, "protocol", e->protocol);
+    access_json_pair(b, "method", e->method);
+    access_json_pair(b, "path", e->path);
+    access_json_pair(b, "protocol", e->protocol);
     buf_printf(b,
         ",\"status\":%u,\"bytes_in\":%" PRIu64 ",\"bytes_out\":%" PRIu64
         ",\"hops\":%u,\"calls\":%u,\"queue_ms\":" MS_FMT ",\"worker_ms\":" MS_FMT
         ",\"parked_ms\":" MS_FMT ",\"total_ms\":" MS_FMT,
         e->status, e->bytes_in, e->bytes_out, e->hops, e->calls, MS_ARG(e->queue_us),
         MS_ARG(e->worker_us), MS_ARG(e->parked_us), MS_ARG(e->total_us));
-    json_pair(b, "route", e->route);
-    json_pair(b, "upstream", e->upstream);
-    json_pair(b, "user_agent", e->user_agent);
-    json_pair(b, "end", e->end);
+    access_json_pair(b, "route", e->route);
+    access_json_pair(b, "upstream", e->upstream);
+    access_json_pair(b, "user_agent", e->user_agent);
+    access_json_pair(b, "end", e->end);
     buf_append(b, "}\n", 2);
 }
 
 /* Text inside quotes: quotes, backslashes and octets that are not printable are escaped (one
  * request cannot write two lines). */
-static void quoted(struct buf *b, struct str s)
+static void access_quoted(struct buf *b, struct str s)
 {
     buf_append(b, "\"", 1);
     for (size_t i = 0; i < s.n; i++) {
@@ -134,7 +134,7 @@ static void quoted(struct buf *b, struct str s)
     buf_append(b, "\"", 1);
 }
 
-static void write_combined(struct buf *b, const struct access_entry *e)
+static void access_write_combined(struct buf *b, const struct access_entry *e)
 {
     time_t seconds = (time_t)(e->started_wall_ms / 1000);
     char when[40];
@@ -149,24 +149,24 @@ static void write_combined(struct buf *b, const struct access_entry *e)
     buf_append(&line, " ", 1);
     buf_append_str(&line, e->protocol);
     buf_printf(b, "%s - - [%s] ", e->peer, when);
-    quoted(b, buf_str(&line));
+    access_quoted(b, buf_str(&line));
     buf_release(&line);
     buf_printf(b, " %u %" PRIu64 " ", e->status, e->bytes_out);
-    quoted(b, e->referer.n ? e->referer : STR("-"));
+    access_quoted(b, e->referer.n ? e->referer : STR("-"));
     buf_append(b, " ", 1);
-    quoted(b, e->user_agent.n ? e->user_agent : STR("-"));
+    access_quoted(b, e->user_agent.n ? e->user_agent : STR("-"));
     buf_append(b, "\n", 1);
 }
 
-static void write_logfmt(struct buf *b, const struct access_entry *e)
+static void access_write_logfmt(struct buf *b, const struct access_entry *e)
 {
     char when[40];
 
-    format_time(when, sizeof(when), e->started_wall_ms);
+    access_format_time(when, sizeof(when), e->started_wall_ms);
     buf_printf(b, "time=%s exchange=%s peer=%s method=", when, e->exchange, e->peer);
-    quoted(b, e->method);
+    access_quoted(b, e->method);
     buf_append(b, " path=", 6);
-    quoted(b, e->path);
+    access_quoted(b, e->path);
     buf_printf(b, " protocol=" STR_FMT, STR_ARG(e->protocol));
     buf_printf(b,
         " status=%u bytes_in=%" PRIu64 " bytes_out=%" PRIu64 " hops=%u calls=%u queue_ms=" MS_FMT
@@ -190,13 +190,13 @@ void access_write(const struct access_entry *e)
         return;
     switch (access_state.format) {
     case ACCESS_JSON:
-        write_json(b, e);
+        access_write_json(b, e);
         break;
     case ACCESS_COMBINED:
-        write_combined(b, e);
+        access_write_combined(b, e);
         break;
     case ACCESS_LOGFMT:
-        write_logfmt(b, e);
+        access_write_logfmt(b, e);
         break;
     }
     if (access_state.sink.kind == LOG_TO_SYSLOG) {

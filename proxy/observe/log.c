@@ -53,7 +53,7 @@ bool log_enabled(enum log_level level)
 }
 
 /* Control octets become \xNN. */
-static size_t escape(char *out, size_t room, const char *in)
+static size_t log_escape(char *out, size_t room, const char *in)
 {
     size_t n = 0;
 
@@ -94,7 +94,7 @@ void log_write(enum log_level level, const struct log_context *ctx, const char *
     /* Info is the life of the process: its lines stand bare. */
     if (level != LEVEL_INFO)
         n += (size_t)snprintf(line + n, 16, "%s: ", names[level]);
-    n += escape(line + n, sizeof(line) - n - 96, text);
+    n += log_escape(line + n, sizeof(line) - n - 96, text);
     if (ctx && ctx->exchange)
         n += (size_t)snprintf(line + n, 80, " exchange=%.64s", ctx->exchange);
     if (log_state.sink.kind == LOG_TO_SYSLOG) {

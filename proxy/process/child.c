@@ -15,13 +15,13 @@
 #include "admin/admin.h"
 #include "conf/load.h"
 #include "exchange/front.h"
-#include "net/inherit.h"
+#include "net/activation.h"
 #include "net/loop.h"
 #include "net/tickets.h"
 #include "observe/access.h"
 #include "observe/counter.h"
 #include "observe/log.h"
-#include "process/opener.h"
+#include "process/broker.h"
 
 static struct {
     struct front front;
@@ -36,7 +36,7 @@ static struct {
 
 enum { SAME_SIGNAL_MS = 1000 };
 
-static int open_logs(const struct conf *conf)
+static int child_open_logs(const struct conf *conf)
 {
     if (log_open(conf->log_level, &conf->log) < 0) {
         log_error(NULL, "cannot open the log \"" STR_FMT "\": %s", STR_ARG(conf->log.path),
@@ -52,7 +52,7 @@ static int open_logs(const struct conf *conf)
 }
 
 /* What a running process cannot change any more. */
-static void warn_of_restart(const struct conf *old, const struct conf *next)
+static void child_warn_of_restart(const struct conf *old, const struct conf *next)
 {
     if (next->processes != old->processes)
         log_warn(NULL, "processes changes with a restart only");
@@ -67,14 +67,14 @@ static void warn_of_restart(const struct conf *old, const struct conf *next)
 }
 
 /* True if the conf on disk is in force now. */
-static bool reload(void)
+static bool child_reload(void)
 {
     struct conf_errors errors;
     struct conf *next;
     char why[512];
     bool taken = false;
 
-    opener_refresh();
+    broker_refresh();
     next = conf_load(child.setup->conf_path, &errors);
     for (size_t i = 0; i < errors.count; i++)
         log_error(NULL, STR_FMT, STR_ARG(errors.list[i]));
@@ -84,7 +84,7 @@ static bool reload(void)
         log_error(NULL, "reload refused: the old conf stays in force");
         return false;
     }
-    warn_of_restart(child.front.conf, next);
+    child_warn_of_restart(child.front.conf, next);
     if (admin_prepare(next, why, sizeof(why)) < 0) {
         counter_add(COUNTER_RELOADS_FAILED, 1);
         log_error(NULL, "reload refused: %s; the old conf stays in force", why);
@@ -94,7 +94,7 @@ static bool reload(void)
         log_error(NULL, "reload refused: %s; the old conf stays in force", why);
     } else {
         admin_commit();
-        open_logs(next);
+        child_open_logs(next);
         counter_add(COUNTER_RELOADS, 1);
         log_info(NULL, "conf \"%s\" reloaded", child.setup->conf_path);
         taken = true;
@@ -103,17 +103,17 @@ static bool reload(void)
     return taken;
 }
 
-static void on_hup(struct ev_loop *ev, ev_signal *w, int revents)
+static void child_on_hup(struct ev_loop *ev, ev_signal *w, int revents)
 {
     if (child.stopping) {
         log_info(NULL, "stopping: SIGHUP ignored");
         return;
     }
     child.setup->on_reload_begun();
-    child.setup->on_reload_ended(reload());
+    child.setup->on_reload_ended(child_reload());
 }
 
-static void on_usr1(struct ev_loop *ev, ev_signal *w, int revents)
+static void child_on_usr1(struct ev_loop *ev, ev_signal *w, int revents)
 {
     if (log_reopen() < 0)
         log_error(NULL, "cannot reopen the log: %s; the old file is kept", strerror(errno));
@@ -122,19 +122,19 @@ static void on_usr1(struct ev_loop *ev, ev_signal *w, int revents)
     log_info(NULL, "logs reopened");
 }
 
-static void on_idle(void *owner)
+static void child_on_idle(void *owner)
 {
     loop_stop();
 }
 
-static void on_shutdown_timeout(void *owner)
+static void child_on_shutdown_timeout(void *owner)
 {
     log_warn(NULL, "shutdown_timeout passed: %zu exchange(s) are cut off",
         front_in_flight(&child.front));
     loop_stop();
 }
 
-static void on_term(struct ev_loop *ev, ev_signal *w, int revents)
+static void child_on_term(struct ev_loop *ev, ev_signal *w, int revents)
 {
     if (child.stopping) {
         log_warn(
@@ -149,15 +149,15 @@ static void on_term(struct ev_loop *ev, ev_signal *w, int revents)
     deadline_set(&child.shutdown, child.front.conf->shutdown_timeout_ms);
     child.setup->on_stopping();
     admin_stop();
-    front_drain(&child.front, on_idle, NULL);
+    front_drain(&child.front, child_on_idle, NULL);
 }
 
-static void on_alive(struct ev_loop *ev, ev_timer *w, int revents)
+static void child_on_alive(struct ev_loop *ev, ev_timer *w, int revents)
 {
     child.setup->on_alive();
 }
 
-static void watch(ev_signal *w, void (*fn)(struct ev_loop *, ev_signal *, int), int signo)
+static void child_watch(ev_signal *w, void (*fn)(struct ev_loop *, ev_signal *, int), int signo)
 {
     sigset_t set;
 
@@ -169,7 +169,7 @@ static void watch(ev_signal *w, void (*fn)(struct ev_loop *, ev_signal *, int), 
     sigprocmask(SIG_UNBLOCK, &set, NULL);
 }
 
-static void unwatch_all(void)
+static void child_unwatch_all(void)
 {
     ev_signal_stop(loop_ev(), &child.hup);
     ev_signal_stop(loop_ev(), &child.term);
@@ -180,7 +180,7 @@ static void unwatch_all(void)
 
 /* As many descriptors as the system lets us have: one a client, and those of workers and upstreams.
  */
-static void raise_descriptor_limit(void)
+static void child_raise_descriptor_limit(void)
 {
     struct rlimit r;
 
@@ -190,7 +190,7 @@ static void raise_descriptor_limit(void)
     }
 }
 
-static void announce(const struct conf *conf, const struct fence_plan *fences)
+static void child_announce(const struct conf *conf, const struct sandbox_plan *fences)
 {
     char landlock[32] = "";
 
@@ -205,17 +205,17 @@ static void announce(const struct conf *conf, const struct fence_plan *fences)
 }
 
 /* Everything is bound and read: no more rights from here on than serving needs. */
-static int confine(const struct child_setup *setup)
+static int child_confine(const struct child_setup *setup)
 {
-    uint64_t caps = opener_running() ? 0 : PRIVILEGES_CAP(CAP_NET_BIND_SERVICE);
-    struct fence_plan fences = *setup->fences;
+    uint64_t caps = broker_running() ? 0 : PRIVILEGES_CAP(CAP_NET_BIND_SERVICE);
+    struct sandbox_plan fences = *setup->fences;
     char why[512];
 
     if (setup->privileges && privileges_drop(setup->privileges, caps, why, sizeof(why)) < 0)
         goto failed;
-    if (fence_raise(&fences, setup->conf, why, sizeof(why)) < 0)
+    if (sandbox_enter(&fences, setup->conf, why, sizeof(why)) < 0)
         goto failed;
-    announce(setup->conf, &fences);
+    child_announce(setup->conf, &fences);
     admin_set_fences(fences.seccomp, fences.landlock);
     return 0;
 
@@ -225,7 +225,7 @@ failed:
 }
 
 /* With the user's rights: a log's folder may be one in which others could lay a trap for root. */
-static int open_first_logs(const struct child_setup *setup)
+static int child_open_first_logs(const struct child_setup *setup)
 {
     int err;
 
@@ -233,7 +233,7 @@ static int open_first_logs(const struct child_setup *setup)
         log_error(NULL, "cannot act as user \"%s\": %s", setup->privileges->user, strerror(errno));
         return -1;
     }
-    err = open_logs(setup->conf);
+    err = child_open_logs(setup->conf);
     if (setup->privileges)
         privileges_return(setup->privileges);
     return err;
@@ -243,7 +243,7 @@ int child_run(const struct child_setup *setup)
 {
     char why[512];
 
-    raise_descriptor_limit();
+    child_raise_descriptor_limit();
     signal(SIGPIPE, SIG_IGN);
     if (loop_init() < 0) {
         log_error(NULL, "no event loop: the kernel offers none that can be used");
@@ -251,9 +251,9 @@ int child_run(const struct child_setup *setup)
         return 1;
     }
     child.setup = setup;
-    deadline_init(&child.shutdown, on_shutdown_timeout, NULL);
-    ev_timer_init(&child.alive, on_alive, 0., (double)setup->alive_interval_ms / 1e3);
-    if (open_first_logs(setup) < 0)
+    deadline_init(&child.shutdown, child_on_shutdown_timeout, NULL);
+    ev_timer_init(&child.alive, child_on_alive, 0., (double)setup->alive_interval_ms / 1e3);
+    if (child_open_first_logs(setup) < 0)
         goto failed;
     if (front_open(&child.front, setup->conf, setup->tickets, setup->reuse_port, why, sizeof(why)) <
         0) {
@@ -265,29 +265,29 @@ int child_run(const struct child_setup *setup)
         front_close(&child.front);
         goto failed;
     }
-    if (confine(setup) < 0) {
+    if (child_confine(setup) < 0) {
         admin_close();
         front_close(&child.front);
         goto failed;
     }
     conf_unref(setup->conf);
-    watch(&child.hup, on_hup, SIGHUP);
-    watch(&child.term, on_term, SIGTERM);
-    watch(&child.interrupt, on_term, SIGINT);
-    watch(&child.usr1, on_usr1, SIGUSR1);
+    child_watch(&child.hup, child_on_hup, SIGHUP);
+    child_watch(&child.term, child_on_term, SIGTERM);
+    child_watch(&child.interrupt, child_on_term, SIGINT);
+    child_watch(&child.usr1, child_on_usr1, SIGUSR1);
     if (setup->alive_interval_ms > 0)
         ev_timer_again(loop_ev(), &child.alive);
     front_start(&child.front);
-    inherit_warn();
+    activation_warn();
     setup->on_ready();
     loop_run();
 
-    unwatch_all();
+    child_unwatch_all();
     deadline_close(&child.shutdown);
     admin_close();
     front_close(&child.front);
-    inherit_release();
-    opener_stop();
+    activation_release();
+    broker_stop();
     loop_release();
     tickets_free(setup->tickets);
     access_close();

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 
 #include "conf/snapshot.h"
-#include "process/fence.h"
+#include "process/sandbox.h"
 #include "process/privileges.h"
 
 struct tickets;
@@ -19,7 +19,7 @@ struct child_setup {
     struct tickets *tickets; /* made before the first fork; taken over */
     /* To be dropped once everything is bound; NULL: the master has done it. */
     const struct privileges *privileges;
-    const struct fence_plan *fences;
+    const struct sandbox_plan *fences;
     bool reuse_port;        /* other processes serve the same addresses */
     void (*on_ready)(void); /* every listener accepts */
     void (*on_reload_begun)(void);

@@ -15,9 +15,9 @@
 #include "net/tickets.h"
 #include "observe/log.h"
 #include "process/child.h"
-#include "process/fence.h"
+#include "process/sandbox.h"
 #include "process/master.h"
-#include "process/opener.h"
+#include "process/broker.h"
 #include "process/privileges.h"
 #include "process/supervisor.h"
 
@@ -73,16 +73,16 @@ static int start(const char *path, struct conf *conf)
 {
     struct tickets *tickets;
     struct privileges p;
-    struct fence_plan fences;
+    struct sandbox_plan fences;
     char why[512];
 
     supervisor_inherit();
     if (privileges_plan(&p, conf, why, sizeof(why)) < 0 ||
-        fence_plan(&fences, conf, why, sizeof(why)) < 0 ||
+        sandbox_plan(&fences, conf, why, sizeof(why)) < 0 ||
         privileges_hand_over_logs(&p, conf, why, sizeof(why)) < 0 ||
         privileges_check_folders(&p, conf, why, sizeof(why)) < 0)
         goto failed;
-    if ((p.change || fences.landlock > 0) && opener_start(path, &p, &fences, why, sizeof(why)) < 0)
+    if ((p.change || fences.landlock > 0) && broker_start(path, &p, &fences, why, sizeof(why)) < 0)
         goto failed;
     tickets = tickets_new(conf->ticket_rotation_ms, conf->session_timeout_ms, conf->ticket_secret,
         (uint64_t)time(NULL) * 1000);

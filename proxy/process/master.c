@@ -14,12 +14,12 @@
 
 #include "base/entropy.h"
 #include "conf/load.h"
-#include "net/inherit.h"
+#include "net/activation.h"
 #include "net/listener.h"
 #include "net/tickets.h"
 #include "observe/log.h"
 #include "process/child.h"
-#include "process/opener.h"
+#include "process/broker.h"
 #include "process/supervisor.h"
 
 enum {
@@ -30,8 +30,8 @@ enum {
 
 static struct {
     const char *conf_path;
-    const struct fence_plan *fences;
-    pid_t *pids; /* 0: not running */
+    const struct sandbox_plan *fences;
+    pid_t *pids; /* 0: not master_running */
     uint64_t *started_ms;
     size_t n, ready;
     struct tickets *tickets; /* each child begins with a copy of them */
@@ -42,7 +42,7 @@ static struct {
     bool stopping;
 } master;
 
-static uint64_t now_ms(void)
+static uint64_t master_now_ms(void)
 {
     struct timespec ts;
 
@@ -50,7 +50,7 @@ static uint64_t now_ms(void)
     return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
-static uint64_t wall_ms(void)
+static uint64_t master_wall_ms(void)
 {
     struct timespec ts;
 
@@ -59,7 +59,7 @@ static uint64_t wall_ms(void)
 }
 
 /* In the child: one byte tells the master, if it still waits. */
-static void tell_ready(void)
+static void master_tell_ready(void)
 {
     char byte = 'r';
 
@@ -70,11 +70,11 @@ static void tell_ready(void)
     close(master.ready_pipe[1]);
 }
 
-static void on_reload_begun(void)
+static void master_on_reload_begun(void)
 {
 }
 
-static void on_reload_ended(bool taken)
+static void master_on_reload_ended(bool taken)
 {
     char byte = taken ? '+' : '-';
 
@@ -82,17 +82,17 @@ static void on_reload_ended(bool taken)
         ;
 }
 
-static void on_stopping(void)
+static void master_on_stopping(void)
 {
 }
 
 /* The child has the master's reference to `conf` as its own, by the fork. */
-static pid_t start_child(struct conf *conf)
+static pid_t master_start_child(struct conf *conf)
 {
     sigset_t set;
     pid_t pid;
 
-    tickets_rotate(master.tickets, wall_ms());
+    tickets_rotate(master.tickets, master_wall_ms());
     pid = fork();
     if (pid != 0)
         return pid;
@@ -115,20 +115,20 @@ static pid_t start_child(struct conf *conf)
         .tickets = master.tickets,
         .fences = master.fences,
         .reuse_port = true,
-        .on_ready = tell_ready,
-        .on_reload_begun = on_reload_begun,
-        .on_reload_ended = on_reload_ended,
-        .on_stopping = on_stopping }));
+        .on_ready = master_tell_ready,
+        .on_reload_begun = master_on_reload_begun,
+        .on_reload_ended = master_on_reload_ended,
+        .on_stopping = master_on_stopping }));
 }
 
-static void signal_children(int signo)
+static void master_signal_children(int signo)
 {
     for (size_t i = 0; i < master.n; i++)
         if (master.pids[i] > 0)
             kill(master.pids[i], signo);
 }
 
-static void reap(void)
+static void master_reap(void)
 {
     int status;
     pid_t pid;
@@ -146,7 +146,7 @@ static void reap(void)
     }
 }
 
-static size_t running(void)
+static size_t master_running(void)
 {
     size_t n = 0;
 
@@ -157,7 +157,7 @@ static size_t running(void)
 
 /* Counts the bytes of children that have reloaded; the last one's is what the service manager is
  * told. A child that died meanwhile is not waited for. */
-static void collect_reports(void)
+static void master_collect_reports(void)
 {
     char bytes[64];
     ssize_t n;
@@ -169,38 +169,38 @@ static void collect_reports(void)
         if (master.reloading == 0)
             supervisor_reloaded(!master.refused);
     }
-    if (master.reloading > running()) {
-        master.reloading = running();
+    if (master.reloading > master_running()) {
+        master.reloading = master_running();
         if (master.reloading == 0)
             supervisor_reloaded(!master.refused);
     }
 }
 
-static void start_missing(struct conf **conf)
+static void master_start_missing(struct conf **conf)
 {
     for (size_t i = 0; i < master.n; i++) {
         struct conf_errors errors;
         struct conf *fresh;
 
-        if (master.pids[i] > 0 || now_ms() - master.started_ms[i] < RESTART_PAUSE_MS)
+        if (master.pids[i] > 0 || master_now_ms() - master.started_ms[i] < RESTART_PAUSE_MS)
             continue;
         /* A child that is started later reads the conf as the others have it by now. */
-        opener_refresh();
+        broker_refresh();
         fresh = conf_load(master.conf_path, &errors);
         conf_errors_release(&errors);
         if (fresh) {
             conf_unref(*conf);
             *conf = fresh;
         }
-        master.started_ms[i] = now_ms();
-        master.pids[i] = start_child(*conf);
+        master.started_ms[i] = master_now_ms();
+        master.pids[i] = master_start_child(*conf);
         if (master.pids[i] > 0)
             log_info(NULL, "process %d started", (int)master.pids[i]);
     }
 }
 
 /* Waits until every child accepts. 0, or -1 if one could not. */
-static int await_ready(void)
+static int master_await_ready(void)
 {
     while (master.ready < master.n) {
         char byte;
@@ -215,7 +215,7 @@ static int await_ready(void)
 }
 
 /* Unix sockets are bound once, for all. */
-static int share_listeners(const struct conf *conf)
+static int master_share_listeners(const struct conf *conf)
 {
     char why[512];
 
@@ -234,39 +234,39 @@ static int share_listeners(const struct conf *conf)
 }
 
 /* What the master may do itself from here on is to wait, and to fork. */
-static int drop(const struct privileges *p)
+static int master_drop(const struct privileges *p)
 {
     char why[512];
 
     if (privileges_drop(
-            p, opener_running() ? 0 : PRIVILEGES_CAP(CAP_NET_BIND_SERVICE), why, sizeof(why)) == 0)
+            p, broker_running() ? 0 : PRIVILEGES_CAP(CAP_NET_BIND_SERVICE), why, sizeof(why)) == 0)
         return 0;
     log_error(NULL, "%s", why);
     return -1;
 }
 
-static void on_signal(int signo, uint64_t *deadline, const struct conf *conf, int *status)
+static void master_on_signal(int signo, uint64_t *deadline, const struct conf *conf, int *status)
 {
     if (signo == SIGTERM || signo == SIGINT) {
-        signal_children(SIGTERM);
+        master_signal_children(SIGTERM);
         if (master.stopping)
             *status = 1;
         else
-            *deadline = now_ms() + conf->shutdown_timeout_ms + 5000;
+            *deadline = master_now_ms() + conf->shutdown_timeout_ms + 5000;
         master.stopping = true;
         supervisor_stopping();
     } else if (signo == SIGHUP && !master.stopping) {
-        master.reloading = running();
+        master.reloading = master_running();
         master.refused = false;
         supervisor_reloading();
-        signal_children(signo);
+        master_signal_children(signo);
     } else if (signo == SIGHUP || signo == SIGUSR1) {
-        signal_children(signo);
+        master_signal_children(signo);
     }
 }
 
 int master_run(const char *conf_path, struct conf *conf, struct tickets *tickets,
-    const struct privileges *p, const struct fence_plan *fences)
+    const struct privileges *p, const struct sandbox_plan *fences)
 {
     uint64_t deadline = 0, told_ms = 0, interval_ms = supervisor_interval_ms();
     sigset_t set, old;
@@ -283,7 +283,7 @@ int master_run(const char *conf_path, struct conf *conf, struct tickets *tickets
         log_error(NULL, "cannot start: %s", strerror(errno));
         goto done;
     }
-    if (share_listeners(conf) < 0 || drop(p) < 0)
+    if (master_share_listeners(conf) < 0 || master_drop(p) < 0)
         goto done;
     sigemptyset(&set);
     sigaddset(&set, SIGHUP);
@@ -293,12 +293,12 @@ int master_run(const char *conf_path, struct conf *conf, struct tickets *tickets
     sigaddset(&set, SIGCHLD);
     sigprocmask(SIG_BLOCK, &set, &old);
     for (size_t i = 0; i < master.n; i++) {
-        master.started_ms[i] = now_ms();
-        master.pids[i] = start_child(conf);
+        master.started_ms[i] = master_now_ms();
+        master.pids[i] = master_start_child(conf);
     }
     close(master.ready_pipe[1]);
-    if (await_ready() < 0) {
-        signal_children(SIGTERM);
+    if (master_await_ready() < 0) {
+        master_signal_children(SIGTERM);
         goto wait;
     }
     close(master.ready_pipe[0]);
@@ -312,29 +312,29 @@ int master_run(const char *conf_path, struct conf *conf, struct tickets *tickets
         if (interval_ms > 0 && interval_ms < tick_ms)
             tick_ms = interval_ms;
         tick = (struct timespec){ .tv_nsec = (long)tick_ms * 1000000 };
-        on_signal(sigtimedwait(&set, NULL, &tick), &deadline, conf, &status);
-        reap();
-        collect_reports();
-        if (interval_ms > 0 && now_ms() - told_ms >= interval_ms) {
-            told_ms = now_ms();
+        master_on_signal(sigtimedwait(&set, NULL, &tick), &deadline, conf, &status);
+        master_reap();
+        master_collect_reports();
+        if (interval_ms > 0 && master_now_ms() - told_ms >= interval_ms) {
+            told_ms = master_now_ms();
             supervisor_alive();
         }
-        tickets_rotate(master.tickets, wall_ms()); /* what is old is forgotten here too */
+        tickets_rotate(master.tickets, master_wall_ms()); /* what is old is forgotten here too */
         if (master.stopping) {
-            if (running() == 0)
+            if (master_running() == 0)
                 break;
-            if (now_ms() > deadline) {
-                signal_children(SIGKILL);
+            if (master_now_ms() > deadline) {
+                master_signal_children(SIGKILL);
                 status = 1;
             }
         } else {
-            start_missing(&conf);
+            master_start_missing(&conf);
         }
     }
 
 wait:
-    opener_stop();
-    inherit_release();
+    broker_stop();
+    activation_release();
     while (waitpid(-1, NULL, 0) > 0)
         ;
     sigprocmask(SIG_SETMASK, &old, NULL);

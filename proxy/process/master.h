@@ -4,7 +4,7 @@
 #define TARRY_PROCESS_MASTER_H
 
 #include "conf/snapshot.h"
-#include "process/fence.h"
+#include "process/sandbox.h"
 #include "process/privileges.h"
 
 struct tickets;
@@ -12,6 +12,6 @@ struct tickets;
 /* Binds unix sockets, drops `p`, and runs until SIGTERM or SIGINT; `conf` and `tickets` are taken
  * over. The children raise `fences`. The process's exit status. */
 int master_run(const char *conf_path, struct conf *conf, struct tickets *tickets,
-    const struct privileges *p, const struct fence_plan *fences);
+    const struct privileges *p, const struct sandbox_plan *fences);
 
 #endif

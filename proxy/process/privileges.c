@@ -22,7 +22,7 @@
 
 /* ---- who ---- */
 
-static bool is_member(gid_t gid)
+static bool privileges_is_member(gid_t gid)
 {
     gid_t groups[PRIVILEGES_GROUPS_MAX];
     int n = getgroups(PRIVILEGES_GROUPS_MAX, groups);
@@ -59,7 +59,7 @@ int privileges_plan(struct privileges *p, const struct conf *conf, char *why, si
         if (p->uid != geteuid())
             return WHY("cannot become user \"%s\": only root can; start as root, or leave user out",
                 p->user);
-        if (gr && !is_member(p->gid))
+        if (gr && !privileges_is_member(p->gid))
             return WHY("cannot take group \"%s\": only root can; start as root, or leave group out",
                 group);
         return 0;
@@ -76,7 +76,7 @@ int privileges_plan(struct privileges *p, const struct conf *conf, char *why, si
 /* ---- files ---- */
 
 /* The folder of a file, in `buf`. */
-static const char *folder_of(struct str path, char *buf, size_t n)
+static const char *privileges_folder_of(struct str path, char *buf, size_t n)
 {
     snprintf(buf, n, STR_FMT, STR_ARG(path));
     for (size_t i = strlen(buf); i > 0; i--) {
@@ -88,7 +88,7 @@ static const char *folder_of(struct str path, char *buf, size_t n)
     return ".";
 }
 
-static int hand_over_log(
+static int privileges_hand_over_log(
     const struct privileges *p, const struct log_target *target, char *why, size_t whylen)
 {
     char buf[4096], path[4096];
@@ -101,7 +101,7 @@ static int hand_over_log(
     snprintf(path, sizeof(path), STR_FMT, STR_ARG(target->path));
     /* Where somebody else can write, a symbolic link may lie in the file's place: there the user
      * makes the file itself. */
-    if (stat(folder_of(target->path, buf, sizeof(buf)), &st) < 0 || st.st_uid != 0 ||
+    if (stat(privileges_folder_of(target->path, buf, sizeof(buf)), &st) < 0 || st.st_uid != 0 ||
         (st.st_mode & 022))
         return 0;
     fresh = lstat(path, &st) < 0;
@@ -122,8 +122,8 @@ int privileges_hand_over_logs(
 {
     if (!p->change)
         return 0;
-    return hand_over_log(p, &conf->log, why, whylen) < 0 ||
-                   hand_over_log(p, &conf->access_log, why, whylen) < 0
+    return privileges_hand_over_log(p, &conf->log, why, whylen) < 0 ||
+                   privileges_hand_over_log(p, &conf->access_log, why, whylen) < 0
                ? -1
                : 0;
 }
@@ -147,7 +147,7 @@ void privileges_return(const struct privileges *p)
     errno = saved;
 }
 
-static int check_folder(
+static int privileges_check_folder(
     const struct privileges *p, const char *what, const char *path, char *why, size_t whylen)
 {
     char probe[4200];
@@ -168,8 +168,8 @@ static int check_folder(
     return 0;
 }
 
-static int check_log(const struct privileges *p, const char *what, const struct log_target *target,
-    char *why, size_t whylen)
+static int privileges_check_log(const struct privileges *p, const char *what,
+    const struct log_target *target, char *why, size_t whylen)
 {
     char path[4096];
     int fd;
@@ -198,9 +198,9 @@ int privileges_check_folders(
     snprintf(path, sizeof(path), STR_FMT, STR_ARG(conf->temp_dir));
     if (privileges_borrow(p) < 0)
         err = WHY("cannot act as user \"%s\": %s", p->user, strerror(errno));
-    else if (check_folder(p, "temp_dir", path, why, whylen) < 0 ||
-             check_log(p, "log", &conf->log, why, whylen) < 0 ||
-             check_log(p, "access_log", &conf->access_log, why, whylen) < 0)
+    else if (privileges_check_folder(p, "temp_dir", path, why, whylen) < 0 ||
+             privileges_check_log(p, "log", &conf->log, why, whylen) < 0 ||
+             privileges_check_log(p, "access_log", &conf->access_log, why, whylen) < 0)
         err = -1;
     privileges_return(p);
     return err;
@@ -208,7 +208,7 @@ int privileges_check_folders(
 
 /* ---- capabilities ---- */
 
-static int get_caps(uint64_t *permitted)
+static int privileges_get_caps(uint64_t *permitted)
 {
     struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
     struct __user_cap_data_struct data[2];
@@ -220,7 +220,7 @@ static int get_caps(uint64_t *permitted)
 }
 
 /* Permitted and effective become `caps`; nothing is inherited. */
-static int set_caps(uint64_t caps)
+static int privileges_set_caps(uint64_t caps)
 {
     struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
     struct __user_cap_data_struct data[2] = {
@@ -235,12 +235,12 @@ bool privileges_has(int cap)
 {
     uint64_t permitted;
 
-    return get_caps(&permitted) == 0 && (permitted & PRIVILEGES_CAP(cap));
+    return privileges_get_caps(&permitted) == 0 && (permitted & PRIVILEGES_CAP(cap));
 }
 
 /* What no program started from here could ever have again. Needs CAP_SETPCAP; who has not even
  * that cannot gain by it either. */
-static void bound_caps(uint64_t caps)
+static void privileges_bound_caps(uint64_t caps)
 {
     for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
         if (!(caps & PRIVILEGES_CAP(cap)) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
@@ -249,7 +249,7 @@ static void bound_caps(uint64_t caps)
 
 /* ---- the drop ---- */
 
-static int become(const struct privileges *p, char *why, size_t whylen)
+static int privileges_become(const struct privileges *p, char *why, size_t whylen)
 {
     uid_t r, e, s;
 
@@ -262,7 +262,7 @@ static int become(const struct privileges *p, char *why, size_t whylen)
 }
 
 /* A core would hold keys, prompts and answers, and so does what ptrace and /proc/PID/mem show. */
-static int hide_memory(char *why, size_t whylen)
+static int privileges_hide_memory(char *why, size_t whylen)
 {
     struct rlimit none = { 0, 0 };
 
@@ -277,18 +277,18 @@ int privileges_drop(const struct privileges *p, uint64_t caps, char *why, size_t
 {
     uint64_t had;
 
-    if (get_caps(&had) < 0)
+    if (privileges_get_caps(&had) < 0)
         return WHY("cannot read capabilities: %s", strerror(errno));
     caps &= had;
     if (p->change) {
-        bound_caps(caps);
-        if (become(p, why, whylen) < 0)
+        privileges_bound_caps(caps);
+        if (privileges_become(p, why, whylen) < 0)
             return -1;
     }
     if (!p->stay_root) {
         prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
         /* A service manager's own filter may forbid it: then what it left is what there is. */
-        if (set_caps(caps) < 0 && p->change)
+        if (privileges_set_caps(caps) < 0 && p->change)
             return WHY("cannot give up capabilities: %s", strerror(errno));
         if (p->uid != 0 && setuid(0) == 0)
             return WHY("root's rights were not given up for good");
@@ -296,7 +296,7 @@ int privileges_drop(const struct privileges *p, uint64_t caps, char *why, size_t
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return WHY("cannot forbid new privileges: %s", strerror(errno));
     if (!p->cores)
-        return hide_memory(why, whylen);
+        return privileges_hide_memory(why, whylen);
     /* The change of user has switched it off. */
     prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
     return 0;

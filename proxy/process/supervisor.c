@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "base/num.h"
-#include "net/inherit.h"
+#include "net/activation.h"
 #include "observe/log.h"
 
 enum { INHERIT_FIRST = 3, INHERIT_MAX = 1024 };
@@ -22,14 +22,14 @@ static struct {
     uint64_t interval_ms;
 } supervisor = { .fd = -1 };
 
-static void tell(const char *text)
+static void supervisor_tell(const char *text)
 {
     if (supervisor.fd >= 0 && send(supervisor.fd, text, strlen(text), MSG_NOSIGNAL) < 0)
         log_debug(NULL, "the service manager cannot be told: %s", text);
 }
 
 /* WATCHDOG_USEC, unless WATCHDOG_PID says that it is meant for another process. */
-static uint64_t read_interval(void)
+static uint64_t supervisor_read_interval(void)
 {
     const char *usec = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
     uint64_t n = 0;
@@ -48,7 +48,7 @@ void supervisor_inherit(void)
 
     if (pid && fds && num_parse_u64(str_of(pid), &who) && who == (uint64_t)getpid() &&
         num_parse_u64(str_of(fds), &n) && n <= INHERIT_MAX)
-        inherit_take(INHERIT_FIRST, (int)n);
+        activation_take(INHERIT_FIRST, (int)n);
     unsetenv("LISTEN_PID");
     unsetenv("LISTEN_FDS");
     unsetenv("LISTEN_FDNAMES");
@@ -75,7 +75,7 @@ void supervisor_open(void)
                 path);
     }
     if (supervisor.fd >= 0)
-        supervisor.interval_ms = read_interval();
+        supervisor.interval_ms = supervisor_read_interval();
     unsetenv("NOTIFY_SOCKET");
     unsetenv("WATCHDOG_USEC");
     unsetenv("WATCHDOG_PID");
@@ -91,7 +91,7 @@ void supervisor_close(void)
 
 void supervisor_ready(void)
 {
-    tell("READY=1\nSTATUS=serving");
+    supervisor_tell("READY=1\nSTATUS=serving");
 }
 
 void supervisor_reloading(void)
@@ -102,18 +102,18 @@ void supervisor_reloading(void)
     clock_gettime(CLOCK_MONOTONIC, &ts);
     snprintf(text, sizeof(text), "RELOADING=1\nMONOTONIC_USEC=%" PRIu64 "\nSTATUS=reading the conf",
         (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000);
-    tell(text);
+    supervisor_tell(text);
 }
 
 void supervisor_reloaded(bool taken)
 {
-    tell(taken ? "READY=1\nSTATUS=serving"
-               : "READY=1\nSTATUS=serving; the last reload was refused, see the log");
+    supervisor_tell(taken ? "READY=1\nSTATUS=serving"
+                          : "READY=1\nSTATUS=serving; the last reload was refused, see the log");
 }
 
 void supervisor_stopping(void)
 {
-    tell("STOPPING=1\nSTATUS=finishing what is in flight");
+    supervisor_tell("STOPPING=1\nSTATUS=finishing what is in flight");
 }
 
 uint64_t supervisor_interval_ms(void)
@@ -123,5 +123,5 @@ uint64_t supervisor_interval_ms(void)
 
 void supervisor_alive(void)
 {
-    tell("WATCHDOG=1");
+    supervisor_tell("WATCHDOG=1");
 }

@@ -26,9 +26,9 @@ struct dial {
     struct deadline limit; /* over all */
     struct deadline next;  /* until the next address is tried */
     struct deferred start; /* of a literal */
-    struct grave grave;
+    struct deferred_free deferred_free;
     struct conn *trying[AT_ONCE_MAX];
-    struct addr addrs[TRIES_MAX]; /* in the order in which they are tried */
+    struct addr addrs[TRIES_MAX]; /* in the dial_order in which they are tried */
     size_t naddrs, tried;
     uint64_t timeout_ms;
     enum stream_error error; /* the most telling one so far */
@@ -38,7 +38,7 @@ struct dial {
     char host[];
 };
 
-static void try_next(struct dial *d);
+static void dial_try_next(struct dial *d);
 
 static void free_dial(void *what)
 {
@@ -61,10 +61,10 @@ void dial_close(struct dial *d)
         conn_close(d->trying[i]);
         d->trying[i] = NULL;
     }
-    loop_bury(&d->grave, d, free_dial);
+    loop_free_later(&d->deferred_free, d, free_dial);
 }
 
-static void finish(struct dial *d, struct conn *conn)
+static void dial_finish(struct dial *d, struct conn *conn)
 {
     dial_done_fn *on_done = d->on_done;
     void *owner = d->owner;
@@ -75,7 +75,8 @@ static void finish(struct dial *d, struct conn *conn)
 
 /* What is wrong with the certificate says more than what is wrong with the line: later tries do not
  * hide it. */
-static void note(struct dial *d, enum stream_error error, const struct addr *a, const char *what)
+static void dial_note(
+    struct dial *d, enum stream_error error, const struct addr *a, const char *what)
 {
     struct sockaddr_storage sa;
     char text[ADDR_TEXT_MAX + 8];
@@ -88,7 +89,7 @@ static void note(struct dial *d, enum stream_error error, const struct addr *a, 
         addr_text((struct sockaddr *)&sa, text, sizeof(text)), what);
 }
 
-static enum stream_error meaning(const struct conn *c)
+static enum stream_error dial_meaning(const struct conn *c)
 {
     switch (conn_error(c)) {
     case CONN_E_CERTIFICATE:
@@ -103,7 +104,7 @@ static enum stream_error meaning(const struct conn *c)
     }
 }
 
-static bool any_trying(const struct dial *d)
+static bool dial_any_trying(const struct dial *d)
 {
     for (size_t i = 0; i < AT_ONCE_MAX; i++) {
         if (d->trying[i])
@@ -112,7 +113,7 @@ static bool any_trying(const struct dial *d)
     return false;
 }
 
-static void drop_try(struct dial *d, struct conn *c)
+static void dial_drop_try(struct dial *d, struct conn *c)
 {
     for (size_t i = 0; i < AT_ONCE_MAX; i++) {
         if (d->trying[i] == c)
@@ -122,38 +123,38 @@ static void drop_try(struct dial *d, struct conn *c)
 }
 
 /* Nothing but what was offered: a peer that picks h2 by itself is not spoken to. */
-static bool protocol_is_ours(const struct dial *d, const struct conn *c)
+static bool dial_protocol_is_ours(const struct dial *d, const struct conn *c)
 {
     struct str alpn = conn_alpn(c);
 
     return alpn.n == 0 || str_eq(alpn, STR("http/1.1")) || (d->http2 && str_eq(alpn, STR("h2")));
 }
 
-static void on_conn(void *owner, struct conn *c, enum conn_event ev)
+static void dial_on_conn(void *owner, struct conn *c, enum conn_event ev)
 {
     struct dial *d = owner;
 
-    if (ev == CONN_CONNECTED && protocol_is_ours(d, c)) {
+    if (ev == CONN_CONNECTED && dial_protocol_is_ours(d, c)) {
         for (size_t i = 0; i < AT_ONCE_MAX; i++) {
             if (d->trying[i] == c)
                 d->trying[i] = NULL; /* the winner; dial_close() closes the others */
         }
-        finish(d, c);
+        dial_finish(d, c);
         return;
     }
     if (ev == CONN_CONNECTED)
-        note(d, STREAM_E_TLS, conn_peer(c), "the peer chose a protocol that was not offered");
+        dial_note(d, STREAM_E_TLS, conn_peer(c), "the peer chose a protocol that was not offered");
     else if (ev == CONN_FAILED)
-        note(d, meaning(c), conn_peer(c), conn_strerror(c));
+        dial_note(d, dial_meaning(c), conn_peer(c), conn_strerror(c));
     else
         return;
-    drop_try(d, c);
-    try_next(d);
+    dial_drop_try(d, c);
+    dial_try_next(d);
 }
 
 /* Whether a try has got as far as TLS: then TCP stands, and to race it with another address would
  * win nothing. */
-static bool any_in_handshake(const struct dial *d)
+static bool dial_any_in_handshake(const struct dial *d)
 {
     for (size_t i = 0; i < AT_ONCE_MAX; i++) {
         SSL *ssl = d->trying[i] ? conn_ssl(d->trying[i]) : NULL;
@@ -164,18 +165,18 @@ static bool any_in_handshake(const struct dial *d)
     return false;
 }
 
-static void on_next(void *owner)
+static void dial_on_next(void *owner)
 {
     struct dial *d = owner;
 
-    if (any_in_handshake(d))
+    if (dial_any_in_handshake(d))
         deadline_set(&d->next, HEAD_START_MS);
     else
-        try_next(d);
+        dial_try_next(d);
 }
 
 /* Begins with one address. False if that failed at once. */
-static bool try_one(struct dial *d, size_t slot, struct addr *a)
+static bool dial_try_one(struct dial *d, size_t slot, struct addr *a)
 {
     struct sockaddr_storage sa;
     socklen_t n;
@@ -184,39 +185,39 @@ static bool try_one(struct dial *d, size_t slot, struct addr *a)
     a->port = d->port;
     n = addr_to_sockaddr(a, &sa);
     if (d->private_only && !addr_is_private((struct sockaddr *)&sa)) {
-        note(d, STREAM_E_CONNECT, a,
+        dial_note(d, STREAM_E_CONNECT, a,
             "plain http goes to private addresses only (insecure = true allows it)");
         return false;
     }
     if (d->tls && !(ssl = tls_peer_begin(d->tls))) {
-        note(d, STREAM_E_MEMORY, a, "out of memory");
+        dial_note(d, STREAM_E_MEMORY, a, "out of memory");
         return false;
     }
-    d->trying[slot] = conn_open((struct sockaddr *)&sa, n, ssl, on_conn, d);
+    d->trying[slot] = conn_open((struct sockaddr *)&sa, n, ssl, dial_on_conn, d);
     if (!d->trying[slot])
-        note(d, STREAM_E_CONNECT, a, strerror(errno));
+        dial_note(d, STREAM_E_CONNECT, a, strerror(errno));
     return d->trying[slot] != NULL;
 }
 
-static void try_next(struct dial *d)
+static void dial_try_next(struct dial *d)
 {
     size_t slot = 0;
 
     while (slot < AT_ONCE_MAX && d->trying[slot])
         slot++;
     while (slot < AT_ONCE_MAX && d->tried < d->naddrs) {
-        if (try_one(d, slot, &d->addrs[d->tried++])) {
+        if (dial_try_one(d, slot, &d->addrs[d->tried++])) {
             if (d->tried < d->naddrs)
                 deadline_set(&d->next, HEAD_START_MS);
             return;
         }
     }
-    if (slot < AT_ONCE_MAX && !any_trying(d))
-        finish(d, NULL);
+    if (slot < AT_ONCE_MAX && !dial_any_trying(d))
+        dial_finish(d, NULL);
 }
 
 /* By turns, the family that the resolver puts first (usually IPv6) first. */
-static void order(struct dial *d, const struct addr *addrs, size_t n)
+static void dial_order(struct dial *d, const struct addr *addrs, size_t n)
 {
     size_t at[2] = { 0, 0 };
     uint16_t family[2];
@@ -231,26 +232,26 @@ static void order(struct dial *d, const struct addr *addrs, size_t n)
     }
 }
 
-static void on_resolved(void *owner, const struct resolver_answer *a)
+static void dial_on_resolved(void *owner, const struct resolver_answer *a)
 {
     struct dial *d = owner;
 
     if (a->n == 0) {
         d->error = STREAM_E_RESOLVE;
         snprintf(d->why, sizeof(d->why), "cannot resolve \"%.200s\": %.80s", d->host, a->why);
-        finish(d, NULL);
+        dial_finish(d, NULL);
         return;
     }
-    order(d, a->addrs, a->n);
-    try_next(d);
+    dial_order(d, a->addrs, a->n);
+    dial_try_next(d);
 }
 
-static void on_start(void *owner)
+static void dial_on_start(void *owner)
 {
-    try_next(owner);
+    dial_try_next(owner);
 }
 
-static void on_limit(void *owner)
+static void dial_on_limit(void *owner)
 {
     struct dial *d = owner;
     bool resolving = d->naddrs == 0;
@@ -261,10 +262,10 @@ static void on_limit(void *owner)
         snprintf(d->why, sizeof(d->why), "%s \"%.200s\" took longer than %llu ms",
             resolving ? "resolving" : "connecting to", d->host, (unsigned long long)d->timeout_ms);
     }
-    finish(d, NULL);
+    dial_finish(d, NULL);
 }
 
-static bool take_literal(struct dial *d)
+static bool dial_take_literal(struct dial *d)
 {
     struct addr *a = &d->addrs[0];
 
@@ -294,11 +295,11 @@ struct dial *dial_open(
     d->on_done = on_done;
     d->owner = owner;
     d->error = STREAM_E_CONNECT;
-    deadline_init(&d->limit, on_limit, d);
-    deadline_init(&d->next, on_next, d);
-    if (take_literal(d)) {
-        loop_defer(&d->start, on_start, d);
-    } else if (resolver_ask(r, &d->lookup, str_of(d->host), on_resolved, d) < 0) {
+    deadline_init(&d->limit, dial_on_limit, d);
+    deadline_init(&d->next, dial_on_next, d);
+    if (dial_take_literal(d)) {
+        loop_defer(&d->start, dial_on_start, d);
+    } else if (resolver_ask(r, &d->lookup, str_of(d->host), dial_on_resolved, d) < 0) {
         free(d);
         return NULL;
     }

@@ -22,11 +22,11 @@
 struct origin;
 struct origins;
 
-/* A wish for a stream. Embedded in the call that has it; zeroed at first. The wish is answered
+/* A waiter for a stream. Embedded in the call that has it; zeroed at first. The waiter is answered
  * exactly once, never from within origin_ask(), unless it is cancelled. */
-struct origin_wish {
+struct origin_waiter {
     struct list_node node; /* on the origin's list of those that wait */
-    struct origin *origin; /* NULL: no wish is open */
+    struct origin *origin; /* NULL: no waiter is open */
     /* `s`: begin to send on it at once (set its owner first). NULL: `error` says why there is none,
      * one of the STREAM_E_… that say that nothing was sent; `why` says it in words for the log,
      * good until the callback returns. */
@@ -42,7 +42,7 @@ struct origins *origins_open(struct conf *conf);
 int origins_prepare(struct origins *os, struct conf *next, char *why, size_t whylen);
 
 /* Takes the prepared snapshot into use: origins that are no longer in it are closed once their last
- * stream is done; wishes that wait for them are still served. Cannot fail. */
+ * stream is done; waiters that wait for them are still served. Cannot fail. */
 void origins_commit(struct origins *os);
 void origins_abandon(struct origins *os); /* forgets what was prepared */
 
@@ -50,14 +50,14 @@ void origins_abandon(struct origins *os); /* forgets what was prepared */
 void origins_close(struct origins *os);
 
 /* The live origin for an upstream of a snapshot that is still referenced somewhere; NULL if it has
- * gone and cannot be made again. Good until the turn ends, and while a wish or a stream of it is
- * open: it is looked up anew for each wish. */
+ * gone and cannot be made again. Good until the turn ends, and while a waiter or a stream of it is
+ * open: it is looked up anew for each waiter. */
 struct origin *origins_find(struct origins *os, const struct upstream_conf *u);
 
-void origin_ask(struct origin *o, struct origin_wish *w);
-void origin_cancel(struct origin_wish *w);
+void origin_ask(struct origin *o, struct origin_waiter *w);
+void origin_cancel(struct origin_waiter *w);
 
-/* How many connections and streams are open, and wishes wait: for the status page and tests. */
+/* How many connections and streams are open, and waiters wait: for the status page and tests. */
 struct origin_counts {
     size_t connections, streams, waiting;
 };

@@ -20,10 +20,10 @@ struct origins {
     struct conf *next; /* what was prepared points into it */
     struct resolver *resolver;
     struct h1_limits limits; /* of the snapshot in use */
-    struct grave grave;
+    struct deferred_free deferred_free;
 };
 
-static struct origin *find_in(struct list *list, const struct upstream_conf *u)
+static struct origin *origins_find_in(struct list *list, const struct upstream_conf *u)
 {
     LIST_EACH(n, list)
     {
@@ -35,7 +35,7 @@ static struct origin *find_in(struct list *list, const struct upstream_conf *u)
 
 /* One context for all that trust the same authorities. A new reference, or NULL with a line in
  * `why`. */
-static struct tls_client *client_for(
+static struct tls_client *origins_client_for(
     struct origins *os, const struct upstream_conf *u, char *why, size_t whylen)
 {
     LIST_EACH(n, &os->prepared)
@@ -48,10 +48,10 @@ static struct tls_client *client_for(
     return tls_client_new(u->ca_file, why, whylen);
 }
 
-static struct tls_peer *peer_for(
+static struct tls_peer *origins_peer_for(
     struct origins *os, const struct upstream_conf *u, char *why, size_t whylen)
 {
-    struct tls_client *client = client_for(os, u, why, whylen);
+    struct tls_client *client = origins_client_for(os, u, why, whylen);
     struct tls_peer *peer;
 
     if (!client)
@@ -63,20 +63,20 @@ static struct tls_peer *peer_for(
     return peer;
 }
 
-static int prepare_one(struct origins *os, const struct conf *next, const struct upstream_conf *u,
-    char *why, size_t whylen)
+static int origins_prepare_one(struct origins *os, const struct conf *next,
+    const struct upstream_conf *u, char *why, size_t whylen)
 {
     struct prepared *p = calloc(1, sizeof(*p));
 
     if (!p)
         goto no_memory;
     p->terms = (struct origin_terms){ .u = u, .limits = limits_of(next) };
-    if (u->tls && !(p->terms.tls = peer_for(os, u, why, whylen))) {
+    if (u->tls && !(p->terms.tls = origins_peer_for(os, u, why, whylen))) {
         free(p);
         return -1;
     }
     list_push(&os->prepared, &p->node);
-    p->origin = find_in(&os->live, u);
+    p->origin = origins_find_in(&os->live, u);
     if (!p->origin)
         p->origin = origin_open(&os->fresh, os->resolver, &p->terms);
     if (p->origin)
@@ -86,7 +86,7 @@ no_memory:
     return -1;
 }
 
-static void forget_prepared(struct origins *os)
+static void origins_forget_prepared(struct origins *os)
 {
     struct list_node *n;
 
@@ -104,7 +104,7 @@ void origins_abandon(struct origins *os)
 {
     while (list_first(&os->fresh))
         origin_close(origin_on(list_first(&os->fresh)));
-    forget_prepared(os);
+    origins_forget_prepared(os);
 }
 
 int origins_prepare(struct origins *os, struct conf *next, char *why, size_t whylen)
@@ -112,7 +112,7 @@ int origins_prepare(struct origins *os, struct conf *next, char *why, size_t why
     origins_abandon(os);
     os->next = conf_ref(next);
     for (size_t i = 0; i < next->nupstreams; i++) {
-        if (prepare_one(os, next, &next->upstreams[i], why, whylen) < 0) {
+        if (origins_prepare_one(os, next, &next->upstreams[i], why, whylen) < 0) {
             origins_abandon(os);
             return -1;
         }
@@ -140,7 +140,7 @@ void origins_commit(struct origins *os)
     while ((n = list_first(&old)))
         origin_retire(origin_on(n), &os->retired);
     os->limits = limits_of(os->next);
-    forget_prepared(os);
+    origins_forget_prepared(os);
     /* Without memory for new ones the old name servers serve on. */
     resolver_renew(os->resolver, NULL);
 }
@@ -180,21 +180,21 @@ void origins_close(struct origins *os)
     while (list_first(&os->retired))
         origin_close(origin_on(list_first(&os->retired)));
     resolver_close(os->resolver);
-    loop_bury(&os->grave, os, free_origins);
+    loop_free_later(&os->deferred_free, os, free_origins);
 }
 
 struct origin *origins_find(struct origins *os, const struct upstream_conf *u)
 {
     struct origin_terms t = { .u = u, .limits = os->limits };
-    struct origin *o = find_in(&os->live, u);
+    struct origin *o = origins_find_in(&os->live, u);
     char why[256];
 
     if (!o)
-        o = find_in(&os->retired, u);
+        o = origins_find_in(&os->retired, u);
     if (o)
         return o;
     /* An exchange that began under an older snapshot still calls it. */
-    if (u->tls && !(t.tls = peer_for(os, u, why, sizeof(why))))
+    if (u->tls && !(t.tls = origins_peer_for(os, u, why, sizeof(why))))
         return NULL;
     o = origin_open(&os->retired, os->resolver, &t);
     tls_peer_unref(t.tls);

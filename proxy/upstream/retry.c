@@ -8,7 +8,7 @@
  * this much. */
 enum { HINT_JITTER_MS = 100 };
 
-static bool status_is_retried(unsigned status)
+static bool retry_status_is_retried(unsigned status)
 {
     switch (status) {
     case 408:
@@ -27,7 +27,7 @@ static bool status_is_retried(unsigned status)
 
 /* First pause, doubled with each retry, up to the longest; less up to a quarter, so that calls that
  * failed together do not return together. */
-static uint64_t backoff(const struct retry_situation *s)
+static uint64_t retry_backoff(const struct retry_situation *s)
 {
     uint64_t pause = s->conf->retry_first_pause_ms;
 
@@ -39,7 +39,7 @@ static uint64_t backoff(const struct retry_situation *s)
 }
 
 /* "1500" or "1500.25" (the SDKs read a float): milliseconds, rounded up. */
-static bool parse_after_ms(struct str value, uint64_t *ms)
+static bool retry_parse_after_ms(struct str value, uint64_t *ms)
 {
     struct str whole, fraction;
     uint64_t digits;
@@ -54,11 +54,11 @@ static bool parse_after_ms(struct str value, uint64_t *ms)
 }
 
 /* What the service asks for. */
-static bool find_hint(const struct head *response, uint64_t wall_ms, uint64_t *ms)
+static bool retry_find_hint(const struct head *response, uint64_t wall_ms, uint64_t *ms)
 {
     const struct field *f = head_find(response, STR("retry-after-ms"));
 
-    if (f && parse_after_ms(f->value, ms))
+    if (f && retry_parse_after_ms(f->value, ms))
         return true;
     f = head_find(response, STR("retry-after"));
     return f && retry_parse_after(f->value, wall_ms, ms);
@@ -68,7 +68,7 @@ bool retry_after_response(
     const struct retry_situation *s, const struct head *response, uint64_t *pause_ms)
 {
     const struct field *should = head_find(response, STR("x-should-retry"));
-    bool again = status_is_retried(response->status);
+    bool again = retry_status_is_retried(response->status);
     uint64_t hint;
 
     if (should && response->status >= 400) {
@@ -79,10 +79,10 @@ bool retry_after_response(
     }
     if (!again || s->retries_done >= s->retries_max)
         return false;
-    if (find_hint(response, s->wall_ms, &hint))
+    if (retry_find_hint(response, s->wall_ms, &hint))
         *pause_ms = hint + (hint > 0 ? entropy_below(HINT_JITTER_MS + 1) : 0);
     else
-        *pause_ms = backoff(s);
+        *pause_ms = retry_backoff(s);
     return *pause_ms < s->left_ms;
 }
 
@@ -101,7 +101,7 @@ bool retry_after_failure(const struct retry_situation *s, enum stream_error e, u
     }
     if (s->retries_done >= s->retries_max)
         return false;
-    *pause_ms = backoff(s);
+    *pause_ms = retry_backoff(s);
     return *pause_ms < s->left_ms;
 }
 
@@ -111,7 +111,7 @@ static const struct str months[12] = { STR_INIT("Jan"), STR_INIT("Feb"), STR_INI
 
 /* Days from 1970-01-01 to a day of the Gregorian calendar (month 1 to 12). Years begin in March for
  * the arithmetic. */
-static int64_t days_of(int64_t year, int64_t month, int64_t day)
+static int64_t retry_days_of(int64_t year, int64_t month, int64_t day)
 {
     int64_t era, yoe, doy;
 
@@ -122,13 +122,13 @@ static int64_t days_of(int64_t year, int64_t month, int64_t day)
     return era * 146097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719468;
 }
 
-static bool number(struct str s, uint64_t most, uint64_t *out)
+static bool retry_number(struct str s, uint64_t most, uint64_t *out)
 {
     return num_parse_u64(s, out) && *out <= most;
 }
 
 /* The parts of a date, as text, to seconds since 1970. */
-static bool seconds_of(
+static bool retry_seconds_of(
     struct str day, struct str month, struct str year, struct str time, int64_t *out)
 {
     uint64_t d, y, h, m, s;
@@ -138,19 +138,20 @@ static bool seconds_of(
         if (str_eq(month, months[i]))
             mon = i + 1;
     }
-    if (time.n != 8 || time.p[2] != ':' || time.p[5] != ':' || !mon || !number(day, 31, &d) || !d ||
-        !number(year, 9999, &y) || !number(str_make(time.p, 2), 23, &h) ||
-        !number(str_make(time.p + 3, 2), 59, &m) || !number(str_make(time.p + 6, 2), 60, &s))
+    if (time.n != 8 || time.p[2] != ':' || time.p[5] != ':' || !mon || !retry_number(day, 31, &d) ||
+        !d || !retry_number(year, 9999, &y) || !retry_number(str_make(time.p, 2), 23, &h) ||
+        !retry_number(str_make(time.p + 3, 2), 59, &m) ||
+        !retry_number(str_make(time.p + 6, 2), 60, &s))
         return false;
     if (year.n == 2)
         y += y < 70 ? 2000 : 1900;
-    *out = days_of((int64_t)y, mon, (int64_t)d) * 86400 + (int64_t)(h * 3600 + m * 60 + s);
+    *out = retry_days_of((int64_t)y, mon, (int64_t)d) * 86400 + (int64_t)(h * 3600 + m * 60 + s);
     return true;
 }
 
 /* The three forms of RFC 9110 5.6.7: "Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37
  * GMT", "Sun Nov  6 08:49:37 1994". */
-static bool parse_date(struct str v, int64_t *out)
+static bool retry_parse_date(struct str v, int64_t *out)
 {
     struct str word[6], date[3];
     size_t n = 0;
@@ -162,12 +163,12 @@ static bool parse_date(struct str v, int64_t *out)
     if (v.n > 0)
         return false;
     if (n == 6 && str_eq(word[5], STR("GMT")))
-        return seconds_of(word[1], word[2], word[3], word[4], out);
+        return retry_seconds_of(word[1], word[2], word[3], word[4], out);
     if (n == 4 && str_eq(word[3], STR("GMT")) && str_cut(word[1], '-', &date[0], &v) &&
         str_cut(v, '-', &date[1], &date[2]))
-        return seconds_of(date[0], date[1], date[2], word[2], out);
+        return retry_seconds_of(date[0], date[1], date[2], word[2], out);
     if (n == 5)
-        return seconds_of(word[2], word[1], word[4], word[3], out);
+        return retry_seconds_of(word[2], word[1], word[4], word[3], out);
     return false;
 }
 
@@ -178,7 +179,7 @@ bool retry_parse_after(struct str value, uint64_t wall_ms, uint64_t *ms)
     value = str_trim(value);
     if (num_parse_seconds(value, ms))
         return true;
-    if (!parse_date(value, &at_s))
+    if (!retry_parse_date(value, &at_s))
         return false;
     *ms = at_s > 0 && (uint64_t)at_s * 1000 > wall_ms ? (uint64_t)at_s * 1000 - wall_ms : 0;
     return true;

@@ -15,12 +15,12 @@ struct pool {
     struct conf *snapshot;
     const struct pool_conf *conf;
     struct list servers;
-    struct list ahead;  /* wishes: resumes, replays, notifies */
-    struct list fresh;  /* wishes: new requests */
-    struct crowd crowd; /* those of them whose address is bounded */
+    struct list ahead;      /* waiters: resumes, replays, notifies */
+    struct list fresh;      /* waiters: new requests */
+    struct addrlimit crowd; /* those of them whose address is bounded */
     struct deferred dispatch;
     struct deadline again; /* a server that was full or refused may serve again */
-    struct grave grave;
+    struct deferred_free deferred_free;
 };
 
 struct pools {
@@ -29,7 +29,7 @@ struct pools {
     struct list fresh; /* pools prepared for `next` */
 };
 
-static void want_dispatch(struct pool *p);
+static void pool_want_dispatch(struct pool *p);
 
 static void free_pool(void *what)
 {
@@ -40,7 +40,7 @@ static void free_pool(void *what)
 
         free(s);
     }
-    crowd_release(&p->crowd);
+    addrlimit_release(&p->crowd);
     conf_unref(p->snapshot);
     free(p);
 }
@@ -59,7 +59,7 @@ void pool_unref(struct pool *p)
     server_close(LIST_OWNER(n, struct server, node), true);
     loop_undefer(&p->dispatch);
     deadline_close(&p->again);
-    loop_bury(&p->grave, p, free_pool);
+    loop_free_later(&p->deferred_free, p, free_pool);
 }
 
 const struct pool_conf *pool_conf(const struct pool *p)
@@ -67,57 +67,57 @@ const struct pool_conf *pool_conf(const struct pool *p)
     return p->conf;
 }
 
-static void close_wish(struct slot_wish *w)
+static void pool_close_waiter(struct slot_waiter *w)
 {
     list_remove(&w->node);
-    crowd_leave(&w->place);
+    addrlimit_remove(&w->place);
     deadline_close(&w->deadline);
     loop_undefer(&w->deferred);
 }
 
-static void answer(struct slot_wish *w, enum pool_error error, const char *why)
+static void pool_answer(struct slot_waiter *w, enum pool_error error, const char *why)
 {
     struct pool *p = w->pool;
 
-    close_wish(w);
+    pool_close_waiter(w);
     w->pool = NULL;
     w->link = NULL;
     w->on_answer(w->owner, NULL, error, why);
     pool_unref(p);
 }
 
-static void on_deferred_error(void *owner)
+static void pool_on_deferred_error(void *owner)
 {
-    struct slot_wish *w = owner;
+    struct slot_waiter *w = owner;
 
-    answer(w, w->error,
+    pool_answer(w, w->error,
         w->error == POOL_E_QUEUE_SHARE ? "its address has queue_address_share of the queue"
                                        : "the queue is full");
 }
 
-static void on_wish_deadline(void *owner)
+static void pool_on_wish_deadline(void *owner)
 {
-    answer(owner, POOL_E_QUEUE_TIMEOUT, "waited too long for a free worker");
+    pool_answer(owner, POOL_E_QUEUE_TIMEOUT, "waited too long for a free worker");
 }
 
-void pool_on_connected(struct pool *p, struct slot_wish *w, struct link *l)
+void pool_on_connected(struct pool *p, struct slot_waiter *w, struct worker_conn *l)
 {
     struct stream *s = h1_client_begin(l->client);
 
-    close_wish(w);
+    pool_close_waiter(w);
     w->stream = s;
     w->on_answer(w->owner, s, 0, NULL);
 }
 
 /* Back to the front of its queue: it was its turn. */
-static void requeue(struct pool *p, struct slot_wish *w)
+static void pool_requeue(struct pool *p, struct slot_waiter *w)
 {
     w->link = NULL;
     list_push_front(w->ahead ? &p->ahead : &p->fresh, &w->node);
-    want_dispatch(p);
+    pool_want_dispatch(p);
 }
 
-static bool any_serves(const struct pool *p)
+static bool pool_any_serves(const struct pool *p)
 {
     LIST_EACH(n, &p->servers)
     {
@@ -129,7 +129,8 @@ static bool any_serves(const struct pool *p)
     return false;
 }
 
-void pool_on_connect_failed(struct pool *p, struct slot_wish *w, struct server *s, const char *why)
+void pool_on_connect_failed(
+    struct pool *p, struct slot_waiter *w, struct server *s, const char *why)
 {
     char text[256];
 
@@ -137,24 +138,24 @@ void pool_on_connect_failed(struct pool *p, struct slot_wish *w, struct server *
         STR_ARG(s->text), STR_ARG(p->conf->name), why);
     /* Nothing was sent: another server may take it. Each gets one chance; while one serves, its
      * next slot is waited for. */
-    if (++w->tries < p->servers.count || any_serves(p)) {
-        requeue(p, w);
+    if (++w->tries < p->servers.count || pool_any_serves(p)) {
+        pool_requeue(p, w);
         return;
     }
     snprintf(text, sizeof(text), "worker " STR_FMT ": %s", STR_ARG(s->text), why);
-    want_dispatch(p);
-    answer(w, POOL_E_UNREACHABLE, text);
+    pool_want_dispatch(p);
+    pool_answer(w, POOL_E_UNREACHABLE, text);
 }
 
-void pool_on_backlog_full(struct pool *p, struct slot_wish *w, struct server *s)
+void pool_on_backlog_full(struct pool *p, struct slot_waiter *w, struct server *s)
 {
-    requeue(p, w);
+    pool_requeue(p, w);
 }
 
 /* The server with the smallest share of its slots taken. One that refuses connections is left alone
  * while there is another that does not, busy or not; if all refuse, they are tried: nobody would
  * notice otherwise that they are back. */
-static struct server *pick(struct pool *p)
+static struct server *pool_pick(struct pool *p)
 {
     uint64_t now = loop_now_ms();
     struct server *best = NULL;
@@ -182,7 +183,7 @@ static struct server *pick(struct pool *p)
 }
 
 /* Nobody can serve now: whose pause ends first is tried then. */
-static void look_again(struct pool *p)
+static void pool_look_again(struct pool *p)
 {
     uint64_t now = loop_now_ms(), soonest = UINT64_MAX;
 
@@ -198,18 +199,18 @@ static void look_again(struct pool *p)
         deadline_set(&p->again, soonest - now);
 }
 
-static void on_dispatch(void *owner)
+static void pool_on_dispatch(void *owner)
 {
     struct pool *p = owner;
     struct list_node *n;
 
-    pool_ref(p); /* an answer may drop the last reference */
+    pool_ref(p); /* an pool_answer may drop the last reference */
     while ((n = list_first(&p->ahead)) || (n = list_first(&p->fresh))) {
-        struct slot_wish *w = LIST_OWNER(n, struct slot_wish, node);
-        struct server *s = pick(p);
+        struct slot_waiter *w = LIST_OWNER(n, struct slot_waiter, node);
+        struct server *s = pool_pick(p);
 
         if (!s) {
-            look_again(p);
+            pool_look_again(p);
             break;
         }
         list_remove(&w->node);
@@ -220,24 +221,24 @@ static void on_dispatch(void *owner)
     pool_unref(p);
 }
 
-static void want_dispatch(struct pool *p)
+static void pool_want_dispatch(struct pool *p)
 {
-    loop_defer(&p->dispatch, on_dispatch, p);
+    loop_defer(&p->dispatch, pool_on_dispatch, p);
 }
 
 void pool_on_slot_free(struct pool *p)
 {
-    want_dispatch(p);
+    pool_want_dispatch(p);
 }
 
-static void on_again(void *owner)
+static void pool_on_again(void *owner)
 {
-    want_dispatch(owner);
+    pool_want_dispatch(owner);
 }
 
 /* Slots that nobody has and nobody who goes ahead waits for: who joins the queue now does not have
  * to wait in it. */
-static size_t free_slots(const struct pool *p)
+static size_t pool_free_slots(const struct pool *p)
 {
     size_t n = 0;
 
@@ -253,7 +254,7 @@ static size_t free_slots(const struct pool *p)
 
 /* Whether one more of the client's may wait; then it is counted. Who does not have to wait is not
  * bounded, and without memory to count with nobody is. */
-static bool has_share(struct pool *p, struct slot_wish *w, const struct addr *client)
+static bool pool_has_share(struct pool *p, struct slot_waiter *w, const struct addr *client)
 {
     size_t share = p->conf->queue_max / 100 * p->conf->queue_address_share +
                    p->conf->queue_max % 100 * p->conf->queue_address_share / 100;
@@ -261,18 +262,18 @@ static bool has_share(struct pool *p, struct slot_wish *w, const struct addr *cl
     if (!client || p->conf->queue_address_share == 100)
         return true;
     p->crowd.limits.connections_max = share > 0 ? share : 1;
-    return crowd_join(&p->crowd, &w->place, client, p->fresh.count >= free_slots(p)) !=
-           CROWD_E_CONNECTIONS;
+    return addrlimit_add(&p->crowd, &w->place, client, p->fresh.count >= pool_free_slots(p)) !=
+           ADDRLIMIT_E_CONNECTIONS;
 }
 
-static void refuse(struct slot_wish *w, enum pool_error error)
+static void pool_refuse(struct slot_waiter *w, enum pool_error error)
 {
     w->error = error;
-    loop_defer(&w->deferred, on_deferred_error, w);
+    loop_defer(&w->deferred, pool_on_deferred_error, w);
 }
 
-void pool_ask(
-    struct pool *p, struct slot_wish *w, bool ahead, const struct addr *client, uint64_t timeout_ms)
+void pool_ask(struct pool *p, struct slot_waiter *w, bool ahead, const struct addr *client,
+    uint64_t timeout_ms)
 {
     BUG_IF(w->pool);
     w->pool = pool_ref(p);
@@ -280,31 +281,31 @@ void pool_ask(
     w->stream = NULL;
     w->tries = 0;
     w->ahead = ahead;
-    deadline_init(&w->deadline, on_wish_deadline, w);
+    deadline_init(&w->deadline, pool_on_wish_deadline, w);
     /* The bound is for those who wait behind taken slots; resumes are bounded by the exchanges that
      * exist. */
     if (!ahead && p->fresh.count >= p->conf->queue_max &&
-        p->fresh.count >= p->conf->queue_max + free_slots(p)) {
-        refuse(w, POOL_E_QUEUE_FULL);
+        p->fresh.count >= p->conf->queue_max + pool_free_slots(p)) {
+        pool_refuse(w, POOL_E_QUEUE_FULL);
         return;
     }
-    if (!ahead && !has_share(p, w, client)) {
+    if (!ahead && !pool_has_share(p, w, client)) {
         counter_add(COUNTER_QUEUE_SHARE, 1);
-        refuse(w, POOL_E_QUEUE_SHARE);
+        pool_refuse(w, POOL_E_QUEUE_SHARE);
         return;
     }
     deadline_set(&w->deadline, timeout_ms ? timeout_ms : p->conf->queue_timeout_ms);
     list_push(ahead ? &p->ahead : &p->fresh, &w->node);
-    want_dispatch(p);
+    pool_want_dispatch(p);
 }
 
-void pool_release(struct slot_wish *w)
+void pool_release(struct slot_waiter *w)
 {
     struct pool *p = w->pool;
 
     if (!p)
         return;
-    close_wish(w);
+    pool_close_waiter(w);
     if (w->link && !(w->stream && server_abandon(w->link))) {
         if (w->stream)
             stream_close(w->stream);
@@ -313,7 +314,7 @@ void pool_release(struct slot_wish *w)
     w->link = NULL;
     w->stream = NULL;
     w->pool = NULL;
-    want_dispatch(p);
+    pool_want_dispatch(p);
     pool_unref(p);
 }
 
@@ -331,12 +332,12 @@ struct pool_counts pool_counts(const struct pool *p)
         c.servers_paused += s->paused_until_ms > loop_now_ms();
         c.slots += s->slots;
         c.busy += s->busy;
-        c.abandoned += s->links[LINK_ABANDONED].count;
+        c.abandoned += s->conns[WORKER_CONN_ABANDONED].count;
     }
     return c;
 }
 
-static struct pool *make(const struct pool_conf *pc)
+static struct pool *pool_make(const struct pool_conf *pc)
 {
     struct pool *p = calloc(1, sizeof(*p));
 
@@ -347,12 +348,12 @@ static struct pool *make(const struct pool_conf *pc)
     list_init(&p->servers);
     list_init(&p->ahead);
     list_init(&p->fresh);
-    crowd_init(&p->crowd);
-    deadline_init(&p->again, on_again, p);
+    addrlimit_init(&p->crowd);
+    deadline_init(&p->again, pool_on_again, p);
     return p;
 }
 
-static struct server *find_server(struct pool *p, struct str text)
+static struct server *pool_find_server(struct pool *p, struct str text)
 {
     LIST_EACH(n, &p->servers)
     {
@@ -364,7 +365,7 @@ static struct server *find_server(struct pool *p, struct str text)
     return NULL;
 }
 
-static struct pool *find_in(struct list *l, struct str name)
+static struct pool *pool_find_in(struct list *l, struct str name)
 {
     LIST_EACH(n, l)
     {
@@ -378,14 +379,14 @@ static struct pool *find_in(struct list *l, struct str name)
 
 struct pool *pools_find(struct pools *ps, struct str name)
 {
-    return find_in(&ps->all, name);
+    return pool_find_in(&ps->all, name);
 }
 
 /* Builds the pools of `conf` with their servers on `to`. */
-static int build(struct list *to, struct conf *conf)
+static int pool_build(struct list *to, struct conf *conf)
 {
     for (size_t i = 0; i < conf->npools; i++) {
-        struct pool *p = make(&conf->pools[i]);
+        struct pool *p = pool_make(&conf->pools[i]);
 
         if (!p)
             return -1;
@@ -403,7 +404,7 @@ static int build(struct list *to, struct conf *conf)
     return 0;
 }
 
-static void drop_all(struct list *l)
+static void pool_drop_all(struct list *l)
 {
     struct list_node *n;
 
@@ -414,8 +415,8 @@ static void drop_all(struct list *l)
 int pools_prepare(struct pools *ps, struct conf *next)
 {
     list_init(&ps->fresh);
-    if (build(&ps->fresh, next) < 0) {
-        drop_all(&ps->fresh);
+    if (pool_build(&ps->fresh, next) < 0) {
+        pool_drop_all(&ps->fresh);
         return -1;
     }
     ps->next = next;
@@ -424,16 +425,16 @@ int pools_prepare(struct pools *ps, struct conf *next)
 
 void pools_abandon(struct pools *ps)
 {
-    drop_all(&ps->fresh);
+    pool_drop_all(&ps->fresh);
     ps->next = NULL;
 }
 
 /* A server without a slot taken can go; one that still serves goes when its pool does. */
-static void remove_server(struct server *s)
+static void pool_remove_server(struct server *s)
 {
     s->removed = true;
     server_close(s, false);
-    if (s->busy == 0 && !list_first(&s->links[LINK_BUSY])) {
+    if (s->busy == 0 && !list_first(&s->conns[WORKER_CONN_BUSY])) {
         list_remove(&s->node);
         free(s);
     }
@@ -441,18 +442,18 @@ static void remove_server(struct server *s)
 
 /* The live pool takes over what the prepared one says; servers that are in both keep their
  * connections and their counts. */
-static void merge(struct pool *live, struct pool *fresh)
+static void pool_merge(struct pool *live, struct pool *fresh)
 {
     struct conf *old = live->snapshot;
 
     LIST_EACH(n, &live->servers)
     {
         struct server *s = LIST_OWNER(n, struct server, node);
-        struct server *next = find_server(fresh, s->text);
+        struct server *next = pool_find_server(fresh, s->text);
 
         if (!next) {
             s->text = (struct str){ 0 };
-            remove_server(s);
+            pool_remove_server(s);
             continue;
         }
         s->text = next->text;
@@ -469,7 +470,7 @@ static void merge(struct pool *live, struct pool *fresh)
     live->snapshot = fresh->snapshot;
     live->conf = fresh->conf;
     fresh->snapshot = old;
-    want_dispatch(live);
+    pool_want_dispatch(live);
 }
 
 void pools_commit(struct pools *ps)
@@ -480,10 +481,10 @@ void pools_commit(struct pools *ps)
     list_init(&kept);
     while ((n = list_first(&ps->fresh))) {
         struct pool *fresh = LIST_OWNER(n, struct pool, node);
-        struct pool *live = find_in(&ps->all, fresh->conf->name);
+        struct pool *live = pool_find_in(&ps->all, fresh->conf->name);
 
         if (live) {
-            merge(live, fresh);
+            pool_merge(live, fresh);
             list_push(&kept, &live->node);
             list_remove(&fresh->node);
             pool_unref(fresh);
@@ -491,7 +492,7 @@ void pools_commit(struct pools *ps)
             list_push(&kept, &fresh->node);
         }
     }
-    drop_all(&ps->all);
+    pool_drop_all(&ps->all);
     while ((n = list_first(&kept)))
         list_push(&ps->all, n);
     ps->next = NULL;
@@ -505,7 +506,7 @@ struct pools *pools_open(struct conf *conf)
         return NULL;
     list_init(&ps->all);
     list_init(&ps->fresh);
-    if (build(&ps->all, conf) < 0) {
+    if (pool_build(&ps->all, conf) < 0) {
         pools_close(ps);
         return NULL;
     }
@@ -516,6 +517,6 @@ void pools_close(struct pools *ps)
 {
     if (!ps)
         return;
-    drop_all(&ps->all);
+    pool_drop_all(&ps->all);
     free(ps);
 }

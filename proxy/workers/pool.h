@@ -17,13 +17,13 @@
 #include "base/list.h"
 #include "conf/snapshot.h"
 #include "http/stream.h"
-#include "net/crowd.h"
+#include "net/addrlimit.h"
 #include "net/deadline.h"
 #include "net/loop.h"
 
 struct pool;
 struct pools;
-struct link;
+struct worker_conn;
 
 enum pool_error {
     POOL_E_QUEUE_FULL = -1,
@@ -32,15 +32,15 @@ enum pool_error {
     POOL_E_QUEUE_SHARE = -4, /* its address has as much of the queue as it may */
 };
 
-/* A wish for a slot. Embedded in the visit that has it; zeroed at first. Answered exactly once,
+/* A waiter for a slot. Embedded in the visit that has it; zeroed at first. Answered exactly once,
  * never from within pool_ask(), unless it is taken back. With a stream it holds the slot until
  * pool_release(). */
-struct slot_wish {
+struct slot_waiter {
     struct list_node node;
-    struct pool *pool; /* NULL: no wish is open and no slot is held */
-    struct link *link;
-    struct stream *stream;    /* what on_answer was given */
-    struct crowd_place place; /* among those of its address that wait */
+    struct pool *pool; /* NULL: no waiter is open and no slot is held */
+    struct worker_conn *link;
+    struct stream *stream;       /* what on_answer was given */
+    struct addrlimit_slot place; /* among those of its address that wait */
     struct deadline deadline;
     struct deferred deferred;
     unsigned tries;
@@ -70,14 +70,14 @@ const struct pool_conf *pool_conf(const struct pool *p);
 
 /* Gets into the queue; `timeout_ms` 0: the pool's queue_timeout. `client`: where the request comes
  * from, of whose requests only so many may wait (queue_address_share); NULL: any number. */
-void pool_ask(struct pool *p, struct slot_wish *w, bool ahead, const struct addr *client,
+void pool_ask(struct pool *p, struct slot_waiter *w, bool ahead, const struct addr *client,
     uint64_t timeout_ms);
 
-/* Takes the wish back: the place in the queue, or the slot with its stream, which is closed. The
+/* Takes the waiter back: the place in the queue, or the slot with its stream, which is closed. The
  * slot is free at once if the response is complete or the connection broken; otherwise the worker
  * is still at it, and the slot stays taken until it is done, at most for abandoned_timeout. Does
- * nothing if no wish is open. */
-void pool_release(struct slot_wish *w);
+ * nothing if no waiter is open. */
+void pool_release(struct slot_waiter *w);
 
 struct pool_counts {
     size_t slots, busy; /* taken, the abandoned included */

@@ -16,29 +16,34 @@
 
 struct pool;
 struct server;
-struct slot_wish;
+struct slot_waiter;
 
 /*   CONNECTING -> BUSY <-> IDLE        from anywhere to closed
  *                  v         ^
  *              ABANDONED ----+
- *   CONNECTING and BUSY hold a slot and serve `wish`. ABANDONED holds one too, though nobody waits
- *   for the response any more: a worker cannot be interrupted, and is free when it says so or
+ *   CONNECTING and BUSY hold a slot and serve `waiter`. ABANDONED holds one too, though nobody
+ * waits for the response any more: a worker cannot be interrupted, and is free when it says so or
  *   abandoned_timeout has passed. IDLE is kept for the next. */
-enum link_state { LINK_CONNECTING, LINK_BUSY, LINK_IDLE, LINK_ABANDONED };
-#define LINK_NSTATES (LINK_ABANDONED + 1)
+enum worker_conn_state {
+    WORKER_CONN_CONNECTING,
+    WORKER_CONN_BUSY,
+    WORKER_CONN_IDLE,
+    WORKER_CONN_ABANDONED
+};
+#define WORKER_CONN_NSTATES (WORKER_CONN_ABANDONED + 1)
 
 /* One connection to a server. */
-struct link {
+struct worker_conn {
     struct list_node node; /* on the server's list of its state */
     struct server *server;
     struct conn *conn;        /* while CONNECTING */
     struct h1_client *client; /* afterwards */
-    struct slot_wish
-        *wish; /* NULL: IDLE, or the slot is given back and the connection is about to settle */
+    struct slot_waiter
+        *waiter; /* NULL: IDLE, or the slot is given back and the connection is about to settle */
     struct deadline deadline;
     uint64_t idle_since_ms;
     unsigned answered; /* responses that came over it and left it usable */
-    struct grave grave;
+    struct deferred_free deferred_free;
     bool closed;
 };
 
@@ -50,7 +55,7 @@ struct server {
     socklen_t salen;
     unsigned slots;
     unsigned busy; /* slots taken */
-    struct list links[LINK_NSTATES];
+    struct list conns[WORKER_CONN_NSTATES];
     uint64_t paused_until_ms; /* refuses connections: others first until then */
     uint64_t full_until_ms;   /* its backlog was full: nobody knocks until then */
     uint64_t pause_ms;        /* the last pause; doubles */
@@ -62,10 +67,11 @@ struct server {
 /* An abandoned slot is free. */
 void pool_on_slot_free(struct pool *p);
 
-/* What happens to a wish that was given to a server. */
-void pool_on_connected(struct pool *p, struct slot_wish *w, struct link *l);
-void pool_on_connect_failed(struct pool *p, struct slot_wish *w, struct server *s, const char *why);
-void pool_on_backlog_full(struct pool *p, struct slot_wish *w, struct server *s);
+/* What happens to a waiter that was given to a server. */
+void pool_on_connected(struct pool *p, struct slot_waiter *w, struct worker_conn *l);
+void pool_on_connect_failed(
+    struct pool *p, struct slot_waiter *w, struct server *s, const char *why);
+void pool_on_backlog_full(struct pool *p, struct slot_waiter *w, struct server *s);
 
 /* The bounds of responses' heads, for all servers of the process. */
 void server_set_limits(const struct h1_limits *l);
@@ -75,16 +81,16 @@ void server_init(struct server *s, struct pool *p, const struct server_conf *con
 /* Whether it can take one more now. */
 bool server_has_room(const struct server *s);
 
-/* Takes a slot for the wish and gets it a connection, kept or new; one of the three above follows,
- * or (kept) at once pool_on_connected(). */
-void server_serve(struct server *s, struct slot_wish *w);
+/* Takes a slot for the waiter and gets it a connection, kept or new; one of the three above
+ * follows, or (kept) at once pool_on_connected(). */
+void server_serve(struct server *s, struct slot_waiter *w);
 
-/* The wish wants nothing more, but the worker is not done: the slot stays taken until it is. The
- * stream is not the wish's any more. False: there is nothing to wait for. */
-bool server_abandon(struct link *l);
+/* The waiter wants nothing more, but the worker is not done: the slot stays taken until it is. The
+ * stream is not the waiter's any more. False: there is nothing to wait for. */
+bool server_abandon(struct worker_conn *l);
 
-/* The wish is done with its connection: the slot is free. The connection is kept if it can be. */
-void server_take_back(struct link *l);
+/* The waiter is done with its connection: the slot is free. The connection is kept if it can be. */
+void server_take_back(struct worker_conn *l);
 
 /* Closes idle connections (all: every one). */
 void server_close(struct server *s, bool all);

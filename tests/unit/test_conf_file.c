@@ -10,7 +10,7 @@
 
 #include "conf/load.h"
 #include "conffile.h"
-#include "net/sites.h"
+#include "net/sni.h"
 #include "net/tls.h"
 #include "unit.h"
 
@@ -97,7 +97,7 @@ START_TEST(contexts_are_made_through_the_opener)
 {
     struct tickets *tickets = tickets_new(1000, 1000, STR(""), 1000000);
     struct str crt;
-    struct sites *sites, *again;
+    struct sni *sites, *again;
     struct tls_client *client;
     struct conf *c;
     char why[512];
@@ -110,24 +110,24 @@ START_TEST(contexts_are_made_through_the_opener)
                            "workers \"app\" { server \"127.0.0.1:8001\" { } }\n"
                            "route \"/\" { workers = \"app\" }\n");
     file_set_opener(note_and_open, NULL);
-    sites = sites_new(c, &c->listens[0], NULL, tickets, why, sizeof(why));
+    sites = sni_new(c, &c->listens[0], NULL, tickets, why, sizeof(why));
     ck_assert_msg(sites != NULL, "%s", why);
     ck_assert_str_eq(opened, "a.crt a.key a.crt a.crt a.key a.crt a.crt ");
-    ck_assert_ptr_eq(sites_new(c, &c->listens[0], sites, tickets, why, sizeof(why)), sites);
-    sites_unref(sites);
+    ck_assert_ptr_eq(sni_new(c, &c->listens[0], sites, tickets, why, sizeof(why)), sites);
+    sni_unref(sites);
     conffile_put_certificate("a"); /* renewed */
-    again = sites_new(c, &c->listens[0], sites, tickets, why, sizeof(why));
+    again = sni_new(c, &c->listens[0], sites, tickets, why, sizeof(why));
     ck_assert_ptr_nonnull(again);
     ck_assert_ptr_ne(again, sites);
-    sites_unref(again);
-    sites_unref(sites);
+    sni_unref(again);
+    sni_unref(sites);
     opened[0] = 0;
     client = tls_client_new(crt, why, sizeof(why));
     ck_assert_ptr_nonnull(client);
     tls_client_unref(client);
     ck_assert_str_eq(opened, "a.crt ");
     file_set_opener(refuse, NULL);
-    ck_assert_ptr_null(sites_new(c, &c->listens[0], NULL, tickets, why, sizeof(why)));
+    ck_assert_ptr_null(sni_new(c, &c->listens[0], NULL, tickets, why, sizeof(why)));
     ck_assert_ptr_nonnull(strstr(why, "Permission denied"));
     ck_assert_ptr_null(tls_client_new(crt, why, sizeof(why)));
     file_set_opener(NULL, NULL);

@@ -28,8 +28,8 @@ START_TEST(has_defaults)
     ck_assert_span_eq(c->user, "");
     ck_assert_span_eq(c->group, "");
     ck_assert(!c->core_dumps);
-    ck_assert_int_eq(c->seccomp, FENCE_AUTO);
-    ck_assert_int_eq(c->landlock, FENCE_AUTO);
+    ck_assert_int_eq(c->seccomp, SANDBOX_AUTO);
+    ck_assert_int_eq(c->landlock, SANDBOX_AUTO);
     ck_assert_span_eq(c->temp_dir, "/var/tmp");
     ck_assert_uint_eq(c->max_connections, 100000);
     ck_assert_uint_eq(c->address_connections_max, 0);
@@ -145,8 +145,8 @@ START_TEST(reads_the_global_options)
     ck_assert_span_eq(c->user, "root");
     ck_assert_span_eq(c->group, "root");
     ck_assert(c->core_dumps);
-    ck_assert_int_eq(c->seccomp, FENCE_OFF);
-    ck_assert_int_eq(c->landlock, FENCE_REQUIRED);
+    ck_assert_int_eq(c->seccomp, SANDBOX_OFF);
+    ck_assert_int_eq(c->landlock, SANDBOX_REQUIRED);
     ck_assert_uint_eq(c->processes, 4);
     ck_assert_uint_eq(c->max_connections, 7);
     ck_assert_uint_eq(c->address_connections_max, 9);

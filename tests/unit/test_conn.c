@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "conffile.h"
-#include "net/farewell.h"
+#include "net/linger.h"
 #include "unit.h"
 #include "world.h"
 
@@ -348,7 +348,7 @@ static bool is_cut(uint64_t rate_min, uint64_t window_ms, size_t step)
     struct owner o;
     struct peer p;
 
-    farewell_set_limits(&(struct farewell_limits){ 2000, rate_min, window_ms });
+    linger_set_limits(&(struct linger_limits){ 2000, rate_min, window_ms });
     open_pair(&o, &p, UNIX);
     conn_write(o.conn, block, sizeof(block));
     conn_finish(o.conn, 3600000);
@@ -356,7 +356,7 @@ static bool is_cut(uint64_t rate_min, uint64_t window_ms, size_t step)
         got += peer_skip(&p, step);
         world_turn();
     }
-    farewell_set_limits(&(struct farewell_limits){ .drop_ms = 2000 });
+    linger_set_limits(&(struct linger_limits){ .drop_ms = 2000 });
     peer_close(&p);
     WORLD_UNTIL(conn_count_accepted() == 0);
     return got < sizeof(block);

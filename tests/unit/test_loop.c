@@ -17,7 +17,7 @@ static void note(const char *what)
 
 struct thing {
     struct deferred deferred;
-    struct grave grave;
+    struct deferred_free deferred_free;
     const char *name;
     struct thing *other;
     unsigned rounds;
@@ -42,7 +42,7 @@ static void on_last(void *owner)
 {
     struct thing *t = owner;
 
-    loop_bury(&t->grave, t, free_thing);
+    loop_free_later(&t->deferred_free, t, free_thing);
     note(t->name);
 }
 
@@ -114,7 +114,7 @@ START_TEST(frees_the_dead_after_the_callbacks)
     world_turn();
     ck_assert_str_eq(story, "xb+");
     dead = calloc(1, sizeof(*dead)); /* those of the end are freed with the loop */
-    loop_bury(&dead->grave, dead, free_thing);
+    loop_free_later(&dead->deferred_free, dead, free_thing);
 }
 END_TEST
 

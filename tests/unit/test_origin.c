@@ -44,9 +44,9 @@ static struct {
 static struct conf *conf;
 static struct origins *origins;
 
-/* A wish and what came of it. */
+/* A waiter and what came of it. */
 struct call {
-    struct origin_wish wish;
+    struct origin_waiter waiter;
     struct stream *s;
     enum stream_error error;
     unsigned status;
@@ -306,9 +306,9 @@ static void on_answer(void *owner, struct stream *s, enum stream_error error, co
 
     c->answers++;
     ck_assert_uint_eq(c->answers, 1);
-    ck_assert_ptr_null(c->wish.origin);
+    ck_assert_ptr_null(c->waiter.origin);
     if (c->cancel_too)
-        origin_cancel(&c->cancel_too->wish);
+        origin_cancel(&c->cancel_too->waiter);
     if (!s) {
         c->error = error;
         c->over = true;
@@ -324,9 +324,9 @@ static void on_answer(void *owner, struct stream *s, enum stream_error error, co
 
 static void ask(struct call *c)
 {
-    *c = (struct call){ .wish = { .on_answer = on_answer, .owner = c },
+    *c = (struct call){ .waiter = { .on_answer = on_answer, .owner = c },
         .cancel_too = c->cancel_too };
-    origin_ask(up(), &c->wish);
+    origin_ask(up(), &c->waiter);
     ck_assert_uint_eq(c->answers, 0); /* never from within */
 }
 
@@ -359,8 +359,8 @@ static void close_calls(struct call *c, size_t n)
     for (size_t i = 0; i < n; i++) {
         if (c[i].s)
             stream_close(c[i].s);
-        if (c[i].wish.origin)
-            origin_cancel(&c[i].wish);
+        if (c[i].waiter.origin)
+            origin_cancel(&c[i].waiter);
     }
 }
 
@@ -682,12 +682,12 @@ START_TEST(cancelled_wishes_hear_nothing)
     open_origins("localhost", "");
     c[1].cancel_too = &c[2]; /* from within another's answer */
     ask_all(c, 4);
-    origin_cancel(&c[0].wish);
+    origin_cancel(&c[0].waiter);
     WORLD_UNTIL(c[1].over && c[3].over);
     ck_assert_uint_eq(c[0].answers, 0);
     ck_assert_uint_eq(c[2].answers, 0);
     ck_assert_uint_eq(count_good(c, 4), 2);
-    origin_cancel(&c[0].wish); /* idempotent */
+    origin_cancel(&c[0].waiter); /* idempotent */
     close_all();
 }
 END_TEST
@@ -810,7 +810,7 @@ START_TEST(a_reload_lets_what_it_drops_finish)
     ask(&c[0]);
     WORLD_UNTIL(service.requests == 1);
     next = load("https", "localhost", "http2 = false"); /* another origin by that */
-    ask(&c[1]);                                         /* a wish that waits */
+    ask(&c[1]);                                         /* a waiter that waits */
     reload(next);
     WORLD_UNTIL(service.requests == 2);
     /* An exchange that began under the old snapshot still finds its origin. */
@@ -877,8 +877,8 @@ START_TEST(two_upstreams_of_one_origin_share_nothing)
     for (int i = 0; i < 2; i++) {
         struct origin *o = origins_find(origins, &conf->upstreams[i]);
 
-        c[i].wish = (struct origin_wish){ .on_answer = on_answer, .owner = &c[i] };
-        origin_ask(o, &c[i].wish);
+        c[i].waiter = (struct origin_waiter){ .on_answer = on_answer, .owner = &c[i] };
+        origin_ask(o, &c[i].waiter);
         WORLD_UNTIL(c[i].over);
         ck_assert(!c[i].reused);
         ck_assert_uint_eq(origin_counts(o).connections, 1);

@@ -15,9 +15,9 @@
 
 enum { WANTS = 12 };
 
-/* One who wishes for a slot. */
+/* One who waiters for a slot. */
 struct want {
-    struct slot_wish wish;
+    struct slot_waiter waiter;
     struct stream *stream;
     unsigned answers, rank; /* rank: as the how manieth it was served */
     int error;
@@ -59,20 +59,20 @@ static void on_answer(void *owner, struct stream *s, enum pool_error error, cons
 
 static void want(int i, bool ahead)
 {
-    wants[i].wish.on_answer = on_answer;
-    wants[i].wish.owner = &wants[i];
+    wants[i].waiter.on_answer = on_answer;
+    wants[i].waiter.owner = &wants[i];
     wants[i].stream = NULL;
     wants[i].answers = wants[i].rank = 0;
     wants[i].error = 0;
     wants[i].got_end = false;
-    pool_ask(pool, &wants[i].wish, ahead, wants[i].client, 0);
+    pool_ask(pool, &wants[i].waiter, ahead, wants[i].client, 0);
     ck_assert_uint_eq(wants[i].answers, 0); /* never from within */
 }
 
 static void release(int i)
 {
     wants[i].stream = NULL;
-    pool_release(&wants[i].wish);
+    pool_release(&wants[i].waiter);
 }
 
 /* "server "unix:…/a" { slots = N }" for each N that is not 0. */
@@ -155,7 +155,7 @@ static void stop_listening(int i)
 static void tear_down(void)
 {
     for (int i = 0; i < WANTS; i++)
-        if (wants[i].wish.pool)
+        if (wants[i].waiter.pool)
             release(i);
     pools_close(pools);
     conf_unref(conf);
@@ -199,7 +199,7 @@ START_TEST(gives_a_slot)
     ck_assert(!wants[0].stream->reused);
     release(0);
     expect_counts(0, 0, 0);
-    ck_assert_ptr_null(wants[0].wish.pool);
+    ck_assert_ptr_null(wants[0].waiter.pool);
     world_settle();
     ck_assert_uint_eq(wants[0].answers, 1);
 }
@@ -247,7 +247,7 @@ START_TEST(bounds_the_queue)
     expect_counts(1, 2, 2);
     ck_assert_uint_eq(wants[1].answers + wants[2].answers + wants[4].answers, 0);
     want(3, false);
-    pool_release(&wants[3].wish); /* before it is told */
+    pool_release(&wants[3].waiter); /* before it is told */
     world_settle();
     ck_assert_uint_eq(wants[3].answers, 0);
 }
@@ -274,8 +274,8 @@ START_TEST(bounds_the_share_of_an_address)
     want(4, true);  /* has been paid for */
     world_settle();
     ck_assert_uint_eq(wants[4].answers + wants[5].answers + wants[6].answers, 0);
-    pool_release(&wants[4].wish);
-    pool_release(&wants[3].wish); /* who leaves makes room for another of the address */
+    pool_release(&wants[4].waiter);
+    pool_release(&wants[3].waiter); /* who leaves makes room for another of the address */
     want(3, false);
     world_settle();
     ck_assert_uint_eq(wants[3].answers, 0);
@@ -289,9 +289,9 @@ START_TEST(bounds_the_wait)
     want(0, false);
     WORLD_UNTIL(wants[0].stream);
     want(1, false);
-    wants[2].wish.on_answer = on_answer;
-    wants[2].wish.owner = &wants[2];
-    pool_ask(pool, &wants[2].wish, true, NULL, 3600000); /* its own bound */
+    wants[2].waiter.on_answer = on_answer;
+    wants[2].waiter.owner = &wants[2];
+    pool_ask(pool, &wants[2].waiter, true, NULL, 3600000); /* its own bound */
     WORLD_UNTIL(wants[1].answers);
     ck_assert_int_eq(wants[1].error, POOL_E_QUEUE_TIMEOUT);
     ck_assert_uint_eq(wants[2].answers, 0);
@@ -304,14 +304,14 @@ START_TEST(can_be_cancelled_anywhere)
 {
     open_pool("", 1, 0, 0);
     want(0, false);
-    pool_release(&wants[0].wish); /* in the queue */
-    pool_release(&wants[0].wish);
+    pool_release(&wants[0].waiter); /* in the queue */
+    pool_release(&wants[0].waiter);
     world_settle();
     ck_assert_uint_eq(wants[0].answers, 0);
     want(0, false);
     while (pool_counts(pool).busy == 0 && !wants[0].stream)
         ev_run(loop_ev(), EVRUN_NOWAIT);
-    pool_release(&wants[0].wish); /* connecting, or just connected */
+    pool_release(&wants[0].waiter); /* connecting, or just connected */
     expect_counts(0, 0, 0);
     want(1, false);
     WORLD_UNTIL(wants[1].stream);
@@ -415,7 +415,7 @@ static uint64_t abandoned(void)
     return pool_counts(pool).abandoned;
 }
 
-/* The first wish's request is at peers[0], and given up; the second waits behind it. */
+/* The first waiter's request is at peers[0], and given up; the second waits behind it. */
 static void abandon(const char *options, const char *answer_so_far, bool whole)
 {
     struct field length = { STR("Content-Length"), STR("10") };
@@ -636,7 +636,7 @@ START_TEST(says_when_no_server_can_be_reached)
 }
 END_TEST
 
-/* A full backlog says nothing about the server's health: the wish waits. */
+/* A full backlog says nothing about the server's health: the waiter waits. */
 START_TEST(knocks_again_at_a_full_backlog)
 {
     int taken = 0;
@@ -765,7 +765,7 @@ START_TEST(lives_on_while_somebody_holds_it)
     pool_unref(pool);
     use(1, 0, "");
     WORLD_UNTIL(wants[0].stream); /* it waited there and is served there */
-    ck_assert_ptr_eq(wants[0].wish.pool, pool);
+    ck_assert_ptr_eq(wants[0].waiter.pool, pool);
     release(0);
     world_settle();
     WORLD_UNTIL(peer_ended(&peers[0]));

@@ -1,5 +1,5 @@
 /* The fences, from within: a child raises them, tries one thing, and tells what came of it. */
-#include "process/fence.h"
+#include "process/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -39,7 +39,7 @@ static int result_of(pid_t pid)
 /* What `try` gives (0, or an errno) within the fences of the conf. */
 static int within(const char *options, int (*try)(void))
 {
-    struct fence_plan plan;
+    struct sandbox_plan plan;
     char text[1024], why[256];
     struct conf *conf;
     pid_t pid;
@@ -50,8 +50,8 @@ static int within(const char *options, int (*try)(void))
     pid = fork();
     if (pid == 0) {
         prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-        if (fence_plan(&plan, conf, why, sizeof(why)) < 0 ||
-            fence_raise(&plan, conf, why, sizeof(why)) < 0) {
+        if (sandbox_plan(&plan, conf, why, sizeof(why)) < 0 ||
+            sandbox_enter(&plan, conf, why, sizeof(why)) < 0) {
             fprintf(stderr, "%s\n", why);
             _exit(255);
         }
@@ -227,10 +227,10 @@ static const struct {
 /* Whether this kernel has Landlock; a test of it is nothing without. */
 static bool has_landlock(void)
 {
-    struct fence_plan plan;
+    struct sandbox_plan plan;
     char why[256];
     struct conf *conf = conffile_must_load("landlock = \"required\"\n" CONF);
-    bool has = fence_plan(&plan, conf, why, sizeof(why)) == 0;
+    bool has = sandbox_plan(&plan, conf, why, sizeof(why)) == 0;
 
     conf_unref(conf);
     return has;

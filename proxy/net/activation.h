@@ -2,22 +2,22 @@
  * A listener of the same address takes one of these in place of binding its own. They stay open
  * until the end: whoever gave them keeps them too, and clients wait there while Tarry is restarted.
  */
-#ifndef TARRY_NET_INHERIT_H
-#define TARRY_NET_INHERIT_H
+#ifndef TARRY_NET_ACTIVATION_H
+#define TARRY_NET_ACTIVATION_H
 
 #include <sys/socket.h>
 
 /* Takes the descriptors `first` to `first` + `n` - 1 over. What is no listening stream socket is
  * closed, with a line in the log. */
-void inherit_take(int first, int n);
+void activation_take(int first, int n);
 
 /* The one that listens at this address, which stays ours; -1: none. */
-int inherit_find(const struct sockaddr *sa);
+int activation_find(const struct sockaddr *sa);
 
 /* A line in the log for each that nobody has asked for. */
-void inherit_warn(void);
+void activation_warn(void);
 
 /* Closes them all. */
-void inherit_release(void);
+void activation_release(void);
 
 #endif

@@ -1,6 +1,6 @@
 /* A hash table of addresses that have connections. Clients choose their addresses: the hash is
  * keyed, so that nobody can choose many that meet in one bucket. */
-#include "net/crowd.h"
+#include "net/addrlimit.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -10,9 +10,9 @@
 enum { BUCKETS_LEAST = 64, GROUP_BYTES = 8 };
 
 /* The connections of one address. Lives as long as it has one. */
-struct crowd_group {
-    struct list_node node; /* in its bucket */
-    struct crowd *crowd;
+struct addrlimit_entry {
+    struct list_node node; /* in its addrlimit_bucket */
+    struct addrlimit *crowd;
     uint64_t hash;
     size_t connections, newcomers;
     uint16_t family;
@@ -20,40 +20,40 @@ struct crowd_group {
 };
 
 /* The finaliser of a 64-bit mixer: each bit of `x` reaches each of the result. */
-static uint64_t mix(uint64_t x)
+static uint64_t addrlimit_mix(uint64_t x)
 {
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
     return x ^ (x >> 31);
 }
 
-static uint64_t hash(const struct crowd *c, const struct crowd_group *g)
+static uint64_t addrlimit_hash(const struct addrlimit *c, const struct addrlimit_entry *g)
 {
     uint64_t bytes;
 
     memcpy(&bytes, g->bytes, sizeof(bytes));
-    return mix(mix(bytes ^ c->key) ^ g->family ^ (c->key << 1));
+    return addrlimit_mix(addrlimit_mix(bytes ^ c->key) ^ g->family ^ (c->key << 1));
 }
 
 /* What of the address stands for its client; the rest is zero. */
-static struct crowd_group group_of(const struct crowd *c, const struct addr *a)
+static struct addrlimit_entry addrlimit_group_of(const struct addrlimit *c, const struct addr *a)
 {
-    struct crowd_group g = { .family = a->family };
+    struct addrlimit_entry g = { .family = a->family };
 
     if (a->family == AF_INET)
         memcpy(g.bytes, a->ip, 4);
     else if (a->family == AF_INET6)
         memcpy(g.bytes, a->ip, GROUP_BYTES);
-    g.hash = hash(c, &g);
+    g.hash = addrlimit_hash(c, &g);
     return g;
 }
 
-static struct list *bucket(const struct crowd *c, uint64_t h)
+static struct list *addrlimit_bucket(const struct addrlimit *c, uint64_t h)
 {
     return &c->buckets[h & (c->nbuckets - 1)];
 }
 
-static struct list *make_buckets(size_t n)
+static struct list *addrlimit_make_buckets(size_t n)
 {
     struct list *l = calloc(n, sizeof(*l));
 
@@ -63,9 +63,9 @@ static struct list *make_buckets(size_t n)
 }
 
 /* Without memory it stays as it is: slower, but right. */
-static void resize(struct crowd *c, size_t n)
+static void addrlimit_resize(struct addrlimit *c, size_t n)
 {
-    struct list *old = c->buckets, *fresh = make_buckets(n);
+    struct list *old = c->buckets, *fresh = addrlimit_make_buckets(n);
     size_t nold = c->nbuckets;
 
     if (!fresh)
@@ -76,18 +76,20 @@ static void resize(struct crowd *c, size_t n)
         struct list_node *node;
 
         while ((node = list_first(&old[i])))
-            list_push(bucket(c, LIST_OWNER(node, struct crowd_group, node)->hash), node);
+            list_push(
+                addrlimit_bucket(c, LIST_OWNER(node, struct addrlimit_entry, node)->hash), node);
     }
     free(old);
 }
 
-static struct crowd_group *find(const struct crowd *c, const struct crowd_group *like)
+static struct addrlimit_entry *addrlimit_find(
+    const struct addrlimit *c, const struct addrlimit_entry *like)
 {
     if (!c->buckets)
         return NULL;
-    LIST_EACH(n, bucket(c, like->hash))
+    LIST_EACH(n, addrlimit_bucket(c, like->hash))
     {
-        struct crowd_group *g = LIST_OWNER(n, struct crowd_group, node);
+        struct addrlimit_entry *g = LIST_OWNER(n, struct addrlimit_entry, node);
 
         if (g->hash == like->hash && g->family == like->family &&
             memcmp(g->bytes, like->bytes, GROUP_BYTES) == 0)
@@ -96,74 +98,74 @@ static struct crowd_group *find(const struct crowd *c, const struct crowd_group 
     return NULL;
 }
 
-static struct crowd_group *add(struct crowd *c, const struct crowd_group *like)
+static struct addrlimit_entry *add(struct addrlimit *c, const struct addrlimit_entry *like)
 {
-    struct crowd_group *g;
+    struct addrlimit_entry *g;
 
     if (c->ngroups >= c->nbuckets)
-        resize(c, c->nbuckets ? 2 * c->nbuckets : BUCKETS_LEAST);
+        addrlimit_resize(c, c->nbuckets ? 2 * c->nbuckets : BUCKETS_LEAST);
     g = c->buckets ? malloc(sizeof(*g)) : NULL;
     if (!g)
         return NULL;
     *g = *like;
     g->crowd = c;
-    list_push(bucket(c, g->hash), &g->node);
+    list_push(addrlimit_bucket(c, g->hash), &g->node);
     c->ngroups++;
     return g;
 }
 
-static void drop(struct crowd_group *g)
+static void addrlimit_drop(struct addrlimit_entry *g)
 {
-    struct crowd *c = g->crowd;
+    struct addrlimit *c = g->crowd;
 
     list_remove(&g->node);
     free(g);
     c->ngroups--;
     if (c->nbuckets > BUCKETS_LEAST && c->ngroups < c->nbuckets / 8)
-        resize(c, c->nbuckets / 2);
+        addrlimit_resize(c, c->nbuckets / 2);
 }
 
-void crowd_init(struct crowd *c)
+void addrlimit_init(struct addrlimit *c)
 {
-    *c = (struct crowd){ 0 };
+    *c = (struct addrlimit){ 0 };
     entropy_fill(&c->key, sizeof(c->key));
 }
 
-void crowd_release(struct crowd *c)
+void addrlimit_release(struct addrlimit *c)
 {
     free(c->buckets);
     c->buckets = NULL;
     c->nbuckets = 0;
 }
 
-static bool over(size_t count, size_t max)
+static bool addrlimit_over(size_t count, size_t max)
 {
     return max > 0 && count >= max;
 }
 
-int crowd_join(struct crowd *c, struct crowd_place *p, const struct addr *a, bool bounded)
+int addrlimit_add(struct addrlimit *c, struct addrlimit_slot *p, const struct addr *a, bool bounded)
 {
-    struct crowd_group like = group_of(c, a), *g = find(c, &like);
+    struct addrlimit_entry like = addrlimit_group_of(c, a), *g = addrlimit_find(c, &like);
 
-    if (bounded && g && over(g->connections, c->limits.connections_max))
-        return CROWD_E_CONNECTIONS;
-    if (bounded && g && over(g->newcomers, c->limits.newcomers_max))
-        return CROWD_E_NEWCOMERS;
+    if (bounded && g && addrlimit_over(g->connections, c->limits.connections_max))
+        return ADDRLIMIT_E_CONNECTIONS;
+    if (bounded && g && addrlimit_over(g->newcomers, c->limits.pending_max))
+        return ADDRLIMIT_E_PENDING;
     if (!g)
         g = add(c, &like);
     if (!g)
-        return CROWD_E_MEMORY;
+        return ADDRLIMIT_E_MEMORY;
     /* Counted before it leaves the old one: that may be the same, and its last. */
     g->connections++;
     g->newcomers++;
     c->newcomers++;
-    crowd_leave(p);
+    addrlimit_remove(p);
     p->group = g;
     p->newcomer = true;
     return 0;
 }
 
-void crowd_settle(struct crowd_place *p)
+void addrlimit_settle(struct addrlimit_slot *p)
 {
     if (!p->newcomer)
         return;
@@ -172,24 +174,24 @@ void crowd_settle(struct crowd_place *p)
     p->group->crowd->newcomers--;
 }
 
-void crowd_leave(struct crowd_place *p)
+void addrlimit_remove(struct addrlimit_slot *p)
 {
     if (!p->group)
         return;
-    crowd_settle(p);
+    addrlimit_settle(p);
     if (--p->group->connections == 0)
-        drop(p->group);
+        addrlimit_drop(p->group);
     p->group = NULL;
 }
 
-const char *crowd_strerror(int error)
+const char *addrlimit_strerror(int error)
 {
-    switch ((enum crowd_error)error) {
-    case CROWD_E_CONNECTIONS:
+    switch ((enum addrlimit_error)error) {
+    case ADDRLIMIT_E_CONNECTIONS:
         return "its address has address_connections_max connections";
-    case CROWD_E_NEWCOMERS:
+    case ADDRLIMIT_E_PENDING:
         return "its address has address_newcomers_max connections without a request";
-    case CROWD_E_MEMORY:
+    case ADDRLIMIT_E_MEMORY:
         return "out of memory";
     }
     return "";

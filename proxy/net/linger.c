@@ -1,5 +1,5 @@
 /* Sends, shuts down, drains; one sweep looks after the time of all. */
-#include "net/farewell.h"
+#include "net/linger.h"
 
 #include <errno.h>
 #include <ev.h>
@@ -16,14 +16,14 @@ struct farewell {
     ev_io io;
     struct wire wire;
     struct buf out;
-    struct crowd_place place;
+    struct addrlimit_slot place;
     struct deferred work;
-    struct grave grave;
+    struct deferred_free deferred_free;
     struct pace pace;
     uint64_t send_timeout_ms;
     uint64_t look_ms; /* when the sweep has to look */
     uint64_t sent;    /* given to the kernel */
-    uint64_t before;  /* what the peer had not taken when we began */
+    uint64_t before;  /* what the peer had not linger_taken when we began */
     bool accepted;
     bool eof;
 };
@@ -32,13 +32,13 @@ enum { SWEEP_MS = 250, SCRATCH = 16 << 10, DROP_ROUNDS = 16 };
 
 static struct {
     struct list sending, dropping;
-    struct farewell_limits limits;
+    struct linger_limits limits;
     ev_timer sweep;
     size_t naccepted;
     bool begun;
 } all = { .limits = { .drop_ms = 2000 } };
 
-static void free_farewell(void *what)
+static void linger_free_farewell(void *what)
 {
     struct farewell *l = what;
 
@@ -47,26 +47,26 @@ static void free_farewell(void *what)
     free(l);
 }
 
-static void end(struct farewell *l)
+static void linger_end(struct farewell *l)
 {
     if (!list_on(&l->node))
         return;
     ev_io_stop(loop_ev(), &l->io);
     loop_undefer(&l->work);
     list_remove(&l->node);
-    crowd_leave(&l->place);
+    addrlimit_remove(&l->place);
     all.naccepted -= l->accepted;
     wire_close(&l->wire, false);
-    loop_bury(&l->grave, l, free_farewell);
+    loop_free_later(&l->deferred_free, l, linger_free_farewell);
 }
 
-static bool is_sending(const struct farewell *l)
+static bool linger_is_sending(const struct farewell *l)
 {
     return l->node.on == &all.sending;
 }
 
 /* The one place that starts and stops the watcher. `blocked`: the socket takes no more for now. */
-static void update_interest(struct farewell *l, bool blocked)
+static void linger_update_interest(struct farewell *l, bool blocked)
 {
     int want = (l->eof ? 0 : EV_READ) | (blocked ? EV_WRITE : 0);
 
@@ -79,16 +79,16 @@ static void update_interest(struct farewell *l, bool blocked)
         ev_io_start(loop_ev(), &l->io);
 }
 
-static void begin_dropping(struct farewell *l)
+static void linger_begin_dropping(struct farewell *l)
 {
     wire_shutdown(&l->wire, true);
     l->look_ms = loop_now_ms() + all.limits.drop_ms;
     list_push(&all.dropping, &l->node);
     if (l->eof)
-        end(l);
+        linger_end(l);
 }
 
-static void flush(struct farewell *l)
+static void linger_flush(struct farewell *l)
 {
     bool blocked = false;
 
@@ -97,7 +97,7 @@ static void flush(struct farewell *l)
         ssize_t n = wire_write(&l->wire, s.p, s.n);
 
         if (n < 0) {
-            end(l);
+            linger_end(l);
             return;
         }
         blocked = n == 0;
@@ -105,11 +105,11 @@ static void flush(struct farewell *l)
         buf_consume(&l->out, (size_t)n);
     }
     if (!blocked)
-        begin_dropping(l);
-    update_interest(l, blocked);
+        linger_begin_dropping(l);
+    linger_update_interest(l, blocked);
 }
 
-static void drop_input(struct farewell *l)
+static void linger_drop_input(struct farewell *l)
 {
     char scratch[SCRATCH];
     ssize_t n;
@@ -121,36 +121,36 @@ static void drop_input(struct farewell *l)
     if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)))
         return;
     l->eof = true;
-    if (n < 0 || !is_sending(l))
-        end(l);
+    if (n < 0 || !linger_is_sending(l))
+        linger_end(l);
     else
-        update_interest(l, (l->io.events & EV_WRITE) != 0);
+        linger_update_interest(l, (l->io.events & EV_WRITE) != 0);
 }
 
-static void on_io(struct ev_loop *ev, ev_io *w, int revents)
+static void linger_on_io(struct ev_loop *ev, ev_io *w, int revents)
 {
     struct farewell *l = w->data;
 
     if (revents & EV_WRITE)
-        flush(l);
+        linger_flush(l);
     if (list_on(&l->node) && revents & EV_READ)
-        drop_input(l);
+        linger_drop_input(l);
 }
 
-static void on_work(void *owner)
+static void linger_on_work(void *owner)
 {
-    flush(owner);
+    linger_flush(owner);
 }
 
 /* What the peer's kernel or process has of our bytes, since we began. */
-static uint64_t taken(const struct farewell *l)
+static uint64_t linger_taken(const struct farewell *l)
 {
     uint64_t total = l->before + l->sent, waiting = wire_waiting(&l->wire);
 
     return waiting < total ? total - waiting : 0;
 }
 
-static void look_at_sending(struct farewell *l, uint64_t now)
+static void linger_look_at_sending(struct farewell *l, uint64_t now)
 {
     struct pace_limits limits = {
         l->send_timeout_ms,
@@ -160,60 +160,60 @@ static void look_at_sending(struct farewell *l, uint64_t now)
 
     if (l->look_ms > now)
         return;
-    if (!pace_keeps_up(&l->pace, &limits, now, taken(l)))
-        end(l);
+    if (!pace_keeps_up(&l->pace, &limits, now, linger_taken(l)))
+        linger_end(l);
     else
         l->look_ms = now + pace_next_ms(&l->pace, &limits, now);
 }
 
-static void on_sweep(struct ev_loop *ev, ev_timer *w, int revents)
+static void linger_on_sweep(struct ev_loop *ev, ev_timer *w, int revents)
 {
     uint64_t now = loop_now_ms();
 
     LIST_EACH(n, &all.sending)
-    look_at_sending(LIST_OWNER(n, struct farewell, node), now);
+    linger_look_at_sending(LIST_OWNER(n, struct farewell, node), now);
     /* All have the same time: the first one that has some left is the last to look at. */
     while (list_first(&all.dropping)) {
         struct farewell *l = LIST_OWNER(list_first(&all.dropping), struct farewell, node);
 
         if (l->look_ms > now)
             break;
-        end(l);
+        linger_end(l);
     }
     if (!list_first(&all.sending) && !list_first(&all.dropping))
         ev_timer_stop(ev, w);
 }
 
-void farewell_set_limits(const struct farewell_limits *l)
+void linger_set_limits(const struct linger_limits *l)
 {
     all.limits = *l;
 }
 
-static void begin(void)
+static void linger_begin(void)
 {
     if (!all.begun) {
         list_init(&all.sending);
         list_init(&all.dropping);
-        ev_timer_init(&all.sweep, on_sweep, SWEEP_MS / 1e3, SWEEP_MS / 1e3);
+        ev_timer_init(&all.sweep, linger_on_sweep, SWEEP_MS / 1e3, SWEEP_MS / 1e3);
         all.begun = true;
     }
     if (!ev_is_active(&all.sweep))
         ev_timer_again(loop_ev(), &all.sweep);
 }
 
-int farewell_open(const struct farewell_from *from)
+int linger_open(const struct linger_from *from)
 {
     struct farewell *l = calloc(1, sizeof(*l));
 
     if (!l)
         return -1;
-    begin();
+    linger_begin();
     l->wire = *from->wire;
     *from->wire = (struct wire){ .fd = -1 };
     l->out = *from->out;
     *from->out = (struct buf){ 0 };
     l->place = *from->place;
-    *from->place = (struct crowd_place){ 0 };
+    *from->place = (struct addrlimit_slot){ 0 };
     l->accepted = from->accepted;
     all.naccepted += l->accepted;
     l->eof = from->eof;
@@ -222,25 +222,25 @@ int farewell_open(const struct farewell_from *from)
     if (buf_len(&l->out) > 0)
         l->before = wire_waiting(&l->wire);
     pace_begin(&l->pace, loop_now_ms(), 0);
-    ev_io_init(&l->io, on_io, l->wire.fd, 0);
+    ev_io_init(&l->io, linger_on_io, l->wire.fd, 0);
     l->io.data = l;
     list_push(&all.sending, &l->node);
-    loop_defer(&l->work, on_work, l);
+    loop_defer(&l->work, linger_on_work, l);
     return 0;
 }
 
-size_t farewell_count_accepted(void)
+size_t linger_count_accepted(void)
 {
     return all.naccepted;
 }
 
-void farewell_close_all(void)
+void linger_close_all(void)
 {
     if (!all.begun)
         return;
     while (list_first(&all.sending))
-        end(LIST_OWNER(list_first(&all.sending), struct farewell, node));
+        linger_end(LIST_OWNER(list_first(&all.sending), struct farewell, node));
     while (list_first(&all.dropping))
-        end(LIST_OWNER(list_first(&all.dropping), struct farewell, node));
+        linger_end(LIST_OWNER(list_first(&all.dropping), struct farewell, node));
     ev_timer_stop(loop_ev(), &all.sweep);
 }

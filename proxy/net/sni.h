@@ -5,10 +5,10 @@
  * unknown one. Sessions are resumed at the site, and under the rules for clients' certificates,
  * that they began at, and nowhere else.
  *
- * struct sites is reference-counted; the listener holds a reference, and each connection has one of
+ * struct sni is reference-counted; the listener holds a reference, and each connection has one of
  * its own: those that stand go on with what they began with when the conf is loaded again. */
-#ifndef TARRY_NET_SITES_H
-#define TARRY_NET_SITES_H
+#ifndef TARRY_NET_SNI_H
+#define TARRY_NET_SNI_H
 
 #include <openssl/ssl.h>
 #include <stdbool.h>
@@ -21,44 +21,44 @@
 #include "conf/snapshot.h"
 #include "net/tickets.h"
 
-struct sites;
+struct sni;
 
 /* For a listener with a certificate; reads its files anew. If nothing has changed since `present`
  * (NULL: there is none) was made, it is that, with one more reference: contexts cost milliseconds.
  * `tickets` outlives it. NULL with one line in `why`. */
-struct sites *sites_new(const struct conf *conf, const struct listen_conf *listen,
-    struct sites *present, struct tickets *tickets, char *why, size_t whylen);
-struct sites *sites_ref(struct sites *s);
-void sites_unref(struct sites *s); /* NULL is allowed */
+struct sni *sni_new(const struct conf *conf, const struct listen_conf *listen, struct sni *present,
+    struct tickets *tickets, char *why, size_t whylen);
+struct sni *sni_ref(struct sni *s);
+void sni_unref(struct sni *s); /* NULL is allowed */
 
 /* Calls `say` with one line for each thing that an operator should know and that stops nothing: a
  * certificate that has expired or soon will, a staple that is of no use. `wall_ms`: now. */
-void sites_inspect(const struct sites *s, uint64_t wall_ms, void (*say)(const char *line));
+void sni_inspect(const struct sni *s, uint64_t wall_ms, void (*say)(const char *line));
 
 /* One of its certificates: a name in it, the kind of its key, when it ends (seconds since 1970). */
-typedef void sites_certificate_fn(void *owner, const char *name, const char *kind, time_t ends);
+typedef void sni_certificate_fn(void *owner, const char *name, const char *kind, time_t ends);
 
-void sites_each(const struct sites *s, sites_certificate_fn *fn, void *owner);
+void sni_each(const struct sni *s, sni_certificate_fn *fn, void *owner);
 
 /* For conn_accept(), which takes it over. NULL if there is no memory. */
-SSL *sites_begin(struct sites *s);
+SSL *sni_begin(struct sni *s);
 
-/* ---- of a connection that sites_begin() has begun; `ssl` NULL: one in the clear ---- */
+/* ---- of a connection that sni_begin() has begun; `ssl` NULL: one in the clear ---- */
 
 /* The handshake is complete: gives back what only it needed. */
-void sites_settle(SSL *ssl);
+void sni_settle(SSL *ssl);
 
 /* Whether a request for `host` (of its authority, without the port) came to the wrong place: it is
  * neither the name that the client asked for in the handshake, nor one that the certificates shown
  * have while no other site has it. Never so for clients that asked for no name. */
-bool sites_is_misdirected(const SSL *ssl, struct str host);
+bool sni_is_misdirected(const SSL *ssl, struct str host);
 
 /* The subject of the client's verified certificate as text (RFC 4514, all but visible ASCII
  * escaped), and the SHA-256 of the certificate in hex. False: it has shown none, or there is no
  * memory. In `a`. */
-bool sites_client(const SSL *ssl, struct arena *a, struct str *subject, struct str *fingerprint);
+bool sni_client(const SSL *ssl, struct arena *a, struct str *subject, struct str *fingerprint);
 
 /* Whether the client changes keys, or tries to negotiate anew, too often: cut it. */
-bool sites_is_flooded(const SSL *ssl);
+bool sni_is_flooded(const SSL *ssl);
 
 #endif

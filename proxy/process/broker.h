@@ -9,27 +9,27 @@
  *
  * Asked by any number of processes, one datagram a question, which brings the socket that the
  * answer goes to. It ends when all of them have. */
-#ifndef TARRY_PROCESS_OPENER_H
-#define TARRY_PROCESS_OPENER_H
+#ifndef TARRY_PROCESS_BROKER_H
+#define TARRY_PROCESS_BROKER_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "process/fence.h"
+#include "process/sandbox.h"
 #include "process/privileges.h"
 
 /* Forks it, and has conf/file and net/listener ask it for what this process is denied. 0, or -1
  * with one line in `why`. */
-int opener_start(const char *conf_path, const struct privileges *p, const struct fence_plan *fences,
-    char *why, size_t whylen);
+int broker_start(const char *conf_path, const struct privileges *p,
+    const struct sandbox_plan *fences, char *why, size_t whylen);
 
 /* Whether it was started. */
-bool opener_running(void);
+bool broker_running(void);
 
 /* The conf is about to be loaded again: so does the opener, to know what it names now. */
-void opener_refresh(void);
+void broker_refresh(void);
 
 /* Lets go of it. */
-void opener_stop(void);
+void broker_stop(void);
 
 #endif

@@ -1,5 +1,5 @@
 /* A short list. */
-#include "net/inherit.h"
+#include "net/activation.h"
 
 #include <fcntl.h>
 #include <stdbool.h>
@@ -20,7 +20,7 @@ struct inherited {
 
 static struct inherited *all;
 
-static bool is_same(const struct sockaddr *a, const struct sockaddr *b)
+static bool activation_is_same(const struct sockaddr *a, const struct sockaddr *b)
 {
     struct addr one, other;
 
@@ -35,7 +35,7 @@ static bool is_same(const struct sockaddr *a, const struct sockaddr *b)
 }
 
 /* Whether it is a stream socket that listens. Its address goes to *sa, which is zeroed. */
-static bool listens(int fd, struct sockaddr_storage *sa)
+static bool activation_listens(int fd, struct sockaddr_storage *sa)
 {
     socklen_t n = sizeof(*sa) - 1, one = sizeof(int), two = sizeof(int);
     int is = 0, type = 0;
@@ -45,12 +45,12 @@ static bool listens(int fd, struct sockaddr_storage *sa)
            getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &two) == 0 && type == SOCK_STREAM;
 }
 
-void inherit_take(int first, int n)
+void activation_take(int first, int n)
 {
     for (int fd = first; fd < first + n; fd++) {
         struct inherited *i = calloc(1, sizeof(*i));
 
-        if (!i || !listens(fd, &i->sa)) {
+        if (!i || !activation_listens(fd, &i->sa)) {
             log_warn(
                 NULL, "descriptor %d of the service manager is no listening socket: not used", fd);
             free(i);
@@ -65,10 +65,10 @@ void inherit_take(int first, int n)
     }
 }
 
-int inherit_find(const struct sockaddr *sa)
+int activation_find(const struct sockaddr *sa)
 {
     for (struct inherited *i = all; i; i = i->next) {
-        if (!is_same((const struct sockaddr *)&i->sa, sa))
+        if (!activation_is_same((const struct sockaddr *)&i->sa, sa))
             continue;
         i->wanted = true;
         return i->fd;
@@ -76,7 +76,7 @@ int inherit_find(const struct sockaddr *sa)
     return -1;
 }
 
-void inherit_warn(void)
+void activation_warn(void)
 {
     char text[ADDR_TEXT_MAX + sizeof(struct sockaddr_un)];
 
@@ -88,7 +88,7 @@ void inherit_warn(void)
                 addr_text((const struct sockaddr *)&i->sa, text, sizeof(text)));
 }
 
-void inherit_release(void)
+void activation_release(void)
 {
     while (all) {
         struct inherited *i = all;

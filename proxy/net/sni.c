@@ -1,5 +1,5 @@
 /* Sites: contexts of OpenSSL, chosen by the name in the ClientHello. */
-#include "net/sites.h"
+#include "net/sni.h"
 
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
@@ -21,7 +21,7 @@ enum {
     EXPIRES_SOON = 6, /* when a sixth of its time is left: 15 days of 90, one of 6 */
 };
 
-struct site {
+struct sni_context {
     SSL_CTX *ctx;
     unsigned short members[KINDS_MAX]; /* of sites.ids; the first one's certificate is the oldest
                                           in the conf */
@@ -33,12 +33,12 @@ struct named {
     size_t site;
 };
 
-struct sites {
+struct sni {
     unsigned refs;
     struct identity *ids; /* the first is the listener's own */
     bool *stale_told;     /* of each: that its staple is out of date */
     size_t nids;
-    struct site *all; /* the first is for clients without a known name */
+    struct sni_context *all; /* the first is for clients without a known name */
     size_t nsites;
     struct named *names; /* sorted */
     size_t nnames;
@@ -51,50 +51,50 @@ struct sites {
 
 /* What is kept for a connection. */
 struct guest {
-    struct sites *sites;
+    struct sni *sites;
     uint64_t since_ms;
     unsigned key_updates;
     bool flooded;
 };
 
-/* OpenSSL's slots: in every SSL for its guest, in every context for its struct sites. Allocated
+/* OpenSSL's slots: in every SSL for its guest, in every context for its struct sni. Allocated
  * once a process. */
 static int guest_index = -1;
 
-static void on_ssl_freed(
+static void sni_on_ssl_freed(
     void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl, void *argp)
 {
     struct guest *g = ptr;
 
     if (g)
-        sites_unref(g->sites);
+        sni_unref(g->sites);
     free(g);
 }
 
-static const struct guest *guest_of(const SSL *ssl)
+static const struct guest *sni_guest_of(const SSL *ssl)
 {
     return ssl && guest_index >= 0 ? SSL_get_ex_data(ssl, guest_index) : NULL;
 }
 
 /* ---- names ---- */
 
-static int by_name(const void *a, const void *b)
+static int sni_by_name(const void *a, const void *b)
 {
     return strcmp(((const struct named *)a)->name, ((const struct named *)b)->name);
 }
 
-static const struct named *find_name(const struct sites *s, const char *name)
+static const struct named *sni_find_name(const struct sni *s, const char *name)
 {
     struct named key = { .name = name };
 
-    return s->nnames ? bsearch(&key, s->names, s->nnames, sizeof(key), by_name) : NULL;
+    return s->nnames ? bsearch(&key, s->names, s->nnames, sizeof(key), sni_by_name) : NULL;
 }
 
 enum { NAME_ROOM = 256 };
 
 /* Lower case, with a NUL; without the dot that a fully qualified name may end with. False if it is
  * none. */
-static bool fold_name(struct str name, char out[NAME_ROOM])
+static bool sni_fold_name(struct str name, char out[NAME_ROOM])
 {
     if (name.n > 1 && name.p[name.n - 1] == '.')
         name.n--;
@@ -107,15 +107,15 @@ static bool fold_name(struct str name, char out[NAME_ROOM])
 }
 
 /* The site of a folded name: of itself, else of the wildcard that covers it, else the first. */
-static size_t site_of(const struct sites *s, const char *name)
+static size_t sni_site_of(const struct sni *s, const char *name)
 {
-    const struct named *found = find_name(s, name);
+    const struct named *found = sni_find_name(s, name);
     const char *dot = strchr(name, '.');
     char wildcard[NAME_ROOM + 1];
 
     if (!found && dot && dot > name) {
         snprintf(wildcard, sizeof(wildcard), "*%s", dot);
-        found = find_name(s, wildcard);
+        found = sni_find_name(s, wildcard);
     }
     return found ? found->site : 0;
 }
@@ -123,7 +123,7 @@ static size_t site_of(const struct sites *s, const char *name)
 /* ---- callbacks of the handshake ---- */
 
 /* The host name of the server_name extension (RFC 6066 3); n is 0 if there is none. */
-static struct str asked_name(SSL *ssl)
+static struct str sni_asked_name(SSL *ssl)
 {
     const unsigned char *p;
     size_t n, name;
@@ -137,15 +137,15 @@ static struct str asked_name(SSL *ssl)
 
 /* Before anything of the ClientHello is answered, and before a session is resumed: so that the
  * ticket is looked at with the site's eyes. */
-static int on_client_hello(SSL *ssl, int *alert, void *arg)
+static int sni_on_client_hello(SSL *ssl, int *alert, void *arg)
 {
-    const struct guest *g = guest_of(ssl);
+    const struct guest *g = sni_guest_of(ssl);
     char name[NAME_ROOM];
     size_t site;
 
-    if (!g || !fold_name(asked_name(ssl), name))
+    if (!g || !sni_fold_name(sni_asked_name(ssl), name))
         return SSL_CLIENT_HELLO_SUCCESS;
-    site = site_of(g->sites, name);
+    site = sni_site_of(g->sites, name);
     if (site > 0 && !SSL_set_SSL_CTX(ssl, g->sites->all[site].ctx)) {
         *alert = SSL_AD_INTERNAL_ERROR;
         return SSL_CLIENT_HELLO_ERROR;
@@ -153,10 +153,10 @@ static int on_client_hello(SSL *ssl, int *alert, void *arg)
     return SSL_CLIENT_HELLO_SUCCESS;
 }
 
-static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *outlen,
+static int sni_on_alpn(SSL *ssl, const unsigned char **out, unsigned char *outlen,
     const unsigned char *in, unsigned inlen, void *arg)
 {
-    struct str ours = tls_alpn(guest_of(ssl)->sites->http2);
+    struct str ours = tls_alpn(sni_guest_of(ssl)->sites->http2);
 
     if (SSL_select_next_proto((unsigned char **)out, outlen, (const unsigned char *)ours.p,
             (unsigned)ours.n, in, inlen) != OPENSSL_NPN_NEGOTIATED)
@@ -165,9 +165,9 @@ static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *outlen,
 }
 
 /* The client asks for an OCSP response. */
-static int on_status(SSL *ssl, void *arg)
+static int sni_on_status(SSL *ssl, void *arg)
 {
-    struct sites *s = guest_of(ssl)->sites;
+    struct sni *s = sni_guest_of(ssl)->sites;
     const X509 *shown = SSL_get_certificate(ssl);
 
     for (size_t i = 0; i < s->nids; i++) {
@@ -196,7 +196,7 @@ static int on_status(SSL *ssl, void *arg)
 
 /* Sees every message. What a client may send again and again after the handshake, and what costs
  * the server more than the client, is counted. */
-static void on_message(
+static void sni_on_message(
     int sent, int version, int type, const void *p, size_t n, SSL *ssl, void *arg)
 {
     struct guest *g;
@@ -225,7 +225,7 @@ static void on_message(
 
 /* ---- making ---- */
 
-static void explain(char *why, size_t whylen, const char *what, const char *file)
+static void sni_explain(char *why, size_t whylen, const char *what, const char *file)
 {
     unsigned long e = ERR_peek_last_error();
 
@@ -236,7 +236,7 @@ static void explain(char *why, size_t whylen, const char *what, const char *file
 
 /* What distinguishes the site's sessions from all others: see the head of sites.h. The certificate
  * itself may be renewed. */
-static bool set_session_context(struct sites *s, const struct site *site, const char *name)
+static bool sni_set_session_context(struct sni *s, const struct sni_context *site, const char *name)
 {
     unsigned char digest[EVP_MAX_MD_SIZE];
     const struct identity *id = &s->ids[site->members[0]];
@@ -256,8 +256,8 @@ static bool set_session_context(struct sites *s, const struct site *site, const 
     return good;
 }
 
-static bool make_context(
-    struct sites *s, struct site *site, struct tickets *tickets, char *why, size_t whylen)
+static bool sni_make_context(
+    struct sni *s, struct sni_context *site, struct tickets *tickets, char *why, size_t whylen)
 {
     SSL_CTX *ctx = site->ctx = tls_context_new(TLS_server_method());
 
@@ -272,7 +272,7 @@ static bool make_context(
         const struct identity *id = &s->ids[site->members[i]];
 
         if (SSL_CTX_use_cert_and_key(ctx, id->chain.leaf, id->key, id->chain.rest, 1) != 1) {
-            explain(why, whylen, "cannot use the certificate of",
+            sni_explain(why, whylen, "cannot use the certificate of",
                 id->nnames ? id->names[0] : "the listener");
             return false;
         }
@@ -280,14 +280,14 @@ static bool make_context(
     SSL_CTX_set_options(ctx, SSL_OP_PRIORITIZE_CHACHA);
     /* A client that sends messages without data must not hold the loop in one read. */
     SSL_CTX_clear_mode(ctx, SSL_MODE_AUTO_RETRY);
-    SSL_CTX_set_client_hello_cb(ctx, on_client_hello, NULL);
-    SSL_CTX_set_alpn_select_cb(ctx, on_alpn, NULL);
-    SSL_CTX_set_tlsext_status_cb(ctx, on_status);
-    SSL_CTX_set_msg_callback(ctx, on_message);
+    SSL_CTX_set_client_hello_cb(ctx, sni_on_client_hello, NULL);
+    SSL_CTX_set_alpn_select_cb(ctx, sni_on_alpn, NULL);
+    SSL_CTX_set_tlsext_status_cb(ctx, sni_on_status);
+    SSL_CTX_set_msg_callback(ctx, sni_on_message);
     return true;
 }
 
-static void add_member(struct sites *s, struct site *site, size_t id)
+static void sni_add_member(struct sni *s, struct sni_context *site, size_t id)
 {
     for (size_t i = 0; i < site->nmembers; i++)
         if (s->ids[site->members[i]].kind == s->ids[id].kind)
@@ -297,33 +297,34 @@ static void add_member(struct sites *s, struct site *site, size_t id)
 }
 
 /* The members of a name's site: those that have it come before those that cover it. */
-static struct site gather(struct sites *s, const char *name)
+static struct sni_context sni_gather(struct sni *s, const char *name)
 {
-    struct site site = { 0 };
+    struct sni_context site = { 0 };
 
     for (size_t i = 0; i < s->nids; i++)
         if (identity_has(&s->ids[i], str_of(name)))
-            add_member(s, &site, i);
+            sni_add_member(s, &site, i);
     for (size_t i = 0; name[0] != '*' && i < s->nids; i++)
         if (identity_covers(&s->ids[i], str_of(name)))
-            add_member(s, &site, i);
+            sni_add_member(s, &site, i);
     return site;
 }
 
-static bool same_members(const struct site *a, const struct site *b)
+static bool sni_same_members(const struct sni_context *a, const struct sni_context *b)
 {
     return a->nmembers == b->nmembers &&
            memcmp(a->members, b->members, a->nmembers * sizeof(*a->members)) == 0;
 }
 
 /* Adds the site unless there is such a one. Its number, or -1 with `why`. */
-static ptrdiff_t add_site(struct sites *s, struct site *site, const char *name,
+static ptrdiff_t sni_add_site(struct sni *s, struct sni_context *site, const char *name,
     struct tickets *tickets, char *why, size_t whylen)
 {
     for (size_t i = 0; i < s->nsites; i++)
-        if (same_members(&s->all[i], site))
+        if (sni_same_members(&s->all[i], site))
             return (ptrdiff_t)i;
-    if (!make_context(s, site, tickets, why, whylen) || !set_session_context(s, site, name)) {
+    if (!sni_make_context(s, site, tickets, why, whylen) ||
+        !sni_set_session_context(s, site, name)) {
         SSL_CTX_free(site->ctx);
         return -1;
     }
@@ -332,20 +333,20 @@ static ptrdiff_t add_site(struct sites *s, struct site *site, const char *name,
 }
 
 /* The listener's own certificate, and beside it those of other kinds that have all of its names. */
-static struct site own_site(struct sites *s)
+static struct sni_context sni_own_site(struct sni *s)
 {
-    struct site site = { 0 };
+    struct sni_context site = { 0 };
 
-    add_member(s, &site, 0);
+    sni_add_member(s, &site, 0);
     for (size_t i = 1; s->ids[0].nnames > 0 && i < s->nids; i++)
         if (identity_has_all(&s->ids[i], &s->ids[0]))
-            add_member(s, &site, i);
+            sni_add_member(s, &site, i);
     return site;
 }
 
-static bool make_sites(struct sites *s, struct tickets *tickets, char *why, size_t whylen)
+static bool make_sni(struct sni *s, struct tickets *tickets, char *why, size_t whylen)
 {
-    struct site site = own_site(s);
+    struct sni_context site = sni_own_site(s);
     size_t n = 0;
 
     for (size_t i = 0; i < s->nids; i++)
@@ -356,18 +357,19 @@ static bool make_sites(struct sites *s, struct tickets *tickets, char *why, size
         snprintf(why, whylen, "no memory for TLS");
         return false;
     }
-    if (add_site(s, &site, s->ids[0].nnames ? s->ids[0].names[0] : NULL, tickets, why, whylen) < 0)
+    if (sni_add_site(s, &site, s->ids[0].nnames ? s->ids[0].names[0] : NULL, tickets, why, whylen) <
+        0)
         return false;
     for (size_t i = 0; i < s->nids; i++)
         for (size_t k = 0; k < s->ids[i].nnames; k++)
             s->names[s->nnames++].name = s->ids[i].names[k];
     if (s->nnames > 0)
-        qsort(s->names, s->nnames, sizeof(*s->names), by_name);
+        qsort(s->names, s->nnames, sizeof(*s->names), sni_by_name);
     for (size_t i = 0; i < s->nnames; i++) {
         ptrdiff_t at;
 
-        site = gather(s, s->names[i].name);
-        at = add_site(s, &site, s->names[i].name, tickets, why, whylen);
+        site = sni_gather(s, s->names[i].name);
+        at = sni_add_site(s, &site, s->names[i].name, tickets, why, whylen);
         if (at < 0)
             return false;
         s->names[i].site = (size_t)at;
@@ -375,7 +377,8 @@ static bool make_sites(struct sites *s, struct tickets *tickets, char *why, size
     return true;
 }
 
-static bool read_identities(struct sites *s, const struct listen_conf *l, char *why, size_t whylen)
+static bool sni_read_identities(
+    struct sni *s, const struct listen_conf *l, char *why, size_t whylen)
 {
     s->ids = calloc(l->nidentities + 1, sizeof(*s->ids));
     s->stale_told = calloc(l->nidentities + 1, sizeof(*s->stale_told));
@@ -397,7 +400,7 @@ static bool read_identities(struct sites *s, const struct listen_conf *l, char *
     return true;
 }
 
-static bool digest_file(EVP_MD_CTX *md, struct str path, char *why, size_t whylen)
+static bool sni_digest_file(EVP_MD_CTX *md, struct str path, char *why, size_t whylen)
 {
     struct file_content content = { 0 };
     bool good;
@@ -411,7 +414,7 @@ static bool digest_file(EVP_MD_CTX *md, struct str path, char *why, size_t whyle
 }
 
 /* All that the sites of a listener are made from. */
-static bool digest_sources(const struct conf *conf, const struct listen_conf *l,
+static bool sni_digest_sources(const struct conf *conf, const struct listen_conf *l,
     unsigned char out[DIGEST_N], char *why, size_t whylen)
 {
     unsigned options[] = { l->client_certificate, l->client_chain_max, l->misdirected,
@@ -422,21 +425,21 @@ static bool digest_sources(const struct conf *conf, const struct listen_conf *l,
     snprintf(why, whylen, "no memory for TLS");
     good = md && EVP_DigestInit_ex(md, EVP_sha256(), NULL) &&
            EVP_DigestUpdate(md, options, sizeof(options)) &&
-           digest_file(md, l->certificate, why, whylen) &&
-           digest_file(md, l->private_key, why, whylen) &&
-           digest_file(md, l->ocsp_staple, why, whylen) &&
-           digest_file(md, l->client_ca_file, why, whylen);
+           sni_digest_file(md, l->certificate, why, whylen) &&
+           sni_digest_file(md, l->private_key, why, whylen) &&
+           sni_digest_file(md, l->ocsp_staple, why, whylen) &&
+           sni_digest_file(md, l->client_ca_file, why, whylen);
     for (size_t i = 0; good && i < l->nidentities; i++)
-        good = digest_file(md, l->identities[i].certificate, why, whylen) &&
-               digest_file(md, l->identities[i].private_key, why, whylen) &&
-               digest_file(md, l->identities[i].ocsp_staple, why, whylen);
+        good = sni_digest_file(md, l->identities[i].certificate, why, whylen) &&
+               sni_digest_file(md, l->identities[i].private_key, why, whylen) &&
+               sni_digest_file(md, l->identities[i].ocsp_staple, why, whylen);
     good = good && EVP_DigestFinal_ex(md, out, NULL);
     EVP_MD_CTX_free(md);
     return good;
 }
 
 /* A staple that was of no use may have become so by the time alone. */
-static bool has_bad_staple(const struct sites *s)
+static bool sni_has_bad_staple(const struct sni *s)
 {
     for (size_t i = 0; i < s->nids; i++)
         if (s->ids[i].staple_why[0])
@@ -444,19 +447,19 @@ static bool has_bad_staple(const struct sites *s)
     return false;
 }
 
-struct sites *sites_new(const struct conf *conf, const struct listen_conf *listen,
-    struct sites *present, struct tickets *tickets, char *why, size_t whylen)
+struct sni *sni_new(const struct conf *conf, const struct listen_conf *listen, struct sni *present,
+    struct tickets *tickets, char *why, size_t whylen)
 {
     unsigned char digest[DIGEST_N];
-    struct sites *s;
+    struct sni *s;
 
-    if (!digest_sources(conf, listen, digest, why, whylen))
+    if (!sni_digest_sources(conf, listen, digest, why, whylen))
         return NULL;
-    if (present && memcmp(present->digest, digest, DIGEST_N) == 0 && !has_bad_staple(present))
-        return sites_ref(present);
+    if (present && memcmp(present->digest, digest, DIGEST_N) == 0 && !sni_has_bad_staple(present))
+        return sni_ref(present);
     s = calloc(1, sizeof(*s));
     if (guest_index < 0)
-        guest_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, on_ssl_freed);
+        guest_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, sni_on_ssl_freed);
     if (!s || guest_index < 0) {
         free(s);
         snprintf(why, whylen, "no memory for TLS");
@@ -468,20 +471,20 @@ struct sites *sites_new(const struct conf *conf, const struct listen_conf *liste
     s->serve_misdirected = listen->misdirected == MISDIRECTED_SERVE;
     s->http2 = listen->http2;
     s->key_updates_max = conf->key_updates_max;
-    if (read_identities(s, listen, why, whylen) &&
-        clientcert_read(&s->clients, listen, why, whylen) && make_sites(s, tickets, why, whylen))
+    if (sni_read_identities(s, listen, why, whylen) &&
+        clientcert_read(&s->clients, listen, why, whylen) && make_sni(s, tickets, why, whylen))
         return s;
-    sites_unref(s);
+    sni_unref(s);
     return NULL;
 }
 
-struct sites *sites_ref(struct sites *s)
+struct sni *sni_ref(struct sni *s)
 {
     s->refs++;
     return s;
 }
 
-void sites_unref(struct sites *s)
+void sni_unref(struct sni *s)
 {
     if (!s || --s->refs > 0)
         return;
@@ -497,12 +500,12 @@ void sites_unref(struct sites *s)
     free(s);
 }
 
-static const char *name_of(const struct identity *id)
+static const char *sni_name_of(const struct identity *id)
 {
     return id->nnames ? id->names[0] : "the listener";
 }
 
-void sites_inspect(const struct sites *s, uint64_t wall_ms, void (*say)(const char *line))
+void sni_inspect(const struct sni *s, uint64_t wall_ms, void (*say)(const char *line))
 {
     time_t now = (time_t)(wall_ms / 1000);
     char line[IDENTITY_WHY_MAX + 128];
@@ -516,22 +519,22 @@ void sites_inspect(const struct sites *s, uint64_t wall_ms, void (*say)(const ch
             snprintf(line, sizeof(line),
                 "the %s certificate of \"%s\" has expired: clients will refuse it; renew it and "
                 "send SIGHUP",
-                identity_kind_name(id), name_of(id));
+                identity_kind_name(id), sni_name_of(id));
         else if (soon)
             snprintf(line, sizeof(line),
                 "the %s certificate of \"%s\" expires in %ld days; renew it and send SIGHUP",
-                identity_kind_name(id), name_of(id), (long)(left / (24 * 3600)));
+                identity_kind_name(id), sni_name_of(id), (long)(left / (24 * 3600)));
         if (soon)
             say(line);
         if (id->staple_why[0]) {
             snprintf(
-                line, sizeof(line), "OCSP response of \"%s\": %s", name_of(id), id->staple_why);
+                line, sizeof(line), "OCSP response of \"%s\": %s", sni_name_of(id), id->staple_why);
             say(line);
         }
     }
 }
 
-void sites_each(const struct sites *s, sites_certificate_fn *fn, void *owner)
+void sni_each(const struct sni *s, sni_certificate_fn *fn, void *owner)
 {
     for (size_t i = 0; i < s->nids; i++)
         fn(owner, s->ids[i].nnames ? s->ids[i].names[0] : "", identity_kind_name(&s->ids[i]),
@@ -540,7 +543,7 @@ void sites_each(const struct sites *s, sites_certificate_fn *fn, void *owner)
 
 /* ---- connections ---- */
 
-SSL *sites_begin(struct sites *s)
+SSL *sni_begin(struct sni *s)
 {
     SSL *ssl = SSL_new(s->all[0].ctx);
     struct guest *g = calloc(1, sizeof(*g));
@@ -550,19 +553,19 @@ SSL *sites_begin(struct sites *s)
         free(g);
         return NULL;
     }
-    g->sites = sites_ref(s);
+    g->sites = sni_ref(s);
     g->since_ms = loop_now_ms();
     return ssl;
 }
 
-void sites_settle(SSL *ssl)
+void sni_settle(SSL *ssl)
 {
-    if (guest_of(ssl))
+    if (sni_guest_of(ssl))
         SSL_set_tlsext_status_ocsp_resp(ssl, NULL, 0);
 }
 
 /* Whether one of the site's certificates has the name, or covers it. */
-static bool has_name(const struct sites *s, const struct site *site, const char *name)
+static bool sni_has_name(const struct sni *s, const struct sni_context *site, const char *name)
 {
     for (size_t i = 0; i < site->nmembers; i++) {
         const struct identity *id = &s->ids[site->members[i]];
@@ -574,9 +577,9 @@ static bool has_name(const struct sites *s, const struct site *site, const char 
     return false;
 }
 
-bool sites_is_misdirected(const SSL *ssl, struct str host)
+bool sni_is_misdirected(const SSL *ssl, struct str host)
 {
-    const struct guest *g = guest_of(ssl);
+    const struct guest *g = sni_guest_of(ssl);
     const char *sni = g ? SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name) : NULL;
     char asked[NAME_ROOM], name[NAME_ROOM];
     size_t site;
@@ -585,25 +588,26 @@ bool sites_is_misdirected(const SSL *ssl, struct str host)
         return false;
     if (host.n > 1 && host.p[0] == '[' && host.p[host.n - 1] == ']') /* of an IPv6 address */
         host = str_make(host.p + 1, host.n - 2);
-    if (!fold_name(str_of(sni), asked) || !fold_name(host, name))
+    if (!sni_fold_name(str_of(sni), asked) || !sni_fold_name(host, name))
         return true;
     if (strcmp(asked, name) == 0)
         return false;
-    site = site_of(g->sites, asked);
-    return site_of(g->sites, name) != site || !has_name(g->sites, &g->sites->all[site], name);
+    site = sni_site_of(g->sites, asked);
+    return sni_site_of(g->sites, name) != site ||
+           !sni_has_name(g->sites, &g->sites->all[site], name);
 }
 
-bool sites_client(const SSL *ssl, struct arena *a, struct str *subject, struct str *fingerprint)
+bool sni_client(const SSL *ssl, struct arena *a, struct str *subject, struct str *fingerprint)
 {
-    const struct guest *g = guest_of(ssl);
+    const struct guest *g = sni_guest_of(ssl);
     X509 *shown = g && g->sites->clients.authorities ? SSL_get0_peer_certificate(ssl) : NULL;
 
     return shown && clientcert_describe(shown, a, subject, fingerprint);
 }
 
-bool sites_is_flooded(const SSL *ssl)
+bool sni_is_flooded(const SSL *ssl)
 {
-    const struct guest *g = guest_of(ssl);
+    const struct guest *g = sni_guest_of(ssl);
 
     return g && g->flooded;
 }

@@ -1,6 +1,6 @@
 /* The opener, asked from within the fence of Landlock: what the conf names is opened, and nothing
  * else. */
-#include "process/opener.h"
+#include "process/broker.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -33,7 +33,7 @@
     "route \"/\" { workers = \"app\" }\n"
 
 static struct conf *narrow;
-static struct fence_plan fences;
+static struct sandbox_plan fences;
 static bool usable; /* this kernel has Landlock */
 
 static void set_up(void)
@@ -48,15 +48,15 @@ static void set_up(void)
     mkdir(conffile_path("temp"), 0700);
     mkdir(conffile_path("logs"), 0700);
     narrow = conffile_must_load(NARROW);
-    usable = fence_plan(&fences, narrow, why, sizeof(why)) == 0;
+    usable = sandbox_plan(&fences, narrow, why, sizeof(why)) == 0;
     conf_unref(conffile_must_load(CONF)); /* that is what lies in the file now */
     ck_assert_int_eq(privileges_plan(&p, narrow, why, sizeof(why)), 0);
-    ck_assert_int_eq(opener_start(conffile_path("t.conf"), &p, &fences, why, sizeof(why)), 0);
+    ck_assert_int_eq(broker_start(conffile_path("t.conf"), &p, &fences, why, sizeof(why)), 0);
 }
 
 static void tear_down(void)
 {
-    opener_stop();
+    broker_stop();
     ck_assert_int_gt(wait(NULL), 0); /* it ends when nobody holds its socket any more */
     conf_unref(narrow);
     conffile_close();
@@ -72,7 +72,7 @@ static int open_fenced(const char *path, int flags)
         char why[256];
 
         prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-        if (fence_raise(&fences, narrow, why, sizeof(why)) < 0)
+        if (sandbox_enter(&fences, narrow, why, sizeof(why)) < 0)
             _exit(255);
         _exit(file_open(path, flags) < 0 ? errno : 0);
     }
@@ -126,10 +126,10 @@ START_TEST(knows_what_a_new_conf_names)
     snprintf(text, sizeof(text), "%s\ninclude(\"other\")\n", CONF);
     conffile_put("t.conf", text); /* and a broken one, as "other" is no conf */
     ck_assert_int_eq(open_fenced(conffile_path("other"), 0), EACCES);
-    opener_refresh();
+    broker_refresh();
     ck_assert_int_eq(open_fenced(conffile_path("other"), 0), 0);
     conffile_put("t.conf", CONF);
-    opener_refresh();
+    broker_refresh();
     ck_assert_int_eq(open_fenced(conffile_path("other"), 0), EACCES);
 }
 END_TEST

@@ -2,8 +2,8 @@
  * exactly that, so that what follows is there for TLS or HTTP, and gives the descriptor back.
  *
  * Embedded in its owner's struct, which is not freed before the turn ends. */
-#ifndef TARRY_NET_PREAMBLE_H
-#define TARRY_NET_PREAMBLE_H
+#ifndef TARRY_NET_PROXYREADER_H
+#define TARRY_NET_PROXYREADER_H
 
 #include <ev.h>
 #include <stdint.h>
@@ -13,12 +13,12 @@
 
 /* The header is there, and `fd` the callee's; or `header` is NULL, `why` says what came instead,
  * and `fd` has been closed. Either way the preamble has ended. */
-typedef void preamble_fn(void *owner, int fd, const struct proxyproto *header, const char *why);
+typedef void proxyreader_fn(void *owner, int fd, const struct proxyproto *header, const char *why);
 
-struct preamble {
+struct proxyreader {
     ev_io io;
     struct deadline deadline;
-    preamble_fn *on_end;
+    proxyreader_fn *on_end;
     void *owner;
     unsigned char *seen; /* what has been read; PROXYPROTO_MAX octets, from the first on */
     size_t nseen;
@@ -26,10 +26,10 @@ struct preamble {
 };
 
 /* Takes over `fd`. on_end is never called from within. */
-void preamble_open(
-    struct preamble *p, int fd, uint64_t timeout_ms, preamble_fn *on_end, void *owner);
+void proxyreader_open(
+    struct proxyreader *p, int fd, uint64_t timeout_ms, proxyreader_fn *on_end, void *owner);
 
 /* Closes the descriptor, and tells nobody. Idempotent. */
-void preamble_close(struct preamble *p);
+void proxyreader_close(struct proxyreader *p);
 
 #endif

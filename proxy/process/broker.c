@@ -1,5 +1,5 @@
 /* Both ends of the opener's socket. */
-#include "process/opener.h"
+#include "process/broker.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +21,7 @@
 #include "conf/load.h"
 #include "net/listener.h"
 #include "observe/log.h"
-#include "process/fence.h"
+#include "process/sandbox.h"
 
 enum { ANSWER_TIMEOUT_MS = 10000, FDS_MAX = 2, KEPT_FD = 3 };
 
@@ -43,7 +43,7 @@ static struct {
 
 /* ---- datagrams with descriptors ---- */
 
-static int send_with(int sock, const void *p, size_t n, const int *fds, size_t nfds)
+static int broker_send_with(int sock, const void *p, size_t n, const int *fds, size_t nfds)
 {
     union {
         struct cmsghdr align;
@@ -72,7 +72,7 @@ static int send_with(int sock, const void *p, size_t n, const int *fds, size_t n
 }
 
 /* Bytes received, 0 at the end, or -1. Descriptors that did not come are -1. */
-static ssize_t receive_with(int sock, void *p, size_t n, int fds[FDS_MAX])
+static ssize_t broker_receive_with(int sock, void *p, size_t n, int fds[FDS_MAX])
 {
     union {
         struct cmsghdr align;
@@ -111,7 +111,7 @@ struct named {
 
 static struct named named;
 
-static bool is_in(char *const *list, size_t n, const char *s)
+static bool broker_is_in(char *const *list, size_t n, const char *s)
 {
     for (size_t i = 0; i < n; i++)
         if (strcmp(list[i], s) == 0)
@@ -119,11 +119,11 @@ static bool is_in(char *const *list, size_t n, const char *s)
     return false;
 }
 
-static void add_to(char ***list, size_t *n, const char *s)
+static void broker_add_to(char ***list, size_t *n, const char *s)
 {
     char **p, *copy;
 
-    if (is_in(*list, *n, s) || !(copy = strdup(s)))
+    if (broker_is_in(*list, *n, s) || !(copy = strdup(s)))
         return;
     p = realloc(*list, (*n + 1) * sizeof(*p));
     if (!p) {
@@ -136,9 +136,9 @@ static void add_to(char ***list, size_t *n, const char *s)
 
 /* While the conf is loaded here: every file that is opened is one that it names, be it sound or
  * not. */
-static int note_and_open(void *owner, const char *path, int flags)
+static int broker_note_and_open(void *owner, const char *path, int flags)
 {
-    add_to(&named.files, &named.nfiles, path);
+    broker_add_to(&named.files, &named.nfiles, path);
     return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 }
 
@@ -149,36 +149,37 @@ static void refresh(const char *conf_path)
 
     while (named.nfiles > 0)
         free(named.files[--named.nfiles]);
-    file_set_opener(note_and_open, NULL);
+    file_set_opener(broker_note_and_open, NULL);
     fresh = conf_load(conf_path, &errors);
     conf_errors_release(&errors);
     if (!fresh)
         return;
     conf_unref(named.conf);
     named.conf = fresh;
-    add_to(&named.temp_dirs, &named.ntemp_dirs, fresh->temp_dir.p);
+    broker_add_to(&named.temp_dirs, &named.ntemp_dirs, fresh->temp_dir.p);
 }
 
-static bool is_log(const struct log_target *t, const char *path)
+static bool broker_is_log(const struct log_target *t, const char *path)
 {
     return t->kind == LOG_TO_FILE && str_eq(t->path, str_of(path));
 }
 
 /* The descriptor, or -1 with errno. */
-static int open_named(const struct question *q)
+static int broker_open_named(const struct question *q)
 {
     if (q->flags == FILE_APPEND && named.conf &&
-        (is_log(&named.conf->log, q->path) || is_log(&named.conf->access_log, q->path)))
+        (broker_is_log(&named.conf->log, q->path) ||
+            broker_is_log(&named.conf->access_log, q->path)))
         return open(q->path, FILE_APPEND | O_CLOEXEC, 0640);
-    if (q->flags == FILE_NAMELESS && is_in(named.temp_dirs, named.ntemp_dirs, q->path))
+    if (q->flags == FILE_NAMELESS && broker_is_in(named.temp_dirs, named.ntemp_dirs, q->path))
         return open(q->path, FILE_NAMELESS | O_CLOEXEC, 0600);
-    if ((q->flags & ~O_NONBLOCK) == 0 && is_in(named.files, named.nfiles, q->path))
+    if ((q->flags & ~O_NONBLOCK) == 0 && broker_is_in(named.files, named.nfiles, q->path))
         return open(q->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     errno = EACCES;
     return -1;
 }
 
-static bool is_listener(const struct question *q)
+static bool broker_is_listener(const struct question *q)
 {
     const struct conf *c = named.conf;
 
@@ -193,15 +194,15 @@ static bool is_listener(const struct question *q)
 }
 
 /* 0, or an errno. */
-static int bind_named(const struct question *q, int fd)
+static int broker_bind_named(const struct question *q, int fd)
 {
-    if (fd < 0 || !is_listener(q))
+    if (fd < 0 || !broker_is_listener(q))
         return EACCES;
     umask(0111); /* see listener.c */
     return bind(fd, (const struct sockaddr *)&q->sa, q->salen) < 0 ? errno : 0;
 }
 
-static void answer(const char *conf_path, const struct question *q, const int fds[FDS_MAX])
+static void broker_answer(const char *conf_path, const struct question *q, const int fds[FDS_MAX])
 {
     int err = 0, fd = -1;
 
@@ -210,21 +211,21 @@ static void answer(const char *conf_path, const struct question *q, const int fd
         refresh(conf_path);
         break;
     case ASK_FILE:
-        fd = open_named(q);
+        fd = broker_open_named(q);
         err = fd < 0 ? errno : 0;
         break;
     case ASK_BIND:
-        err = bind_named(q, fds[1]);
+        err = broker_bind_named(q, fds[1]);
         break;
     }
-    send_with(fds[0], &err, sizeof(err), &fd, fd >= 0);
+    broker_send_with(fds[0], &err, sizeof(err), &fd, fd >= 0);
     if (fd >= 0)
         close(fd);
 }
 
 /* Only rights that it needs. In a container without the capability to read everything it stays
  * root, who can read root's files, without any other capability. */
-static int fence_itself(const struct privileges *p, const struct fence_plan *fences)
+static int broker_sandbox_itself(const struct privileges *p, const struct sandbox_plan *fences)
 {
     struct privileges mine = *p;
     struct rlimit none = { 0, 0 };
@@ -242,11 +243,11 @@ static int fence_itself(const struct privileges *p, const struct fence_plan *fen
         return -1;
     }
     setrlimit(RLIMIT_NPROC, &none);
-    return fence_opener(fences);
+    return sandbox_enter_broker(fences);
 }
 
-static _Noreturn void serve(
-    int sock, const char *conf_path, const struct privileges *p, const struct fence_plan *fences)
+static _Noreturn void broker_serve(
+    int sock, const char *conf_path, const struct privileges *p, const struct sandbox_plan *fences)
 {
     static struct question q;
     int fds[FDS_MAX];
@@ -263,13 +264,13 @@ static _Noreturn void serve(
     if (sock != KEPT_FD)
         sock = dup2(sock, KEPT_FD);
     close_range(KEPT_FD + 1, ~0U, 0);
-    if (fence_itself(p, fences) < 0)
+    if (broker_sandbox_itself(p, fences) < 0)
         _exit(1);
     refresh(conf_path);
-    while ((n = receive_with(sock, &q, sizeof(q), fds)) > 0) {
+    while ((n = broker_receive_with(sock, &q, sizeof(q), fds)) > 0) {
         q.path[sizeof(q.path) - 1] = 0;
         if (n == sizeof(q) && fds[0] >= 0 && q.salen <= sizeof(q.sa))
-            answer(conf_path, &q, fds);
+            broker_answer(conf_path, &q, fds);
         for (int i = 0; i < FDS_MAX; i++)
             if (fds[i] >= 0)
                 close(fds[i]);
@@ -280,7 +281,7 @@ static _Noreturn void serve(
 /* ---- the askers' end ---- */
 
 /* Asks and waits. The errno of the answer and (*fd) what came with it; -1: there was no answer. */
-static int ask(const struct question *q, int with, int *fd)
+static int broker_ask(const struct question *q, int with, int *fd)
 {
     int pair[2], fds[FDS_MAX] = { -1, -1 }, err = -1;
     struct pollfd wait = { .events = POLLIN };
@@ -291,11 +292,11 @@ static int ask(const struct question *q, int with, int *fd)
         return errno;
     fds[0] = pair[1];
     fds[1] = with;
-    if (send_with(opener.fd, q, sizeof(*q), fds, with >= 0 ? 2 : 1) == 0) {
+    if (broker_send_with(opener.fd, q, sizeof(*q), fds, with >= 0 ? 2 : 1) == 0) {
         close(pair[1]);
         wait.fd = pair[0];
         answered = poll(&wait, 1, ANSWER_TIMEOUT_MS) > 0 &&
-                   receive_with(pair[0], &err, sizeof(err), fds) == sizeof(err);
+                   broker_receive_with(pair[0], &err, sizeof(err), fds) == sizeof(err);
         if (answered)
             *fd = fds[0];
     } else {
@@ -311,7 +312,7 @@ static int ask(const struct question *q, int with, int *fd)
 }
 
 /* What the process can do itself it does itself. */
-static int open_or_ask(void *owner, const char *path, int flags)
+static int broker_open_or_ask(void *owner, const char *path, int flags)
 {
     struct question q = { .kind = ASK_FILE, .flags = flags };
     int fd = open(path, O_RDONLY | O_CLOEXEC | flags, flags == FILE_NAMELESS ? 0600 : 0640);
@@ -321,13 +322,13 @@ static int open_or_ask(void *owner, const char *path, int flags)
     if (fd >= 0 || (denied != EACCES && denied != EPERM) || n > sizeof(q.path))
         return fd;
     memcpy(q.path, path, n);
-    err = ask(&q, -1, &fd);
+    err = broker_ask(&q, -1, &fd);
     if (fd < 0)
         errno = err > 0 ? err : denied;
     return fd;
 }
 
-static int bind_or_ask(int fd, const struct sockaddr *sa, socklen_t salen)
+static int broker_bind_or_ask(int fd, const struct sockaddr *sa, socklen_t salen)
 {
     struct question q = { .kind = ASK_BIND, .salen = salen };
     int denied, err, none;
@@ -337,7 +338,7 @@ static int bind_or_ask(int fd, const struct sockaddr *sa, socklen_t salen)
     denied = errno;
     if ((denied == EACCES || denied == EPERM) && salen <= sizeof(q.sa)) {
         memcpy(&q.sa, sa, salen);
-        err = ask(&q, fd, &none);
+        err = broker_ask(&q, fd, &none);
         if (err == 0)
             return 0;
         denied = err > 0 ? err : denied;
@@ -347,18 +348,18 @@ static int bind_or_ask(int fd, const struct sockaddr *sa, socklen_t salen)
 }
 
 /* In the middle of two forks: the opener is nobody's child whom somebody would have to wait for. */
-static _Noreturn void detach(
-    int sock, const char *conf_path, const struct privileges *p, const struct fence_plan *fences)
+static _Noreturn void broker_detach(
+    int sock, const char *conf_path, const struct privileges *p, const struct sandbox_plan *fences)
 {
     pid_t pid = fork();
 
     if (pid == 0)
-        serve(sock, conf_path, p, fences);
+        broker_serve(sock, conf_path, p, fences);
     _exit(pid < 0);
 }
 
-int opener_start(const char *conf_path, const struct privileges *p, const struct fence_plan *fences,
-    char *why, size_t whylen)
+int broker_start(const char *conf_path, const struct privileges *p,
+    const struct sandbox_plan *fences, char *why, size_t whylen)
 {
     int pair[2], status = 1;
     pid_t pid;
@@ -369,7 +370,7 @@ int opener_start(const char *conf_path, const struct privileges *p, const struct
     }
     if (pid == 0) {
         close(pair[0]);
-        detach(pair[1], conf_path, p, fences);
+        broker_detach(pair[1], conf_path, p, fences);
     }
     close(pair[1]);
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
@@ -380,26 +381,26 @@ int opener_start(const char *conf_path, const struct privileges *p, const struct
         return -1;
     }
     opener.fd = pair[0];
-    file_set_opener(open_or_ask, NULL);
-    listener_set_bind(bind_or_ask);
+    file_set_opener(broker_open_or_ask, NULL);
+    listener_set_bind(broker_bind_or_ask);
     return 0;
 }
 
-bool opener_running(void)
+bool broker_running(void)
 {
     return opener.fd >= 0;
 }
 
-void opener_refresh(void)
+void broker_refresh(void)
 {
     static const struct question q = { .kind = ASK_REFRESH };
     int none;
 
     if (opener.fd >= 0)
-        ask(&q, -1, &none);
+        broker_ask(&q, -1, &none);
 }
 
-void opener_stop(void)
+void broker_stop(void)
 {
     if (opener.fd >= 0)
         close(opener.fd);

@@ -2,43 +2,43 @@
  * what it still sends is read and dropped for a moment, so that the close does not destroy what it
  * has not read yet (RFC 9112 9.6). Each belongs to itself: it ends when the peer has closed, takes
  * too long, or the process ends. */
-#ifndef TARRY_NET_FAREWELL_H
-#define TARRY_NET_FAREWELL_H
+#ifndef TARRY_NET_LINGER_H
+#define TARRY_NET_LINGER_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "base/buf.h"
-#include "net/crowd.h"
+#include "net/addrlimit.h"
 #include "net/wire.h"
 
 /* Of the process. */
-struct farewell_limits {
+struct linger_limits {
     uint64_t drop_ms;        /* how long is read and dropped */
     uint64_t send_rate_min;  /* a peer that takes its bytes more slowly is cut: bytes a second, */
     uint64_t rate_window_ms; /* on average over so long; 0: any rate will do */
 };
 
-void farewell_set_limits(const struct farewell_limits *l);
+void linger_set_limits(const struct linger_limits *l);
 
 /* What it is made of: wire, queue and place are taken over, and left empty. */
-struct farewell_from {
+struct linger_from {
     struct wire *wire;
     struct buf *out;
-    struct crowd_place *place;
+    struct addrlimit_slot *place;
     uint64_t send_timeout_ms; /* without a byte that the peer takes */
     bool accepted;            /* it counts among the clients' connections */
     bool eof;                 /* the peer will send no more */
 };
 
 /* Begins. 0, or -1 if there is no memory: nothing was taken. */
-int farewell_open(const struct farewell_from *from);
+int linger_open(const struct linger_from *from);
 
 /* How many there are of accepted connections. */
-size_t farewell_count_accepted(void);
+size_t linger_count_accepted(void);
 
 /* Closes all: at exit. */
-void farewell_close_all(void);
+void linger_close_all(void);
 
 #endif

@@ -1,6 +1,6 @@
 /* Connections counted by address: limits, what stands for an address, and memory that goes with who
  * leaves. */
-#include "net/crowd.h"
+#include "net/addrlimit.h"
 
 #include <arpa/inet.h>
 #include <stdlib.h>
@@ -8,18 +8,18 @@
 
 #include "unit.h"
 
-static struct crowd crowd;
+static struct addrlimit crowd;
 
 static void set_up(void)
 {
-    crowd_init(&crowd);
+    addrlimit_init(&crowd);
 }
 
 static void tear_down(void)
 {
     ck_assert_uint_eq(crowd.ngroups, 0);
     ck_assert_uint_eq(crowd.newcomers, 0);
-    crowd_release(&crowd);
+    addrlimit_release(&crowd);
 }
 
 static struct addr of(const char *text)
@@ -30,64 +30,64 @@ static struct addr of(const char *text)
     return a;
 }
 
-static int join(struct crowd_place *p, const char *text)
+static int join(struct addrlimit_slot *p, const char *text)
 {
     struct addr a = of(text);
 
-    return crowd_join(&crowd, p, &a, true);
+    return addrlimit_add(&crowd, p, &a, true);
 }
 
 START_TEST(bounds_the_connections_of_an_address)
 {
-    struct crowd_place p[3] = { 0 }, other = { 0 };
+    struct addrlimit_slot p[3] = { 0 }, other = { 0 };
 
     crowd.limits.connections_max = 2;
     ck_assert_int_eq(join(&p[0], "192.0.2.1"), 0);
-    crowd_settle(&p[0]);
+    addrlimit_settle(&p[0]);
     ck_assert_int_eq(join(&p[1], "192.0.2.1"), 0);
-    ck_assert_int_eq(join(&p[2], "192.0.2.1"), CROWD_E_CONNECTIONS);
+    ck_assert_int_eq(join(&p[2], "192.0.2.1"), ADDRLIMIT_E_CONNECTIONS);
     ck_assert_ptr_null(p[2].group);
     ck_assert_int_eq(join(&other, "192.0.2.2"), 0);
-    crowd_leave(&p[0]);
-    crowd_leave(&p[0]);
+    addrlimit_remove(&p[0]);
+    addrlimit_remove(&p[0]);
     ck_assert_int_eq(join(&p[2], "192.0.2.1"), 0);
     for (int i = 0; i < COUNT_OF(p); i++)
-        crowd_leave(&p[i]);
-    crowd_leave(&other);
+        addrlimit_remove(&p[i]);
+    addrlimit_remove(&other);
 }
 END_TEST
 
 START_TEST(bounds_the_newcomers_of_an_address)
 {
-    struct crowd_place p[3] = { 0 };
+    struct addrlimit_slot p[3] = { 0 };
 
-    crowd.limits.newcomers_max = 1;
+    crowd.limits.pending_max = 1;
     ck_assert_int_eq(join(&p[0], "192.0.2.1"), 0);
-    ck_assert_int_eq(join(&p[1], "192.0.2.1"), CROWD_E_NEWCOMERS);
+    ck_assert_int_eq(join(&p[1], "192.0.2.1"), ADDRLIMIT_E_PENDING);
     ck_assert_uint_eq(crowd.newcomers, 1);
-    crowd_settle(&p[0]);
-    crowd_settle(&p[0]);
+    addrlimit_settle(&p[0]);
+    addrlimit_settle(&p[0]);
     ck_assert_uint_eq(crowd.newcomers, 0);
     ck_assert_int_eq(join(&p[1], "192.0.2.1"), 0);
-    crowd_leave(&p[1]); /* without a request */
+    addrlimit_remove(&p[1]); /* without a request */
     ck_assert_int_eq(join(&p[2], "192.0.2.1"), 0);
-    crowd_leave(&p[2]);
-    crowd_leave(&p[0]);
+    addrlimit_remove(&p[2]);
+    addrlimit_remove(&p[0]);
 }
 END_TEST
 
 START_TEST(counts_the_exempt_but_lets_them_in)
 {
     struct addr a = of("192.0.2.1");
-    struct crowd_place p[3] = { 0 };
+    struct addrlimit_slot p[3] = { 0 };
 
-    crowd.limits = (struct crowd_limits){ 1, 1 };
+    crowd.limits = (struct addrlimit_bounds){ 1, 1 };
     for (int i = 0; i < COUNT_OF(p); i++)
-        ck_assert_int_eq(crowd_join(&crowd, &p[i], &a, false), 0);
+        ck_assert_int_eq(addrlimit_add(&crowd, &p[i], &a, false), 0);
     ck_assert_uint_eq(crowd.newcomers, 3);
     ck_assert_uint_eq(crowd.ngroups, 1);
     for (int i = 0; i < COUNT_OF(p); i++)
-        crowd_leave(&p[i]);
+        addrlimit_remove(&p[i]);
 }
 END_TEST
 
@@ -103,48 +103,48 @@ START_TEST(knows_what_belongs_to_one_client)
         { "2001:db8:0:1::1", "2001:db8:0:2::1", false },
         { "c000:201::", "192.0.2.1", false }, /* the same first bytes */
     };
-    struct crowd_place a = { 0 }, b = { 0 };
+    struct addrlimit_slot a = { 0 }, b = { 0 };
 
     crowd.limits.connections_max = 1;
     ck_assert_int_eq(join(&a, rows[_i].a), 0);
-    ck_assert_int_eq(join(&b, rows[_i].b), rows[_i].same ? CROWD_E_CONNECTIONS : 0);
-    crowd_leave(&a);
-    crowd_leave(&b);
+    ck_assert_int_eq(join(&b, rows[_i].b), rows[_i].same ? ADDRLIMIT_E_CONNECTIONS : 0);
+    addrlimit_remove(&a);
+    addrlimit_remove(&b);
 }
 END_TEST
 
 /* A proxy tells where the connection really comes from. */
 START_TEST(moves_to_another_address)
 {
-    struct crowd_place p = { 0 }, q = { 0 };
+    struct addrlimit_slot p = { 0 }, q = { 0 };
 
     crowd.limits.connections_max = 1;
     ck_assert_int_eq(join(&p, "192.0.2.1"), 0);
     ck_assert_int_eq(join(&p, "198.51.100.1"), 0);
     ck_assert_uint_eq(crowd.ngroups, 1);
     ck_assert_uint_eq(crowd.newcomers, 1);
-    ck_assert_int_eq(join(&q, "198.51.100.1"), CROWD_E_CONNECTIONS);
+    ck_assert_int_eq(join(&q, "198.51.100.1"), ADDRLIMIT_E_CONNECTIONS);
     ck_assert_int_eq(join(&q, "192.0.2.1"), 0);
-    crowd_leave(&p);
-    crowd_leave(&q);
+    addrlimit_remove(&p);
+    addrlimit_remove(&q);
 }
 END_TEST
 
 START_TEST(takes_no_more_memory_than_there_are_addresses)
 {
     enum { MANY = 20000 };
-    struct crowd_place *p = calloc(MANY, sizeof(*p));
+    struct addrlimit_slot *p = calloc(MANY, sizeof(*p));
     struct addr a = { .family = AF_INET6, .ip = { 0x20, 0x01 } };
 
     for (unsigned i = 0; i < MANY; i++) {
         memcpy(a.ip + 4, &i, sizeof(i));
-        ck_assert_int_eq(crowd_join(&crowd, &p[i], &a, true), 0);
+        ck_assert_int_eq(addrlimit_add(&crowd, &p[i], &a, true), 0);
     }
     ck_assert_uint_eq(crowd.ngroups, MANY);
     ck_assert_uint_ge(crowd.nbuckets, MANY / 2);
     ck_assert_uint_le(crowd.nbuckets, MANY * 2);
     for (unsigned i = 0; i < MANY; i++)
-        crowd_leave(&p[i]);
+        addrlimit_remove(&p[i]);
     ck_assert_uint_eq(crowd.ngroups, 0);
     ck_assert_uint_le(crowd.nbuckets, 64);
     free(p);

@@ -1,5 +1,5 @@
 /* seccomp by libseccomp; Landlock by its three system calls, for which there is no library. */
-#include "process/fence.h"
+#include "process/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -77,7 +77,7 @@ static const char *const network[] = { "accept", "accept4", "connect", "listen",
     "getpeername", "getsockopt", "setsockopt", "shutdown", "sendmmsg", "recvmmsg", "socketcall",
     NULL };
 
-static int add_all(scmp_filter_ctx f, const char *const *names, uint32_t action)
+static int sandbox_add_all(scmp_filter_ctx f, const char *const *names, uint32_t action)
 {
     for (size_t i = 0; names[i]; i++) {
         int nr = seccomp_syscall_resolve_name(names[i]), err;
@@ -111,7 +111,7 @@ static const struct bounded {
     { "socket", 0, UINT32_MAX, AF_NETLINK, true }, /* which addresses this machine has */
 };
 
-static int add_bounded(scmp_filter_ctx f, bool serving)
+static int sandbox_add_bounded(scmp_filter_ctx f, bool serving)
 {
     struct scmp_arg_cmp itself = SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid(), 0);
     int err;
@@ -132,20 +132,20 @@ static int add_bounded(scmp_filter_ctx f, bool serving)
 }
 
 /* 0, or a negative errno. */
-static int load_filter(bool serving)
+static int sandbox_load_filter(bool serving)
 {
     scmp_filter_ctx f = seccomp_init(SCMP_ACT_ERRNO(ENOSYS));
     int err;
 
     if (!f)
         return -ENOMEM;
-    err = add_all(f, deadly, SCMP_ACT_KILL_PROCESS);
+    err = sandbox_add_all(f, deadly, SCMP_ACT_KILL_PROCESS);
     if (err == 0)
-        err = add_all(f, basics, SCMP_ACT_ALLOW);
+        err = sandbox_add_all(f, basics, SCMP_ACT_ALLOW);
     if (err == 0 && serving)
-        err = add_all(f, network, SCMP_ACT_ALLOW);
+        err = sandbox_add_all(f, network, SCMP_ACT_ALLOW);
     if (err == 0)
-        err = add_bounded(f, serving);
+        err = sandbox_add_bounded(f, serving);
     /* A binary tree: some dozens of calls a request should not each walk the whole list. */
     if (err == 0)
         seccomp_attr_set(f, SCMP_FLTATR_CTL_OPTIMIZE, 2);
@@ -170,7 +170,7 @@ static int load_filter(bool serving)
 
 enum { ABI_MAX = 5 };
 
-static unsigned landlock_abi(void)
+static unsigned sandbox_landlock_abi(void)
 {
     long abi =
         syscall(SYS_landlock_create_ruleset, NULL, (size_t)0, LANDLOCK_CREATE_RULESET_VERSION);
@@ -179,7 +179,7 @@ static unsigned landlock_abi(void)
 }
 
 /* All that can be fenced. */
-static uint64_t rights_of(unsigned abi)
+static uint64_t sandbox_rights_of(unsigned abi)
 {
     return RIGHTS_OF_1 | (abi >= 2 ? RIGHT_REFER : 0) | (abi >= 3 ? RIGHT_TRUNCATE : 0) |
            (abi >= 5 ? RIGHT_IOCTL_DEV : 0);
@@ -190,9 +190,9 @@ struct ruleset {
     uint64_t handled;
 };
 
-static int open_ruleset(struct ruleset *r, unsigned abi)
+static int sandbox_open_ruleset(struct ruleset *r, unsigned abi)
 {
-    struct landlock_ruleset_attr attr = { .handled_access_fs = rights_of(abi) };
+    struct landlock_ruleset_attr attr = { .handled_access_fs = sandbox_rights_of(abi) };
 
     r->handled = attr.handled_access_fs;
     r->fd = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
@@ -200,7 +200,7 @@ static int open_ruleset(struct ruleset *r, unsigned abi)
 }
 
 /* What is not there needs no right. */
-static int allow(struct ruleset *r, const char *path, uint64_t rights)
+static int sandbox_allow(struct ruleset *r, const char *path, uint64_t rights)
 {
     struct landlock_path_beneath_attr attr = { .allowed_access = rights & r->handled };
     int err, saved;
@@ -215,28 +215,28 @@ static int allow(struct ruleset *r, const char *path, uint64_t rights)
     return err;
 }
 
-static int allow_folder_of(struct ruleset *r, const char *path, uint64_t rights)
+static int sandbox_allow_folder_of(struct ruleset *r, const char *path, uint64_t rights)
 {
     const char *slash = strrchr(path, '/');
     char folder[PATH_MAX];
 
     if (!slash)
-        return allow(r, ".", rights);
+        return sandbox_allow(r, ".", rights);
     snprintf(folder, sizeof(folder), "%.*s", slash == path ? 1 : (int)(slash - path), path);
-    return allow(r, folder, rights);
+    return sandbox_allow(r, folder, rights);
 }
 
 /* The folder in which a file really lies, be there links to it. */
-static int allow_home_of(struct ruleset *r, const char *path)
+static int sandbox_allow_home_of(struct ruleset *r, const char *path)
 {
     char *real = realpath(path, NULL);
-    int err = real ? allow_folder_of(r, real, RIGHTS_READ) : 0;
+    int err = real ? sandbox_allow_folder_of(r, real, RIGHTS_READ) : 0;
 
     free(real);
     return err;
 }
 
-static int close_in(struct ruleset *r)
+static int sandbox_close_in(struct ruleset *r)
 {
     int err = (int)syscall(SYS_landlock_restrict_self, r->fd, 0), saved = errno;
 
@@ -246,110 +246,111 @@ static int close_in(struct ruleset *r)
 }
 
 /* What libraries read: names and their servers, authorities, zones, the name service's parts. */
-static int allow_system(struct ruleset *r)
+static int sandbox_allow_system(struct ruleset *r)
 {
     static const char *const folders[] = { "/etc", "/usr", "/lib", "/lib64", NULL };
     static const char *const variables[] = { "SSL_CERT_FILE", "SSL_CERT_DIR", NULL };
-    int err = allow_home_of(r, "/etc/resolv.conf"); /* often kept elsewhere, and replaced */
+    int err = sandbox_allow_home_of(r, "/etc/resolv.conf"); /* often kept elsewhere, and replaced */
 
-    err |= allow_home_of(r, X509_get_default_cert_file());
-    err |= allow(r, X509_get_default_cert_dir(), RIGHTS_READ);
+    err |= sandbox_allow_home_of(r, X509_get_default_cert_file());
+    err |= sandbox_allow(r, X509_get_default_cert_dir(), RIGHTS_READ);
     for (size_t i = 0; folders[i]; i++)
-        err |= allow(r, folders[i], RIGHTS_READ);
+        err |= sandbox_allow(r, folders[i], RIGHTS_READ);
     for (size_t i = 0; variables[i]; i++)
         if (getenv(variables[i]))
-            err |=
-                allow(r, getenv(variables[i]), i == 0 ? LANDLOCK_ACCESS_FS_READ_FILE : RIGHTS_READ);
-    err |= allow(r, "/dev/urandom", LANDLOCK_ACCESS_FS_READ_FILE);
-    err |= allow(r, "/dev/null", LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE);
+            err |= sandbox_allow(
+                r, getenv(variables[i]), i == 0 ? LANDLOCK_ACCESS_FS_READ_FILE : RIGHTS_READ);
+    err |= sandbox_allow(r, "/dev/urandom", LANDLOCK_ACCESS_FS_READ_FILE);
+    err |=
+        sandbox_allow(r, "/dev/null", LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE);
     return err;
 }
 
-static int allow_log(struct ruleset *r, const struct log_target *t)
+static int sandbox_allow_log(struct ruleset *r, const struct log_target *t)
 {
-    return t->kind == LOG_TO_FILE ? allow_folder_of(r, t->path.p, RIGHTS_WRITE) : 0;
+    return t->kind == LOG_TO_FILE ? sandbox_allow_folder_of(r, t->path.p, RIGHTS_WRITE) : 0;
 }
 
-static int allow_socket(struct ruleset *r, const struct addr_conf *a)
+static int sandbox_allow_socket(struct ruleset *r, const struct addr_conf *a)
 {
     const struct sockaddr_un *un = (const void *)&a->sa;
 
-    return a->sa.ss_family == AF_UNIX ? allow_folder_of(r, un->sun_path, RIGHTS_WRITE) : 0;
+    return a->sa.ss_family == AF_UNIX ? sandbox_allow_folder_of(r, un->sun_path, RIGHTS_WRITE) : 0;
 }
 
-static int enclose(unsigned abi, const struct conf *c)
+static int sandbox_enclose(unsigned abi, const struct conf *c)
 {
     struct ruleset r;
     int err;
 
-    if (open_ruleset(&r, abi) < 0)
+    if (sandbox_open_ruleset(&r, abi) < 0)
         return -1;
-    err = allow_system(&r);
-    err |= allow(&r, c->temp_dir.p, RIGHTS_WRITE);
-    err |= allow_log(&r, &c->log);
-    err |= allow_log(&r, &c->access_log);
+    err = sandbox_allow_system(&r);
+    err |= sandbox_allow(&r, c->temp_dir.p, RIGHTS_WRITE);
+    err |= sandbox_allow_log(&r, &c->log);
+    err |= sandbox_allow_log(&r, &c->access_log);
     for (size_t i = 0; i < c->nlistens; i++)
-        err |= allow_socket(&r, &c->listens[i].addr);
+        err |= sandbox_allow_socket(&r, &c->listens[i].addr);
     for (size_t i = 0; i < c->nadmins; i++)
-        err |= allow_socket(&r, &c->admins[i].addr);
+        err |= sandbox_allow_socket(&r, &c->admins[i].addr);
     if (err) {
         close(r.fd);
         return -1;
     }
-    return close_in(&r);
+    return sandbox_close_in(&r);
 }
 
 /* The opener may read and write anywhere, by the rights of its user; but nothing else. */
-static int enclose_opener(unsigned abi)
+static int sandbox_enclose_opener(unsigned abi)
 {
     struct ruleset r;
 
-    if (open_ruleset(&r, abi) < 0)
+    if (sandbox_open_ruleset(&r, abi) < 0)
         return -1;
-    if (allow(&r, "/", RIGHTS_WRITE | LANDLOCK_ACCESS_FS_READ_DIR) < 0) {
+    if (sandbox_allow(&r, "/", RIGHTS_WRITE | LANDLOCK_ACCESS_FS_READ_DIR) < 0) {
         close(r.fd);
         return -1;
     }
-    return close_in(&r);
+    return sandbox_close_in(&r);
 }
 
 /* ---- both ---- */
 
-int fence_plan(struct fence_plan *plan, const struct conf *conf, char *why, size_t whylen)
+int sandbox_plan(struct sandbox_plan *plan, const struct conf *conf, char *why, size_t whylen)
 {
-    unsigned abi = landlock_abi();
+    unsigned abi = sandbox_landlock_abi();
 
-    *plan = (struct fence_plan){ .seccomp = conf->seccomp != FENCE_OFF,
-        .landlock = conf->landlock != FENCE_OFF ? abi : 0 };
-    if (conf->seccomp == FENCE_REQUIRED && seccomp_api_get() == 0)
+    *plan = (struct sandbox_plan){ .seccomp = conf->seccomp != SANDBOX_OFF,
+        .landlock = conf->landlock != SANDBOX_OFF ? abi : 0 };
+    if (conf->seccomp == SANDBOX_REQUIRED && seccomp_api_get() == 0)
         return WHY("the kernel offers no seccomp, and the conf requires it");
-    if (conf->landlock == FENCE_REQUIRED && abi == 0)
+    if (conf->landlock == SANDBOX_REQUIRED && abi == 0)
         return WHY("the kernel offers no Landlock, and the conf requires it; it is in Linux 5.13 "
                    "and later, and must be among the modules of the boot parameter lsm");
     if (seccomp_api_get() == 0)
         plan->seccomp = false;
     if (BUILD_SANITIZED) {
-        plan->seccomp = conf->seccomp == FENCE_REQUIRED;
-        plan->landlock = conf->landlock == FENCE_REQUIRED ? abi : 0;
+        plan->seccomp = conf->seccomp == SANDBOX_REQUIRED;
+        plan->landlock = conf->landlock == SANDBOX_REQUIRED ? abi : 0;
     }
     return 0;
 }
 
-int fence_raise(struct fence_plan *plan, const struct conf *conf, char *why, size_t whylen)
+int sandbox_enter(struct sandbox_plan *plan, const struct conf *conf, char *why, size_t whylen)
 {
     int err;
 
-    if (plan->landlock > 0 && enclose(plan->landlock, conf) < 0) {
+    if (plan->landlock > 0 && sandbox_enclose(plan->landlock, conf) < 0) {
         snprintf(why, whylen, "cannot raise the fence of Landlock: %s", strerror(errno));
-        if (conf->landlock == FENCE_REQUIRED)
+        if (conf->landlock == SANDBOX_REQUIRED)
             return -1;
         log_warn(NULL, "%s", why);
         plan->landlock = 0;
     }
-    err = plan->seccomp ? load_filter(true) : 0;
+    err = plan->seccomp ? sandbox_load_filter(true) : 0;
     if (err < 0) {
         snprintf(why, whylen, "cannot raise the fence of seccomp: %s", strerror(-err));
-        if (conf->seccomp == FENCE_REQUIRED)
+        if (conf->seccomp == SANDBOX_REQUIRED)
             return -1;
         log_warn(NULL, "%s", why);
         plan->seccomp = false;
@@ -357,15 +358,15 @@ int fence_raise(struct fence_plan *plan, const struct conf *conf, char *why, siz
     return 0;
 }
 
-int fence_opener(const struct fence_plan *plan)
+int sandbox_enter_broker(const struct sandbox_plan *plan)
 {
     int err;
 
-    if (plan->landlock > 0 && enclose_opener(plan->landlock) < 0) {
+    if (plan->landlock > 0 && sandbox_enclose_opener(plan->landlock) < 0) {
         log_error(NULL, "the opener cannot raise the fence of Landlock: %s", strerror(errno));
         return -1;
     }
-    err = plan->seccomp ? load_filter(false) : 0;
+    err = plan->seccomp ? sandbox_load_filter(false) : 0;
     if (err < 0)
         log_error(NULL, "the opener cannot raise the fence of seccomp: %s", strerror(-err));
     return err < 0 ? -1 : 0;
