@@ -10,12 +10,12 @@ from .capture import capture
 from .completed import Completed, completed
 from .continuation import NotResumed, Resumed, continuation, resumed
 from .errors import BadRecord, CommittedWrites, Handoff, OnceUncertain, OnceUndone, ReplayMismatch, TarryError
-from .exchange import Exchange, current
+from .format.message import Answer, Call
 from .gather import gather
 from .handoffs import relay, resume
-from .message import Answer, Call
 from .once import once
 from .patch import patch_all
+from .runs.exchange import Exchange, current
 from .wrapper import wsgi
 
 __all__ = [

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar, Token
+from contextvars import Token
 from typing import Any, Optional
 
 from .errors import TarryError
-from .message import Call
-
-_capturing: ContextVar[Optional["Capture"]] = ContextVar("tarry_capture", default=None)
+from .format.message import Call
+from .patch import patch_all
+from .runs import capturing
 
 
 class Captured(BaseException):
@@ -22,7 +22,7 @@ class Capture:
 
     def __init__(self) -> None:
         self._call: Optional[Call] = None
-        self._token: Optional[Token[Optional["Capture"]]] = None
+        self._token: Optional[Token[Any]] = None
 
     @property
     def call(self) -> Call:
@@ -32,29 +32,23 @@ class Capture:
             )
         return self._call
 
-    def take(self, call: Call) -> None:
+    def _take(self, call: Call) -> None:
         self._call = call
         raise Captured()
 
     def __enter__(self) -> "Capture":
-        from .patch import patch_all
-
         patch_all()
-        self._token = _capturing.set(self)
+        self._token = capturing.begin(self._take)
         return self
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> bool:
         assert self._token is not None
-        _capturing.reset(self._token)
+        capturing.end(self._token)
         return isinstance(error, Captured)
 
 
 def capture() -> Capture:
     return Capture()
-
-
-def capturing() -> Optional[Capture]:
-    return _capturing.get()
 
 
 def as_call(request: Any) -> Call:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Union
 
 from .continuation import Resumed
-from .message import Answer
+from .format.message import Answer
 
 
 @dataclass

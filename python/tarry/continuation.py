@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Callable, cast
 
 from .errors import TarryError
-from .exchange import of
+from .format.message import Answer, read_answers
 from .handoffs import unsign
-from .message import Answer, read_answers
+from .runs.exchange import of
 
 
 class NotResumed(TarryError):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextvars import copy_context
 from typing import Any, Callable, Optional
 
-from .branch import Branch, here
 from .errors import Handoff, TarryError
-from .exchange import Exchange, current
+from .runs.branch import Branch, here
+from .runs.exchange import Exchange, current
 
 
 def gather(*functions: Callable[[], Any]) -> list[Any]:

@@ -19,8 +19,8 @@ from typing import Any, Iterable, Iterator, Optional
 
 from .capture import as_call
 from .errors import TarryError
-from .exchange import Exchange, current
-from .message import HANDOFF_TYPE, Call, Headers, encode_handoff, origin_of
+from .format.message import HANDOFF_TYPE, Call, Headers, encode_handoff, origin_of
+from .runs.exchange import Exchange, current
 from .settings import settings
 
 

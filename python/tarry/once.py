@@ -10,11 +10,12 @@ import json
 from contextvars import ContextVar
 from typing import Any, Callable, Optional, TypeVar, cast
 
-from . import notices, store
-from .branch import Branch, here
+from .common import notices
 from .errors import Handoff, OnceUncertain, OnceUndone
-from .exchange import Exchange, current
-from .state import SMALL
+from .format.state import SMALL
+from .runs import store
+from .runs.branch import Branch, here
+from .runs.exchange import Exchange, current
 
 T = TypeVar("T")
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import sys
 from typing import Any, Callable
 
-from . import on_http_client, on_httpx, on_others, on_sleep, on_urllib3, server
-from .importing import Patch, when_imported
+from .common.importing import Patch, when_imported
+from .runs import buffers
 from .settings import settings
+from .transports import http_client, httpx, others, sleep, urllib3
 
 _LIBRARIES: dict[str, tuple[Patch, Callable[..., None]]] = {
-    "http.client": (on_http_client.patch, on_http_client.unpatch),
-    "urllib3": (on_urllib3.patch, on_urllib3.unpatch),
-    "httpx": (on_httpx.patch, on_httpx.unpatch),
-    "httpx2": (on_httpx.patch, on_httpx.unpatch),
-    "requests.sessions": (on_urllib3.patch_requests, on_urllib3.unpatch_requests),
-    "aiohttp": (on_others.patch_aiohttp, on_others.unpatch_aiohttp),
-    "grpc._channel": (on_others.patch_grpc, on_others.unpatch_grpc),
-    "websockets.sync.client": (on_others.patch_websockets, on_others.unpatch_websockets),
+    "http.client": (http_client.patch, http_client.unpatch),
+    "urllib3": (urllib3.patch, urllib3.unpatch),
+    "httpx": (httpx.patch, httpx.unpatch),
+    "httpx2": (httpx.patch, httpx.unpatch),
+    "requests.sessions": (urllib3.patch_requests, urllib3.unpatch_requests),
+    "aiohttp": (others.patch_aiohttp, others.unpatch_aiohttp),
+    "grpc._channel": (others.patch_grpc, others.unpatch_grpc),
+    "websockets.sync.client": (others.patch_websockets, others.unpatch_websockets),
 }
 
 _waiting: set[str] = set()
@@ -29,8 +30,8 @@ def patch_all(**options: Any) -> None:
     Requests that did not come through Tarry, and everything outside of a request (commands, task queues, tests), make their
     calls as before. To call it again does no harm."""
     settings.update(options)
-    on_sleep.patch()
-    server.look()
+    sleep.patch()
+    buffers.look()
     for name, (patch, _) in _LIBRARIES.items():
         if name in sys.modules or name not in _waiting:
             _waiting.add(name)
@@ -39,7 +40,7 @@ def patch_all(**options: Any) -> None:
 
 def unpatch_all() -> None:
     """Undoes patch_all() for the libraries that are loaded: for tests."""
-    on_sleep.unpatch()
+    sleep.unpatch()
     for name, (_, unpatch) in _LIBRARIES.items():
         module = sys.modules.get(name)
         if module is not None:

@@ -6,10 +6,10 @@ from __future__ import annotations
 import sys
 from typing import Any, Callable, Iterable, Iterator, Optional
 
-from . import notices
+from .alone.local import Local
+from .common import notices
 from .errors import Handoff
-from .exchange import Exchange, of
-from .local import Local
+from .runs.exchange import Exchange, of
 from .settings import settings
 
 StartResponse = Callable[..., Any]

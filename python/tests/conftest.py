@@ -27,7 +27,7 @@ else:
 
 from upstream import Upstream  # noqa: E402
 
-from tarry import notices  # noqa: E402
+from tarry.common import notices  # noqa: E402
 from tarry.settings import Settings, settings  # noqa: E402
 
 

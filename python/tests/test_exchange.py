@@ -2,7 +2,7 @@ import io
 
 import pytest
 
-from tarry.exchange import of
+from tarry.runs.exchange import of
 from tarry.settings import settings
 
 FEATURES = "relay, resume, replay, notify, on-error, keep-alive"

@@ -8,7 +8,7 @@ import pytest
 from asking import MODEL
 
 import tarry
-from tarry.message import Answer
+from tarry.format.message import Answer
 from tarry.test import WSGIClient
 
 
@@ -107,7 +107,7 @@ def test_patching_again_and_undoing_it():
 def test_a_library_is_patched_when_it_is_imported_and_never_imported(tmp_path, monkeypatch):
     import sys
 
-    from tarry.importing import when_imported
+    from tarry.common.importing import when_imported
 
     (tmp_path / "late_library.py").write_text("value = 1\n")
     monkeypatch.syspath_prepend(str(tmp_path))

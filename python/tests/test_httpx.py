@@ -8,7 +8,7 @@ import ssl
 import pytest
 
 import tarry
-from tarry.message import Answer
+from tarry.format.message import Answer
 from tarry.test import WSGIClient
 
 MODEL = "https://model.example"

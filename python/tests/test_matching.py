@@ -187,7 +187,7 @@ def test_who_catches_exceptions_does_not_notice(catch, messages):
 
 def test_sleeps_after_a_recorded_failure_are_skipped_and_others_are_not(monkeypatch):
     slept = []
-    monkeypatch.setattr("tarry.on_sleep._real", slept.append)
+    monkeypatch.setattr("tarry.transports.sleep._real", slept.append)
 
     def view():
         time.sleep(1)
@@ -206,7 +206,7 @@ def test_sleeps_after_a_recorded_failure_are_skipped_and_others_are_not(monkeypa
 def test_tenacity_tries_again_without_holding_the_worker(monkeypatch):
     tenacity = pytest.importorskip("tenacity")
     slept = []
-    monkeypatch.setattr("tarry.on_sleep._real", slept.append)
+    monkeypatch.setattr("tarry.transports.sleep._real", slept.append)
 
     @tenacity.retry(wait=tenacity.wait_fixed(50), stop=tenacity.stop_after_attempt(4))
     def asked():

@@ -1,9 +1,9 @@
 import pytest
 
-from tarry.digest import body_digest, first_difference, outline, url_digest
+from tarry.format.digest import body_digest, first_difference, outline, url_digest
 from tarry.errors import BadRecord
-from tarry.message import Answer, Call, encode_handoff, origin_of, parse_answers, parse_calls
-from tarry.state import NOTES_MAX, State, decode
+from tarry.format.message import Answer, Call, encode_handoff, origin_of, parse_answers, parse_calls
+from tarry.format.state import NOTES_MAX, State, decode
 
 
 def json_call(text, url="https://m.example/x"):

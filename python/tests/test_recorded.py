@@ -39,8 +39,8 @@ def test_what_is_missing_is_an_error_that_says_how_to_record_it(tmp_path, upstre
 
 
 def test_bodies_that_are_no_text_are_recorded_too(tmp_path):
-    from tarry.message import Answer, Call
-    from tarry.recorded import _answer, _entry
+    from tarry.format.message import Answer, Call
+    from tarry.testing.recorded import _answer, _entry
 
     call = Call("GET", "https://a.example/x")
     answer = Answer(200, "OK", [("Content-Type", "image/png"), ("Set-Cookie", "a=1")], b"\x89PNG\xff")

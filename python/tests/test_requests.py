@@ -10,7 +10,7 @@ requests = pytest.importorskip("requests")
 import urllib3  # noqa: E402
 
 import tarry  # noqa: E402
-from tarry.message import Answer  # noqa: E402
+from tarry.format.message import Answer  # noqa: E402
 from tarry.test import WSGIClient  # noqa: E402
 
 MODEL = "https://model.example"
@@ -265,13 +265,13 @@ def test_asynchronous_sleeps_after_a_recorded_failure_are_skipped(monkeypatch):
 
     httpx = pytest.importorskip("httpx")
     slept = []
-    from tarry.on_sleep import _real_async as real
+    from tarry.transports.sleep import _real_async as real
 
     async def sleeper(delay, *args):
         slept.append(delay)
         await real(0)
 
-    monkeypatch.setattr("tarry.on_sleep._real_async", sleeper)
+    monkeypatch.setattr("tarry.transports.sleep._real_async", sleeper)
 
     async def main():
         await asyncio.sleep(1)

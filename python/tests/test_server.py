@@ -6,8 +6,8 @@ import types
 import pytest
 
 import tarry
-from tarry import server
-from tarry.exchange import of
+from tarry.runs import buffers
+from tarry.runs.exchange import of
 from tarry.patch import patch_all
 
 
@@ -59,6 +59,6 @@ def test_elsewhere_uwsgi_is_looked_for_once_and_not_for_each_request(monkeypatch
                 looked.append(name)
 
     monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
-    server._uwsgi.cache_clear()
+    buffers._uwsgi.cache_clear()
     assert of(environ("state=8000")).limits.state == of(environ("state=8000")).limits.state == 8000
     assert looked == ["uwsgi"]

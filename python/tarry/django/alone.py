@@ -8,11 +8,11 @@ from typing import Any, Callable
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import StreamingHttpResponse
 
-from ..exchange import ENVIRON_KEY, of
+from ..alone.local import Direct
+from ..alone.stand_in import relayed_headers
+from ..format.message import Answer, Headers
 from ..handoffs import made_alone
-from ..local import Direct
-from ..message import Answer, Headers
-from ..stand_in import relayed_headers
+from ..runs.exchange import ENVIRON_KEY, of
 
 # What belongs to one body, and is not the continuation's.
 _OF_THE_REQUEST = frozenset(

@@ -15,8 +15,8 @@ from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
-from ..exchange import Exchange, current
 from ..once import check_write
+from ..runs.exchange import Exchange, current
 
 _WRITE = re.compile(
     r"\s*(INSERT|UPDATE|DELETE|REPLACE|MERGE|TRUNCATE|WITH\b.*\b(?:INSERT|UPDATE|DELETE|MERGE))\b", re.IGNORECASE | re.DOTALL

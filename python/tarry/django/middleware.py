@@ -8,9 +8,9 @@ from django.conf import settings as django_settings
 from django.core.signals import request_started
 from django.http import FileResponse, HttpResponse
 
-from .. import notices
+from ..common import notices
 from ..errors import Handoff
-from ..exchange import ENVIRON_KEY, Exchange, of
+from ..runs.exchange import ENVIRON_KEY, Exchange, of
 from ..settings import settings
 from . import alone, database, throttles
 from .store import SharedCache

@@ -7,9 +7,9 @@ from typing import Any, Callable, Optional
 from django.http import HttpResponse
 from django.test import Client as DjangoClient
 
-from ..message import Answer, Headers
-from ..stand_in import relayed_headers
-from ..test import Answers, FakeTarry
+from ..alone.stand_in import relayed_headers
+from ..format.message import Answer, Headers
+from ..testing.client import Answers, FakeTarry
 from .alone import head_of
 
 

@@ -6,8 +6,8 @@ import functools
 from types import ModuleType
 from typing import Any
 
-from ..exchange import current
-from ..importing import when_imported
+from ..common.importing import when_imported
+from ..runs.exchange import current
 
 
 def count_once() -> None:

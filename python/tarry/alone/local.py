@@ -7,9 +7,9 @@ import http.client
 from typing import Any, Callable, Iterable, Iterator
 from urllib.parse import urlsplit
 
-from .errors import TarryError
-from .exchange import ENVIRON_KEY, outside
-from .message import Answer, Call, Headers
+from ..errors import TarryError
+from ..format.message import Answer, Call, Headers
+from ..runs.exchange import ENVIRON_KEY, outside
 from .stand_in import StandIn, relayed_headers
 
 _PIECE = 1 << 14

@@ -6,7 +6,7 @@ import io
 import tempfile
 from typing import Any, BinaryIO, cast
 
-from .errors import BadRecord
+from ..errors import BadRecord
 from .message import Answer, read_answers
 
 MEMORY_MAX = 1 << 20

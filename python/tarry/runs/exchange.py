@@ -12,13 +12,13 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Iterator, Optional
 
-from . import notices
-from .body import Source, split_replay
+from ..common import notices
+from ..format.body import Source, split_replay
+from ..format.message import HANDOFF_TYPE, Answer, Call, Headers, encode_handoff, origin_of
+from ..format.state import State, decode
+from ..settings import settings
 from .branch import Branch
-from .message import HANDOFF_TYPE, Answer, Call, Headers, encode_handoff, origin_of
-from .server import state_max
-from .settings import settings
-from .state import State, decode
+from .buffers import state_max
 
 ENVIRON_KEY = "tarry.exchange"
 

@@ -11,8 +11,8 @@ import time
 from typing import Any, Callable, Optional
 from urllib.parse import unquote, urlsplit
 
-from .message import Answer, Call, Headers, parse_calls
-from .settings import settings
+from ..format.message import Answer, Call, Headers, parse_calls
+from ..settings import settings
 
 HOPS_MAX = 64
 # Of a relayed response these are the upstream's, all others the handoff's.

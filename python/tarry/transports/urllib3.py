@@ -12,10 +12,10 @@ from types import ModuleType
 from typing import Any, Optional
 from urllib.parse import urljoin
 
-from .exchange import outside
-from .failures import REFUSED, SLOW, SLOW_CONNECT, TERMINATED, kind_of
-from .intercept import answer_to, wanted
-from .message import Answer, Call
+from ..format.failures import REFUSED, SLOW, SLOW_CONNECT, TERMINATED, kind_of
+from ..format.message import Answer, Call
+from ..runs.exchange import outside
+from ..runs.intercept import answer_to, wanted
 from .plain import plain_response, read_body
 
 

@@ -10,10 +10,10 @@ from datetime import timedelta
 from types import ModuleType
 from typing import Any, Optional
 
-from .exchange import current
-from .failures import REFUSED, SLOW, SLOW_CONNECT, TERMINATED, kind_of
-from .intercept import answer_to, wanted
-from .message import Answer, Call
+from ..format.failures import REFUSED, SLOW, SLOW_CONNECT, TERMINATED, kind_of
+from ..format.message import Answer, Call
+from ..runs.exchange import current
+from ..runs.intercept import answer_to, wanted
 
 
 def patch(httpx: ModuleType) -> None:

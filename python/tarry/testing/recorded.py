@@ -14,9 +14,10 @@ import os
 import pathlib
 from typing import Any, Optional, Union
 
-from .digest import body_digest, url_digest
-from .errors import TarryError
-from .message import Answer, Call, origin_of
+from ..alone.local import make
+from ..errors import TarryError
+from ..format.digest import body_digest, url_digest
+from ..format.message import Answer, Call, origin_of
 
 _NOT_KEPT = ("set-cookie", "content-length", "connection", "keep-alive", "transfer-encoding")
 
@@ -47,8 +48,6 @@ class Recorded:
         return self._make(call, digest)
 
     def _make(self, call: Call, digest: str) -> Answer:
-        from .local import make
-
         answer = make(call)
         if answer.tarry_error:
             raise TarryError(f"{call.method} {call.url} gave no response to be recorded: {answer.tarry_error}")

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any, Callable
 from urllib.parse import urljoin
 
-from .intercept import note_direct
+from ..runs.intercept import note_direct
 
 
 def patch_aiohttp(aiohttp: ModuleType) -> None:

@@ -8,8 +8,8 @@ import functools
 import time
 from typing import Any
 
-from .branch import existing
-from .exchange import current
+from ..runs.branch import existing
+from ..runs.exchange import current
 
 _real = time.sleep
 _real_async: Any = asyncio.sleep

@@ -14,7 +14,7 @@ import threading
 from contextvars import ContextVar
 from typing import Any, Iterator, Optional
 
-from .message import Answer
+from ..format.message import Answer
 
 PATH_MAX = 90
 SLEEPS_SKIPPED_MAX = 16

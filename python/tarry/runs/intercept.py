@@ -7,14 +7,14 @@ from __future__ import annotations
 import logging
 from typing import Optional
 
-from . import notices
+from ..common import notices
+from ..errors import CommittedWrites, Handoff, ReplayMismatch, TarryError
+from ..format.digest import body_digest, first_difference, is_streamed, outline, url_digest
+from ..format.message import Answer, Call, origin_of
+from ..settings import settings
 from .branch import Branch, here
-from .capture import capturing
-from .digest import body_digest, first_difference, is_streamed, outline, url_digest
-from .errors import CommittedWrites, Handoff, ReplayMismatch, TarryError
+from .capturing import taker
 from .exchange import Exchange, current, runs_elsewhere
-from .message import Answer, Call, origin_of
-from .settings import settings
 
 REPEATS_MAX = 3
 """How often a failure that Tarry has seen to is given again to a library that tries the same call again."""
@@ -22,7 +22,7 @@ REPEATS_MAX = 3
 
 def wanted(url: str) -> bool:
     """Whether a call to this URL could be Tarry's: cheap, asked before the body is read."""
-    if capturing() is not None:
+    if taker() is not None:
         return True
     exchange = current()
     if exchange is None:
@@ -33,7 +33,7 @@ def wanted(url: str) -> bool:
 
 def note_direct(url: str, library: str) -> None:
     """A library that cannot be caught is about to make this call itself. Raises Handoff if the view is being left."""
-    if capturing() is not None:
+    if taker() is not None:
         raise TarryError(
             f"tarry.capture() cannot catch a call of {library}; it catches httpx, requests, urllib3, http.client and urllib"
         )
@@ -58,9 +58,9 @@ def _note_lost_thread(url: str) -> None:
 
 def answer_to(call: Call) -> Optional[Answer]:
     """The recorded answer; None if the library shall make the call itself. Raises Handoff to leave the view."""
-    capture = capturing()
-    if capture is not None:
-        capture.take(call)
+    take = taker()
+    if take is not None:
+        take(call)
     exchange = current()
     if exchange is None or origin_of(call.url) not in exchange.origins:
         return None

@@ -9,8 +9,8 @@ import sys
 from types import ModuleType
 from typing import Optional
 
-from . import notices
-from .state import SMALL
+from ..common import notices
+from ..format.state import SMALL
 
 _HEAD = 16384
 """Bytes that a head may well have: a state of 8,000, cookies, and what Tarry adds."""

@@ -12,7 +12,7 @@ from http.client import responses as reasons
 from typing import Any, BinaryIO, Iterable, Iterator, Optional
 from urllib.parse import urlsplit
 
-from .errors import BadRecord
+from ..errors import BadRecord
 
 Headers = list[tuple[str, str]]
 

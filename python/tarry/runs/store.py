@@ -6,8 +6,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Optional, TypeVar
 
+from ..settings import settings
 from .exchange import outside
-from .settings import settings
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ import io
 from http.client import HTTPResponse
 from typing import Any
 
-from .message import Answer
+from ..format.message import Answer
 
 
 def read_body(body: Any) -> tuple[Any, bytes]:

@@ -1,0 +1,1 @@
+"""What every room uses: the package's messages, and patching a library when it is imported."""

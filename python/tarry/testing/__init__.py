@@ -1,0 +1,1 @@
+"""Handoffs in tests; the public name is tarry.test."""
