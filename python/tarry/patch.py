@@ -8,17 +8,17 @@ from typing import Any, Callable
 from .common.importing import Patch, when_imported
 from .runs import buffers
 from .settings import settings
-from .transports import http_client, httpx, others, sleep, urllib3
+from .transports import aiohttp, grpc, http_client, httpx, requests, sleep, urllib3, websockets
 
 _LIBRARIES: dict[str, tuple[Patch, Callable[..., None]]] = {
     "http.client": (http_client.patch, http_client.unpatch),
     "urllib3": (urllib3.patch, urllib3.unpatch),
     "httpx": (httpx.patch, httpx.unpatch),
     "httpx2": (httpx.patch, httpx.unpatch),
-    "requests.sessions": (urllib3.patch_requests, urllib3.unpatch_requests),
-    "aiohttp": (others.patch_aiohttp, others.unpatch_aiohttp),
-    "grpc._channel": (others.patch_grpc, others.unpatch_grpc),
-    "websockets.sync.client": (others.patch_websockets, others.unpatch_websockets),
+    "requests.sessions": (requests.patch, requests.unpatch),
+    "aiohttp": (aiohttp.patch, aiohttp.unpatch),
+    "grpc._channel": (grpc.patch, grpc.unpatch),
+    "websockets.sync.client": (websockets.patch, websockets.unpatch),
 }
 
 _waiting: set[str] = set()
