@@ -46,7 +46,10 @@ struct draft {
 bool draft_lost_option(const struct draft_section *s, const char *name);
 bool draft_lost_section(const struct draft_section *s, enum opt_section_id inner);
 
-/* The option's place in the file, or NULL if the file does not set it. */
+/* Where an option is set, or the section's own place if it is not. */
+struct place draft_place(const struct draft_section *s, const char *name);
+
+/* The option's note, or NULL if the file does not set it. */
 const struct draft_note *draft_find(const struct draft_section *s, const char *name);
 
 #endif

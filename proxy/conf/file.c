@@ -92,3 +92,12 @@ void file_forget(struct file_content *c)
     free(c->p);
     *c = (struct file_content){ 0 };
 }
+
+struct str file_resolve(struct arena *a, const char *file, struct str path)
+{
+    const char *slash = strrchr(file, '/');
+
+    if (path.n == 0 || path.p[0] == '/' || !slash)
+        return arena_copy(a, path);
+    return arena_printf(a, "%.*s/" STR_FMT, (int)(slash - file), file, STR_ARG(path));
+}

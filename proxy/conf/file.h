@@ -8,6 +8,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/arena.h"
+#include "base/str.h"
+
 /* What a file is opened for besides reading, which is 0 or O_NONBLOCK. */
 enum {
     FILE_APPEND = O_WRONLY | O_APPEND | O_CREAT, /* a log; made for its owner and group */
@@ -38,5 +41,9 @@ bool file_read(const char *path, size_t max, struct file_content *out, char *why
 
 /* Overwrites the bytes and frees them: they may be a key. */
 void file_forget(struct file_content *c);
+
+/* `path` as seen from the conf file `file`: unchanged if it is absolute or empty, otherwise in the
+ * folder of `file`. In `a`; p is NULL if there is no memory. */
+struct str file_resolve(struct arena *a, const char *file, struct str path);
 
 #endif

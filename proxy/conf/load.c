@@ -1,109 +1,17 @@
-/* From the file to a snapshot: scan reads the files, libconfuse parses the text by arrays that are
- * made from the option table, this file turns its values into the structs, and verify checks the
- * whole. */
+/* From the file to a snapshot: scan parses the files into a tree, this file turns its values into
+ * the structs, and verify checks the whole. */
 #include "conf/load.h"
 
-#include <confuse.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/num.h"
 #include "conf/draft.h"
+#include "conf/file.h"
 #include "conf/options.h"
 #include "conf/secret.h"
 #include "conf/value.h"
 #include "conf/verify.h"
-
-/* ---- libconfuse's side ---- */
-
-/* What libconfuse keeps for each value: the text as it stands, and the line that it was read in. */
-struct load_raw_value {
-    int line;
-    char text[];
-};
-
-static int load_on_value(cfg_t *cfg, cfg_opt_t *opt, const char *text, void *result)
-{
-    size_t n = strlen(text) + 1;
-    struct load_raw_value *v = malloc(sizeof(*v) + n);
-
-    if (!v)
-        return -1;
-    v->line = cfg->line;
-    memcpy(v->text, text, n);
-    *(void **)result = v;
-    return 0;
-}
-
-/* libconfuse would print to standard error; what can be wrong in the text that scan made is only
- * that memory ran out. */
-static void load_on_error(cfg_t *cfg, const char *fmt, va_list ap)
-{
-}
-
-enum { ARRAY_MAX = OPT_ROWS_MAX + OPT_NSECTIONS + 3 };
-
-/* What libconfuse takes, generously: a section is a copy of its array. */
-enum { PARSER_NEEDS = 1 << 20, PARSER_NEEDS_A_BYTE = 256 };
-
-struct arrays {
-    cfg_opt_t of[OPT_NSECTIONS][ARRAY_MAX];
-};
-
-static void load_add_value(cfg_opt_t *array, size_t *n, const char *name, bool list)
-{
-    cfg_opt_t o = CFG_PTR_CB(name, NULL, CFGF_NODEFAULT, load_on_value, free);
-
-    if (list)
-        o.flags |= CFGF_LIST;
-    array[(*n)++] = o;
-}
-
-/* All sections are many and without title for libconfuse, which would otherwise let one take the
- * place of another. */
-static void load_make_array(struct arrays *arrays, enum opt_section_id id)
-{
-    const struct opt_section *sec = options_section(id);
-    cfg_opt_t *array = arrays->of[id], end = CFG_END();
-    size_t n = 0;
-
-    load_add_value(array, &n, SCAN_TITLE, false);
-    load_add_value(array, &n, SCAN_LOST, false);
-    for (size_t i = 0; i < sec->nrows; i++)
-        load_add_value(array, &n, sec->rows[i].name, options_is_list(sec->rows[i].type));
-    for (int inner = SECTION_ROOT + 1; inner < OPT_NSECTIONS; inner++) {
-        const struct opt_section *in = options_section((enum opt_section_id)inner);
-
-        if (in->parent == id) {
-            cfg_opt_t o = CFG_SEC(in->name, arrays->of[inner], CFGF_MULTI);
-
-            array[n++] = o;
-        }
-    }
-    array[n] = end;
-}
-
-/* The parsed tree, or NULL if there is no memory. Ended with cfg_free(). */
-static cfg_t *load_parse(const char *text)
-{
-    struct arrays *arrays = calloc(1, sizeof(*arrays));
-    cfg_t *cfg;
-
-    if (!arrays)
-        return NULL;
-    for (int id = 0; id < OPT_NSECTIONS; id++)
-        load_make_array(arrays, (enum opt_section_id)id);
-    cfg = cfg_init(arrays->of[SECTION_ROOT], CFGF_NONE);
-    free(arrays);
-    if (!cfg)
-        return NULL;
-    cfg_set_error_function(cfg, load_on_error);
-    if (cfg_parse_buf(cfg, text) != CFG_SUCCESS) {
-        cfg_free(cfg);
-        return NULL;
-    }
-    return cfg;
-}
 
 /* ---- single values ---- */
 
@@ -161,12 +69,16 @@ static bool load_read_number(
 
 static bool load_read_bool(struct draft *d, struct str text, bool *to, char why[VALUE_WHY_MAX])
 {
-    int v = cfg_parse_boolean(text.p);
+    static const char *const words[] = { "false", "true", "off", "on", "no", "yes" };
 
-    if (v < 0)
-        return WHY("%s is neither true nor false", mistake_quote(&d->scratch, text));
-    *to = v > 0;
-    return true;
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        if (str_eq_nocase(str_of(words[i]), text)) {
+            *to = i % 2;
+            return true;
+        }
+    }
+    return WHY(
+        "%s is neither true nor false; write true or false", mistake_quote(&d->scratch, text));
 }
 
 static bool load_read_word(
@@ -196,7 +108,7 @@ static bool load_read_word(
 static bool load_read_path(
     struct draft *d, const char *file, struct str text, struct str *to, char why[VALUE_WHY_MAX])
 {
-    *to = scan_resolve(&d->conf->arena, file, text);
+    *to = file_resolve(&d->conf->arena, file, text);
     return to->p ? true : WHY("out of memory");
 }
 
@@ -321,13 +233,6 @@ static bool load_read_element(struct draft *d, const struct draft_section *s, co
 
 /* ---- sections ---- */
 
-static const struct load_raw_value *load_raw_value(cfg_t *cfg, const char *name, unsigned i)
-{
-    cfg_opt_t *opt = cfg_getopt(cfg, name);
-
-    return opt && i < cfg_opt_size(opt) ? cfg_opt_getnptr(opt, i) : NULL;
-}
-
 static void load_read_default(struct draft *d, struct draft_section *s, const struct opt *row)
 {
     struct str rest = str_of(row->def), one;
@@ -345,47 +250,36 @@ static void load_read_default(struct draft *d, struct draft_section *s, const st
 }
 
 static void load_read_row(
-    struct draft *d, struct draft_section *s, cfg_t *cfg, const struct opt *row)
+    struct draft *d, struct draft_section *s, const struct tree_section *in, const struct opt *row)
 {
-    unsigned n = cfg_opt_size(cfg_getopt(cfg, row->name));
+    size_t n = tree_count_values(in, row), i = 0;
     char why[VALUE_WHY_MAX];
 
     if (row->def)
         load_read_default(d, s, row);
     else if (row->width == sizeof(struct str) && !options_is_list(row->type))
         *(struct str *)(void *)((char *)s->base + row->offset) = STR("");
-    for (unsigned i = 0; i < n; i++) {
-        const struct load_raw_value *v = load_raw_value(cfg, row->name, i);
-        struct draft_note *note = &s->notes[s->nnotes];
+    for (const struct tree_value *v = n > 0 ? in->values : NULL; v; v = v->next) {
         bool good;
 
-        if (!v)
+        if (v->row != row)
             continue;
-        note->row = row;
-        note->place = scan_place(&d->scan, v->line);
-        note->text = arena_copy(&d->scratch, str_of(v->text));
-        if (!note->text.p) {
-            d->mistakes.no_memory = true;
-            return;
-        }
-        s->nnotes++;
-        good = options_is_list(row->type)
-                   ? load_read_element(d, s, row, note->text, i, n, why)
-                   : load_read_value(d, s, row, note->place.file, note->text, why);
+        s->notes[s->nnotes++] = (struct draft_note){ row, v->place, v->text };
+        good = options_is_list(row->type) ? load_read_element(d, s, row, v->text, i, n, why)
+                                          : load_read_value(d, s, row, v->place.file, v->text, why);
         if (!good)
-            mistake_add(&d->mistakes, note->place, "%s: %s", row->name, why);
+            mistake_add(&d->mistakes, v->place, "%s: %s", row->name, why);
+        i++;
     }
 }
 
-/* A new section of the draft with its options read into `base`. NULL if there is no memory. */
+/* A new section of the draft with its options read into `base`; `in` NULL: all have their defaults.
+ * NULL if there is no memory. */
 static struct draft_section *load_read_section(
-    struct draft *d, enum opt_section_id id, cfg_t *cfg, void *base)
+    struct draft *d, enum opt_section_id id, const struct tree_section *in, void *base)
 {
     const struct opt_section *sec = options_section(id);
-    const struct load_raw_value *title = load_raw_value(cfg, SCAN_TITLE, 0),
-                                *lost = load_raw_value(cfg, SCAN_LOST, 0);
     struct draft_section *s;
-    size_t values = 0;
 
     if (d->nsections == d->sections_room) {
         size_t room = d->sections_room ? d->sections_room * 2 : 32;
@@ -396,24 +290,19 @@ static struct draft_section *load_read_section(
         d->sections = p;
         d->sections_room = room;
     }
-    for (size_t i = 0; i < sec->nrows; i++)
-        values += cfg_opt_size(cfg_getopt(cfg, sec->rows[i].name));
     s = &d->sections[d->nsections];
     *s = (struct draft_section){ .id = id, .base = base, .place = d->scan.start, .title = STR("") };
-    if (lost)
-        num_parse_u64(str_of(lost->text), &s->lost);
-    s->notes = arena_alloc(&d->scratch, (values + 1) * sizeof(*s->notes));
+    if (in) {
+        s->lost = in->lost;
+        s->title = in->title;
+        s->place = in->place;
+    }
+    s->notes = arena_alloc(&d->scratch, (tree_count_values(in, NULL) + 1) * sizeof(*s->notes));
     if (!s->notes)
         goto no_memory;
-    if (title) {
-        s->title = arena_copy(&d->scratch, str_of(title->text));
-        if (!s->title.p)
-            goto no_memory;
-        s->place = scan_place(&d->scan, title->line);
-    }
     d->nsections++;
     for (size_t i = 0; i < sec->nrows; i++)
-        load_read_row(d, s, cfg, &sec->rows[i]);
+        load_read_row(d, s, in, &sec->rows[i]);
     return s;
 
 no_memory:
@@ -445,61 +334,12 @@ static void load_read_title(struct draft *d, struct draft_section *s, struct str
     }
 }
 
-static void load_read_listen(struct draft *d, cfg_t *cfg, struct listen_conf *l)
+/* Room for all sections of kind `id` inside `in`; their number in *count, 0 if there is no memory.
+ */
+static void *load_make_list(struct draft *d, const struct tree_section *in, enum opt_section_id id,
+    size_t size, size_t *count)
 {
-    struct draft_section *s = load_read_section(d, SECTION_LISTEN, cfg, l);
-    unsigned n = cfg_size(cfg, "identity");
-
-    if (!s)
-        return;
-    load_read_title(d, s, NULL, &l->addr, &l->line);
-    l->identities = arena_alloc(&d->conf->arena, (n + 1) * sizeof(*l->identities));
-    if (!l->identities) {
-        d->mistakes.no_memory = true;
-        return;
-    }
-    for (unsigned i = 0; i < n; i++) {
-        struct identity_conf *identity = &l->identities[l->nidentities];
-        struct draft_section *in =
-            load_read_section(d, SECTION_IDENTITY, cfg_getnsec(cfg, "identity", i), identity);
-
-        if (!in)
-            return;
-        load_read_title(d, in, &identity->name, NULL, &identity->line);
-        l->nidentities++;
-    }
-}
-
-static void load_read_pool(struct draft *d, cfg_t *cfg, struct pool_conf *p)
-{
-    struct draft_section *s = load_read_section(d, SECTION_WORKERS, cfg, p);
-    unsigned n = cfg_size(cfg, "server");
-
-    if (!s)
-        return;
-    load_read_title(d, s, &p->name, NULL, &p->line);
-    p->servers = arena_alloc(&d->conf->arena, (n + 1) * sizeof(*p->servers));
-    if (!p->servers) {
-        d->mistakes.no_memory = true;
-        return;
-    }
-    for (unsigned i = 0; i < n; i++) {
-        struct server_conf *server = &p->servers[p->nservers];
-        struct draft_section *in =
-            load_read_section(d, SECTION_SERVER, cfg_getnsec(cfg, "server", i), server);
-
-        if (!in)
-            return;
-        load_read_title(d, in, NULL, &server->addr, &server->line);
-        p->nservers++;
-    }
-}
-
-/* Room for all sections of one kind. */
-static void *load_make_list(
-    struct draft *d, cfg_t *cfg, const char *name, size_t size, size_t *count)
-{
-    size_t n = cfg_size(cfg, name);
+    size_t n = tree_count(in, id);
     void *p = arena_alloc(&d->conf->arena, (n + 1) * size);
 
     if (!p)
@@ -508,98 +348,86 @@ static void *load_make_list(
     return p;
 }
 
-static void load_read_all(struct draft *d, cfg_t *cfg)
+static void load_read_listen(struct draft *d, const struct tree_section *in, struct listen_conf *l)
 {
+    struct draft_section *s = load_read_section(d, SECTION_LISTEN, in, l);
+    const struct tree_section *next = tree_find(in, SECTION_IDENTITY);
+
+    if (!s)
+        return;
+    load_read_title(d, s, NULL, &l->addr, &l->line);
+    l->identities =
+        load_make_list(d, in, SECTION_IDENTITY, sizeof(*l->identities), &l->nidentities);
+    for (size_t i = 0; i < l->nidentities; i++, next = tree_next(next))
+        if ((s = load_read_section(d, SECTION_IDENTITY, next, &l->identities[i])))
+            load_read_title(d, s, &l->identities[i].name, NULL, &l->identities[i].line);
+}
+
+static void load_read_pool(struct draft *d, const struct tree_section *in, struct pool_conf *p)
+{
+    struct draft_section *s = load_read_section(d, SECTION_WORKERS, in, p);
+    const struct tree_section *next = tree_find(in, SECTION_SERVER);
+
+    if (!s)
+        return;
+    load_read_title(d, s, &p->name, NULL, &p->line);
+    p->servers = load_make_list(d, in, SECTION_SERVER, sizeof(*p->servers), &p->nservers);
+    for (size_t i = 0; i < p->nservers; i++, next = tree_next(next))
+        if ((s = load_read_section(d, SECTION_SERVER, next, &p->servers[i])))
+            load_read_title(d, s, NULL, &p->servers[i].addr, &p->servers[i].line);
+}
+
+static void load_read_all(struct draft *d, const struct tree_section *root)
+{
+    const struct tree_section *next;
     struct conf *c = d->conf;
     struct draft_section *s;
 
-    load_read_section(d, SECTION_ROOT, cfg, c);
-    if (d->nsections > 0)
-        d->sections[0].lost = d->scan.root_lost;
-    load_read_section(d, SECTION_LOG, cfg_size(cfg, "log") ? cfg_getsec(cfg, "log") : NULL, c);
-    if (cfg_size(cfg, "access_log"))
-        load_read_section(d, SECTION_ACCESS_LOG, cfg_getsec(cfg, "access_log"), c);
-    if (cfg_size(cfg, "compression"))
-        load_read_section(d, SECTION_COMPRESSION, cfg_getsec(cfg, "compression"), &c->compression);
-    c->listens = load_make_list(d, cfg, "listen", sizeof(*c->listens), &c->nlistens);
-    for (unsigned i = 0; i < c->nlistens; i++)
-        load_read_listen(d, cfg_getnsec(cfg, "listen", i), &c->listens[i]);
-    c->admins = load_make_list(d, cfg, "admin", sizeof(*c->admins), &c->nadmins);
-    for (unsigned i = 0; i < c->nadmins; i++)
-        if ((s = load_read_section(d, SECTION_ADMIN, cfg_getnsec(cfg, "admin", i), &c->admins[i])))
+    load_read_section(d, SECTION_ROOT, root, c);
+    load_read_section(d, SECTION_LOG, tree_find(root, SECTION_LOG), c);
+    if ((next = tree_find(root, SECTION_ACCESS_LOG)))
+        load_read_section(d, SECTION_ACCESS_LOG, next, c);
+    if ((next = tree_find(root, SECTION_COMPRESSION)))
+        load_read_section(d, SECTION_COMPRESSION, next, &c->compression);
+    c->listens = load_make_list(d, root, SECTION_LISTEN, sizeof(*c->listens), &c->nlistens);
+    next = tree_find(root, SECTION_LISTEN);
+    for (size_t i = 0; i < c->nlistens; i++, next = tree_next(next))
+        load_read_listen(d, next, &c->listens[i]);
+    c->admins = load_make_list(d, root, SECTION_ADMIN, sizeof(*c->admins), &c->nadmins);
+    next = tree_find(root, SECTION_ADMIN);
+    for (size_t i = 0; i < c->nadmins; i++, next = tree_next(next))
+        if ((s = load_read_section(d, SECTION_ADMIN, next, &c->admins[i])))
             load_read_title(d, s, NULL, &c->admins[i].addr, &c->admins[i].line);
-    c->pools = load_make_list(d, cfg, "workers", sizeof(*c->pools), &c->npools);
-    for (unsigned i = 0; i < c->npools; i++)
-        load_read_pool(d, cfg_getnsec(cfg, "workers", i), &c->pools[i]);
-    c->upstreams = load_make_list(d, cfg, "upstream", sizeof(*c->upstreams), &c->nupstreams);
-    for (unsigned i = 0; i < c->nupstreams; i++)
-        if ((s = load_read_section(
-                 d, SECTION_UPSTREAM, cfg_getnsec(cfg, "upstream", i), &c->upstreams[i])))
+    c->pools = load_make_list(d, root, SECTION_WORKERS, sizeof(*c->pools), &c->npools);
+    next = tree_find(root, SECTION_WORKERS);
+    for (size_t i = 0; i < c->npools; i++, next = tree_next(next))
+        load_read_pool(d, next, &c->pools[i]);
+    c->upstreams = load_make_list(d, root, SECTION_UPSTREAM, sizeof(*c->upstreams), &c->nupstreams);
+    next = tree_find(root, SECTION_UPSTREAM);
+    for (size_t i = 0; i < c->nupstreams; i++, next = tree_next(next))
+        if ((s = load_read_section(d, SECTION_UPSTREAM, next, &c->upstreams[i])))
             load_read_title(d, s, &c->upstreams[i].name, NULL, &c->upstreams[i].line);
-    c->routes = load_make_list(d, cfg, "route", sizeof(*c->routes), &c->nroutes);
-    for (unsigned i = 0; i < c->nroutes; i++)
-        if ((s = load_read_section(d, SECTION_ROUTE, cfg_getnsec(cfg, "route", i), &c->routes[i])))
+    c->routes = load_make_list(d, root, SECTION_ROUTE, sizeof(*c->routes), &c->nroutes);
+    next = tree_find(root, SECTION_ROUTE);
+    for (size_t i = 0; i < c->nroutes; i++, next = tree_next(next))
+        if ((s = load_read_section(d, SECTION_ROUTE, next, &c->routes[i])))
             load_read_title(d, s, &c->routes[i].prefix, NULL, &c->routes[i].line);
-}
-
-const struct draft_note *draft_find(const struct draft_section *s, const char *name)
-{
-    const struct opt *row = options_find(s->id, str_of(name));
-
-    for (size_t i = 0; i < s->nnotes; i++)
-        if (s->notes[i].row == row)
-            return &s->notes[i];
-    return NULL;
-}
-
-bool draft_lost_option(const struct draft_section *s, const char *name)
-{
-    const struct opt *row = options_find(s->id, str_of(name));
-
-    return s->lost & SCAN_LOST_OPTION(row - options_section(s->id)->rows);
-}
-
-bool draft_lost_section(const struct draft_section *s, enum opt_section_id inner)
-{
-    return s->lost & SCAN_LOST_SECTION(inner);
 }
 
 /* ---- the whole ---- */
 
-/* libconfuse ends the process when it gets no memory: what it needs for so long a text must be
- * there beforehand. */
-static bool load_is_room_for(size_t n)
-{
-    void *volatile p =
-        malloc(PARSER_NEEDS + n * PARSER_NEEDS_A_BYTE); /* volatile: really asked for */
-    bool room = p != NULL;
-
-    free(p);
-    return room;
-}
-
 static void load_fill_draft(struct draft *d, const char *path)
 {
-    cfg_t *cfg;
-
     scan_read(&d->scan, path, &d->mistakes);
     d->conf = calloc(1, sizeof(*d->conf));
     if (d->conf)
         d->conf->refs = 1;
-    if (!d->conf || d->scan.no_memory) {
+    if (!d->conf || d->scan.words.no_memory) {
         d->mistakes.no_memory = true;
         return;
     }
     d->conf->file = arena_copy(&d->conf->arena, str_of(path));
-    cfg = load_is_room_for(buf_len(&d->scan.clean))
-              ? load_parse(buf_len(&d->scan.clean) > 0 ? buf_str(&d->scan.clean).p : "")
-              : NULL;
-    if (!cfg) {
-        d->mistakes.no_memory = true;
-        return;
-    }
-    load_read_all(d, cfg);
-    cfg_free(cfg);
+    load_read_all(d, d->scan.root);
     if (!d->mistakes.no_memory)
         verify_draft(d);
 }
@@ -622,11 +450,4 @@ struct conf *conf_load(const char *path, struct conf_errors *errors)
     arena_release(&d.scratch);
     free(d.sections);
     return conf;
-}
-
-void conf_errors_release(struct conf_errors *errors)
-{
-    free(errors->list);
-    arena_release(&errors->arena);
-    *errors = (struct conf_errors){ 0 };
 }

@@ -2,24 +2,13 @@
 #ifndef TARRY_CONF_LOAD_H
 #define TARRY_CONF_LOAD_H
 
-#include <stddef.h>
-
+#include "conf/errors.h"
 #include "conf/snapshot.h"
-
-/* The mistakes found, each "FILE:LINE: what is wrong, and what would be right", in the order of the
- * file. */
-struct conf_errors {
-    struct arena arena;
-    struct str *list;
-    size_t count, room;
-};
 
 /* Reads `path` and all that it names (include files, secret files, certificates, ca_file). Returns
  * a snapshot with one reference, or NULL with at least one error in `errors`. All mistakes are
  * reported, not only the first. Touches nothing else. `errors` is initialised here and ended by the
  * caller with conf_errors_release(). */
 struct conf *conf_load(const char *path, struct conf_errors *errors);
-
-void conf_errors_release(struct conf_errors *errors);
 
 #endif

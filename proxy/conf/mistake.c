@@ -115,3 +115,10 @@ const char *mistake_quote(struct arena *a, struct str s)
     memcpy(out + n + 1, cut ? "...\"" : "\"", cut ? 4 : 1);
     return out;
 }
+
+void conf_errors_release(struct conf_errors *errors)
+{
+    free(errors->list);
+    arena_release(&errors->arena);
+    *errors = (struct conf_errors){ 0 };
+}

@@ -8,7 +8,7 @@
 
 #include "base/arena.h"
 #include "base/str.h"
-#include "conf/load.h"
+#include "conf/errors.h"
 
 /* Where a word of the conf stands. `seq` counts the words in the order in which they are read,
  * include files in their place. */

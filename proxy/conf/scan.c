@@ -9,22 +9,23 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
-#include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "conf/file.h"
 #include "conf/options.h"
-#include "conf/token.h"
+#include "conf/tree.h"
 
 /* A section being read; include files go on with that of the file that named them. */
 struct block {
     enum opt_section_id id;
-    bool mute;     /* its content is checked but leads nowhere: the section itself was wrong */
-    uint64_t lost; /* SCAN_LOST_... */
+    struct tree_section *into; /* NULL: its content is checked but leads nowhere, because the
+                                  section itself was wrong */
+    uint64_t lost;             /* SCAN_LOST_... */
     struct place opened;
     struct place seen[OPT_ROWS_MAX];       /* where each option was set; line 0: not yet */
     unsigned sections_seen[OPT_NSECTIONS]; /* lines, of those that may stand once only */
@@ -32,92 +33,25 @@ struct block {
 
 static void scan_read_statements(struct reader *r, struct block *b, bool nested);
 
-struct str scan_resolve(struct arena *a, const char *file, struct str path)
+static struct scan *scan_of(const struct reader *r)
 {
-    const char *slash = strrchr(file, '/');
-
-    if (path.n == 0 || path.p[0] == '/' || !slash)
-        return arena_copy(a, path);
-    return arena_printf(a, "%.*s/" STR_FMT, (int)(slash - file), file, STR_ARG(path));
+    return (struct scan *)(void *)((char *)r->context - offsetof(struct scan, words));
 }
 
 static const char *scan_quote(struct scan *s, struct str text)
 {
-    return mistake_quote(&s->arena, text);
+    return mistake_quote(&s->words.arena, text);
 }
 
-/* ---- the clean text ---- */
-
-static void scan_emit(struct scan *s, struct place at, const char *fmt, ...)
-    __attribute__((format(printf, 3, 4)));
-
-/* Appends one line (without its end), which comes from `at`. */
-static void scan_emit(struct scan *s, struct place at, const char *fmt, ...)
+/* A value of `row` in the section that is being read. */
+static void scan_add_value(
+    struct scan *s, struct block *b, const struct opt *row, const struct token *value)
 {
-    char line[64];
-    va_list ap;
-
-    if (s->nplaces == s->places_room) {
-        size_t room = s->places_room * 2;
-        struct place *p = realloc(s->places, room * sizeof(*p));
-
-        if (!p) {
-            s->no_memory = true;
-            return;
-        }
-        s->places = p;
-        s->places_room = room;
-    }
-    s->places[s->nplaces++] = at;
-    va_start(ap, fmt);
-    vsnprintf(line, sizeof(line), fmt, ap);
-    va_end(ap);
-    if (buf_append_str(&s->clean, str_of(line)) < 0)
-        s->no_memory = true;
-}
-
-static void scan_end_line(struct scan *s)
-{
-    if (buf_append(&s->clean, "\n", 1) < 0)
-        s->no_memory = true;
-}
-
-/* A string as libconfuse reads it back byte for byte: all but letters, digits and harmless signs as
- * \xHH. */
-static void scan_emit_string(struct scan *s, struct str text)
-{
-    static const char harmless[] = "/:.-_[]@ ,=?&";
-    static const char hex[] = "0123456789abcdef";
-    char *to = buf_reserve(&s->clean, text.n * 4 + 2, NULL);
-    size_t n = 0;
-
-    if (!to) {
-        s->no_memory = true;
-        return;
-    }
-    to[n++] = '"';
-    for (size_t i = 0; i < text.n; i++) {
-        unsigned char c = (unsigned char)text.p[i];
-
-        if ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-            (c && strchr(harmless, c))) {
-            to[n++] = (char)c;
-        } else {
-            to[n++] = '\\';
-            to[n++] = 'x';
-            to[n++] = hex[c >> 4];
-            to[n++] = hex[c & 15];
-        }
-    }
-    to[n++] = '"';
-    buf_commit(&s->clean, n);
-}
-
-static void scan_emit_value(struct scan *s, const char *name, const struct token *value)
-{
-    scan_emit(s, value->place, "%s = ", name);
-    scan_emit_string(s, value->text);
-    scan_end_line(s);
+    if (value->bad)
+        b->lost |= SCAN_LOST_OPTION(row - options_section(b->id)->rows);
+    else if (b->into &&
+             tree_add_value(&s->words.arena, b->into, row, value->text, value->place) < 0)
+        s->words.no_memory = true;
 }
 
 /* ---- statements ---- */
@@ -133,7 +67,7 @@ static void scan_skip_braces(struct reader *r)
 
         if (t.kind == T_END) {
             mistake_add(
-                r->scan->mistakes, opened.place, "\"{\" is never closed; its \"}\" is missing");
+                r->context->mistakes, opened.place, "\"{\" is never closed; its \"}\" is missing");
             return;
         }
         if (token_is(&t, '{'))
@@ -166,20 +100,20 @@ static void scan_note_lost(struct scan *s, struct str title)
         struct str *p = realloc(s->lost, room * sizeof(*p));
 
         if (!p) {
-            s->no_memory = true;
+            s->words.no_memory = true;
             return;
         }
         s->lost = p;
         s->lost_room = room;
     }
-    s->lost[s->nlost++] = arena_copy(&s->arena, title);
+    s->lost[s->nlost++] = arena_copy(&s->words.arena, title);
 }
 
 static const char *scan_describe(struct scan *s, enum opt_section_id id)
 {
     if (id == SECTION_ROOT)
         return "outside of sections";
-    return arena_printf(&s->arena, "in a %s section", options_section(id)->name).p;
+    return arena_printf(&s->words.arena, "in a %s section", options_section(id)->name).p;
 }
 
 static uint64_t scan_lost_row(enum opt_section_id id, const struct opt *row)
@@ -202,7 +136,7 @@ static uint64_t scan_lost_by(enum opt_section_id id, const char *near, bool is_s
 static void scan_report_unknown(
     struct reader *r, struct block *b, const struct token *name, bool is_section)
 {
-    struct scan *s = r->scan;
+    struct scan *s = scan_of(r);
     const char *kind = is_section ? "section" : "option";
     const char *q = scan_quote(s, name->text);
     enum opt_section_id where = SECTION_ROOT;
@@ -219,31 +153,26 @@ static void scan_report_unknown(
     }
     b->lost |= scan_lost_by(b->id, where == b->id ? near : NULL, is_section);
     if (!near)
-        mistake_add(s->mistakes, name->place,
+        mistake_add(s->words.mistakes, name->place,
             "unknown %s %s; see tarry.conf(5) for those that exist %s", kind, q,
             scan_describe(s, b->id));
     else if (where != b->id)
-        mistake_add(s->mistakes, name->place, "%s does not belong here but %s%s", q,
+        mistake_add(s->words.mistakes, name->place, "%s does not belong here but %s%s", q,
             scan_describe(s, where), where == SECTION_ROOT ? "; is a \"}\" missing above?" : "");
     else
-        mistake_add(s->mistakes, name->place, "unknown %s %s; did you mean \"%s\"?", kind, q, near);
+        mistake_add(
+            s->words.mistakes, name->place, "unknown %s %s; did you mean \"%s\"?", kind, q, near);
 }
 
 /* Reads "{ value, value }" or one value. */
 static void scan_read_list(struct reader *r, struct block *b, const struct opt *row)
 {
-    struct scan *s = r->scan;
+    struct scan *s = scan_of(r);
     struct token opened = token_take(r);
     bool comma = true;
 
     if (opened.kind != T_PUNCTUATION) {
-        if (!opened.bad && !b->mute) {
-            scan_emit(s, opened.place, "%s += ", row->name);
-            scan_emit_string(s, opened.text);
-            scan_end_line(s);
-        }
-        if (opened.bad)
-            b->lost |= scan_lost_row(b->id, row);
+        scan_add_value(s, b, row, &opened);
         return;
     }
     for (;;) {
@@ -257,7 +186,7 @@ static void scan_read_list(struct reader *r, struct block *b, const struct opt *
         if (t->kind == T_END ||
             (t->kind == T_WORD && token_peek(r, 1)->kind == T_PUNCTUATION &&
                 (token_is(token_peek(r, 1), '=') || token_is(token_peek(r, 1), '{')))) {
-            mistake_add(s->mistakes, opened.place,
+            mistake_add(s->words.mistakes, opened.place,
                 "the list of %s is never closed; its \"}\" is missing", row->name);
             b->lost |= scan_lost_row(b->id, row);
             return;
@@ -268,7 +197,7 @@ static void scan_read_list(struct reader *r, struct block *b, const struct opt *
             continue;
         }
         if (value.kind == T_PUNCTUATION) {
-            mistake_add(s->mistakes, value.place,
+            mistake_add(s->words.mistakes, value.place,
                 "unexpected \"" STR_FMT "\" in the list of %s; write { \"one\", \"two\" }",
                 STR_ARG(value.text), row->name);
             b->lost |= scan_lost_row(b->id, row);
@@ -276,16 +205,11 @@ static void scan_read_list(struct reader *r, struct block *b, const struct opt *
             continue;
         }
         if (!comma)
-            mistake_add(s->mistakes, value.place, "a comma is missing before %s in the list of %s",
-                scan_quote(s, value.text), row->name);
+            mistake_add(s->words.mistakes, value.place,
+                "a comma is missing before %s in the list of %s", scan_quote(s, value.text),
+                row->name);
         comma = false;
-        if (value.bad)
-            b->lost |= scan_lost_row(b->id, row);
-        if (!value.bad && !b->mute) {
-            scan_emit(s, value.place, "%s += ", row->name);
-            scan_emit_string(s, value.text);
-            scan_end_line(s);
-        }
+        scan_add_value(s, b, row, &value);
     }
 }
 
@@ -302,7 +226,7 @@ static bool scan_value_follows(struct reader *r, unsigned line)
 /* Behind NAME, at "=" or "+=". */
 static void scan_read_option(struct reader *r, struct block *b, const struct token *name)
 {
-    struct scan *s = r->scan;
+    struct scan *s = scan_of(r);
     const struct opt *row = options_find(b->id, name->text);
     struct token sign = token_take(r), value;
     size_t i;
@@ -319,18 +243,19 @@ static void scan_read_option(struct reader *r, struct block *b, const struct tok
     }
     i = (size_t)(row - options_section(b->id)->rows);
     if (token_is(&sign, '+') && !options_is_list(row->type)) {
-        mistake_add(s->mistakes, sign.place, "%s is no list; write = in place of +=", row->name);
+        mistake_add(
+            s->words.mistakes, sign.place, "%s is no list; write = in place of +=", row->name);
         b->lost |= scan_lost_row(b->id, row);
     } else if (b->seen[i].line && !token_is(&sign, '+')) {
-        mistake_add(s->mistakes, name->place,
+        mistake_add(s->words.mistakes, name->place,
             "%s is set twice, first at %s:%u; leave one of them out%s", row->name, b->seen[i].file,
             b->seen[i].line, options_is_list(row->type) ? ", or add with +=" : "");
     }
     if (!b->seen[i].line)
         b->seen[i] = name->place;
     if (!scan_value_follows(r, sign.place.line)) {
-        mistake_add(
-            s->mistakes, sign.place, "%s has no value; write %s = \"...\"", row->name, row->name);
+        mistake_add(s->words.mistakes, sign.place, "%s has no value; write %s = \"...\"", row->name,
+            row->name);
         b->lost |= scan_lost_row(b->id, row);
         if (token_peek(r, 0)->kind == T_PUNCTUATION)
             scan_skip_statement(r, sign.place.line);
@@ -341,27 +266,25 @@ static void scan_read_option(struct reader *r, struct block *b, const struct tok
         return;
     }
     if (token_is(token_peek(r, 0), '{')) {
-        mistake_add(s->mistakes, token_peek(r, 0)->place,
+        mistake_add(s->words.mistakes, token_peek(r, 0)->place,
             "%s takes one value, not a list; write %s = \"...\"", row->name, row->name);
         b->lost |= scan_lost_row(b->id, row);
         scan_skip_braces(r);
         return;
     }
     value = token_take(r);
-    if (value.bad)
-        b->lost |= scan_lost_row(b->id, row);
-    if (!value.bad && !b->mute)
-        scan_emit_value(s, row->name, &value);
+    scan_add_value(s, b, row, &value);
 }
 
 /* Behind SECTION, at the title or "{". `title` is NULL if there is none. */
 static void scan_read_section(
     struct reader *r, struct block *b, const struct token *name, const struct token *title)
 {
-    struct scan *s = r->scan;
+    struct scan *s = scan_of(r);
     int id = options_find_section(b->id, name->text);
     const struct opt_section *sec;
-    struct block inner = { .opened = name->place, .mute = b->mute };
+    struct block inner = { .opened = name->place };
+    bool mute = !b->into;
 
     if (id < 0) {
         scan_report_unknown(r, b, name, true);
@@ -373,46 +296,39 @@ static void scan_read_section(
     sec = options_section((enum opt_section_id)id);
     inner.id = (enum opt_section_id)id;
     if (sec->title && !title) {
-        mistake_add(s->mistakes, name->place, "%s has no %s; write %s \"%s\" { ... }", sec->name,
-            sec->title, sec->name, sec->example);
-        inner.mute = true;
+        mistake_add(s->words.mistakes, name->place, "%s has no %s; write %s \"%s\" { ... }",
+            sec->name, sec->title, sec->name, sec->example);
+        mute = true;
         b->lost |= SCAN_LOST_SECTION(id);
     } else if (!sec->title && title) {
-        mistake_add(
-            s->mistakes, title->place, "%s takes no title; write %s { ... }", sec->name, sec->name);
+        mistake_add(s->words.mistakes, title->place, "%s takes no title; write %s { ... }",
+            sec->name, sec->name);
     } else if (title && title->bad) {
-        inner.mute = true;
+        mute = true;
         b->lost |= SCAN_LOST_SECTION(id);
     }
     if (!sec->many && b->sections_seen[id]) {
-        mistake_add(s->mistakes, name->place, "%s stands twice, first in line %u; put all into one",
-            sec->name, b->sections_seen[id]);
-        inner.mute = true;
+        mistake_add(s->words.mistakes, name->place,
+            "%s stands twice, first in line %u; put all into one", sec->name, b->sections_seen[id]);
+        mute = true;
     }
     if (!b->sections_seen[id])
         b->sections_seen[id] = name->place.line;
     if (++s->sections > SCAN_SECTIONS_MAX) {
         if (s->sections == SCAN_SECTIONS_MAX + 1)
-            mistake_add(s->mistakes, name->place, "more than %d sections; leave some out",
+            mistake_add(s->words.mistakes, name->place, "more than %d sections; leave some out",
                 SCAN_SECTIONS_MAX);
-        inner.mute = true;
+        mute = true;
     }
     token_take(r); /* the "{" */
-    if (!inner.mute) {
-        scan_emit(s, name->place, "%s {", sec->name);
-        scan_end_line(s);
-        if (title && sec->title)
-            scan_emit_value(s, SCAN_TITLE, title);
+    if (!mute) {
+        inner.into = tree_add_section(&s->words.arena, b->into, inner.id,
+            title && sec->title ? title->text : STR(""), title ? title->place : name->place);
+        s->words.no_memory |= !inner.into;
     }
     scan_read_statements(r, &inner, true);
-    if (!inner.mute) {
-        if (inner.lost) {
-            scan_emit(s, name->place, SCAN_LOST " = \"%" PRIu64 "\"", inner.lost);
-            scan_end_line(s);
-        }
-        scan_emit(s, name->place, "}");
-        scan_end_line(s);
-    }
+    if (inner.into)
+        inner.into->lost = inner.lost;
 }
 
 /* ---- files ---- */
@@ -430,7 +346,7 @@ static bool scan_is_open(const struct reader *r, const struct stat *st)
  * something else than a regular one. */
 static bool scan_read_file(struct reader *r, struct place at)
 {
-    struct scan *s = r->scan;
+    struct scan *s = scan_of(r);
     int fd = file_open(r->file, r->from ? O_NONBLOCK : 0);
     const char *why = NULL;
     struct buf in = { 0 };
@@ -465,10 +381,10 @@ static bool scan_read_file(struct reader *r, struct place at)
     if (!why && s->bytes > SCAN_TOTAL_MAX)
         why = "all files together are larger than 4 MiB";
     if (why)
-        mistake_add(s->mistakes, at, "cannot read \"%s\": %s", r->file, why);
+        mistake_add(s->words.mistakes, at, "cannot read \"%s\": %s", r->file, why);
     else
-        r->in = arena_copy(&s->arena, buf_str(&in));
-    s->no_memory |= !why && !r->in.p;
+        r->in = arena_copy(&s->words.arena, buf_str(&in));
+    s->words.no_memory |= !why && !r->in.p;
     if (fd >= 0)
         close(fd);
     buf_release(&in);
@@ -478,11 +394,11 @@ static bool scan_read_file(struct reader *r, struct place at)
 static void scan_read_included(
     struct reader *from, struct block *b, const char *path, struct place at)
 {
-    struct scan *s = from->scan;
-    struct reader r = { .scan = s, .from = from, .file = path, .line = 1 };
+    struct scan *s = scan_of(from);
+    struct reader r = { .context = &s->words, .from = from, .file = path, .line = 1 };
 
     if (s->depth >= SCAN_DEPTH_MAX) {
-        mistake_add(s->mistakes, at,
+        mistake_add(s->words.mistakes, at,
             "include files are nested deeper than %d; put some of them together", SCAN_DEPTH_MAX);
         b->lost = SCAN_LOST_ALL;
         return;
@@ -499,14 +415,15 @@ static void scan_read_included(
 /* Behind "include", at "(". */
 static void scan_read_include(struct reader *r, struct block *b, const struct token *name)
 {
-    struct scan *s = r->scan;
+    struct scan *s = scan_of(r);
     struct token path, close;
     struct str full;
 
     token_take(r);
     path = *token_peek(r, 0);
     if (path.kind != T_STRING && path.kind != T_WORD) {
-        mistake_add(s->mistakes, name->place, "include has no file; write include(\"file.conf\")");
+        mistake_add(
+            s->words.mistakes, name->place, "include has no file; write include(\"file.conf\")");
         b->lost = SCAN_LOST_ALL;
         scan_skip_statement(r, name->place.line);
         return;
@@ -514,7 +431,7 @@ static void scan_read_include(struct reader *r, struct block *b, const struct to
     token_take(r);
     close = *token_peek(r, 0);
     if (!token_is(&close, ')')) {
-        mistake_add(s->mistakes, name->place,
+        mistake_add(s->words.mistakes, name->place,
             "include takes one file in parentheses; write include(\"file.conf\")");
         b->lost = SCAN_LOST_ALL;
         scan_skip_statement(r, name->place.line);
@@ -523,14 +440,14 @@ static void scan_read_include(struct reader *r, struct block *b, const struct to
     token_take(r);
     if (path.bad || path.text.n == 0) {
         if (!path.bad)
-            mistake_add(
-                s->mistakes, path.place, "include names no file; write include(\"file.conf\")");
+            mistake_add(s->words.mistakes, path.place,
+                "include names no file; write include(\"file.conf\")");
         b->lost = SCAN_LOST_ALL;
         return;
     }
-    full = scan_resolve(&s->arena, r->file, path.text);
+    full = file_resolve(&s->words.arena, r->file, path.text);
     if (!full.p)
-        s->no_memory = true;
+        s->words.no_memory = true;
     else
         scan_read_included(r, b, full.p, path.place);
 }
@@ -538,26 +455,26 @@ static void scan_read_include(struct reader *r, struct block *b, const struct to
 /* Behind a word that neither "=" nor "{" follows. */
 static void scan_report_no_statement(struct reader *r, struct block *b, const struct token *name)
 {
-    struct scan *s = r->scan;
+    struct scan *s = scan_of(r);
     const struct opt *row = options_find(b->id, name->text);
     int id = options_find_section(b->id, name->text);
 
     if (id >= 0) {
-        mistake_add(
-            s->mistakes, name->place, "\"{\" is missing behind %s", scan_quote(s, name->text));
+        mistake_add(s->words.mistakes, name->place, "\"{\" is missing behind %s",
+            scan_quote(s, name->text));
         if (token_peek(r, 0)->kind != T_PUNCTUATION)
             scan_note_lost(s, token_peek(r, 0)->text);
         b->lost |= SCAN_LOST_SECTION(id);
     } else if (row) {
-        mistake_add(
-            s->mistakes, name->place, "\"=\" is missing behind %s", scan_quote(s, name->text));
+        mistake_add(s->words.mistakes, name->place, "\"=\" is missing behind %s",
+            scan_quote(s, name->text));
         b->lost |= scan_lost_row(b->id, row);
     } else if (str_eq(name->text, STR("include"))) {
-        mistake_add(s->mistakes, name->place,
+        mistake_add(s->words.mistakes, name->place,
             "include takes one file in parentheses; write include(\"file.conf\")");
         b->lost = SCAN_LOST_ALL;
     } else {
-        mistake_add(s->mistakes, name->place,
+        mistake_add(s->words.mistakes, name->place,
             "%s is neither an option nor a section; write NAME = \"value\" or SECTION { ... }",
             scan_quote(s, name->text));
         b->lost = SCAN_LOST_ALL;
@@ -611,14 +528,14 @@ static bool scan_is_left_open(struct reader *r, const struct block *b)
  */
 static void scan_read_statements(struct reader *r, struct block *b, bool nested)
 {
-    struct scan *s = r->scan;
+    struct scan *s = scan_of(r);
 
     for (;;) {
         const struct token *t = token_peek(r, 0);
         struct token stray;
 
         if (t->kind == T_WORD && nested && scan_is_left_open(r, b)) {
-            mistake_add(s->mistakes, t->place,
+            mistake_add(s->words.mistakes, t->place,
                 "the section %s, opened in line %u, is not closed before this; a \"}\" is missing",
                 options_section(b->id)->name, b->opened.line);
             return;
@@ -630,7 +547,7 @@ static void scan_read_statements(struct reader *r, struct block *b, bool nested)
         stray = token_take(r);
         if (stray.kind == T_END) {
             if (nested) {
-                mistake_add(s->mistakes, b->opened,
+                mistake_add(s->words.mistakes, b->opened,
                     "the section %s is never closed; its \"}\" is missing",
                     options_section(b->id)->name);
             }
@@ -639,11 +556,11 @@ static void scan_read_statements(struct reader *r, struct block *b, bool nested)
         if (token_is(&stray, '}') && nested)
             return;
         if (token_is(&stray, '}')) {
-            mistake_add(s->mistakes, stray.place, "\"}\" closes nothing; leave it out");
+            mistake_add(s->words.mistakes, stray.place, "\"}\" closes nothing; leave it out");
             continue;
         }
         if (!stray.bad)
-            mistake_add(s->mistakes, stray.place,
+            mistake_add(s->words.mistakes, stray.place,
                 "unexpected %s; write NAME = \"value\" or SECTION { ... }",
                 scan_quote(s, stray.text));
         b->lost = SCAN_LOST_ALL;
@@ -653,34 +570,28 @@ static void scan_read_statements(struct reader *r, struct block *b, bool nested)
 
 void scan_read(struct scan *s, const char *path, struct mistakes *m)
 {
-    struct reader r = { .scan = s, .line = 1 };
+    struct reader r = { .context = &s->words, .line = 1 };
     struct block root = { .id = SECTION_ROOT };
 
-    *s = (struct scan){ .mistakes = m, .seq = 1 };
-    s->places_room = 256;
-    s->places = malloc(s->places_room * sizeof(*s->places));
-    r.file = arena_cstr(&s->arena, str_of(path));
-    if (!s->places || !r.file) {
-        s->no_memory = true;
+    *s = (struct scan){ .words = { .mistakes = m, .seq = 1 } };
+    r.file = arena_cstr(&s->words.arena, str_of(path));
+    if (r.file) {
+        s->start = (struct place){ r.file, 1, 0 };
+        root.into = tree_add_section(&s->words.arena, NULL, SECTION_ROOT, STR(""), s->start);
+    }
+    s->root = root.into;
+    if (!s->root) {
+        s->words.no_memory = true;
         return;
     }
-    s->start = (struct place){ r.file, 1, 0 };
-    s->places[s->nplaces++] = s->start;
     if (!scan_read_file(&r, s->start)) {
-        s->root_lost = SCAN_LOST_ALL;
+        s->root->lost = SCAN_LOST_ALL;
         return;
     }
     if (str_starts_with(r.in, STR("\xef\xbb\xbf"))) /* some editors put it before UTF-8 */
         r.pos = 3;
     scan_read_statements(&r, &root, false);
-    s->root_lost = s->cut_short ? SCAN_LOST_ALL : root.lost;
-    if (buf_append(&s->clean, "", 1) < 0) /* libconfuse wants a C string */
-        s->no_memory = true;
-}
-
-struct place scan_place(const struct scan *s, int line)
-{
-    return line > 0 && (size_t)line < s->nplaces ? s->places[line] : s->start;
+    s->root->lost = s->words.cut_short ? SCAN_LOST_ALL : root.lost;
 }
 
 bool scan_lost(const struct scan *s, struct str title)
@@ -693,9 +604,7 @@ bool scan_lost(const struct scan *s, struct str title)
 
 void scan_release(struct scan *s)
 {
-    free(s->places);
     free(s->lost);
-    buf_release(&s->clean);
-    arena_release(&s->arena);
+    arena_release(&s->words.arena);
     *s = (struct scan){ 0 };
 }

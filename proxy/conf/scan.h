@@ -1,11 +1,11 @@
-/* Reads the conf file and its include files, and makes one clean text of them for libconfuse: names
- * that exist, shapes that fit, variables replaced, one value a line. libconfuse by itself stops at
- * the first mistake, takes an undefined variable for empty, and lets a section replace another of
- * the same title; here every mistake is noted and reading goes on behind it.
+/* The parser of the conf file and its include files. It makes a tree (tree.h) of names that exist,
+ * shapes that fit and variables replaced. A mistake is noted and reading goes on behind it, so that
+ * one run names every mistake in the file. A general library was tried first: it stops at the first
+ * mistake, takes an undefined variable for an empty string, lets a section replace another one of
+ * the same title, and ends the process if it gets no memory.
  *
- * The clean text is for parsing only. A section's title is its first option, called SCAN_TITLE. A
- * section in which something was left out has the option SCAN_LOST, so that later checks do not
- * also complain that it is missing: its value is a decimal sum of the bits below. */
+ * A section in which something was left out says so (tree_section.lost), so that later checks do
+ * not also complain that it is missing. */
 #ifndef TARRY_CONF_SCAN_H
 #define TARRY_CONF_SCAN_H
 
@@ -14,12 +14,10 @@
 #include <stdint.h>
 
 #include "base/arena.h"
-#include "base/buf.h"
 #include "base/str.h"
 #include "conf/mistake.h"
-
-#define SCAN_TITLE "title"
-#define SCAN_LOST "lost"
+#include "conf/token.h"
+#include "conf/tree.h"
 
 #define SCAN_LOST_SECTION(id)                                                                      \
     (UINT64_C(1) << (id)) /* of kind enum opt_section_id, inside this one */
@@ -39,37 +37,22 @@ enum {
 };
 
 struct scan {
-    struct mistakes *mistakes;
-    struct arena arena; /* names of files, texts */
-    struct buf clean;
-    struct place
-        *places; /* of each line of `clean`; places[0] is not used, as lines count from 1 */
-    size_t nplaces, places_room;
-    struct place start; /* the beginning of the file: for what is missing in all of it */
-    struct str
-        *lost; /* titles of sections that were left out: what refers to them is no second mistake */
+    struct token_context words;
+    struct tree_section *root; /* NULL: there is no memory */
+    struct place start;        /* the beginning of the file: for what is missing in all of it */
+    struct str *lost; /* titles of sections that were left out: a reference to one of them is no
+                         second mistake */
     size_t nlost, lost_room;
-    uint64_t root_lost;
-    unsigned seq;
     size_t bytes, sections, depth;
-    bool cut_short; /* a comment without end hides the rest of a file */
-    bool no_memory;
 };
 
 /* `s` is zeroed by this function; mistakes go to `m`. Ended with scan_release(), whatever came out.
  */
 void scan_read(struct scan *s, const char *path, struct mistakes *m);
 
-/* The place of a line of the clean text. */
-struct place scan_place(const struct scan *s, int line);
-
 /* Whether a section of this title was left out. */
 bool scan_lost(const struct scan *s, struct str title);
 
 void scan_release(struct scan *s);
-
-/* `path` as seen from the conf file `file`: unchanged if it is absolute or empty, otherwise in the
- * folder of `file`. In `a`; p is NULL if there is no memory. */
-struct str scan_resolve(struct arena *a, const char *file, struct str path);
 
 #endif

@@ -1,7 +1,7 @@
 /* What the conf file says, parsed and checked: plain structs that never change. A reload makes a
  * whole new snapshot; each exchange holds a reference to the one that it began with.
  *
- * conf/ reads the file (libconfuse), checks it, and knows every option: options.c is the one table
+ * conf/ reads the file, checks it, and knows every option: options.c is the one table
  * from which the parser, the reference page and the man page are made. It does no network I/O and
  * resolves no names. */
 #ifndef TARRY_CONF_SNAPSHOT_H

@@ -7,6 +7,8 @@
 
 #include <stdlib.h>
 
+#include "base/buf.h"
+
 static int token_look(const struct reader *r, size_t ahead)
 {
     return r->pos + ahead < r->in.n ? (unsigned char)r->in.p[r->pos + ahead] : -1;
@@ -14,7 +16,7 @@ static int token_look(const struct reader *r, size_t ahead)
 
 static struct place token_here(struct reader *r)
 {
-    return (struct place){ r->file, r->line, r->scan->seq++ };
+    return (struct place){ r->file, r->line, r->context->seq++ };
 }
 
 /* Passes over a slash-star comment. */
@@ -30,8 +32,8 @@ static void token_skip_comment(struct reader *r)
         if (token_look(r, 0) == '\n')
             r->line++;
     }
-    r->scan->cut_short = true;
-    mistake_add(r->scan->mistakes, opened, "the comment is never closed; end it with \"*/\"");
+    r->context->cut_short = true;
+    mistake_add(r->context->mistakes, opened, "the comment is never closed; end it with \"*/\"");
 }
 
 static void token_skip_space(struct reader *r)
@@ -75,7 +77,7 @@ static struct token token_read_word(struct reader *r)
             while (token_look(r, 0) >= 0 && token_look(r, 0) != '}' && token_look(r, 0) != '\n')
                 r->pos++;
             r->pos += token_look(r, 0) == '}';
-            mistake_add(r->scan->mistakes, t.place,
+            mistake_add(r->context->mistakes, t.place,
                 "${...} stands outside of double quotes, where variables are not replaced; put it "
                 "into "
                 "\"...\"");
@@ -103,7 +105,7 @@ static bool token_is_variable_name(struct str s)
 /* At "${": appends what the variable holds, or what stands behind ":-" if it is not set. */
 static void token_read_variable(struct reader *r, struct token *t, struct buf *out)
 {
-    struct scan *s = r->scan;
+    struct token_context *s = r->context;
     struct str rest = str_make(r->in.p + r->pos + 2, r->in.n - r->pos - 2);
     struct str inside, name, other, eol;
     const char *value, *cname;
@@ -174,8 +176,8 @@ static int token_read_escape(struct reader *r, struct token *t)
         for (v = c - '0', n = 1; n < 3 && token_look(r, 0) >= '0' && token_look(r, 0) <= '7'; n++)
             v = v * 8 + (r->in.p[r->pos++] - '0');
         if (v > 255 && !t->bad) {
-            mistake_add(
-                r->scan->mistakes, t->place, "\\%o is no octet; the largest is \\377", (unsigned)v);
+            mistake_add(r->context->mistakes, t->place, "\\%o is no octet; the largest is \\377",
+                (unsigned)v);
             t->bad = true;
         }
         return v & 255;
@@ -195,7 +197,7 @@ static struct token token_read_string(struct reader *r, int mark)
     r->pos++;
     while ((c = token_look(r, 0)) != mark) {
         if (c < 0 || c == '\n') {
-            mistake_add(r->scan->mistakes, t.place,
+            mistake_add(r->context->mistakes, t.place,
                 "the string is never closed; end it with %c on the same line", mark);
             t.bad = true;
             r->pos--;
@@ -214,13 +216,13 @@ static struct token token_read_string(struct reader *r, int mark)
         } else {
             r->pos++;
         }
-        r->scan->no_memory |= buf_append(&out, &(char){ (char)c }, 1) < 0;
+        r->context->no_memory |= buf_append(&out, &(char){ (char)c }, 1) < 0;
     }
     r->pos++;
-    t.text = arena_copy(&r->scan->arena, buf_str(&out));
-    r->scan->no_memory |= !t.text.p;
+    t.text = arena_copy(&r->context->arena, buf_str(&out));
+    r->context->no_memory |= !t.text.p;
     if (!t.bad && t.text.p && strlen(t.text.p) != t.text.n) {
-        mistake_add(r->scan->mistakes, t.place, "the string holds a NUL octet; leave it out");
+        mistake_add(r->context->mistakes, t.place, "the string holds a NUL octet; leave it out");
         t.bad = true;
     }
     buf_release(&out);
@@ -254,7 +256,7 @@ static struct token read_token(struct reader *r)
         return t;
     }
     /* Nothing that may stand here. What follows of the kind on this line is the same mistake. */
-    mistake_add(r->scan->mistakes, t.place,
+    mistake_add(r->context->mistakes, t.place,
         c == '+' ? "\"+\" stands for nothing here; to add to a list write +="
                  : "the octet 0x%02x has no place here; is this a conf file?",
         (unsigned)c);

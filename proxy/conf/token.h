@@ -8,7 +8,17 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-#include "conf/scan.h"
+#include "base/arena.h"
+#include "conf/mistake.h"
+
+/* What the reading of all files shares. */
+struct token_context {
+    struct mistakes *mistakes;
+    struct arena arena; /* names of files, texts */
+    unsigned seq;       /* of the next word: struct place */
+    bool cut_short;     /* a comment without end hides the rest of a file */
+    bool no_memory;
+};
 
 enum token_kind { T_END, T_WORD, T_STRING, T_PUNCTUATION };
 
@@ -22,7 +32,7 @@ struct token {
 
 /* One file being read. Two tokens are looked ahead. */
 struct reader {
-    struct scan *scan;
+    struct token_context *context;
     const struct reader *from; /* the file that includes this one; NULL: none */
     dev_t device;
     ino_t inode;

@@ -9,8 +9,8 @@
 
 #include "base/num.h"
 #include "base/url.h"
+#include "conf/file.h"
 #include "conf/mistake.h"
-#include "conf/scan.h"
 
 #define WHY(...) (snprintf(why, VALUE_WHY_MAX, __VA_ARGS__), false)
 
@@ -30,7 +30,7 @@ static bool value_unix_address(struct arena *a, const char *file, struct str tex
     struct addr_conf *out, char why[VALUE_WHY_MAX])
 {
     struct sockaddr_un *un = (struct sockaddr_un *)&out->sa;
-    struct str path = scan_resolve(a, file, str_make(text.p + 5, text.n - 5));
+    struct str path = file_resolve(a, file, str_make(text.p + 5, text.n - 5));
 
     if (text.n == 5)
         return WHY("\"unix:\" has no path; write \"unix:/run/app.sock\"");
@@ -404,7 +404,7 @@ bool value_target(struct arena *a, const char *file, struct str text, struct log
                    "\"/\" in it",
             mistake_quote(a, text));
     } else {
-        out->path = scan_resolve(a, file, text);
+        out->path = file_resolve(a, file, text);
         return out->path.p ? true : WHY("out of memory");
     }
     return true;

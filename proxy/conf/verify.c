@@ -11,67 +11,16 @@
 #include <unistd.h>
 
 #include "base/num.h"
+#include "conf/twins.h"
 #include "conf/value.h"
+#include "conf/verifylisten.h"
 
 static const char *verify_quote(struct draft *d, struct str s)
 {
     return mistake_quote(&d->scratch, s);
 }
 
-struct place verify_place(const struct draft_section *s, const char *name)
-{
-    const struct draft_note *n = draft_find(s, name);
-
-    return n ? n->place : s->place;
-}
-
 /* ---- what stands twice ---- */
-
-struct keyed {
-    struct str key;
-    const struct draft_section *section;
-};
-
-static int verify_by_key(const void *pa, const void *pb)
-{
-    const struct keyed *a = pa, *b = pb;
-    size_t n = a->key.n < b->key.n ? a->key.n : b->key.n;
-    int c = n > 0 ? memcmp(a->key.p, b->key.p, n) : 0;
-
-    if (c != 0)
-        return c;
-    if (a->key.n != b->key.n)
-        return a->key.n < b->key.n ? -1 : 1;
-    return a->section->place.seq < b->section->place.seq ? -1 : 1;
-}
-
-/* Adds a mistake for each section whose key another one before it has. `what` names the section,
- * `remedy` says what to do. */
-static void verify_refuse_twins(
-    struct draft *d, struct keyed *rows, size_t n, const char *what, const char *remedy)
-{
-    const struct draft_section *first;
-
-    if (n < 2)
-        return;
-    qsort(rows, n, sizeof(*rows), verify_by_key);
-    first = rows[0].section;
-    for (size_t i = 1; i < n; i++) {
-        const struct draft_section *s = rows[i].section;
-
-        if (!str_eq(rows[i].key, rows[i - 1].key)) {
-            first = s;
-            continue;
-        }
-        mistake_add(&d->mistakes, s->place, "%s %s stands twice, first at %s:%u; %s", what,
-            verify_quote(d, s->title), first->place.file, first->place.line, remedy);
-    }
-}
-
-struct str verify_title_key(struct draft *d, const struct draft_section *s)
-{
-    return s->title;
-}
 
 static struct str verify_address_key(struct draft *d, const struct draft_section *s)
 {
@@ -90,29 +39,6 @@ static struct str verify_route_key(struct draft *d, const struct draft_section *
     if (r->prefix.n == 0)
         return r->prefix;
     return arena_printf(&d->scratch, STR_FMT "\n" STR_FMT, STR_ARG(r->prefix), STR_ARG(r->host));
-}
-
-void verify_twins(struct draft *d, size_t from, size_t n, enum opt_section_id id,
-    enum opt_section_id also, verify_key_fn *key, const char *what, const char *remedy)
-{
-    struct keyed *rows = arena_alloc(&d->scratch, n * sizeof(*rows));
-    size_t count = 0;
-
-    if (!rows) {
-        d->mistakes.no_memory = true;
-        return;
-    }
-    for (size_t i = from; i < from + n; i++) {
-        const struct draft_section *s = &d->sections[i];
-        struct str k;
-
-        if (s->id != id && s->id != also)
-            continue;
-        k = key(d, s);
-        if (k.n > 0)
-            rows[count++] = (struct keyed){ k, s };
-    }
-    verify_refuse_twins(d, rows, count, what, remedy);
 }
 
 /* ---- options of one section that must fit ---- */
@@ -177,7 +103,7 @@ static void verify_check_orders(struct draft *d, struct draft_section *s)
 static void verify_check_folder(
     struct draft *d, const struct draft_section *s, const struct opt *row, const char *path)
 {
-    struct place at = verify_place(s, row->name);
+    struct place at = draft_place(s, row->name);
     struct stat st;
 
     if (stat(path, &st) < 0)
@@ -195,7 +121,7 @@ static void verify_check_folder(
 static void verify_check_target(struct draft *d, const struct draft_section *s,
     const struct opt *row, const struct log_target *target)
 {
-    struct place at = verify_place(s, row->name);
+    struct place at = draft_place(s, row->name);
     const char *slash, *folder;
     struct stat st;
 
@@ -236,15 +162,15 @@ static void verify_check_accounts(struct draft *d, const struct draft_section *r
     const struct conf *c = d->conf;
 
     if (c->user.n > 0 && !getpwnam(c->user.p))
-        mistake_add(&d->mistakes, verify_place(root, "user"),
+        mistake_add(&d->mistakes, draft_place(root, "user"),
             "user: there is no user %s; make it (adduser --system --group NAME), or name another",
             verify_quote(d, c->user));
     if (c->group.n > 0 && !getgrnam(c->group.p))
-        mistake_add(&d->mistakes, verify_place(root, "group"),
+        mistake_add(&d->mistakes, draft_place(root, "group"),
             "group: there is no group %s; make it (addgroup --system NAME), or name another",
             verify_quote(d, c->group));
     if (c->group.n > 0 && c->user.n == 0 && !draft_lost_option(root, "user"))
-        mistake_add(&d->mistakes, verify_place(root, "group"),
+        mistake_add(&d->mistakes, draft_place(root, "group"),
             "group without user; name the user too, or leave it out");
 }
 
@@ -260,7 +186,7 @@ static void verify_check_workers(struct draft *d, struct draft_section *s)
             "workers %s has no server; write server \"127.0.0.1:8001\" { }",
             verify_quote(d, s->title));
     /* A pool's servers follow it directly. */
-    verify_twins(d, index + 1, p->nservers, SECTION_SERVER, SECTION_SERVER, verify_address_key,
+    twins_refuse(d, index + 1, p->nservers, SECTION_SERVER, SECTION_SERVER, verify_address_key,
         "server", "make it one with the slots of both");
     /* One call of full size and the handoff's other heads must fit, whatever call_max is. */
     if (!draft_find(s, "handoff_max") && p->handoff_max < p->call_max + (1 << 20))
@@ -275,7 +201,7 @@ static void verify_check_set_header(
             /* One without name was wrong, which has been said. */
             if (u->set_header[i].name.n > 0 &&
                 str_eq_nocase(u->set_header[i].name, u->set_header[j].name)) {
-                mistake_add(&d->mistakes, verify_place(s, "set_header"),
+                mistake_add(&d->mistakes, draft_place(s, "set_header"),
                     "set_header has %s twice; leave one of them out",
                     verify_quote(d, u->set_header[i].name));
                 break;
@@ -293,21 +219,21 @@ static void verify_check_upstream(struct draft *d, const struct draft_section *s
                 verify_quote(d, s->title));
     } else if (u->origin.n > 0) {
         if (!u->tls && !u->insecure && !value_host_is_private(u->host))
-            mistake_add(&d->mistakes, verify_place(s, "origin"),
+            mistake_add(&d->mistakes, draft_place(s, "origin"),
                 "%s would carry keys and prompts unencrypted to an address that is neither "
                 "loopback nor private; write "
                 "https://, or insecure = true if you mean it",
                 verify_quote(d, u->origin));
         if (u->tls && u->insecure)
-            mistake_add(&d->mistakes, verify_place(s, "insecure"),
+            mistake_add(&d->mistakes, draft_place(s, "insecure"),
                 "insecure allows plain http only, and this origin is https (certificates are "
                 "always verified); leave it "
                 "out, or name the authority in ca_file");
         if (!u->tls && u->ca_file.n > 0)
-            mistake_add(&d->mistakes, verify_place(s, "ca_file"),
+            mistake_add(&d->mistakes, draft_place(s, "ca_file"),
                 "ca_file is of no use for a plain http origin; leave it out");
     }
-    verify_authorities(d, s, "ca_file", u->ca_file);
+    verifylisten_authorities(d, s, "ca_file", u->ca_file);
     verify_check_set_header(d, s, u);
 }
 
@@ -327,16 +253,16 @@ static void verify_check_route(struct draft *d, struct draft_section *s)
             "route %s leads nowhere; write workers = \"NAME\" or upstream = \"NAME\"",
             verify_quote(d, s->title));
     if (r->internal && upstream)
-        mistake_add(&d->mistakes, verify_place(s, "internal"),
+        mistake_add(&d->mistakes, draft_place(s, "internal"),
             "internal is for resumes and notifies, which go to workers, and this route has an "
             "upstream; leave one of "
             "them out");
     if (r->websocket && upstream)
-        mistake_add(&d->mistakes, verify_place(s, "websocket"),
+        mistake_add(&d->mistakes, draft_place(s, "websocket"),
             "websocket is for servers of one's own, and this route has an upstream; leave it out, "
             "or lead the route to workers");
     if (r->websocket && r->internal)
-        mistake_add(&d->mistakes, verify_place(s, "websocket"),
+        mistake_add(&d->mistakes, draft_place(s, "websocket"),
             "a WebSocket comes from a client, and no client reaches an internal route; leave one "
             "of them out");
     if (workers) {
@@ -372,7 +298,7 @@ static void verify_check_root(struct draft *d)
     if (d->conf->nlistens == 0 && !draft_lost_section(root, SECTION_LISTEN))
         mistake_add(
             &d->mistakes, d->scan.start, "no listen section; write listen \"127.0.0.1:8080\" { }");
-    verify_tickets(d, root);
+    verifylisten_tickets(d, root);
     if (d->conf->nroutes == 0 && !draft_lost_section(root, SECTION_ROUTE))
         mistake_add(&d->mistakes, d->scan.start,
             "no route section; write route \"/\" { workers = \"NAME\" }");
@@ -402,7 +328,7 @@ void verify_draft(struct draft *d)
         verify_check_orders(d, s);
         verify_check_paths(d, s);
         if (s->id == SECTION_LISTEN)
-            verify_listen(d, s);
+            verifylisten_section(d, s);
         else if (s->id == SECTION_COMPRESSION)
             verify_check_compression(d, s);
         else if (s->id == SECTION_WORKERS)
@@ -412,13 +338,13 @@ void verify_draft(struct draft *d)
         else if (s->id == SECTION_ROUTE)
             verify_check_route(d, s);
     }
-    verify_twins(d, 0, d->nsections, SECTION_WORKERS, SECTION_WORKERS, verify_title_key, "workers",
+    twins_refuse(d, 0, d->nsections, SECTION_WORKERS, SECTION_WORKERS, twins_title_key, "workers",
         "give it another name");
-    verify_twins(d, 0, d->nsections, SECTION_UPSTREAM, SECTION_UPSTREAM, verify_title_key,
+    twins_refuse(d, 0, d->nsections, SECTION_UPSTREAM, SECTION_UPSTREAM, twins_title_key,
         "upstream", "give it another name");
-    verify_twins(d, 0, d->nsections, SECTION_LISTEN, SECTION_ADMIN, verify_address_key,
+    twins_refuse(d, 0, d->nsections, SECTION_LISTEN, SECTION_ADMIN, verify_address_key,
         "the address", "take another");
-    verify_twins(d, 0, d->nsections, SECTION_ROUTE, SECTION_ROUTE, verify_route_key,
+    twins_refuse(d, 0, d->nsections, SECTION_ROUTE, SECTION_ROUTE, verify_route_key,
         "a route of the prefix", "leave one out, or give it another host");
     if (c->nroutes > 1)
         qsort(c->routes, c->nroutes, sizeof(*c->routes), verify_by_rank);

@@ -1,11 +1,13 @@
 /* Checks of listeners: certificates and keys, who may be asked for one, session tickets. */
+#include "conf/verifylisten.h"
+
 #include "conf/identity.h"
-#include "conf/verify.h"
+#include "conf/twins.h"
 
 /* Keys are kept for that many rotations, and no longer: what has leaked then is worth less. */
 enum { TICKET_ROTATIONS_MAX = 32, TICKET_SECRET_MIN = 32 };
 
-void verify_authorities(
+void verifylisten_authorities(
     struct draft *d, const struct draft_section *s, const char *name, struct str path)
 {
     char why[IDENTITY_WHY_MAX];
@@ -15,7 +17,7 @@ void verify_authorities(
         return;
     store = pem_read_authorities(path.p, why, sizeof(why));
     if (!store)
-        mistake_add(&d->mistakes, verify_place(s, name), "%s: %s", name, why);
+        mistake_add(&d->mistakes, draft_place(s, name), "%s: %s", name, why);
     X509_STORE_free(store);
 }
 
@@ -24,8 +26,8 @@ void verify_authorities(
 static bool verifylisten_check_pair(
     struct draft *d, const struct draft_section *s, struct str certificate, struct str key)
 {
-    struct place at_certificate = verify_place(s, "certificate"),
-                 at_key = verify_place(s, "private_key");
+    struct place at_certificate = draft_place(s, "certificate"),
+                 at_key = draft_place(s, "private_key");
     struct pem_chain chain = { 0 };
     EVP_PKEY *pkey = NULL;
     char why[IDENTITY_WHY_MAX];
@@ -56,7 +58,7 @@ static bool verifylisten_read_identity(struct draft *d, const struct draft_secti
         identity_read(out, certificate, key, staple, why, sizeof(why)))
         return true;
     if (verifylisten_check_pair(d, s, certificate, key))
-        mistake_add(&d->mistakes, verify_place(s, "ocsp_staple"), "ocsp_staple: %s", why);
+        mistake_add(&d->mistakes, draft_place(s, "ocsp_staple"), "ocsp_staple: %s", why);
     return false;
 }
 
@@ -76,7 +78,7 @@ static void verifylisten_check_use(struct draft *d, const struct draft_section *
     const struct identity *id = &all[last];
 
     if (id->nnames == 0) {
-        mistake_add(&d->mistakes, verify_place(s, "certificate"),
+        mistake_add(&d->mistakes, draft_place(s, "certificate"),
             "certificate: the one in \"" STR_FMT "\" has no DNS name (subjectAltName), so that no "
             "client could ask for it; take one that has",
             STR_ARG(conf->certificate));
@@ -85,7 +87,7 @@ static void verifylisten_check_use(struct draft *d, const struct draft_section *
     for (size_t i = 0; i < id->nnames; i++)
         if (verifylisten_who_has(all, last, id->names[i], id->kind) < 0)
             return;
-    mistake_add(&d->mistakes, verify_place(s, "certificate"),
+    mistake_add(&d->mistakes, draft_place(s, "certificate"),
         "certificate: all names of the one in \"" STR_FMT "\" (\"%s\" …) stand in %s certificates "
         "above already, which would always be shown instead; leave one of them out",
         STR_ARG(conf->certificate), id->names[0], identity_kind_name(id));
@@ -126,8 +128,8 @@ static void verifylisten_check_identities(struct draft *d, struct draft_section 
     }
     while (n > 0)
         identity_release(&all[--n]);
-    verify_twins(d, (size_t)(s - d->sections) + 1, l->nidentities, SECTION_IDENTITY,
-        SECTION_IDENTITY, verify_title_key, "identity", "give it another name");
+    twins_refuse(d, (size_t)(s - d->sections) + 1, l->nidentities, SECTION_IDENTITY,
+        SECTION_IDENTITY, twins_title_key, "identity", "give it another name");
 }
 
 /* What is of use over TLS only. */
@@ -141,7 +143,7 @@ static void verifylisten_refuse_without_tls(struct draft *d, const struct draft_
         return;
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
         if (draft_find(s, names[i]))
-            mistake_add(&d->mistakes, verify_place(s, names[i]),
+            mistake_add(&d->mistakes, draft_place(s, names[i]),
                 "%s is of use over TLS only; name a certificate and a private_key, or leave it out",
                 names[i]);
     if (l->nidentities > 0)
@@ -155,16 +157,16 @@ static void verifylisten_check_client_certificates(struct draft *d, const struct
     const struct listen_conf *l = s->base;
     const struct draft_note *wrote = draft_find(s, "client_certificate");
 
-    verify_authorities(d, s, "client_ca_file", l->client_ca_file);
+    verifylisten_authorities(d, s, "client_ca_file", l->client_ca_file);
     if (l->client_certificate != CLIENT_CERTIFICATE_OFF && l->client_ca_file.n == 0 &&
         !draft_lost_option(s, "client_ca_file"))
-        mistake_add(&d->mistakes, verify_place(s, "client_certificate"),
+        mistake_add(&d->mistakes, draft_place(s, "client_certificate"),
             "client_certificate without client_ca_file; name the authorities that clients' "
             "certificates are from");
     if (l->client_certificate == CLIENT_CERTIFICATE_OFF && l->client_ca_file.n > 0 &&
         (!wrote || str_eq_nocase(wrote->text, STR("off"))) &&
         !draft_lost_option(s, "client_certificate"))
-        mistake_add(&d->mistakes, verify_place(s, "client_ca_file"),
+        mistake_add(&d->mistakes, draft_place(s, "client_ca_file"),
             "client_ca_file is of no use while client_certificate is \"off\"; write "
             "client_certificate = \"required\" or leave it out");
 }
@@ -175,24 +177,24 @@ static void verifylisten_check_proxy_protocol(struct draft *d, const struct draf
 
     if (l->proxy_protocol && d->conf->ntrusted_proxies == 0 &&
         !draft_lost_option(&d->sections[0], "trusted_proxies"))
-        mistake_add(&d->mistakes, verify_place(s, "proxy_protocol"),
+        mistake_add(&d->mistakes, draft_place(s, "proxy_protocol"),
             "proxy_protocol without trusted_proxies: nobody could connect; name there the "
             "addresses that the proxies come from");
     if (!l->proxy_protocol && draft_find(s, "proxy_protocol_timeout"))
-        mistake_add(&d->mistakes, verify_place(s, "proxy_protocol_timeout"),
+        mistake_add(&d->mistakes, draft_place(s, "proxy_protocol_timeout"),
             "proxy_protocol_timeout is of no use without proxy_protocol; write proxy_protocol = "
             "true, or leave it out");
 }
 
-void verify_listen(struct draft *d, struct draft_section *s)
+void verifylisten_section(struct draft *d, struct draft_section *s)
 {
     const struct listen_conf *l = s->base;
 
     if (l->certificate.n > 0 && l->private_key.n == 0 && !draft_lost_option(s, "private_key"))
-        mistake_add(&d->mistakes, verify_place(s, "certificate"),
+        mistake_add(&d->mistakes, draft_place(s, "certificate"),
             "certificate without private_key; name the key's file too");
     if (l->private_key.n > 0 && l->certificate.n == 0 && !draft_lost_option(s, "certificate"))
-        mistake_add(&d->mistakes, verify_place(s, "private_key"),
+        mistake_add(&d->mistakes, draft_place(s, "private_key"),
             "private_key without certificate; name the certificate's file too");
     if (l->certificate.n == 0 && l->private_key.n == 0)
         verifylisten_refuse_without_tls(d, s);
@@ -202,7 +204,7 @@ void verify_listen(struct draft *d, struct draft_section *s)
     verifylisten_check_proxy_protocol(d, s);
 }
 
-void verify_tickets(struct draft *d, const struct draft_section *root)
+void verifylisten_tickets(struct draft *d, const struct draft_section *root)
 {
     struct conf *c = d->conf;
     uint64_t most = c->ticket_rotation_ms * TICKET_ROTATIONS_MAX;
@@ -210,11 +212,11 @@ void verify_tickets(struct draft *d, const struct draft_section *root)
     if (c->session_timeout_ms > most && !draft_find(root, "session_timeout"))
         c->session_timeout_ms = most;
     else if (c->session_timeout_ms > most)
-        mistake_add(&d->mistakes, verify_place(root, "session_timeout"),
+        mistake_add(&d->mistakes, draft_place(root, "session_timeout"),
             "session_timeout is more than %d times ticket_rotation; make it less or the other more",
             TICKET_ROTATIONS_MAX);
     if (c->ticket_secret.n > 0 && c->ticket_secret.n < TICKET_SECRET_MIN)
-        mistake_add(&d->mistakes, verify_place(root, "ticket_key_file"),
+        mistake_add(&d->mistakes, draft_place(root, "ticket_key_file"),
             "ticket_key_file: the secret has only %zu characters; take at least %d (openssl rand "
             "-hex 32)",
             c->ticket_secret.n, TICKET_SECRET_MIN);

@@ -1,0 +1,20 @@
+/* What is wrong with a conf, as its reader is told. */
+#ifndef TARRY_CONF_ERRORS_H
+#define TARRY_CONF_ERRORS_H
+
+#include <stddef.h>
+
+#include "base/arena.h"
+#include "base/str.h"
+
+/* The mistakes found, each "FILE:LINE: what is wrong, and what would be right", in the order of the
+ * file. Filled by conf_load(). */
+struct conf_errors {
+    struct arena arena;
+    struct str *list;
+    size_t count, room;
+};
+
+void conf_errors_release(struct conf_errors *errors);
+
+#endif

@@ -1,0 +1,18 @@
+/* Checks of what clients connect to: listen sections with their certificates, and session tickets.
+ */
+#ifndef TARRY_CONF_VERIFYLISTEN_H
+#define TARRY_CONF_VERIFYLISTEN_H
+
+#include "conf/draft.h"
+
+/* A listen section with its identities. */
+void verifylisten_section(struct draft *d, struct draft_section *s);
+
+/* The file of certificates of authorities that the option `name` leads to. */
+void verifylisten_authorities(
+    struct draft *d, const struct draft_section *s, const char *name, struct str path);
+
+/* The options of session tickets. */
+void verifylisten_tickets(struct draft *d, const struct draft_section *root);
+
+#endif
