@@ -11,6 +11,8 @@
 #include <zlib.h>
 #include <zstd.h>
 
+#include "http/codermem.h"
+
 enum {
     OUT_STEP = 16 << 10,
     GZIP_FORMAT = 16, /* zlib: added to the window's bits */
@@ -41,38 +43,10 @@ struct block {
 
 static size_t memory, count;
 
-/* The block with its size before it, as aligned as malloc's. */
-union sized {
-    size_t n;
-    max_align_t align;
-};
-
-static void *encoder_take_memory(void *opaque, size_t n)
-{
-    union sized *s = malloc(sizeof(*s) + n);
-
-    if (!s)
-        return NULL;
-    s->n = sizeof(*s) + n;
-    memory += s->n;
-    return s + 1;
-}
-
-static void encoder_give_memory(void *opaque, void *p)
-{
-    union sized *s = p;
-
-    if (!s)
-        return;
-    s--;
-    memory -= s->n;
-    free(s);
-}
-
 static void *encoder_take_block(void *opaque, size_t n)
 {
     struct encoder *enc = opaque;
-    struct block *b = encoder_take_memory(NULL, sizeof(*b) + n);
+    struct block *b = codermem_take(&memory, sizeof(*b) + n);
 
     if (!b)
         longjmp(enc->no_memory, 1);
@@ -97,12 +71,17 @@ static void encoder_give_block(void *opaque, void *what)
         enc->blocks = b->next;
     if (b->next)
         b->next->prev = b->prev;
-    encoder_give_memory(NULL, b);
+    codermem_give(&memory, b);
 }
 
 static voidpf encoder_take_items(voidpf opaque, uInt items, uInt size)
 {
-    return encoder_take_memory(opaque, (size_t)items * size);
+    return codermem_take(&memory, (size_t)items * size);
+}
+
+static void encoder_give_items(voidpf opaque, voidpf p)
+{
+    codermem_give(&memory, p);
 }
 
 static int encoder_bits_of(size_t window, int least, int most)
@@ -116,7 +95,7 @@ static int encoder_bits_of(size_t window, int least, int most)
 
 static bool encoder_open_gzip(struct encoder *enc, unsigned level, size_t window)
 {
-    enc->gzip = (z_stream){ .zalloc = encoder_take_items, .zfree = encoder_give_memory };
+    enc->gzip = (z_stream){ .zalloc = encoder_take_items, .zfree = encoder_give_items };
     return deflateInit2(&enc->gzip, (int)level, Z_DEFLATED,
                GZIP_FORMAT + encoder_bits_of(window, GZIP_BITS_MIN, GZIP_BITS_MAX), GZIP_MEMORY,
                Z_DEFAULT_STRATEGY) == Z_OK;
