@@ -2,13 +2,13 @@
  * after all callbacks of the turn, before the loop sleeps. */
 #include "net/loop.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "base/reserve.h"
 #include "observe/counter.h"
 #include "observe/log.h"
+#include "observe/panic.h"
 
 static struct {
     struct ev_loop *ev;
@@ -82,6 +82,7 @@ static void loop_on_prepare(struct ev_loop *ev, ev_prepare *w, int revents)
 {
     loop_run_deferred();
     loop_free_dead();
+    panic_hold(NULL, NULL);
     if (reserve_is_spent())
         loop_refill_reserve();
     if (list_first(&loop.deferred))
@@ -182,6 +183,5 @@ void loop_free_later(struct deferred_free *g, void *what, void (*free_fn)(void *
 
 _Noreturn void loop_panic(const char *what, const char *file, int line)
 {
-    fprintf(stderr, "tarry: bug: %s at %s:%d; please report it\n", what, file, line);
-    abort();
+    panic_bug(what, file, line);
 }

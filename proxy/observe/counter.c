@@ -1,7 +1,10 @@
 /* The counters' storage and names. */
 #include "observe/counter.h"
 
-uint64_t counter_values[COUNTER_COUNT];
+/* Until there is memory that processes share. */
+static uint64_t counter_first[COUNTER_COUNT];
+
+uint64_t *counter_values = counter_first;
 
 static const struct {
     const char *name, *help;

@@ -1,5 +1,5 @@
-/* What has happened so often: declared once, with the help text that the metrics page shows. They
- * survive reloads. */
+/* Counters without labels: declared once, with the help text that the metrics page shows. They
+ * survive reloads and the death of a process; see metric.h for those with labels. */
 #ifndef TARRY_OBSERVE_COUNTER_H
 #define TARRY_OBSERVE_COUNTER_H
 
@@ -59,6 +59,12 @@
         "HTTP/2 connections ended because of what the client kept sending")                        \
     X(MEMORY_SHORT, "tarry_memory_short_total",                                                    \
         "Times that memory ran out and the reserve was needed")                                    \
+    X(LOG_DROPPED, "tarry_log_dropped_total",                                                      \
+        "Lines of both logs dropped because their target did not take them")                       \
+    X(SERIES_REFUSED, "tarry_metric_series_refused_total",                                         \
+        "Metrics not counted because there are too many different labels")                         \
+    X(PROCESSES_REPLACED, "tarry_processes_replaced_total",                                        \
+        "Serving processes that died and were replaced")                                           \
     X(RELOADS, "tarry_reloads_total", "Confs taken into use by SIGHUP")                            \
     X(RELOADS_FAILED, "tarry_reloads_failed_total", "Confs refused on SIGHUP")
 
@@ -69,11 +75,12 @@ enum counter {
 };
 #define COUNTER_COUNT (COUNTER_RELOADS_FAILED + 1)
 
-extern uint64_t counter_values[COUNTER_COUNT];
+/* Of this process, in the memory that observe/metric.h describes. */
+extern uint64_t *counter_values;
 
 static inline void counter_add(enum counter c, uint64_t n)
 {
-    counter_values[c] += n;
+    __atomic_store_n(&counter_values[c], counter_values[c] + n, __ATOMIC_RELAXED);
 }
 
 const char *counter_name(enum counter c);

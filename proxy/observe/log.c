@@ -107,6 +107,16 @@ void log_write(enum log_level level, const struct log_context *ctx, const char *
         return;
 }
 
+void log_last_words(const char *text, size_t n)
+{
+    int fd = log_state.sink.fd;
+
+    if (write(2, text, n) < 0) /* nothing can be done about it now */
+        n = 0;
+    if (n > 0 && log_state.sink.kind == LOG_TO_FILE && write(fd, text, n) < 0)
+        return;
+}
+
 void log_announce(const char *text)
 {
     if (log_state.sink.kind != LOG_TO_STDERR || !log_enabled(LEVEL_INFO)) {

@@ -27,6 +27,10 @@ void log_close(void);
  * it too. */
 void log_announce(const char *text);
 
+/* Whole lines of a process that is about to end by a fault, to standard error and to a file,
+ * unchanged and at once. May be called from a signal handler. */
+void log_last_words(const char *text, size_t n);
+
 bool log_enabled(enum log_level level);
 
 void log_write(enum log_level level, const struct log_context *ctx, const char *fmt, ...)

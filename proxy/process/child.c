@@ -21,6 +21,7 @@
 #include "observe/access.h"
 #include "observe/counter.h"
 #include "observe/log.h"
+#include "observe/panic.h"
 #include "process/broker.h"
 
 static struct {
@@ -244,6 +245,7 @@ int child_run(const struct child_setup *setup)
     char why[512];
 
     child_raise_descriptor_limit();
+    panic_catch_signals();
     signal(SIGPIPE, SIG_IGN);
     if (loop_init() < 0) {
         log_error(NULL, "no event loop: the kernel offers none that can be used");

@@ -1,0 +1,111 @@
+/* Metrics with labels, and the memory in which all metrics live. A series is one metric with one
+ * set of label values; it exists from its first use on.
+ *
+ * With several processes that memory is shared: the master makes it before it forks, each process
+ * writes only the cells of its own slot, and a scrape sums all slots. A process that replaces a
+ * dead one continues its slot, so no counter ever goes back. */
+#ifndef TARRY_OBSERVE_METRIC_H
+#define TARRY_OBSERVE_METRIC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/str.h"
+
+/* What the cells of a metric hold. SECONDS: a counter of microseconds, printed in seconds.
+ * HISTOGRAM: of microseconds, printed in seconds. GAUGE: a level, of which all processes' values
+ * are summed; MAXIMUM: one of which the largest is printed. */
+enum metric_kind { METRIC_COUNTER, METRIC_SECONDS, METRIC_HISTOGRAM, METRIC_GAUGE, METRIC_MAXIMUM };
+
+enum { METRIC_LABELS_MAX = 3 };
+
+/*      id               kind       name                                   labels (names, in the
+ * order of the values) */
+#define METRICS(X)                                                                                 \
+    X(RESPONSES, COUNTER, "tarry_responses_total", ("class"),                                      \
+        "Responses to clients, by the class of their status; none: the client got no head")        \
+    X(REFUSALS, COUNTER, "tarry_refusals_total", ("reason"),                                       \
+        "Requests that Tarry itself answered with an error, by the problem's type")                \
+    X(UPSTREAM_CALLS, COUNTER, "tarry_upstream_calls_total", ("upstream", "outcome"),              \
+        "Calls that have ended, by upstream and outcome: a status class, or what failed")          \
+    X(UPSTREAM_ATTEMPTS, COUNTER, "tarry_upstream_attempts_total",                                 \
+        ("upstream", "endpoint", "outcome"),                                                       \
+        "Attempts of calls that have ended, by endpoint and outcome")                              \
+    X(UPSTREAM_FIRST_CONTENT, HISTOGRAM, "tarry_upstream_first_content_seconds", ("upstream"),     \
+        "From the start of a call to the first content of its response")                           \
+    X(UPSTREAM_SECONDS, HISTOGRAM, "tarry_upstream_call_seconds", ("upstream"),                    \
+        "From the start of a call to its end, retries included")                                   \
+    X(UPSTREAM_TOKENS, COUNTER, "tarry_upstream_tokens_total", ("upstream", "kind"),               \
+        "Tokens that services have reported, by kind")                                             \
+    X(QUEUE_SECONDS, HISTOGRAM, "tarry_queue_wait_seconds", ("pool"),                              \
+        "How long requests waited for a free worker")                                              \
+    X(VISIT_SECONDS, HISTOGRAM, "tarry_visit_seconds", ("pool"),                                   \
+        "How long workers took for a request, from its delivery to the end of the answer")         \
+    X(WORKER_BUSY, SECONDS, "tarry_worker_busy_seconds_total", ("pool"),                           \
+        "Time for which workers were at work")                                                     \
+    X(PARKED, SECONDS, "tarry_parked_seconds_total", ("pool"),                                     \
+        "Time for which requests were parked: with worker_busy, the workers that were saved")      \
+    X(EXCHANGES, GAUGE, "tarry_exchanges", ("state"), "Exchanges in flight, by state")             \
+    X(CLIENT_CONNECTIONS, GAUGE, "tarry_client_connections", (NULL), "Client connections open")    \
+    X(CLIENT_NEWCOMERS, GAUGE, "tarry_client_newcomers", (NULL),                                   \
+        "Client connections that owe their first request")                                         \
+    X(CLIENT_ADDRESSES, GAUGE, "tarry_client_addresses", (NULL),                                   \
+        "Addresses that have a client connection")                                                 \
+    X(COMPRESSION_MEMORY, GAUGE, "tarry_compression_memory_bytes", (NULL),                         \
+        "Memory of the responses being compressed now")                                            \
+    X(POOL_SLOTS, GAUGE, "tarry_pool_slots", ("pool", "which"),                                    \
+        "Slots of a pool: taken, taken for nobody, and in all")                                    \
+    X(POOL_QUEUE, GAUGE, "tarry_pool_queue", ("pool", "which"), "Exchanges that wait for a slot")  \
+    X(UPSTREAM_STREAMS, GAUGE, "tarry_upstream_streams", ("upstream"),                             \
+        "Attempts that have a stream to an upstream")                                              \
+    X(UPSTREAM_CONNECTIONS, GAUGE, "tarry_upstream_connections", ("upstream"),                     \
+        "Connections to an upstream")                                                              \
+    X(UPSTREAM_WAITING, GAUGE, "tarry_upstream_waiting", ("upstream"),                             \
+        "Attempts that wait for a connection to an upstream")
+
+enum metric {
+#define METRIC_ID(id, kind, name, labels, help) METRIC_##id,
+    METRICS(METRIC_ID)
+#undef METRIC_ID
+};
+#define METRIC_COUNT (METRIC_UPSTREAM_WAITING + 1)
+
+/* The values of a metric's labels: metric_add(METRIC_RESPONSES, 1, METRIC_LABELS(STR("2xx"))). */
+#define METRIC_LABELS(...)                                                                         \
+    (const struct str[METRIC_LABELS_MAX])                                                          \
+    {                                                                                              \
+        __VA_ARGS__                                                                                \
+    }
+
+/* Before the first fork: makes the memory for `nslots` processes, shared by all of them. 0, or -1
+ * with errno. Without it the process has memory of its own, for itself alone. */
+int metric_share(size_t nslots);
+
+/* This process writes to that slot from now on. */
+void metric_use_slot(size_t slot);
+
+/* The slot's process has died: its levels are zero. Its counters stay. */
+void metric_clear_gauges(size_t slot);
+
+/* For counters and seconds. `labels`: as many values as the metric has labels; NULL where it has
+ * none. n may be 0: the series is then shown as 0. A series for which there is no room is counted
+ * in tarry_metric_series_refused_total. */
+void metric_add(enum metric m, uint64_t n, const struct str *labels);
+
+/* For histograms. */
+void metric_observe(enum metric m, uint64_t us, const struct str *labels);
+
+/* For gauges: this process's level. */
+void metric_set(enum metric m, uint64_t value, const struct str *labels);
+
+/* The sum over all processes: of a counter or gauge as it was added, of a histogram the number of
+ * observations. 0 if there is no such series. */
+uint64_t metric_value(enum metric m, const struct str *labels);
+
+/* All metrics and counters in Prometheus's text format, or in that of OpenMetrics without its end.
+ */
+void metric_print(struct buf *b, bool openmetrics);
+
+#endif
