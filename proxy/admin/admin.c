@@ -141,11 +141,13 @@ static void admin_status(struct buf *b)
         admin.seccomp ? "true" : "false", admin.landlock);
 }
 
-static void admin_on_stream(void *owner, struct stream *s, const struct stream_event *ev)
+static void admin_on_stream(void *owner, struct stream *s, const struct message *m)
 {
-    if (ev->kind == STREAM_FAILED)
+    if (m->kind == MESSAGE_FAILED)
         stream_close(s);
 }
+
+static const struct stream_handler admin_stream_handler = { .on_message = admin_on_stream };
 
 static void admin_answer(struct stream *s, unsigned code, struct str type, struct str body)
 {
@@ -168,7 +170,7 @@ static void admin_on_request(void *owner, struct stream *s, const struct stream_
     struct str path, query;
     struct buf b = { 0 };
 
-    stream_set_owner(s, admin_on_stream, NULL);
+    stream_set_owner(s, &admin_stream_handler, NULL);
     if (r->error_status) {
         admin_answer(s, r->error_status, text, STR("bad request\n"));
         return;

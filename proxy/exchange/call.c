@@ -171,34 +171,39 @@ static void call_on_failure(struct call *c, enum stream_error error, const char 
         call_fail(c, problem_of_call(error), why);
 }
 
-static void call_on_stream(void *owner, struct stream *s, const struct stream_event *ev)
+static void call_on_message(void *owner, struct stream *s, const struct message *m)
 {
     struct call *c = owner;
 
-    switch (ev->kind) {
-    case STREAM_HEAD:
-        call_on_head(c, ev->head);
+    switch (m->kind) {
+    case MESSAGE_HEAD:
+        call_on_head(c, m->head);
         break;
-    case STREAM_DATA:
+    case MESSAGE_DATA:
         call_set_deadline(c, c->request.upstream->idle_timeout_ms);
-        call_emit(c, (struct call_event){ .kind = CALL_DATA, .data = ev->data });
+        call_emit(c, (struct call_event){ .kind = CALL_DATA, .data = m->data });
         break;
-    case STREAM_END:
+    case MESSAGE_END:
         call_let_go(c);
         c->state = CALL_DONE;
         call_emit(c, (struct call_event){ .kind = CALL_END });
         break;
-    case STREAM_DRAINED:
-        if (c->state == CALL_SENDING && !c->sent)
-            call_send_body(c);
-        break;
-    case STREAM_HALF_CLOSED:
-        break;
-    case STREAM_FAILED:
-        call_on_failure(c, ev->error, stream_strerror(ev->error));
+    case MESSAGE_FAILED:
+        call_on_failure(c, m->cause, stream_strerror(m->cause));
         break;
     }
 }
+
+static void call_on_stream_drained(void *owner, struct stream *s)
+{
+    struct call *c = owner;
+
+    if (c->state == CALL_SENDING && !c->sent)
+        call_send_body(c);
+}
+
+static const struct stream_handler call_stream_handler = { .on_message = call_on_message,
+    .on_drained = call_on_stream_drained };
 
 static void call_on_answer(void *owner, struct stream *s, enum stream_error error, const char *why)
 {
@@ -216,7 +221,7 @@ static void call_on_answer(void *owner, struct stream *s, enum stream_error erro
     c->state = CALL_SENDING;
     c->sent = bare;
     c->cursor = (struct piece_cursor){ .pieces = &c->request.body, .count = 1 };
-    stream_set_owner(s, call_on_stream, c);
+    stream_set_owner(s, &call_stream_handler, c);
     if (c->make_head(c->owner, c, &arena, &head) < 0) {
         arena_release(&arena);
         call_fail(c, PROBLEM_INTERNAL, "out of memory");

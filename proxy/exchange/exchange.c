@@ -357,23 +357,25 @@ static void exchange_on_client_data(struct exchange *ex, struct str data)
         exchange_fail(ex, PROBLEM_INTERNAL, 0, "cannot keep the body in temp_dir");
 }
 
-static void exchange_on_client_failed(struct exchange *ex, const struct stream_event *ev)
+static void exchange_on_client_failed(struct exchange *ex, const struct message *m)
 {
-    if (ex->state == EX_READING && ev->error == STREAM_E_BAD_REQUEST)
+    if (ex->state == EX_READING && m->cause == STREAM_E_BAD_REQUEST)
         exchange_fail(
-            ex, PROBLEM_BAD_REQUEST, h1_error_status(ev->detail), "%s", h1_strerror(ev->detail));
-    else if (ex->state == EX_READING && ev->error == STREAM_E_TIMEOUT)
+            ex, PROBLEM_BAD_REQUEST, h1_error_status(m->detail), "%s", h1_strerror(m->detail));
+    else if (ex->state == EX_READING && m->cause == STREAM_E_TIMEOUT)
         exchange_fail(ex, PROBLEM_REQUEST_TIMEOUT, 0,
             "the body came too slowly (body_timeout, body_rate_min)");
     else
-        exchange_client_gone(ex, stream_strerror(ev->error));
+        exchange_client_gone(ex, stream_strerror(m->cause));
 }
 
 /* The client is gone, or only done with sending: nobody can tell. Who waits for a slot, or for a
  * call, is taken for gone; but as long as the calls are to finish anyway, the answer is still
  * offered. */
-static void exchange_on_half_closed(struct exchange *ex)
+static void exchange_on_half_closed(void *owner, struct stream *s)
 {
+    struct exchange *ex = owner;
+
     ex->half_closed = true;
     if (ex->state == EX_QUEUED && ex->hop == 0)
         exchange_client_gone(ex, "closed by the client");
@@ -385,41 +387,48 @@ static void exchange_on_half_closed(struct exchange *ex)
         log_debug(&ex->log, "client gone, or done with sending: the calls go on");
 }
 
-static void exchange_on_client(void *owner, struct stream *s, const struct stream_event *ev)
+static void exchange_on_client_message(void *owner, struct stream *s, const struct message *m)
 {
     struct exchange *ex = owner;
 
-    switch (ev->kind) {
-    case STREAM_HEAD:
+    switch (m->kind) {
+    case MESSAGE_HEAD:
         break;
-    case STREAM_DATA:
-        exchange_on_client_data(ex, ev->data);
+    case MESSAGE_DATA:
+        exchange_on_client_data(ex, m->data);
         break;
-    case STREAM_END:
+    case MESSAGE_END:
         if (ex->state == EX_READING)
             exchange_dispatch(ex);
         else if (ex->state == EX_TUNNELLING)
             tunnel_on_client_end(ex);
         break;
-    case STREAM_DRAINED:
-        ex->client_full = false;
-        if (ex->state == EX_TUNNELLING)
-            tunnel_on_client_drained(ex);
-        if (ex->state != EX_ANSWERING)
-            break;
-        if (ex->relay)
-            relay_on_client_drained(ex);
-        else
-            hop_on_client_drained(ex);
-        break;
-    case STREAM_HALF_CLOSED:
-        exchange_on_half_closed(ex);
-        break;
-    case STREAM_FAILED:
-        exchange_on_client_failed(ex, ev);
+    case MESSAGE_FAILED:
+        exchange_on_client_failed(ex, m);
         break;
     }
 }
+
+static void exchange_on_client_drained(void *owner, struct stream *s)
+{
+    struct exchange *ex = owner;
+
+    ex->client_full = false;
+    if (ex->state == EX_TUNNELLING)
+        tunnel_on_client_drained(ex);
+    if (ex->state != EX_ANSWERING)
+        return;
+    if (ex->relay)
+        relay_on_client_drained(ex);
+    else
+        hop_on_client_drained(ex);
+}
+
+static const struct stream_handler exchange_client_handler = {
+    .on_message = exchange_on_client_message,
+    .on_drained = exchange_on_client_drained,
+    .on_half_closed = exchange_on_half_closed,
+};
 
 static void exchange_on_timer(void *owner)
 {
@@ -602,7 +611,7 @@ void exchange_begin(struct front *f, struct stream *client, const struct stream_
     body_init(&ex->body, ex->conf->body_memory_max, ex->conf->temp_dir.p);
     deadline_init(&ex->timer, exchange_on_timer, ex);
     list_push(&f->exchanges[EX_READING], &ex->node);
-    stream_set_owner(client, exchange_on_client, ex);
+    stream_set_owner(client, &exchange_client_handler, ex);
     if (r->error_status) {
         exchange_save_refused(ex, r->head);
         exchange_fail(ex, PROBLEM_BAD_REQUEST, r->error_status, "%s", r->error);

@@ -35,7 +35,7 @@ struct visit {
     enum visit_state state;
 };
 
-static void visit_on_stream(void *owner, struct stream *s, const struct stream_event *ev);
+static const struct stream_handler visit_stream_handler;
 static void visit_on_slot(void *owner, struct stream *s, enum pool_error error, const char *why);
 
 static void visit_emit(struct visit *v, struct visit_event ev)
@@ -96,7 +96,7 @@ static void visit_begin(struct visit *v, struct stream *s)
     v->stream = s;
     v->state = VISIT_IS_SENDING;
     v->cursor = (struct piece_cursor){ .pieces = v->request.pieces, .count = v->request.npieces };
-    stream_set_owner(s, visit_on_stream, v);
+    stream_set_owner(s, &visit_stream_handler, v);
     rc = stream_send_head(s, v->request.head, bare);
     if (rc < 0 && rc != STREAM_FULL) {
         visit_fail(v, VISIT_RESOURCES, "out of memory");
@@ -170,38 +170,43 @@ static void visit_on_failed(struct visit *v, enum stream_error error)
     }
 }
 
-static void visit_on_stream(void *owner, struct stream *s, const struct stream_event *ev)
+static void visit_on_message(void *owner, struct stream *s, const struct message *m)
 {
     struct visit *v = owner;
 
-    switch (ev->kind) {
-    case STREAM_HEAD:
-        v->state = ev->head->status == 101 ? VISIT_IS_TUNNELLING : VISIT_IS_RECEIVING;
+    switch (m->kind) {
+    case MESSAGE_HEAD:
+        v->state = m->head->status == 101 ? VISIT_IS_TUNNELLING : VISIT_IS_RECEIVING;
         visit_touch(v);
-        visit_emit(v, (struct visit_event){ .kind = VISIT_HEAD, .head = ev->head });
+        visit_emit(v, (struct visit_event){ .kind = VISIT_HEAD, .head = m->head });
         break;
-    case STREAM_DATA:
+    case MESSAGE_DATA:
         visit_touch(v);
-        visit_emit(v, (struct visit_event){ .kind = VISIT_DATA, .data = ev->data });
+        visit_emit(v, (struct visit_event){ .kind = VISIT_DATA, .data = m->data });
         break;
-    case STREAM_END:
+    case MESSAGE_END:
         visit_let_go(v);
         visit_emit(v, (struct visit_event){ .kind = VISIT_END });
         break;
-    case STREAM_DRAINED:
-        visit_touch(v);
-        if (v->state == VISIT_IS_SENDING)
-            visit_send_body(v);
-        else if (v->state == VISIT_IS_TUNNELLING)
-            visit_emit(v, (struct visit_event){ .kind = VISIT_DRAINED });
-        break;
-    case STREAM_HALF_CLOSED:
-        break;
-    case STREAM_FAILED:
-        visit_on_failed(v, ev->error);
+    case MESSAGE_FAILED:
+        visit_on_failed(v, m->cause);
         break;
     }
 }
+
+static void visit_on_stream_drained(void *owner, struct stream *s)
+{
+    struct visit *v = owner;
+
+    visit_touch(v);
+    if (v->state == VISIT_IS_SENDING)
+        visit_send_body(v);
+    else if (v->state == VISIT_IS_TUNNELLING)
+        visit_emit(v, (struct visit_event){ .kind = VISIT_DRAINED });
+}
+
+static const struct stream_handler visit_stream_handler = { .on_message = visit_on_message,
+    .on_drained = visit_on_stream_drained };
 
 struct visit *visit_open(
     struct pool *pool, const struct visit_request *r, visit_event_fn *on_event, void *owner)

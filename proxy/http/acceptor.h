@@ -48,7 +48,7 @@ struct accepted;
 struct accepted_ops {
     /* The acceptor begins to drain. */
     void (*drain)(struct accepted *c);
-    /* Cuts it; its streams' owners get STREAM_FAILED. It must be off the lists afterwards. */
+    /* Cuts it; its streams' owners get MESSAGE_FAILED. It must be off the lists afterwards. */
     void (*cut)(struct accepted *c);
     /* Ends a connection on the idle list at once, if nothing has come and nothing waits to leave on
      * it. False: it goes on. */

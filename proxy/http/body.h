@@ -60,7 +60,7 @@ struct piece_cursor {
 uint64_t pieces_size(const struct piece *pieces, size_t count);
 
 /* Sends from where the cursor stands: 0 when all has been sent (the end is not), STREAM_FULL (go on
- * after STREAM_DRAINED), or a negative error. */
+ * after on_drained), or a negative error. */
 int pieces_send(struct piece_cursor *c, struct stream *s);
 
 #endif

@@ -56,10 +56,10 @@ static void h1client_end(struct h1_client *h)
     loop_free_later(&h->deferred_free, h, h1client_free_client);
 }
 
-static void h1client_emit(struct h1_client *h, struct stream_event ev)
+static void h1client_emit(struct h1_client *h, struct message m)
 {
-    if (h->owned && h->stream.on_event)
-        h->stream.on_event(h->stream.owner, &h->stream, &ev);
+    if (h->owned)
+        stream_emit(&h->stream, m);
 }
 
 static void h1client_let_go(struct h1_client *h);
@@ -71,7 +71,7 @@ static void h1client_fail(struct h1_client *h, enum stream_error error)
     h->in = IN_FAILED;
     h->keep_alive = false;
     h->unheard = h->stream.reused && (error == STREAM_E_TERMINATED || error == STREAM_E_ENDED);
-    h1client_emit(h, (struct stream_event){ .kind = STREAM_FAILED, .error = error });
+    h1client_emit(h, (struct message){ .kind = MESSAGE_FAILED, .cause = error });
     if (h->abandoned)
         h1client_let_go(h);
 }
@@ -125,7 +125,7 @@ static int h1client_take_agreement(struct h1_client *h, const struct head *head)
     h->keep_alive = false;
     h->in = IN_TUNNEL;
     h->out = OUT_TUNNEL;
-    h1client_emit(h, (struct stream_event){ .kind = STREAM_HEAD, .head = head });
+    h1client_emit(h, (struct message){ .kind = MESSAGE_HEAD, .head = head });
     return 0;
 }
 
@@ -161,7 +161,7 @@ static ssize_t h1client_take_head(struct h1_client *h)
     h1_body_begin(&h->body, &m, h->limits);
     h->keep_alive = m.keep_alive;
     h->in = IN_BODY;
-    h1client_emit(h, (struct stream_event){ .kind = STREAM_HEAD, .head = &head });
+    h1client_emit(h, (struct message){ .kind = MESSAGE_HEAD, .head = &head });
     return n;
 }
 
@@ -172,7 +172,7 @@ static void h1client_complete(struct h1_client *h)
      * connection (F17, U05). */
     if (h->out != OUT_DONE || conn_input(h->conn).n > 0)
         h->keep_alive = false;
-    h1client_emit(h, (struct stream_event){ .kind = STREAM_END });
+    h1client_emit(h, (struct message){ .kind = MESSAGE_END });
     if (h->abandoned)
         h1client_let_go(h);
 }
@@ -190,7 +190,7 @@ static void h1client_take_body(struct h1_client *h)
         if (n == 0 && !h->body.complete)
             return;
         if (data.n > 0)
-            h1client_emit(h, (struct stream_event){ .kind = STREAM_DATA, .data = data });
+            h1client_emit(h, (struct message){ .kind = MESSAGE_DATA, .data = data });
         if (h->closed)
             return;
         conn_consume(h->conn, (size_t)n);
@@ -206,7 +206,7 @@ static void h1client_take_tunnel(struct h1_client *h)
         struct str data = conn_input(h->conn);
 
         if (data.n > 0) {
-            h1client_emit(h, (struct stream_event){ .kind = STREAM_DATA, .data = data });
+            h1client_emit(h, (struct message){ .kind = MESSAGE_DATA, .data = data });
             if (!h->closed)
                 conn_consume(h->conn, data.n);
             continue;
@@ -214,7 +214,7 @@ static void h1client_take_tunnel(struct h1_client *h)
         if (!conn_eof(h->conn))
             return;
         h->in = IN_DONE;
-        h1client_emit(h, (struct stream_event){ .kind = STREAM_END });
+        h1client_emit(h, (struct message){ .kind = MESSAGE_END });
     }
 }
 
@@ -285,7 +285,7 @@ static void h1client_on_conn(void *owner, struct conn *c, enum conn_event ev)
         break;
     case CONN_DRAINED:
         if (h->out == OUT_BODY || h->out == OUT_CHUNKED || h->out == OUT_TUNNEL)
-            h1client_emit(h, (struct stream_event){ .kind = STREAM_DRAINED });
+            stream_emit_drained(&h->stream);
         break;
     case CONN_FAILED:
         if (!h->owned)
@@ -410,7 +410,7 @@ static void h1client_let_go(struct h1_client *h)
 
     h->owned = false;
     h->abandoned = false;
-    h->stream.on_event = NULL;
+    h->stream.handler = NULL;
     h->stream.owner = NULL;
     if (h->closed)
         return;
@@ -499,7 +499,7 @@ bool h1_client_abandon(struct h1_client *h)
     if (h->closed || !h->owned || (h->in != IN_HEAD && h->in != IN_BODY) || h->out == OUT_NOTHING)
         return false;
     h->abandoned = true;
-    h->stream.on_event = NULL;
+    h->stream.handler = NULL;
     h->stream.owner = NULL;
     if (h->out != OUT_DONE)
         conn_end_output(h->conn);

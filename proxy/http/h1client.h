@@ -44,7 +44,8 @@ struct stream *h1_client_begin(struct h1_client *c);
  * owner's to close. */
 bool h1_client_abandon(struct h1_client *c);
 
-/* Closes it, with STREAM_FAILED to the stream's owner if there is one. No H1_CLIENT_CLOSED follows.
+/* Closes it, with MESSAGE_FAILED to the stream's owner if there is one. No H1_CLIENT_CLOSED
+ * follows.
  */
 void h1_client_close(struct h1_client *c);
 

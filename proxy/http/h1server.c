@@ -90,10 +90,10 @@ static void h1server_end(struct h1_server *h, enum how how)
     loop_free_later(&h->deferred_free, h, h1server_free_server);
 }
 
-static void h1server_emit(struct h1_server *h, struct stream_event ev)
+static void h1server_emit(struct h1_server *h, struct message m)
 {
-    if (h->streaming && h->stream.on_event)
-        h->stream.on_event(h->stream.owner, &h->stream, &ev);
+    if (h->streaming)
+        stream_emit(&h->stream, m);
 }
 
 static void h1server_set_deadline(struct h1_server *h)
@@ -224,21 +224,21 @@ static void h1server_take_body(struct h1_server *h)
             h->keep_alive = false;
             deadline_clear(&h->deadline);
             h1server_emit(
-                h, (struct stream_event){
-                       .kind = STREAM_FAILED, .error = STREAM_E_BAD_REQUEST, .detail = (int)n });
+                h, (struct message){
+                       .kind = MESSAGE_FAILED, .cause = STREAM_E_BAD_REQUEST, .detail = (int)n });
             return;
         }
         if (n == 0 && !h->body.complete)
             return;
         if (data.n > 0)
-            h1server_emit(h, (struct stream_event){ .kind = STREAM_DATA, .data = data });
+            h1server_emit(h, (struct message){ .kind = MESSAGE_DATA, .data = data });
         if (h->closed)
             return;
         conn_consume(h->conn, (size_t)n);
         if (h->body.complete && h->in == IN_BODY) {
             h->in = IN_DONE;
             h1server_set_deadline(h);
-            h1server_emit(h, (struct stream_event){ .kind = STREAM_END });
+            h1server_emit(h, (struct message){ .kind = MESSAGE_END });
         }
     }
 }
@@ -251,7 +251,7 @@ static void h1server_take_tunnel(struct h1_server *h)
 
         if (data.n == 0)
             return;
-        h1server_emit(h, (struct stream_event){ .kind = STREAM_DATA, .data = data });
+        h1server_emit(h, (struct message){ .kind = MESSAGE_DATA, .data = data });
         if (!h->closed)
             conn_consume(h->conn, data.n);
     }
@@ -263,7 +263,7 @@ static void h1server_too_slow(struct h1_server *h)
     counter_add(COUNTER_CLIENTS_TOO_SLOW, 1);
     h->in = IN_FAILED;
     h->keep_alive = false;
-    h1server_emit(h, (struct stream_event){ .kind = STREAM_FAILED, .error = STREAM_E_TIMEOUT });
+    h1server_emit(h, (struct message){ .kind = MESSAGE_FAILED, .cause = STREAM_E_TIMEOUT });
 }
 
 static bool h1server_body_keeps_up(struct h1_server *h)
@@ -297,13 +297,13 @@ static void h1server_client_closed(struct h1_server *h)
     if (h->in == IN_BODY && !h->paused) {
         h->in = IN_FAILED;
         h->keep_alive = false;
-        h1server_emit(h, (struct stream_event){ .kind = STREAM_FAILED, .error = STREAM_E_GONE });
+        h1server_emit(h, (struct message){ .kind = MESSAGE_FAILED, .cause = STREAM_E_GONE });
         return;
     }
     if (h->in == IN_TUNNEL && !h->paused) {
         h->in = IN_DONE;
         h->half_closed = HALF_CLOSED_TOLD;
-        h1server_emit(h, (struct stream_event){ .kind = STREAM_END });
+        h1server_emit(h, (struct message){ .kind = MESSAGE_END });
         return;
     }
     /* While another pipelined request waits, the client is only done with sending. */
@@ -317,7 +317,7 @@ static void h1server_client_closed(struct h1_server *h)
         loop_defer(&h->work, h1server_on_work, h);
     } else if (h->half_closed == HALF_CLOSED_SEEN) {
         h->half_closed = HALF_CLOSED_TOLD;
-        h1server_emit(h, (struct stream_event){ .kind = STREAM_HALF_CLOSED });
+        stream_emit_half_closed(&h->stream);
     }
 }
 
@@ -376,14 +376,13 @@ static void h1server_on_conn(void *owner, struct conn *c, enum conn_event ev)
         break;
     case CONN_DRAINED:
         if (h->out != OUT_DONE)
-            h1server_emit(h, (struct stream_event){ .kind = STREAM_DRAINED });
+            stream_emit_drained(&h->stream);
         break;
     case CONN_FAILED:
         if (h->streaming && h->out != OUT_DONE) {
             h->in = IN_FAILED;
             h->keep_alive = false;
-            h1server_emit(
-                h, (struct stream_event){ .kind = STREAM_FAILED, .error = STREAM_E_GONE });
+            h1server_emit(h, (struct message){ .kind = MESSAGE_FAILED, .cause = STREAM_E_GONE });
         } else if (!h->streaming) {
             h1server_end(h, CUT);
         } else {
@@ -620,7 +619,7 @@ static void h1server_op_close(struct stream *s)
 
     if (h->closed)
         return;
-    h->stream.on_event = NULL;
+    h->stream.handler = NULL;
     h->stream.owner = NULL;
     if (h->out != OUT_DONE) {
         h1server_op_reset(s, STREAM_ABORT);
@@ -673,7 +672,7 @@ static void h1server_cut(struct accepted *a)
 {
     struct h1_server *h = h1server_of_accepted(a);
 
-    h1server_emit(h, (struct stream_event){ .kind = STREAM_FAILED, .error = STREAM_E_GONE });
+    h1server_emit(h, (struct message){ .kind = MESSAGE_FAILED, .cause = STREAM_E_GONE });
     h1server_end(h, h->out == OUT_UNTIL_CLOSE ? RESET : CUT);
 }
 

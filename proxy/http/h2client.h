@@ -55,7 +55,7 @@ void h2_client_drain(struct h2_client *c);
  * is sent. NULL if there is no memory. */
 struct stream *h2_client_begin(struct h2_client *c);
 
-/* Closes it, with STREAM_FAILED to the streams' owners. No event follows. */
+/* Closes it, with MESSAGE_FAILED to the streams' owners. No event follows. */
 void h2_client_close(struct h2_client *c);
 
 /* What it ended with, for logs. */

@@ -235,8 +235,6 @@ static bool h2server_is_slow(struct h2_server *v, struct h2_stream *s, bool *sen
 /* The owner hears of it, and may answer if only the request was slow. */
 static void h2server_time_out(struct h2_stream *s, bool sending)
 {
-    struct stream_event ev = { .kind = STREAM_FAILED, .error = STREAM_E_TIMEOUT };
-
     counter_add(COUNTER_CLIENTS_TOO_SLOW, 1);
     s->given_in = H2_IN_FAILED;
     s->told = true;
@@ -245,8 +243,9 @@ static void h2server_time_out(struct h2_stream *s, bool sending)
         h2_stream_detach(s, NGHTTP2_CANCEL);
         h2_stream_ready(s);
     }
-    if (s->owned && s->stream.on_event)
-        s->stream.on_event(s->stream.owner, &s->stream, &ev);
+    if (s->owned)
+        stream_emit(
+            &s->stream, (struct message){ .kind = MESSAGE_FAILED, .cause = STREAM_E_TIMEOUT });
 }
 
 static struct h2_stream *h2server_find_slow(struct h2_server *v, bool *sending)

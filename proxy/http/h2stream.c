@@ -64,12 +64,6 @@ static void h2stream_free_stream(void *what)
 
 /* Delivery */
 
-static void h2stream_emit(struct h2_stream *s, struct stream_event ev)
-{
-    if (s->stream.on_event)
-        s->stream.on_event(s->stream.owner, &s->stream, &ev);
-}
-
 static void h2stream_deliver_head(struct h2_stream *s)
 {
     struct h2_inbox *inbox = s->inbox;
@@ -81,7 +75,7 @@ static void h2stream_deliver_head(struct h2_stream *s)
     if (s->session->role->give_head)
         s->session->role->give_head(s, inbox);
     else
-        h2stream_emit(s, (struct stream_event){ .kind = STREAM_HEAD, .head = &inbox->head });
+        stream_emit(&s->stream, (struct message){ .kind = MESSAGE_HEAD, .head = &inbox->head });
     h2_inbox_free(inbox);
 }
 
@@ -103,7 +97,7 @@ static void h2stream_bury(struct h2_stream *s)
     struct h2 *h = s->session;
 
     s->closed = true;
-    s->stream.on_event = NULL;
+    s->stream.handler = NULL;
     h2_inbox_free(s->inbox);
     h2stream_drop_in(s);
     buf_release(&s->out);
@@ -120,8 +114,8 @@ static void h2stream_deliver_data(struct h2_stream *s)
     size_t n = buf_len(&data) < DELIVER_STEP ? buf_len(&data) : DELIVER_STEP;
 
     s->in = (struct buf){ 0 };
-    h2stream_emit(
-        s, (struct stream_event){ .kind = STREAM_DATA, .data = str_make(buf_str(&data).p, n) });
+    stream_emit(&s->stream,
+        (struct message){ .kind = MESSAGE_DATA, .data = str_make(buf_str(&data).p, n) });
     if (s->closed || s->given_in != H2_IN_BODY) {
         n = buf_len(&data);
         buf_release(&data);
@@ -159,21 +153,21 @@ void h2_stream_deliver(struct h2_stream *s)
     if (!s->closed && s->given_in == H2_IN_BODY && !s->paused && buf_len(&s->in) == 0 &&
         s->in_ended && !gone) {
         s->given_in = H2_IN_DONE;
-        h2stream_emit(s, (struct stream_event){ .kind = STREAM_END });
+        stream_emit(&s->stream, (struct message){ .kind = MESSAGE_END });
     }
     /* A reader that has paused gets the data first, and then hears that more will not come. */
     if (!s->closed && s->error && buf_len(&s->in) == 0 &&
         (server ? s->given_in != H2_IN_FAILED || !s->told : s->given_in < H2_IN_DONE)) {
         s->told = true;
         s->given_in = H2_IN_FAILED;
-        h2stream_emit(s,
-            (struct stream_event){ .kind = STREAM_FAILED, .error = (enum stream_error)s->error });
+        stream_emit(&s->stream,
+            (struct message){ .kind = MESSAGE_FAILED, .cause = (enum stream_error)s->error });
         return;
     }
     if (!s->closed && s->drained_due) {
         s->drained_due = false;
         if (!s->wire_closed && !s->error && (server || s->given_in != H2_IN_FAILED))
-            h2stream_emit(s, (struct stream_event){ .kind = STREAM_DRAINED });
+            stream_emit_drained(&s->stream);
     }
 }
 
@@ -287,7 +281,7 @@ void h2_stream_reset(struct stream *stream, enum stream_reset why)
 
     if (s->closed)
         return;
-    stream->on_event = NULL;
+    stream->handler = NULL;
     h2_stream_detach(s, why == STREAM_CANCEL ? NGHTTP2_CANCEL : NGHTTP2_INTERNAL_ERROR);
     s->given_in = H2_IN_FAILED;
     buf_release(&s->in);
@@ -308,7 +302,7 @@ void h2_stream_let_go(struct h2_stream *s, uint32_t code)
 {
     struct h2 *h = s->session;
 
-    s->stream.on_event = NULL;
+    s->stream.handler = NULL;
     s->owned = false;
     s->given_in = H2_IN_FAILED;
     h2stream_drop_in(s);

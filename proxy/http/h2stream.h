@@ -61,7 +61,7 @@ struct h2_stream {
     bool head_complete;           /* in `inbox`, or delivered */
     bool in_ended;                /* the peer's message is complete */
     bool in_too_long;             /* more data than declared */
-    bool full, drained_due, told; /* told: STREAM_FAILED was */
+    bool full, drained_due, told; /* told: MESSAGE_FAILED was */
     bool paused;
     bool owned;       /* given out, and not closed yet */
     bool end_sent;    /* our END_STREAM has been framed */

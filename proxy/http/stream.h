@@ -5,15 +5,15 @@
  * its owner until stream_close(). Client side: the same, with the visit or call that asked for it
  * as the owner. After stream_close() no event follows, and the pointer must not be used again.
  *
- * Data that arrives is handed over in pieces that the owner takes whole (STREAM_DATA); an owner
+ * Data that arrives is handed over in pieces that the owner takes whole (MESSAGE_DATA); an owner
  * that wants no more says stream_pause(), and the peer is held back through the socket or the
  * flow-control window.
  *
  * A WebSocket: the request's head has `websocket` set. The answer to it is a head with status 101,
  * which is the tunnel's beginning, or any other response, and then it was a request like others.
- * After 101 both sides send what they will, as it is: STREAM_DATA and stream_send_data() in both
- * directions, and each direction ends for itself (STREAM_END, stream_send_end()). What a client has
- * sent before the answer waits, and is never read as another request. */
+ * After 101 both sides send what they will, as it is: MESSAGE_DATA and stream_send_data() in both
+ * directions, and each direction ends for itself (MESSAGE_END, stream_send_end()). What a client
+ * has sent before the answer waits, and is never read as another request. */
 #ifndef TARRY_HTTP_STREAM_H
 #define TARRY_HTTP_STREAM_H
 
@@ -27,24 +27,10 @@
 
 struct stream;
 
-enum stream_event_kind {
-    STREAM_HEAD, /* client side: the response's head (never 1xx, but 101 where a WebSocket was asked
-                    for and agreed to). Fields borrow until the callback returns */
-    STREAM_DATA, /* a piece of the body */
-    STREAM_END,  /* the message from the peer is complete */
-    STREAM_DRAINED,     /* after STREAM_FULL: room again */
-    STREAM_HALF_CLOSED, /* server side: the client sent FIN after its request (HTTP/1.1). It may
-                           still read, or be gone */
-    /* `error` says why; nothing else follows. The owner still has to stream_close(). Server side,
-     * STREAM_E_BAD_REQUEST and STREAM_E_TIMEOUT while the body was read: the client can still be
-     * answered; the connection ends with that. */
-    STREAM_FAILED,
-};
-
 enum stream_error {
-    STREAM_FULL = -1, /* result of sending only: taken, but send no more until STREAM_DRAINED */
-    STREAM_E_RESOLVE = -2,         /* the name has no address; nothing was sent */
-    STREAM_E_CONNECT = -3,         /* refused or unreachable; nothing was sent */
+    STREAM_FULL = -1,      /* result of sending only: taken, but send no more until on_drained */
+    STREAM_E_RESOLVE = -2, /* the name has no address; nothing was sent */
+    STREAM_E_CONNECT = -3, /* refused or unreachable; nothing was sent */
     STREAM_E_CONNECT_TIMEOUT = -4, /* nothing was sent */
     STREAM_E_CERTIFICATE = -5,     /* nothing was sent */
     STREAM_E_TLS = -6,             /* handshake failed otherwise; nothing was sent */
@@ -57,19 +43,32 @@ enum stream_error {
     STREAM_E_INCOMPLETE = -10,     /* ended or reset within the response */
     STREAM_E_PROTOCOL = -11,       /* the peer's message is malformed */
     STREAM_E_HEAD_TOO_LARGE = -12, /* the response's header section is over the limit */
-    STREAM_E_BAD_REQUEST =
-        -13,             /* server side: the client's body is malformed; detail: an enum h1_error */
-    STREAM_E_GONE = -14, /* server side: the client has closed or reset */
-    STREAM_E_TIMEOUT = -15, /* server side: the client did not send or take bytes in time */
+    STREAM_E_BAD_REQUEST = -13,    /* server side: the client's body is malformed; see `detail` */
+    STREAM_E_GONE = -14,           /* server side: the client has closed or reset */
+    STREAM_E_TIMEOUT = -15,        /* server side: the client did not send or take bytes in time */
     STREAM_E_MEMORY = -16,
 };
 
-struct stream_event {
-    enum stream_event_kind kind;
-    const struct head *head;
-    struct str data;
-    enum stream_error error;
-    int detail; /* of STREAM_E_BAD_REQUEST */
+/* What comes from a peer, in this order: HEAD, any number of DATA, END; or FAILED at any point, and
+ * then nothing else. The same for a response and for a request, whose head comes with
+ * stream_accept_fn. Spans borrow until the callback returns. */
+enum message_kind {
+    MESSAGE_HEAD, /* client side: the response's head (never 1xx, but 101 where a WebSocket was
+                     asked for and agreed to) */
+    MESSAGE_DATA, /* a piece of the body, never empty */
+    MESSAGE_END,  /* the message is complete */
+    /* `cause` says why. The owner still has to stream_close(). Server side, STREAM_E_BAD_REQUEST
+     * and STREAM_E_TIMEOUT while the body was read: the client can still be answered; the
+     * connection ends with that. */
+    MESSAGE_FAILED,
+};
+
+struct message {
+    enum message_kind kind;
+    const struct head *head; /* of MESSAGE_HEAD */
+    struct str data;         /* of MESSAGE_DATA */
+    enum stream_error cause; /* of MESSAGE_FAILED */
+    int detail;              /* of STREAM_E_BAD_REQUEST: an enum h1_error */
 };
 
 /* A request as it reaches the server side. Good until the callback returns. */
@@ -88,8 +87,15 @@ struct stream_request {
  * the connection ends with the answer. */
 typedef void stream_accept_fn(void *owner, struct stream *s, const struct stream_request *r);
 
-/* May stream_close() or reset the stream from within. */
-typedef void stream_event_fn(void *owner, struct stream *s, const struct stream_event *ev);
+/* What a stream's owner hears. Each may stream_close() or reset the stream from within. */
+struct stream_handler {
+    void (*on_message)(void *owner, struct stream *s, const struct message *m);
+    /* After STREAM_FULL: room again. NULL: it is not of interest. */
+    void (*on_drained)(void *owner, struct stream *s);
+    /* Server side: the client sent FIN after its request (HTTP/1.1). It may still read, or be
+     * gone. NULL: it is not of interest. */
+    void (*on_half_closed)(void *owner, struct stream *s);
+};
 
 enum stream_reset {
     STREAM_CANCEL, /* we no longer want the answer (RST_STREAM CANCEL) */
@@ -97,11 +103,11 @@ enum stream_reset {
 };
 
 struct stream_ops {
-    /* Each: 0, STREAM_FULL, or a negative error (then STREAM_FAILED follows, from the loop). `end`:
-     * no body follows. The fields are copied. Framing fields (Content-Length, Transfer-Encoding,
-     * Connection, Upgrade …) are the stream's to set: a Content-Length field in `head` is believed
-     * and must be right; without one the body is framed as the version has it. Server side,
-     * "Connection: close" ends an HTTP/1.1 connection with this response. */
+    /* Each: 0, STREAM_FULL, or a negative error (then MESSAGE_FAILED follows, from the loop).
+     * `end`: no body follows. The fields are copied. Framing fields (Content-Length,
+     * Transfer-Encoding, Connection, Upgrade …) are the stream's to set: a Content-Length field in
+     * `head` is believed and must be right; without one the body is framed as the version has it.
+     * Server side, "Connection: close" ends an HTTP/1.1 connection with this response. */
     int (*send_head)(struct stream *s, const struct head *head, bool end);
     int (*send_data)(struct stream *s, const void *p, size_t n);
     int (*send_end)(struct stream *s);
@@ -119,7 +125,7 @@ struct stream_ops {
 /* Embedded in what h1 and h2 keep for a stream. */
 struct stream {
     const struct stream_ops *ops;
-    stream_event_fn *on_event;
+    const struct stream_handler *handler; /* NULL: nobody listens (any more) */
     void *owner;
     const struct addr *peer; /* lives as long as the stream */
     bool secure;             /* over TLS */
@@ -167,10 +173,31 @@ static inline const struct ssl_st *stream_tls(struct stream *s)
     return s->ops->tls ? s->ops->tls(s) : NULL;
 }
 
-static inline void stream_set_owner(struct stream *s, stream_event_fn *on_event, void *owner)
+static inline void stream_set_owner(
+    struct stream *s, const struct stream_handler *handler, void *owner)
 {
-    s->on_event = on_event;
+    s->handler = handler;
     s->owner = owner;
+}
+
+/* For a stream's implementation: tells the owner, if there is one. The stream may be closed
+ * afterwards. */
+static inline void stream_emit(struct stream *s, struct message m)
+{
+    if (s->handler)
+        s->handler->on_message(s->owner, s, &m);
+}
+
+static inline void stream_emit_drained(struct stream *s)
+{
+    if (s->handler && s->handler->on_drained)
+        s->handler->on_drained(s->owner, s);
+}
+
+static inline void stream_emit_half_closed(struct stream *s)
+{
+    if (s->handler && s->handler->on_half_closed)
+        s->handler->on_half_closed(s->owner, s);
 }
 
 /* For logs: "connection refused". */

@@ -46,7 +46,7 @@ int origins_prepare(struct origins *os, struct conf *next, char *why, size_t why
 void origins_commit(struct origins *os);
 void origins_abandon(struct origins *os); /* forgets what was prepared */
 
-/* Closes all; open streams get STREAM_FAILED. */
+/* Closes all; open streams get MESSAGE_FAILED. */
 void origins_close(struct origins *os);
 
 /* The live origin for an upstream of a snapshot that is still referenced somewhere; NULL if it has
@@ -88,7 +88,7 @@ void origin_enlist(struct origin *o, struct list *list);
 /* Moves it to `list`; it closes itself once nobody uses it. */
 void origin_retire(struct origin *o, struct list *list);
 
-/* Wishes are answered with STREAM_E_CONNECT, streams get STREAM_FAILED. */
+/* Wishes are answered with STREAM_E_CONNECT, streams get MESSAGE_FAILED. */
 void origin_close(struct origin *o);
 
 /* The origin by its place on the registry's list. */

@@ -50,35 +50,39 @@ static void end_call(struct call *c)
     stream_close(s);
 }
 
-static void on_stream(void *owner, struct stream *s, const struct stream_event *ev)
+static void on_stream(void *owner, struct stream *s, const struct message *m)
 {
     struct call *c = owner;
 
     HOLDS(c->s == s && !c->over);
-    switch (ev->kind) {
-    case STREAM_HEAD:
-        HOLDS(!c->head && ev->head->status >= 200 && ev->head->status <= 599);
+    switch (m->kind) {
+    case MESSAGE_HEAD:
+        HOLDS(!c->head && m->head->status >= 200 && m->head->status <= 599);
         c->head = true;
         break;
-    case STREAM_DATA:
-        HOLDS(c->head && !c->paused && ev->data.n > 0);
+    case MESSAGE_DATA:
+        HOLDS(c->head && !c->paused && m->data.n > 0);
         break;
-    case STREAM_END:
+    case MESSAGE_END:
         HOLDS(c->head);
         c->over = true;
         break;
-    case STREAM_FAILED:
-        HOLDS(ev->error < STREAM_FULL);
+    case MESSAGE_FAILED:
+        HOLDS(m->cause < STREAM_FULL);
         c->over = true;
         break;
-    case STREAM_DRAINED:
-        break;
-    case STREAM_HALF_CLOSED:
-        HOLDS(!"that is for servers");
     }
     if (c->over)
         end_call(c);
 }
+
+static void on_half_closed(void *owner, struct stream *s)
+{
+    HOLDS(!"that is for servers");
+}
+
+static const struct stream_handler handler = { .on_message = on_stream,
+    .on_half_closed = on_half_closed };
 
 static void begin_call(struct peer *p, unsigned argument)
 {
@@ -100,7 +104,7 @@ static void begin_call(struct peer *p, unsigned argument)
     if (!c->s)
         return;
     p->ncalls++;
-    stream_set_owner(c->s, on_stream, c);
+    stream_set_owner(c->s, &handler, c);
     if (argument & 4)
         head.nfields = 2;
     stream_send_head(c->s, &head, !(argument & 1));

@@ -49,36 +49,39 @@ static void answer(struct request *r, unsigned status, bool end)
     stream_send_head(r->s, &head, end);
 }
 
-static void on_stream(void *owner, struct stream *s, const struct stream_event *ev)
+static void on_stream(void *owner, struct stream *s, const struct message *m)
 {
     struct request *r = owner;
 
     HOLDS(r->s == s && !r->over);
-    switch (ev->kind) {
-    case STREAM_HEAD:
+    switch (m->kind) {
+    case MESSAGE_HEAD:
         HOLDS(!"not for a server");
         break;
-    case STREAM_HALF_CLOSED:
-        HOLDS(!s->http2);
+    case MESSAGE_DATA:
+        HOLDS(!r->paused && m->data.n > 0 && m->data.n <= r->left);
+        r->left -= m->data.n;
         break;
-    case STREAM_DATA:
-        HOLDS(!r->paused && ev->data.n > 0 && ev->data.n <= r->left);
-        r->left -= ev->data.n;
-        break;
-    case STREAM_END:
+    case MESSAGE_END:
         HOLDS(!r->websocket || r->tunnel);
         HOLDS(!r->length_known || r->left == 0);
         r->left = 0;
         break;
-    case STREAM_DRAINED:
-        break;
-    case STREAM_FAILED:
-        HOLDS(ev->error < STREAM_FULL);
+    case MESSAGE_FAILED:
+        HOLDS(m->cause < STREAM_FULL);
         r->over = true;
         end_request(r);
         break;
     }
 }
+
+static void on_half_closed(void *owner, struct stream *s)
+{
+    HOLDS(!s->http2);
+}
+
+static const struct stream_handler handler = { .on_message = on_stream,
+    .on_half_closed = on_half_closed };
 
 /* RFC 9112 and what routes rely on: it can be written as an HTTP/1.1 request and read as the same.
  */
@@ -116,7 +119,7 @@ static void on_request(void *owner, struct stream *s, const struct stream_reques
         .left = !q->body          ? 0
                 : q->length_known ? q->length
                                   : UINT64_MAX };
-    stream_set_owner(s, on_stream, r);
+    stream_set_owner(s, &handler, r);
     if (q->error_status) {
         answer(r, q->error_status, true);
         end_request(r);

@@ -117,19 +117,26 @@ bool fake_stream_body_has(const struct fake_stream *f, const char *text)
     return has(&f->body, text);
 }
 
-void fake_stream_emit(struct fake_stream *f, struct stream_event ev)
+void fake_stream_emit(struct fake_stream *f, struct message m)
 {
-    if (!f->closed && f->stream.on_event)
-        f->stream.on_event(f->stream.owner, &f->stream, &ev);
+    if (!f->closed)
+        stream_emit(&f->stream, m);
 }
 
 void fake_stream_data(struct fake_stream *f, const char *text)
 {
-    fake_stream_emit(f, (struct stream_event){ .kind = STREAM_DATA, .data = str_of(text) });
+    fake_stream_emit(f, (struct message){ .kind = MESSAGE_DATA, .data = str_of(text) });
 }
 
 void fake_stream_drain(struct fake_stream *f, size_t room)
 {
     f->room = room;
-    fake_stream_emit(f, (struct stream_event){ .kind = STREAM_DRAINED });
+    if (!f->closed)
+        stream_emit_drained(&f->stream);
+}
+
+void fake_stream_half_close(struct fake_stream *f)
+{
+    if (!f->closed)
+        stream_emit_half_closed(&f->stream);
 }

@@ -27,10 +27,13 @@ bool fake_stream_head_has(const struct fake_stream *f, const char *text);
 bool fake_stream_body_has(const struct fake_stream *f, const char *text);
 
 /* Tells the stream's owner; not after the close. */
-void fake_stream_emit(struct fake_stream *f, struct stream_event ev);
+void fake_stream_emit(struct fake_stream *f, struct message m);
 void fake_stream_data(struct fake_stream *f, const char *text);
 
-/* Takes more again: STREAM_DRAINED. */
+/* Takes more again: on_drained. */
 void fake_stream_drain(struct fake_stream *f, size_t room);
+
+/* The client has sent FIN: on_half_closed. */
+void fake_stream_half_close(struct fake_stream *f);
 
 #endif

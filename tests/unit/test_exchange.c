@@ -154,7 +154,7 @@ static void ask(const char *target)
 static void client_fails(enum stream_error error, int detail)
 {
     fake_stream_emit(
-        &client, (struct stream_event){ .kind = STREAM_FAILED, .error = error, .detail = detail });
+        &client, (struct message){ .kind = MESSAGE_FAILED, .cause = error, .detail = detail });
 }
 
 /* The worker */
@@ -418,7 +418,7 @@ static void happen(enum happening what)
         client_fails(STREAM_E_GONE, 0);
         break;
     case FIN:
-        fake_stream_emit(&client, (struct stream_event){ .kind = STREAM_HALF_CLOSED });
+        fake_stream_half_close(&client);
         break;
     case SLOW:
         client_fails(STREAM_E_TIMEOUT, 0);
@@ -686,7 +686,7 @@ START_TEST(tunnels_both_ways_and_holds_back_who_is_too_fast)
     ck_assert(!fake_stream_body_has(&client, "raw12"));
     fake_stream_drain(&client, SIZE_MAX);
     WORLD_UNTIL(fake_stream_body_has(&client, "raw12"));
-    fake_stream_emit(&client, (struct stream_event){ .kind = STREAM_END });
+    fake_stream_emit(&client, (struct message){ .kind = MESSAGE_END });
     WORLD_UNTIL(peer_ended(&worker));
     peer_send(&worker, "3");
     WORLD_UNTIL(fake_stream_body_has(&client, "raw123"));
@@ -705,7 +705,7 @@ START_TEST(passes_a_plain_response_on)
     world_settle();
     ck_assert_int_eq(state(), EX_READING);
     ck_assert(!peer_accept(&worker, workers)); /* no worker before the body is whole */
-    fake_stream_emit(&client, (struct stream_event){ .kind = STREAM_END });
+    fake_stream_emit(&client, (struct message){ .kind = MESSAGE_END });
     worker_takes("\r\n\r\nabcdef");
     ck_assert(peer_has(&worker, "POST /a?b HTTP/1.1\r\n"));
     ck_assert(peer_has(&worker, "Content-Length: 6\r\n"));
@@ -896,7 +896,7 @@ START_TEST(resumes_with_the_answers_in_the_order_of_the_calls)
     ask_with(&client, "POST", "/a",
         "Content-Type=text/x|Cookie=c=d|If-Match=e|Accept=z|Range=bytes=1-2", 2);
     fake_stream_data(&client, "xy");
-    fake_stream_emit(&client, (struct stream_event){ .kind = STREAM_END });
+    fake_stream_emit(&client, (struct message){ .kind = MESSAGE_END });
     worker_takes("\r\n\r\nxy");
     worker_hands_off("Tarry-Then: resume /r?q\r\nTarry-State: s\r\nSet-Cookie: k=1\r\n",
         "GET tarry://ai/1 HTTP/1.1\r\nTarry-Call-Id: one\r\n\r\n"
@@ -971,7 +971,7 @@ START_TEST(replays_with_all_answers_of_all_hops)
     open_front("", "");
     ask_with(&client, "PUT", "/a?b", "Content-Type=text/x", 4);
     fake_stream_data(&client, "body");
-    fake_stream_emit(&client, (struct stream_event){ .kind = STREAM_END });
+    fake_stream_emit(&client, (struct message){ .kind = MESSAGE_END });
     worker_takes("\r\n\r\nbody");
     worker_hands_off("Tarry-Then: replay\r\n", CALL);
     upstream_takes();
@@ -1005,7 +1005,7 @@ START_TEST(refuses_a_replay_of_a_large_body)
     open_front("replay_body_max = \"1K\"", "");
     ask_with(&client, "POST", "/a", "", 1500);
     fake_stream_data(&client, large);
-    fake_stream_emit(&client, (struct stream_event){ .kind = STREAM_END });
+    fake_stream_emit(&client, (struct message){ .kind = MESSAGE_END });
     worker_takes("xxxxxxxx");
     if (_i == 1) {
         worker_hands_off("Tarry-Then: resume /r\r\n", CALL);

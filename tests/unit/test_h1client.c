@@ -52,36 +52,45 @@ static void let_go(void)
     stream_close(s);
 }
 
-static void on_event(void *owner, struct stream *s, const struct stream_event *ev)
+static void on_event(void *owner, struct stream *s, const struct message *m)
 {
     ck_assert_ptr_eq(s, app.stream);
     ck_assert(!app.ended && !app.failed);
-    switch (ev->kind) {
-    case STREAM_HEAD:
+    switch (m->kind) {
+    case MESSAGE_HEAD:
         app.heads++;
-        app.status = ev->head->status;
+        app.status = m->head->status;
         buf_release(&app.head);
-        ck_assert_int_eq(h1_write_head(&app.head, H1_RESPONSE, ev->head), 0);
+        ck_assert_int_eq(h1_write_head(&app.head, H1_RESPONSE, m->head), 0);
         if (app.close_in_head)
             let_go();
         break;
-    case STREAM_DATA:
+    case MESSAGE_DATA:
         ck_assert_uint_eq(app.heads, 1);
-        buf_append_str(&app.body, ev->data);
+        buf_append_str(&app.body, m->data);
         break;
-    case STREAM_END:
+    case MESSAGE_END:
         app.ended = true;
         break;
-    case STREAM_DRAINED:
-        app.drained = true;
+    case MESSAGE_FAILED:
+        app.failed = m->cause;
         break;
-    case STREAM_FAILED:
-        app.failed = ev->error;
-        break;
-    case STREAM_HALF_CLOSED:
-        ck_abort();
     }
 }
+
+static void on_drained(void *owner, struct stream *s)
+{
+    app.drained = true;
+}
+
+static void on_half_closed(void *owner, struct stream *s)
+{
+    ck_abort();
+}
+
+static const struct stream_handler handler = {
+    .on_message = on_event, .on_drained = on_drained, .on_half_closed = on_half_closed
+};
 
 static void open_connection(bool tcp)
 {
@@ -132,7 +141,7 @@ static void ask(const char *method, const char *fields, const char *body)
         h.nfields++;
     }
     app.stream = h1_client_begin(holder.c);
-    stream_set_owner(app.stream, on_event, NULL);
+    stream_set_owner(app.stream, &handler, NULL);
     stream_send_head(app.stream, &h, body == NULL);
     if (body) {
         stream_send_data(app.stream, body, strlen(body));
@@ -398,7 +407,7 @@ START_TEST(reads_an_early_response)
         .nfields = 1 };
 
     app.stream = h1_client_begin(holder.c);
-    stream_set_owner(app.stream, on_event, NULL);
+    stream_set_owner(app.stream, &handler, NULL);
     stream_send_head(app.stream, &h, false);
     ck_assert_int_eq(stream_send_data(app.stream, block, sizeof(block)), STREAM_FULL);
     world_settle();
@@ -427,7 +436,7 @@ START_TEST(says_when_there_is_room_again)
     size_t got = 0;
 
     app.stream = h1_client_begin(holder.c);
-    stream_set_owner(app.stream, on_event, NULL);
+    stream_set_owner(app.stream, &handler, NULL);
     stream_send_head(app.stream, &h, false);
     ck_assert_int_eq(stream_send_data(app.stream, block, sizeof(block)), STREAM_FULL);
     world_settle();
@@ -457,7 +466,7 @@ static void ask_websocket(const char *key)
         .nfields = *key != '\0' };
 
     app.stream = h1_client_begin(holder.c);
-    stream_set_owner(app.stream, on_event, NULL);
+    stream_set_owner(app.stream, &handler, NULL);
     stream_send_head(app.stream, &h, true);
     WORLD_UNTIL(peer_has(&server, "\r\n\r\n"));
     ck_assert(peer_has(&server, "Upgrade: websocket\r\n"));

@@ -61,34 +61,42 @@ static void finish(void)
     }
 }
 
-static void on_event(void *owner, struct stream *s, const struct stream_event *ev)
+static void on_event(void *owner, struct stream *s, const struct message *m)
 {
     ck_assert_ptr_eq(s, app.stream);
     ck_assert_int_eq(app.failed, 0); /* nothing else follows */
-    switch (ev->kind) {
-    case STREAM_DATA:
+    switch (m->kind) {
+    case MESSAGE_DATA:
         ck_assert(!app.ended);
-        buf_append_str(&app.body, ev->data);
+        buf_append_str(&app.body, m->data);
         break;
-    case STREAM_END:
+    case MESSAGE_END:
         ck_assert(!app.ended);
         finish();
         break;
-    case STREAM_DRAINED:
-        app.drained = true;
+    case MESSAGE_FAILED:
+        app.failed = m->cause;
+        app.detail = m->detail;
         break;
-    case STREAM_HALF_CLOSED:
-        ck_assert(!app.half_closed);
-        app.half_closed = true;
-        break;
-    case STREAM_FAILED:
-        app.failed = ev->error;
-        app.detail = ev->detail;
-        break;
-    case STREAM_HEAD:
+    case MESSAGE_HEAD:
         ck_abort();
     }
 }
+
+static void on_drained(void *owner, struct stream *s)
+{
+    app.drained = true;
+}
+
+static void on_half_closed(void *owner, struct stream *s)
+{
+    ck_assert(!app.half_closed);
+    app.half_closed = true;
+}
+
+static const struct stream_handler handler = {
+    .on_message = on_event, .on_drained = on_drained, .on_half_closed = on_half_closed
+};
 
 static void on_request(void *owner, struct stream *s, const struct stream_request *r)
 {
@@ -100,7 +108,7 @@ static void on_request(void *owner, struct stream *s, const struct stream_reques
     app.error_status = r->error_status;
     app.expects_continue = r->expects_continue;
     buf_release(&app.body);
-    stream_set_owner(s, on_event, NULL);
+    stream_set_owner(s, &handler, NULL);
     if (r->error_status) {
         buf_printf(&app.story, "refused %u|", r->error_status);
         answer(r->error_status, "Content-Length=2", "no");

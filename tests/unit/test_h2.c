@@ -76,44 +76,39 @@ static void tear_down(void)
     h2peer_close(peer);
 }
 
-static void on_stream(void *owner, struct stream *s, const struct stream_event *ev)
+static void on_stream(void *owner, struct stream *s, const struct message *m)
 {
     struct call *c = owner;
 
     ck_assert_ptr_eq(c->s, s);
     ck_assert(!c->over);
-    switch (ev->kind) {
-    case STREAM_HEAD:
+    switch (m->kind) {
+    case MESSAGE_HEAD:
         ck_assert_uint_eq(c->status, 0);
-        c->status = ev->head->status;
-        for (size_t i = 0; i < ev->head->nfields; i++)
+        c->status = m->head->status;
+        for (size_t i = 0; i < m->head->nfields; i++)
             snprintf(c->fields + strlen(c->fields), sizeof(c->fields) - strlen(c->fields),
-                STR_FMT "=" STR_FMT "\n", STR_ARG(ev->head->fields[i].name),
-                STR_ARG(ev->head->fields[i].value));
+                STR_FMT "=" STR_FMT "\n", STR_ARG(m->head->fields[i].name),
+                STR_ARG(m->head->fields[i].value));
         break;
-    case STREAM_DATA:
+    case MESSAGE_DATA:
         ck_assert_uint_ne(c->status, 0);
-        c->bytes += ev->data.n;
+        c->bytes += m->data.n;
         c->pieces++;
-        for (size_t i = 0; i < ev->data.n; i++) {
-            if (ev->data.p[i] != 'x')
+        for (size_t i = 0; i < m->data.n; i++) {
+            if (m->data.p[i] != 'x')
                 ck_abort_msg("the body has changed on its way");
         }
         if (c->pause_at_data)
             stream_pause(s, true);
         break;
-    case STREAM_DRAINED:
-        c->drained++;
-        break;
-    case STREAM_END:
+    case MESSAGE_END:
         c->ended = true;
         break;
-    case STREAM_FAILED:
+    case MESSAGE_FAILED:
         c->failed = true;
-        c->error = ev->error;
+        c->error = m->cause;
         break;
-    case STREAM_HALF_CLOSED:
-        ck_abort_msg("that is for servers");
     }
     c->over = c->ended || c->failed;
     if (!c->over)
@@ -130,12 +125,28 @@ static void on_stream(void *owner, struct stream *s, const struct stream_event *
     }
 }
 
+static void on_drained(void *owner, struct stream *s)
+{
+    struct call *c = owner;
+
+    c->drained++;
+}
+
+static void on_half_closed(void *owner, struct stream *s)
+{
+    ck_abort_msg("that is for servers");
+}
+
+static const struct stream_handler handler = {
+    .on_message = on_stream, .on_drained = on_drained, .on_half_closed = on_half_closed
+};
+
 static void take(struct call *c)
 {
     *c = (struct call){ 0 };
     c->s = h2_client_begin(client);
     ck_assert_ptr_nonnull(c->s);
-    stream_set_owner(c->s, on_stream, c);
+    stream_set_owner(c->s, &handler, c);
 }
 
 static int send_head_of(struct call *c, struct field *fields, size_t n, bool end)

@@ -195,38 +195,49 @@ static void answer(struct request *r, unsigned status, size_t n)
     let_go(r);
 }
 
-static void on_event(void *owner, struct stream *s, const struct stream_event *ev)
+static void on_event(void *owner, struct stream *s, const struct message *m)
 {
     struct request *r = owner;
 
     ck_assert_ptr_eq(s, r->s);
     ck_assert_int_eq(r->failed, 0);
-    switch (ev->kind) {
-    case STREAM_DATA:
+    switch (m->kind) {
+    case MESSAGE_DATA:
         ck_assert(!r->ended);
-        r->bytes += ev->data.n;
-        buf_append_str(&app.story, ev->data);
+        r->bytes += m->data.n;
+        buf_append_str(&app.story, m->data);
         if (app.pauses)
             stream_pause(s, true);
         break;
-    case STREAM_END:
+    case MESSAGE_END:
         ck_assert(!r->ended);
         r->ended = true;
         buf_printf(&app.story, "<end|");
         if (app.answers)
             answer(r, 200, 3);
         break;
-    case STREAM_DRAINED:
-        r->drained = true;
+    case MESSAGE_FAILED:
+        r->failed = m->cause;
         break;
-    case STREAM_FAILED:
-        r->failed = ev->error;
-        break;
-    case STREAM_HEAD:
-    case STREAM_HALF_CLOSED:
-        ck_abort();
+    case MESSAGE_HEAD:
     }
 }
+
+static void on_drained(void *owner, struct stream *s)
+{
+    struct request *r = owner;
+
+    r->drained = true;
+}
+
+static void on_half_closed(void *owner, struct stream *s)
+{
+    ck_abort();
+}
+
+static const struct stream_handler handler = {
+    .on_message = on_event, .on_drained = on_drained, .on_half_closed = on_half_closed
+};
 
 static void on_request(void *owner, struct stream *s, const struct stream_request *q)
 {
@@ -234,7 +245,7 @@ static void on_request(void *owner, struct stream *s, const struct stream_reques
 
     ck_assert_uint_le(app.n, REQUESTS);
     *r = (struct request){ .s = s, .refused = q->error_status };
-    stream_set_owner(s, on_event, r);
+    stream_set_owner(s, &handler, r);
     if (q->error_status) {
         buf_printf(&app.story, "refused %u|", q->error_status);
         answer(r, q->error_status, 2);

@@ -280,22 +280,24 @@ static void close_all(void)
     serve_no_more();
 }
 
-static void on_stream(void *owner, struct stream *s, const struct stream_event *ev)
+static void on_stream(void *owner, struct stream *s, const struct message *m)
 {
     struct call *c = owner;
 
-    if (ev->kind == STREAM_HEAD)
-        c->status = ev->head->status;
-    if (ev->kind == STREAM_DATA)
-        c->bytes += ev->data.n;
-    if (ev->kind == STREAM_FAILED)
-        c->error = ev->error;
-    if (ev->kind == STREAM_FAILED || ev->kind == STREAM_END) {
+    if (m->kind == MESSAGE_HEAD)
+        c->status = m->head->status;
+    if (m->kind == MESSAGE_DATA)
+        c->bytes += m->data.n;
+    if (m->kind == MESSAGE_FAILED)
+        c->error = m->cause;
+    if (m->kind == MESSAGE_FAILED || m->kind == MESSAGE_END) {
         c->over = true;
         c->s = NULL;
         stream_close(s);
     }
 }
+
+static const struct stream_handler handler = { .on_message = on_stream };
 
 static void on_answer(void *owner, struct stream *s, enum stream_error error, const char *why)
 {
@@ -318,7 +320,7 @@ static void on_answer(void *owner, struct stream *s, enum stream_error error, co
     c->s = s;
     c->reused = s->reused;
     c->http2 = s->http2;
-    stream_set_owner(s, on_stream, c);
+    stream_set_owner(s, &handler, c);
     stream_send_head(s, &head, true);
 }
 

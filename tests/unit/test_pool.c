@@ -34,13 +34,15 @@ static struct conf *conf;
 static int servers[3]; /* listening, "a" to "c"; -1: nobody listens */
 static struct peer peers[WANTS];
 
-static void on_event(void *owner, struct stream *s, const struct stream_event *ev)
+static void on_event(void *owner, struct stream *s, const struct message *m)
 {
     struct want *w = owner;
 
-    if (ev->kind == STREAM_END)
+    if (m->kind == MESSAGE_END)
         w->got_end = true;
 }
+
+static const struct stream_handler handler = { .on_message = on_event };
 
 static void on_answer(void *owner, struct stream *s, enum pool_error error, const char *why)
 {
@@ -50,7 +52,7 @@ static void on_answer(void *owner, struct stream *s, enum pool_error error, cons
     w->stream = s;
     w->error = error;
     if (s) {
-        stream_set_owner(s, on_event, w);
+        stream_set_owner(s, &handler, w);
         w->rank = ++served;
     } else {
         snprintf(w->why, sizeof(w->why), "%s", why);
