@@ -29,8 +29,9 @@ struct decoder {
     uint64_t size, size_max;
     size_t zstd_memory; /* counted so far */
     int first;          /* deflate: its first byte, until the second tells the format; else -1 */
+    unsigned magic;     /* zstd: how many of the frame's first bytes have been looked at */
+    bool skippable;     /* zstd: the frame holds nothing */
     bool opened;        /* the library's part has been made */
-    bool begun;         /* something of the stream (gzip: member, zstd: frame) has come */
     bool whole;         /* it is complete; another gzip member or zstd frame may follow */
     bool pending;       /* the library may hold output that had no room */
     int failed;         /* not 0: the error, for good */
@@ -244,6 +245,26 @@ static void decoder_count_zstd(struct decoder *d)
     d->zstd_memory = now;
 }
 
+/* The library may be built to read the formats of zstd before RFC 8878 too, which nobody sends and
+ * few look after: frames and skippable frames of the RFC only. */
+static bool decoder_zstd_begins_well(struct decoder *d, struct str in)
+{
+    static const unsigned char frame[] = { 0x28, 0xb5, 0x2f, 0xfd },
+                               skippable[] = { 0x50, 0x2a, 0x4d, 0x18 };
+
+    for (size_t i = 0; i < in.n && d->magic < sizeof(frame); i++, d->magic++) {
+        unsigned char c = (unsigned char)in.p[i];
+
+        if (d->magic == 0)
+            d->skippable = (c & 0xf0) == skippable[0];
+        else if (d->skippable && c != skippable[d->magic])
+            return false;
+        if (!d->skippable && c != frame[d->magic])
+            return false;
+    }
+    return true;
+}
+
 /* Frames may follow each other (RFC 8878 3.1). */
 static int decoder_step_zstd(struct decoder *d, struct step *s)
 {
@@ -253,6 +274,8 @@ static int decoder_step_zstd(struct decoder *d, struct step *s)
 
     if (d->whole && s->in.n == 0)
         return 0;
+    if (!decoder_zstd_begins_well(d, s->in))
+        return DECODER_E_DAMAGED;
     rc = ZSTD_decompressStream(d->zstd, &to, &from);
     decoder_count_zstd(d);
     if (ZSTD_isError(rc)) {
@@ -266,6 +289,8 @@ static int decoder_step_zstd(struct decoder *d, struct step *s)
         }
     }
     d->whole = rc == 0;
+    if (d->whole)
+        d->magic = 0;
     s->used = from.pos;
     s->made = to.pos;
     return 0;

@@ -293,6 +293,26 @@ START_TEST(refuses_a_window_that_is_too_large)
 END_TEST
 
 static const struct {
+    struct str in;
+    int result;
+} frames[] = {
+    { STR_INIT("\x28\xb5\x2f\xfd\x20\x05\x29\0\0hello"), 0 },
+    { STR_INIT("\x5f\x2a\x4d\x18\x02\0\0\0xx"), 0 },
+    { STR_INIT("\x25\xb5\x2f\xfd\x01\xcf\x75\x90"), DECODER_E_DAMAGED }, /* version 0.5 */
+    { STR_INIT("\x60\x2a\x4d\x18\x02\0\0\0xx"), DECODER_E_DAMAGED },
+};
+
+/* RFC 8878 3.1; older formats are not read, even by a library that could. */
+START_TEST(reads_frames_of_the_rfc_only)
+{
+    struct buf out = { 0 };
+
+    ck_assert_int_eq(decode(CODING_ZSTD, UINT64_MAX, frames[_i].in, &out), frames[_i].result);
+    buf_release(&out);
+}
+END_TEST
+
+static const struct {
     const char *one, *two; /* lines */
     int result;
     enum coding coding;
@@ -343,6 +363,7 @@ static TCase *cases(void)
     tcase_add_loop_test(t, survives_damage, 0, NWAYS);
     tcase_add_loop_test(t, stops_when_its_owner_says_so, 0, NWAYS);
     tcase_add_test(t, refuses_a_window_that_is_too_large);
+    tcase_add_loop_test(t, reads_frames_of_the_rfc_only, 0, COUNT_OF(frames));
     tcase_add_loop_test(t, reads_content_encoding, 0, COUNT_OF(heads));
     return t;
 }
