@@ -141,7 +141,8 @@ static void call_send_body(struct call *c)
     }
     c->sent = true;
     stream_send_end(c->stream);
-    call_set_deadline(c, c->request.upstream->first_byte_timeout_ms);
+    if (c->state == CALL_SENDING)
+        call_set_deadline(c, c->request.upstream->first_byte_timeout_ms);
 }
 
 static void call_on_head(struct call *c, const struct head *head)
@@ -198,7 +199,8 @@ static void call_on_stream_drained(void *owner, struct stream *s)
 {
     struct call *c = owner;
 
-    if (c->state == CALL_SENDING && !c->sent)
+    /* Also when the response has begun: the service may read on before it goes on. */
+    if (!c->sent)
         call_send_body(c);
 }
 

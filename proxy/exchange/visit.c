@@ -33,6 +33,7 @@ struct visit {
     void *owner;
     struct deferred_free deferred_free;
     enum visit_state state;
+    bool sent; /* the request, to its end */
 };
 
 static const struct stream_handler visit_stream_handler;
@@ -84,8 +85,10 @@ static void visit_send_body(struct visit *v)
         visit_fail(v, VISIT_RESOURCES, "the request's body cannot be read");
         return;
     }
+    v->sent = true;
     stream_send_end(v->stream);
-    v->state = VISIT_IS_AWAITING;
+    if (v->state == VISIT_IS_SENDING)
+        v->state = VISIT_IS_AWAITING;
 }
 
 static void visit_begin(struct visit *v, struct stream *s)
@@ -95,6 +98,7 @@ static void visit_begin(struct visit *v, struct stream *s)
 
     v->stream = s;
     v->state = VISIT_IS_SENDING;
+    v->sent = bare;
     v->cursor = (struct piece_cursor){ .pieces = v->request.pieces, .count = v->request.npieces };
     stream_set_owner(s, &visit_stream_handler, v);
     rc = stream_send_head(s, v->request.head, bare);
@@ -199,10 +203,11 @@ static void visit_on_stream_drained(void *owner, struct stream *s)
     struct visit *v = owner;
 
     visit_touch(v);
-    if (v->state == VISIT_IS_SENDING)
-        visit_send_body(v);
-    else if (v->state == VISIT_IS_TUNNELLING)
+    if (v->state == VISIT_IS_TUNNELLING)
         visit_emit(v, (struct visit_event){ .kind = VISIT_DRAINED });
+    else if (!v->sent) /* also when the response has begun: a worker may read on before it goes on
+                        */
+        visit_send_body(v);
 }
 
 static const struct stream_handler visit_stream_handler = { .on_message = visit_on_message,

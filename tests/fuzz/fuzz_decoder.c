@@ -54,8 +54,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     in = str_make((const char *)data + 1, n - 1);
     one = fuzz_decode(c, in, in.n, 64 << 10, &whole);
     two = fuzz_decode(c, in, 1 + (data[0] >> 5), 1 + (data[0] >> 2) % 8 * 100, &cut);
-    HOLDS((one == 0) == (two == 0));
-    if (one == 0)
+    /* libzstd has a way of its own for a frame that is there at once, which finds more damage. */
+    HOLDS((one == 0) == (two == 0) || c == CODING_ZSTD);
+    if (one == 0 && two == 0)
         HOLDS(str_eq(buf_str(&whole), buf_str(&cut)));
     buf_release(&whole);
     buf_release(&cut);

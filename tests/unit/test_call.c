@@ -136,6 +136,26 @@ START_TEST(tells_of_a_response)
 }
 END_TEST
 
+/* A service may begin its answer and then read the rest of the request. */
+START_TEST(goes_on_sending_when_the_response_has_begun)
+{
+    static char text[2 << 20];
+
+    memset(text, 'x', sizeof(text) - 1);
+    open_call("", text, 0, SIZE_MAX);
+    peer_close(&upstream);
+    WORLD_UNTIL(peer_accept(&upstream, upstreams));
+    WORLD_UNTIL(peer_has(&upstream, "\r\n\r\n"));
+    peer_send(&upstream, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegin\r\n");
+    WORLD_UNTIL(buf_len(&told.body) == 5);
+    WORLD_UNTIL(peer_got(&upstream) >= sizeof(text));
+    ck_assert(!told.ended);
+    peer_send(&upstream, "3\r\nend\r\n0\r\n\r\n");
+    WORLD_UNTIL(told.ended);
+    ck_assert_span_eq(buf_str(&told.body), "beginend");
+}
+END_TEST
+
 /* Statuses: which are tried again, and how often. */
 static const struct {
     const char *first; /* answered to every attempt but the last one */
@@ -350,6 +370,7 @@ static TCase *cases(void)
 
     tcase_add_checked_fixture(t, set_up, tear_down);
     tcase_add_loop_test(t, tells_of_a_response, 0, 2);
+    tcase_add_test(t, goes_on_sending_when_the_response_has_begun);
     tcase_add_loop_test(t, tries_again_and_tells_of_the_last_response, 0, COUNT_OF(tries));
     tcase_add_test(t, tells_of_a_success_after_failures);
     tcase_add_loop_test(t, does_not_try_again_what_broke_off, 0, 2);

@@ -221,6 +221,28 @@ START_TEST(sends_a_large_body_at_the_worker_s_pace)
 }
 END_TEST
 
+/* A worker may begin its response and then read the rest of the request (RFC 9112 9.3): were it not
+ * sent, both would wait. */
+START_TEST(goes_on_sending_when_the_response_has_begun)
+{
+    static char block[3 << 20];
+    struct piece p = { .mem = block, .len = sizeof(block) };
+
+    open_pool("");
+    visit(&p, 1);
+    arrives();
+    peer_send(&worker, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegin\r\n");
+    WORLD_UNTIL(buf_len(&app.data) == 5);
+    WORLD_UNTIL(peer_got(&worker) >= sizeof(block));
+    ck_assert(!app.kinds[VISIT_END]);
+    peer_send(&worker, "3\r\nend\r\n0\r\n\r\n");
+    WORLD_UNTIL(app.kinds[VISIT_END]);
+    expect("shde", 0, 0);
+    world_settle();
+    ck_assert(!peer_ended(&worker)); /* kept: all of the request was sent */
+}
+END_TEST
+
 START_TEST(says_why_there_is_no_response)
 {
     static const struct {
@@ -407,6 +429,7 @@ static TCase *cases(void)
     tcase_add_test(t, brings_the_request_and_the_response);
     tcase_add_test(t, brings_a_request_without_a_body);
     tcase_add_loop_test(t, sends_a_large_body_at_the_worker_s_pace, 0, 2);
+    tcase_add_test(t, goes_on_sending_when_the_response_has_begun);
     tcase_add_loop_test(t, says_why_there_is_no_response, 0, 7);
     tcase_add_test(t, says_that_no_worker_can_be_reached);
     tcase_add_loop_test(t, says_that_it_waited_in_vain, 0, 2);
