@@ -7,7 +7,9 @@
 
 #include "base/str.h"
 
-/* Decimal digits only, at most 18 of them. */
+enum { NUM_DIGITS_MAX = 18 };
+
+/* Decimal digits only, at most NUM_DIGITS_MAX of them. */
 bool num_parse_u64(struct str s, uint64_t *out);
 
 /* Hexadecimal digits only, at most 15 of them. */

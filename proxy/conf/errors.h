@@ -8,11 +8,14 @@
 #include "base/str.h"
 
 /* The mistakes found, each "FILE:LINE: what is wrong, and what would be right", in the order of the
- * file. Filled by conf_load(). */
+ * file; and warnings in the same form, which do not keep a conf from being used. Filled by
+ * conf_load(). */
 struct conf_errors {
     struct arena arena;
     struct str *list;
-    size_t count, room;
+    size_t count;
+    struct str *warnings;
+    size_t nwarnings;
 };
 
 void conf_errors_release(struct conf_errors *errors);

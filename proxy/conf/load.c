@@ -39,26 +39,42 @@ static bool load_parse_number(enum opt_type type, struct str text, uint64_t *v)
 
 #define WHY(...) (snprintf(why, VALUE_WHY_MAX, __VA_ARGS__), false)
 
+/* Why `text` is no value of the row: false with the reason in `why`. */
+static bool load_explain_number(
+    const struct opt *row, struct str text, const char *shown, char why[VALUE_WHY_MAX])
+{
+    struct str digits = text;
+    uint64_t plain;
+
+    if (text.n > 1 && text.p[0] == '-' && text.p[1] >= '0' && text.p[1] <= '9')
+        return WHY("%s is negative; the least is %s", shown, row->min ? row->min : "0");
+    while (digits.n > 0 && digits.p[0] >= '0' && digits.p[0] <= '9')
+        digits = str_make(digits.p + 1, digits.n - 1);
+    if (text.n - digits.n > NUM_DIGITS_MAX) /* whatever its unit is */
+        return WHY("%s is too large a number%s%s", shown, row->max ? "; the most is " : "",
+            row->max ? row->max : "");
+    if (row->type == OPT_SIZE)
+        return WHY(
+            "%s is no size; write bytes, or a number with K, M or G, like \"64K\" or \"10M\"",
+            shown);
+    if (row->type == OPT_DURATION && num_parse_u64(text, &plain))
+        return WHY("%s has no unit; write \"" STR_FMT "s\" or \"" STR_FMT "ms\"", shown,
+            STR_ARG(text), STR_ARG(text));
+    if (row->type == OPT_DURATION)
+        return WHY("%s is no duration; write a number with ms, s, m, h or d, like \"250ms\" or "
+                   "\"30s\"",
+            shown);
+    return WHY("%s is no whole number; write digits only", shown);
+}
+
 static bool load_read_number(
     struct draft *d, const struct opt *row, struct str text, void *to, char why[VALUE_WHY_MAX])
 {
     const char *shown = mistake_quote(&d->scratch, text);
-    uint64_t v, least, most, plain;
+    uint64_t v, least, most;
 
-    if (!load_parse_number(row->type, text, &v)) {
-        if (row->type == OPT_SIZE)
-            return WHY(
-                "%s is no size; write bytes, or a number with K, M or G, like \"64K\" or \"10M\"",
-                shown);
-        if (row->type == OPT_DURATION && num_parse_u64(text, &plain))
-            return WHY("%s has no unit; write \"" STR_FMT "s\" or \"" STR_FMT "ms\"", shown,
-                STR_ARG(text), STR_ARG(text));
-        if (row->type == OPT_DURATION)
-            return WHY("%s is no duration; write a number with ms, s, m, h or d, like \"250ms\" or "
-                       "\"30s\"",
-                shown);
-        return WHY("%s is no whole number; write digits only", shown);
-    }
+    if (!load_parse_number(row->type, text, &v))
+        return load_explain_number(row, text, shown, why);
     if (row->min && load_parse_number(row->type, str_of(row->min), &least) && v < least)
         return WHY("%s is too little; the least is %s", shown, row->min);
     if (row->max && load_parse_number(row->type, str_of(row->max), &most) && v > most)
@@ -439,12 +455,11 @@ struct conf *conf_load(const char *path, struct conf_errors *errors)
 
     *errors = (struct conf_errors){ 0 };
     load_fill_draft(&d, path);
-    if (d.mistakes.count > 0 || d.mistakes.no_memory) {
-        mistakes_hand_over(&d.mistakes, errors);
+    if (d.mistakes.count > d.mistakes.nwarnings || d.mistakes.no_memory)
         conf_unref(d.conf);
-    } else {
+    else
         conf = d.conf;
-    }
+    mistakes_hand_over(&d.mistakes, errors);
     mistakes_release(&d.mistakes);
     scan_release(&d.scan);
     arena_release(&d.scratch);

@@ -9,6 +9,7 @@ struct mistake {
     unsigned seq;
     size_t number; /* the order in which it was found: sorts what one word has several of */
     struct str text;
+    bool warning;
 };
 
 static struct mistake *mistake_add_row(struct mistakes *m)
@@ -37,26 +38,45 @@ static void mistake_make_printable(char *text)
             *text = '?';
 }
 
-void mistake_add(struct mistakes *m, struct place at, const char *fmt, ...)
+static void mistake_add_text(
+    struct mistakes *m, struct place at, bool warning, const char *fmt, va_list ap)
 {
     struct mistake *row;
     char text[512];
-    va_list ap;
 
     if (m->count >= MISTAKES_MAX)
         return;
     row = mistake_add_row(m);
     if (!row)
         return;
-    va_start(ap, fmt);
     vsnprintf(text, sizeof(text), fmt, ap);
-    va_end(ap);
     row->seq = at.seq;
-    row->text = arena_printf(&m->arena, "%s:%u: %s", at.file, at.line, text);
+    row->warning = warning;
+    m->nwarnings += warning;
+    row->text =
+        arena_printf(&m->arena, "%s:%u: %s%s", at.file, at.line, warning ? "warning: " : "", text);
     if (row->text.p)
         mistake_make_printable((char *)row->text.p); /* our own copy */
     else
         m->no_memory = true;
+}
+
+void mistake_add(struct mistakes *m, struct place at, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    mistake_add_text(m, at, false, fmt, ap);
+    va_end(ap);
+}
+
+void mistake_warn(struct mistakes *m, struct place at, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    mistake_add_text(m, at, true, fmt, ap);
+    va_end(ap);
 }
 
 static int mistake_by_place(const void *pa, const void *pb)
@@ -76,12 +96,17 @@ void mistakes_hand_over(struct mistakes *m, struct conf_errors *out)
     if (m->count > 0)
         qsort(m->list, m->count, sizeof(*m->list), mistake_by_place);
     out->list = calloc(m->count + extra + 1, sizeof(*out->list));
-    if (!out->list)
+    out->warnings = calloc(m->nwarnings + 1, sizeof(*out->warnings));
+    if (!out->list || !out->warnings)
         return;
-    out->room = m->count + extra + 1;
-    for (size_t i = 0; i < m->count; i++)
-        if (m->list[i].text.p)
-            out->list[out->count++] = m->list[i].text;
+    for (size_t i = 0; i < m->count; i++) {
+        const struct mistake *row = &m->list[i];
+
+        if (row->text.p && row->warning)
+            out->warnings[out->nwarnings++] = row->text;
+        else if (row->text.p)
+            out->list[out->count++] = row->text;
+    }
     if (m->no_memory)
         out->list[out->count++] = no_memory;
     else if (extra)
@@ -119,6 +144,7 @@ const char *mistake_quote(struct arena *a, struct str s)
 void conf_errors_release(struct conf_errors *errors)
 {
     free(errors->list);
+    free(errors->warnings);
     arena_release(&errors->arena);
     *errors = (struct conf_errors){ 0 };
 }

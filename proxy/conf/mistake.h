@@ -23,6 +23,7 @@ struct mistakes {
     struct arena arena;
     struct mistake *list;
     size_t count, room;
+    size_t nwarnings; /* of `count` */
     bool no_memory;
 };
 
@@ -31,6 +32,11 @@ enum { MISTAKES_MAX = 1000 };
 
 /* Adds "FILE:LINE: " and the text, control octets replaced. */
 void mistake_add(struct mistakes *m, struct place at, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* The same for something that an operator should know, and that does not keep the conf from being
+ * used: "FILE:LINE: warning: " and the text. */
+void mistake_warn(struct mistakes *m, struct place at, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* Moves all to `out` in the order of the file. */

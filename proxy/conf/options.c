@@ -63,6 +63,11 @@ static const struct opt root_rows[] = {
     { "core_dumps", OPT_BOOL, IN(conf, core_dumps), "false", NULL, NULL, OPT_RESTART,
         .help = "Whether a crash may leave a core, and other processes of the same user may look "
                 "into Tarry's memory: keys, prompts and answers are in both." },
+    { "env_file", OPT_FILE, IN(conf, env_file), "", NULL, NULL, OPT_LIVE,
+        .help = "A file with NAME=value lines, as for systemd's EnvironmentFile=, whose values "
+                "${NAME} takes in the lines below this one. It is read again by each reload, and "
+                "its values go before those of Tarry's own environment. So a check (tarry -t) or a "
+                "reload from any shell sees the same keys as the service." },
     { "group", OPT_GROUP, IN(conf, group), "", NULL, NULL, OPT_RESTART,
         .help = "The group to run as, together with those that list the user. Empty: the user's "
                 "own." },

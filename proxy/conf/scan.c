@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "conf/envfile.h"
 #include "conf/file.h"
 #include "conf/options.h"
 #include "conf/tree.h"
@@ -223,6 +224,18 @@ static bool scan_value_follows(struct reader *r, unsigned line)
     return t->kind == T_WORD && t->place.line == line;
 }
 
+/* env_file takes effect where it stands: its variables can be used from the next line on. */
+static void scan_read_env(struct reader *r, const struct token *value)
+{
+    struct token_context *c = r->context;
+    struct str path = file_resolve(&c->arena, r->file, value->text);
+
+    if (!path.p)
+        c->no_memory = true;
+    else if (path.n > 0)
+        envfile_read(c, path.p, value->place);
+}
+
 /* Behind NAME, at "=" or "+=". */
 static void scan_read_option(struct reader *r, struct block *b, const struct token *name)
 {
@@ -274,6 +287,8 @@ static void scan_read_option(struct reader *r, struct block *b, const struct tok
     }
     value = token_take(r);
     scan_add_value(s, b, row, &value);
+    if (b->id == SECTION_ROOT && str_eq(name->text, STR("env_file")) && !value.bad)
+        scan_read_env(r, &value);
 }
 
 /* Behind SECTION, at the title or "{". `title` is NULL if there is none. */

@@ -204,6 +204,7 @@ struct conf {
     struct str user, group; /* accounts that exist; empty: as started, the user's own */
     bool core_dumps;
     enum sandbox_policy seccomp, landlock;
+    struct str env_file; /* "": none; its values are in the options already */
     struct str temp_dir;
     size_t max_connections;
     size_t address_connections_max; /* client connections of one address; 0: no bound */

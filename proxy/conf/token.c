@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "base/buf.h"
+#include "conf/file.h"
 
 static int token_look(const struct reader *r, size_t ahead)
 {
@@ -59,7 +60,7 @@ static void token_skip_space(struct reader *r)
 
 static bool token_ends_word(int c)
 {
-    return c < 0x21 || c == 0x7f || strchr("#\"'={}()+,", c);
+    return c < 0x21 || c == 0x7f || strchr("#\"'={}()+,;", c);
 }
 
 /* Reads a bare word, which ends before white space, a sign or a comment. */
@@ -91,7 +92,7 @@ static struct token token_read_word(struct reader *r)
     return t;
 }
 
-static bool token_is_variable_name(struct str s)
+bool token_is_variable_name(struct str s)
 {
     for (size_t i = 0; i < s.n; i++) {
         char c = str_lower_char(s.p[i]);
@@ -100,6 +101,42 @@ static bool token_is_variable_name(struct str s)
             return false;
     }
     return s.n > 0;
+}
+
+/* The value of an environment variable. The file of env_file comes first: it is read again by each
+ * reload, while the process keeps the environment that it was started with. */
+static const char *token_find_variable(const struct token_context *s, const char *name)
+{
+    for (const struct token_variable *v = s->variables; v; v = v->next)
+        if (strcmp(v->name.p, name) == 0)
+            return v->value.p;
+    return getenv(name);
+}
+
+/* ${file:PATH}: appends what the file holds, without the line's end. */
+static void token_read_file(struct reader *r, struct token *t, struct str path, struct buf *out)
+{
+    struct token_context *s = r->context;
+    struct str full = file_resolve(&s->arena, r->file, path), text;
+    struct file_content content;
+    char why[512];
+
+    if (!full.p) {
+        s->no_memory = true;
+        return;
+    }
+    if (!file_read(full.p, FILE_CONTENT_MAX, &content, why, sizeof(why))) {
+        mistake_add(s->mistakes, t->place, "${file:...}: %s", why);
+        t->bad = true;
+        return;
+    }
+    text = str_make(content.p, content.n);
+    if (text.n > 0 && text.p[text.n - 1] == '\n') {
+        text.n--;
+        text.n -= text.n > 0 && text.p[text.n - 1] == '\r';
+    }
+    s->no_memory |= buf_append_str(out, text) < 0;
+    file_forget(&content);
 }
 
 /* At "${": appends what the variable holds, or what stands behind ":-" if it is not set. */
@@ -120,7 +157,13 @@ static void token_read_variable(struct reader *r, struct token *t, struct buf *o
         return;
     }
     r->pos += 2 + inside.n + 1;
-    with_other = str_cut(inside, ':', &name, &other) && other.n > 0 && other.p[0] == '-';
+    if (!str_cut(inside, ':', &name, &other))
+        other = STR("");
+    with_other = other.n > 0 && other.p[0] == '-';
+    if (str_eq(name, STR("file")) && other.n > 0) {
+        token_read_file(r, t, other, out);
+        return;
+    }
     if (!with_other)
         name = inside;
     if (!token_is_variable_name(name)) {
@@ -131,15 +174,15 @@ static void token_read_variable(struct reader *r, struct token *t, struct buf *o
         return;
     }
     cname = arena_cstr(&s->arena, name);
-    value = cname ? getenv(cname) : NULL;
+    value = cname ? token_find_variable(s, cname) : NULL;
     if (value) {
         s->no_memory |= buf_append_str(out, str_of(value)) < 0;
     } else if (with_other) {
         s->no_memory |= buf_append(out, other.p + 1, other.n - 1) < 0;
     } else {
         mistake_add(s->mistakes, t->place,
-            "the environment variable " STR_FMT
-            " is not set; set it before Tarry starts, or write ${" STR_FMT ":-default}",
+            "the environment variable " STR_FMT " is not set; set it in the file of env_file or "
+            "before Tarry starts, or write ${" STR_FMT ":-default}",
             STR_ARG(name), STR_ARG(name));
         t->bad = true;
     }
@@ -235,6 +278,14 @@ static struct token read_token(struct reader *r)
     int c;
 
     token_skip_space(r);
+    if (token_look(r, 0) == ';') {
+        mistake_add(r->context->mistakes, token_here(r),
+            "\";\" ends nothing here: a statement ends with its value; leave it out");
+        while (token_look(r, 0) == ';') {
+            r->pos++;
+            token_skip_space(r);
+        }
+    }
     c = token_look(r, 0);
     if (c < 0)
         return (struct token){ .kind = T_END, .place = token_here(r) };

@@ -11,12 +11,19 @@
 #include "base/arena.h"
 #include "conf/mistake.h"
 
+/* A line of the file that env_file names. In the context's arena; both NUL-terminated. */
+struct token_variable {
+    struct token_variable *next;
+    struct str name, value;
+};
+
 /* What the reading of all files shares. */
 struct token_context {
     struct mistakes *mistakes;
-    struct arena arena; /* names of files, texts */
-    unsigned seq;       /* of the next word: struct place */
-    bool cut_short;     /* a comment without end hides the rest of a file */
+    struct token_variable *variables; /* the last one of a name is found first */
+    struct arena arena;               /* names of files, texts */
+    unsigned seq;                     /* of the next word: struct place */
+    bool cut_short;                   /* a comment without end hides the rest of a file */
     bool no_memory;
 };
 
@@ -48,6 +55,9 @@ struct reader {
  * one. */
 const struct token *token_peek(struct reader *r, size_t i);
 struct token token_take(struct reader *r);
+
+/* Whether `s` can be the name of an environment variable: letters, digits and _, no digit first. */
+bool token_is_variable_name(struct str s);
 
 /* Whether it is that sign. */
 bool token_is(const struct token *t, char c);

@@ -1,18 +1,18 @@
 /* Checks across options and sections. */
 #include "conf/verify.h"
 
-#include <errno.h>
+#include <arpa/inet.h>
 #include <grp.h>
+#include <ifaddrs.h>
 #include <inttypes.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/num.h"
 #include "conf/twins.h"
 #include "conf/value.h"
+#include "conf/verifyfiles.h"
 #include "conf/verifylisten.h"
 
 static const char *verify_quote(struct draft *d, struct str s)
@@ -39,6 +39,79 @@ static struct str verify_route_key(struct draft *d, const struct draft_section *
     if (r->prefix.n == 0)
         return r->prefix;
     return arena_printf(&d->scratch, STR_FMT "\n" STR_FMT, STR_ARG(r->prefix), STR_ARG(r->host));
+}
+
+/* ---- servers that are Tarry itself ---- */
+
+static bool verify_is_any(const struct sockaddr_storage *sa)
+{
+    const struct sockaddr_in *in = (const struct sockaddr_in *)(const void *)sa;
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)(const void *)sa;
+
+    return sa->ss_family == AF_INET
+               ? in->sin_addr.s_addr == htonl(INADDR_ANY)
+               : sa->ss_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr);
+}
+
+/* Whether it is an address of this machine. */
+static bool verify_is_own_address(const struct sockaddr_storage *sa)
+{
+    const struct sockaddr_in *a = (const struct sockaddr_in *)(const void *)sa, *b;
+    const struct sockaddr_in6 *a6 = (const struct sockaddr_in6 *)(const void *)sa, *b6;
+    struct ifaddrs *all;
+    bool own = sa->ss_family == AF_INET ? ntohl(a->sin_addr.s_addr) >> 24 == 127
+                                        : IN6_IS_ADDR_LOOPBACK(&a6->sin6_addr);
+
+    if (own || getifaddrs(&all) < 0)
+        return own;
+    for (const struct ifaddrs *i = all; i && !own; i = i->ifa_next) {
+        if (!i->ifa_addr || i->ifa_addr->sa_family != sa->ss_family)
+            continue;
+        b = (const struct sockaddr_in *)(const void *)i->ifa_addr;
+        b6 = (const struct sockaddr_in6 *)(const void *)i->ifa_addr;
+        own = sa->ss_family == AF_INET ? a->sin_addr.s_addr == b->sin_addr.s_addr
+                                       : IN6_ARE_ADDR_EQUAL(&a6->sin6_addr, &b6->sin6_addr);
+    }
+    freeifaddrs(all);
+    return own;
+}
+
+/* Whether who connects to `server` reaches the listener `l`. */
+static bool verify_leads_to(const struct addr_conf *server, const struct addr_conf *l)
+{
+    const struct sockaddr_in *a = (const struct sockaddr_in *)(const void *)&server->sa,
+                             *b = (const struct sockaddr_in *)(const void *)&l->sa;
+
+    if (server->salen == 0 || l->salen == 0)
+        return false;
+    if (server->salen == l->salen && memcmp(&server->sa, &l->sa, l->salen) == 0)
+        return true;
+    if (server->sa.ss_family == AF_UNIX || l->sa.ss_family == AF_UNIX)
+        return false;
+    /* The port stands at the same place in both families. */
+    return a->sin_port == b->sin_port && verify_is_any(&l->sa) &&
+           (server->sa.ss_family == l->sa.ss_family || l->sa.ss_family == AF_INET6) &&
+           (verify_is_any(&server->sa) || verify_is_own_address(&server->sa));
+}
+
+static void verify_check_loops(struct draft *d)
+{
+    for (size_t i = 0; i < d->nsections; i++)
+        for (size_t j = 0; d->sections[i].id == SECTION_SERVER && j < d->nsections; j++) {
+            const struct draft_section *server = &d->sections[i], *l = &d->sections[j];
+            const struct addr_conf *at =
+                l->id == SECTION_LISTEN  ? &((const struct listen_conf *)l->base)->addr
+                : l->id == SECTION_ADMIN ? &((const struct admin_conf *)l->base)->addr
+                                         : NULL;
+
+            if (!at || !verify_leads_to(&((const struct server_conf *)server->base)->addr, at))
+                continue;
+            mistake_add(&d->mistakes, server->place,
+                "server %s is Tarry itself, which listens there (%s:%u); name the address of the "
+                "app's server",
+                verify_quote(d, server->title), l->place.file, l->place.line);
+            break;
+        }
 }
 
 /* ---- options of one section that must fit ---- */
@@ -100,61 +173,6 @@ static void verify_check_orders(struct draft *d, struct draft_section *s)
 
 /* ---- files and folders ---- */
 
-static void verify_check_folder(
-    struct draft *d, const struct draft_section *s, const struct opt *row, const char *path)
-{
-    struct place at = draft_place(s, row->name);
-    struct stat st;
-
-    if (stat(path, &st) < 0)
-        mistake_add(&d->mistakes, at, "%s: cannot use \"%s\": %s; name a folder that exists",
-            row->name, path, strerror(errno));
-    else if (!S_ISDIR(st.st_mode))
-        mistake_add(
-            &d->mistakes, at, "%s: \"%s\" is no folder; name one that exists", row->name, path);
-    else if ((geteuid() != 0 || d->conf->user.n == 0) && access(path, W_OK | X_OK) < 0)
-        /* Root that becomes somebody else asks as that one: see process/privileges. */
-        mistake_add(
-            &d->mistakes, at, "%s: cannot write to \"%s\": %s", row->name, path, strerror(errno));
-}
-
-static void verify_check_target(struct draft *d, const struct draft_section *s,
-    const struct opt *row, const struct log_target *target)
-{
-    struct place at = draft_place(s, row->name);
-    const char *slash, *folder;
-    struct stat st;
-
-    if (target->kind != LOG_TO_FILE)
-        return;
-    slash = strrchr(target->path.p, '/');
-    folder =
-        arena_cstr(&d->scratch, str_make(target->path.p, (size_t)(slash - target->path.p) + 1));
-    if (!folder)
-        d->mistakes.no_memory = true;
-    else if (stat(folder, &st) < 0 || !S_ISDIR(st.st_mode))
-        mistake_add(&d->mistakes, at,
-            "%s: the folder \"%s\" is not there; make it, or name another file", row->name, folder);
-    else if (stat(target->path.p, &st) == 0 && S_ISDIR(st.st_mode))
-        mistake_add(&d->mistakes, at, "%s: \"%s\" is a folder; name a file in it", row->name,
-            target->path.p);
-}
-
-static void verify_check_paths(struct draft *d, const struct draft_section *s)
-{
-    const struct opt_section *sec = options_section(s->id);
-
-    for (size_t i = 0; i < sec->nrows; i++) {
-        const struct opt *row = &sec->rows[i];
-        const void *at = (const char *)s->base + row->offset;
-
-        if (row->type == OPT_FOLDER)
-            verify_check_folder(d, s, row, ((const struct str *)at)->p);
-        else if (row->type == OPT_TARGET)
-            verify_check_target(d, s, row, at);
-    }
-}
-
 /* ---- accounts ---- */
 
 static void verify_check_accounts(struct draft *d, const struct draft_section *root)
@@ -179,15 +197,11 @@ static void verify_check_accounts(struct draft *d, const struct draft_section *r
 static void verify_check_workers(struct draft *d, struct draft_section *s)
 {
     struct pool_conf *p = s->base;
-    size_t index = (size_t)(s - d->sections);
 
     if (p->nservers == 0 && !draft_lost_section(s, SECTION_SERVER))
         mistake_add(&d->mistakes, s->place,
             "workers %s has no server; write server \"127.0.0.1:8001\" { }",
             verify_quote(d, s->title));
-    /* A pool's servers follow it directly. */
-    twins_refuse(d, index + 1, p->nservers, SECTION_SERVER, SECTION_SERVER, verify_address_key,
-        "server", "make it one with the slots of both");
     /* One call of full size and the handoff's other heads must fit, whatever call_max is. */
     if (!draft_find(s, "handoff_max") && p->handoff_max < p->call_max + (1 << 20))
         p->handoff_max = p->call_max + (1 << 20);
@@ -326,7 +340,7 @@ void verify_draft(struct draft *d)
         struct draft_section *s = &d->sections[i];
 
         verify_check_orders(d, s);
-        verify_check_paths(d, s);
+        verifyfiles_section(d, s);
         if (s->id == SECTION_LISTEN)
             verifylisten_section(d, s);
         else if (s->id == SECTION_COMPRESSION)
@@ -344,6 +358,10 @@ void verify_draft(struct draft *d)
         "upstream", "give it another name");
     twins_refuse(d, 0, d->nsections, SECTION_LISTEN, SECTION_ADMIN, verify_address_key,
         "the address", "take another");
+    twins_refuse(d, 0, d->nsections, SECTION_SERVER, SECTION_SERVER, verify_address_key, "server",
+        "name it once, with all its slots: a server belongs to one pool, which counts them");
+    verify_check_loops(d);
+    verifyfiles_conf(d);
     twins_refuse(d, 0, d->nsections, SECTION_ROUTE, SECTION_ROUTE, verify_route_key,
         "a route of the prefix", "leave one out, or give it another host");
     if (c->nroutes > 1)

@@ -47,6 +47,25 @@ static bool verifylisten_check_pair(
     return good;
 }
 
+/* A certificate out of its time is no mistake: a restart must not fail because of it, and neither
+ * must a reload that mends something else. */
+static void verifylisten_check_time(
+    struct draft *d, const struct draft_section *s, const struct identity *id)
+{
+    struct place at = draft_place(s, "certificate");
+    time_t now = time(NULL);
+
+    if (id->ends <= now)
+        mistake_warn(&d->mistakes, at,
+            "certificate: it expired %ld days ago and clients will refuse it; renew it",
+            (long)(now - id->ends) / (24 * 3600));
+    else if (id->begins > now)
+        mistake_warn(&d->mistakes, at,
+            "certificate: it is not valid yet and clients will refuse it for %ld hours; is the "
+            "clock right?",
+            (long)(id->begins - now) / 3600 + 1);
+}
+
 /* False after a mistake, or if there is nothing. What is wrong is looked for only then: keys are
  * slow to read. */
 static bool verifylisten_read_identity(struct draft *d, const struct draft_section *s,
@@ -55,8 +74,10 @@ static bool verifylisten_read_identity(struct draft *d, const struct draft_secti
     char why[IDENTITY_WHY_MAX];
 
     if (certificate.n > 0 && key.n > 0 &&
-        identity_read(out, certificate, key, staple, why, sizeof(why)))
+        identity_read(out, certificate, key, staple, why, sizeof(why))) {
+        verifylisten_check_time(d, s, out);
         return true;
+    }
     if (verifylisten_check_pair(d, s, certificate, key))
         mistake_add(&d->mistakes, draft_place(s, "ocsp_staple"), "ocsp_staple: %s", why);
     return false;

@@ -79,6 +79,8 @@ static bool child_reload(void)
     next = conf_load(child.setup->conf_path, &errors);
     for (size_t i = 0; i < errors.count; i++)
         log_error(NULL, STR_FMT, STR_ARG(errors.list[i]));
+    for (size_t i = 0; i < errors.nwarnings; i++)
+        log_warn(NULL, STR_FMT, STR_ARG(errors.warnings[i]));
     conf_errors_release(&errors);
     if (!next) {
         counter_add(COUNTER_RELOADS_FAILED, 1);

@@ -2,6 +2,7 @@
 #include <nghttp2/nghttp2.h>
 #include <ares.h>
 #include <ev.h>
+#include <getopt.h>
 #include <openssl/crypto.h>
 #include <seccomp.h>
 #include <stdbool.h>
@@ -9,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "commit.h"
 #include "config.h"
 
 #include "conf/load.h"
@@ -27,9 +29,9 @@ static void usage(FILE *to)
 {
     fputs("usage: tarry [-c FILE] [-t] [-V] [-h]\n"
           "  -c FILE  read FILE instead of " DEFAULT_CONF "\n"
-          "  -t       check the conf and all that it names, and exit: 0 if it is sound\n"
-          "  -V       print the version and what it is built with\n"
-          "  -h       print this\n"
+          "  -t       check the conf and all that it names, and exit: 0 if it is good\n"
+          "  -V, --version  print the version and the libraries in use\n"
+          "  -h, --help     print this\n"
           "Signals: HUP reads the conf again, TERM finishes what is in flight and stops (a second\n"
           "one stops at once), USR1 reopens the logs. See tarry(8) and tarry.conf(5).\n",
         to);
@@ -37,11 +39,12 @@ static void usage(FILE *to)
 
 static void version(void)
 {
-    printf("tarry %s\n"
+    printf("tarry %s%s%s%s\n"
            "libev %d.%d, nghttp2 %s, %s, c-ares %s, libseccomp %u.%u.%u\n",
-        PACKAGE_VERSION, ev_version_major(), ev_version_minor(), nghttp2_version(0)->version_str,
-        OpenSSL_version(OPENSSL_VERSION), ares_version(NULL), seccomp_version()->major,
-        seccomp_version()->minor, seccomp_version()->micro);
+        PACKAGE_VERSION, TARRY_COMMIT[0] ? " (commit " : "", TARRY_COMMIT,
+        TARRY_COMMIT[0] ? ")" : "", ev_version_major(), ev_version_minor(),
+        nghttp2_version(0)->version_str, OpenSSL_version(OPENSSL_VERSION), ares_version(NULL),
+        seccomp_version()->major, seccomp_version()->minor, seccomp_version()->micro);
 }
 
 static void ready(void)
@@ -113,13 +116,18 @@ failed:
 
 int main(int argc, char **argv)
 {
+    static const struct option options[] = {
+        { "version", no_argument, NULL, 'V' },
+        { "help", no_argument, NULL, 'h' },
+        { 0 },
+    };
     const char *path = DEFAULT_CONF;
     struct conf_errors errors;
     bool check = false;
     struct conf *conf;
     int c;
 
-    while ((c = getopt(argc, argv, "c:tVh")) != -1) {
+    while ((c = getopt_long(argc, argv, "c:tVh", options, NULL)) != -1) {
         switch (c) {
         case 'c':
             path = optarg;
@@ -146,11 +154,15 @@ int main(int argc, char **argv)
     conf = conf_load(path, &errors);
     for (size_t i = 0; i < errors.count; i++)
         fprintf(stderr, STR_FMT "\n", STR_ARG(errors.list[i]));
+    for (size_t i = 0; i < errors.nwarnings; i++)
+        fprintf(stderr, STR_FMT "\n", STR_ARG(errors.warnings[i]));
     conf_errors_release(&errors);
     if (!conf)
         return 1;
     if (check) {
         c = check_as_user(conf);
+        if (c == 0)
+            printf("%s: the conf is good\n", path);
         conf_unref(conf);
         return c;
     }

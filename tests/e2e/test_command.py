@@ -7,26 +7,32 @@ import pathlib
 import resource
 import signal
 import socket
+import subprocess
+import tempfile
 import threading
 import time
 
 import pytest
 
 from harness import Client, Gate, Reply, by_kind, call, eventually, free_port, handoff
-from harness.tarry import READY, check_conf, run_command
+from harness.base import DEADLINE
+from harness.tarry import READY, check_conf, find_binary, run_command
 
 OK = Reply(200, b"ok")
 
 
 # --- options ---
 
-def test_V_prints_the_version():
-    code, out, err = run_command("-V")
-    assert code == 0 and re.match(r"tarry \d+\.\d+\.\d+\n", out) and err == ""
+@pytest.mark.parametrize("option", ["-V", "--version"])
+def test_V_prints_the_version(option):
+    """With the commit, where it was built from a checkout."""
+    code, out, err = run_command(option)
+    assert code == 0 and re.match(r"tarry \d+\.\d+\.\d+( \(commit [0-9a-f]{12}(, changed)?\))?\n", out) and err == ""
 
 
-def test_h_prints_the_usage():
-    code, out, err = run_command("-h")
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_h_prints_the_usage(option):
+    code, out, err = run_command(option)
     assert code == 0 and all(option in out for option in ("-c", "-t", "-V", "-h")) and err == ""
 
 
@@ -233,6 +239,7 @@ def test_a_good_conf_is_sound(tmp_path, monkeypatch):
     """Everything that the manual promises, at once."""
     secret = tmp_path / "secret"
     secret.write_text("s3cret\n")
+    secret.chmod(0o600)
     (tmp_path / "inner.conf").write_text('body_max = "10M"\n')
     path = tmp_path / "t.conf"
     path.write_text(f'''# a comment
@@ -276,6 +283,42 @@ route "/v1/" {{ upstream = "own" }}
 admin "127.0.0.1:9180" {{ }}
 ''')
     assert check_conf(path, env={"E2E_KEY": "k"}) == (0, "")
+    assert run_command("-t", "-c", path, env={"E2E_KEY": "k"})[1] == f"{path}: the conf is good\n"
+
+
+def as_nobody(*args):
+    """The command as a user with few rights."""
+    done = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", find_binary(), *map(str, args)],
+                          capture_output=True, text=True, timeout=DEADLINE)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_log_that_the_user_cannot_write_is_a_mistake():
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:  # pytest's own folders are closed to other users
+        folder = pathlib.Path(folder)
+        folder.chmod(0o755)
+        log, path = folder / "root.log", folder / "t.conf"
+        log.touch(0o644)
+        path.write_text(f'''temp_dir = "/var/tmp"
+listen "127.0.0.1:8080" {{ }}
+workers "app" {{ server "127.0.0.1:8001" {{ }} }}
+route "/" {{ workers = "app" }}
+access_log {{ target = "{log}" }}
+''')
+        code, err = as_nobody("-t", "-c", path)
+    assert code == 1 and f'{path}:5: target: "{log}" cannot be written: Permission denied' in err, err
+
+
+def test_an_expired_certificate_is_a_warning(bed):
+    """A restart must not fail over it."""
+    certificate, key = bed.authority.leaf("old", days=-1)
+    conf = bed.conf(bed.worker())
+    conf.listens[f"127.0.0.1:{free_port()}"] = {"certificate": str(certificate), "private_key": str(key)}
+    path = bed.folder / "old.conf"
+    path.write_text(conf.text())
+    code, err = check_conf(path)
+    assert code == 0 and re.search(r"old\.conf:\d+: warning: certificate: it expired \d+ days ago", err), err
 
 
 # --- starting ---

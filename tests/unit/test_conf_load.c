@@ -504,13 +504,45 @@ START_TEST(defaults_give_way_to_what_is_written)
 }
 END_TEST
 
+START_TEST(takes_variables_from_env_file_and_values_from_files)
+{
+    struct conf_errors e;
+    struct conf *c;
+
+    conffile_put("environment",
+        "# keys\n; more\n\nTARRY_A=plain\r\nexport TARRY_B = \"two words\"\n"
+        "TARRY_C='$x'\nTARRY_TEST_KEY=from the file\n");
+    conffile_put("token", "s3cret\n");
+    setenv("TARRY_TEST_KEY", "from the environment", 1);
+    c = conffile_must_load(
+        "env_file = \"environment\"\nlisten \"127.0.0.1:80\" { }\nupstream \"a\" {\n"
+        "origin = \"https://a.example\"\nset_header = { \"A: ${TARRY_A}\", \"B: ${TARRY_B}\",\n"
+        "\"C: ${TARRY_C}\", \"D: ${TARRY_TEST_KEY}\", \"E: Bearer ${file:token}\" } }\n"
+        "route \"/\" { upstream = \"a\" }\n");
+    ck_assert(str_eq(c->upstreams[0].set_header[0].value, STR("plain")));
+    ck_assert(str_eq(c->upstreams[0].set_header[1].value, STR("two words")));
+    ck_assert(str_eq(c->upstreams[0].set_header[2].value, STR("$x")));
+    ck_assert(str_eq(c->upstreams[0].set_header[3].value, STR("from the file")));
+    ck_assert(str_eq(c->upstreams[0].set_header[4].value, STR("Bearer s3cret")));
+    conf_unref(c);
+    ck_assert_ptr_null(conffile_load("\nlisten \"${file:nothing-here}\" { }\n", &e));
+    ck_assert_ptr_nonnull(strstr(e.list[e.count - 1].p, ":2: ${file:...}: cannot read"));
+    conf_errors_release(&e);
+    conffile_put("environment", "TARRY_A=1\nno assignment with a SECRET\n");
+    ck_assert_ptr_null(conffile_load("env_file = \"environment\"\n", &e));
+    ck_assert_ptr_nonnull(strstr(e.list[e.count - 1].p, "environment:2: no NAME=value"));
+    ck_assert_ptr_null(strstr(e.list[e.count - 1].p, "SECRET"));
+    conf_errors_release(&e);
+}
+END_TEST
+
 START_TEST(same_things_where_they_differ)
 {
-    /* One prefix for several hosts, one server in two pools, one host on two ports. */
+    /* One prefix for several hosts, one host on two ports. */
     struct conf *c = conffile_must_load(
         "listen \"127.0.0.1:80\" { }\nlisten \"127.0.0.1:81\" { }\n"
         "workers \"a\" { server \"127.0.0.1:1\" { } }\n"
-        "workers \"b\" { server \"127.0.0.1:1\" { } }\n"
+        "workers \"b\" { server \"127.0.0.1:2\" { } }\n"
         "upstream \"a\" { origin = \"https://a.example\" }\n"
         "upstream \"b\" { origin = \"https://a.example:444\" }\n"
         "upstream \"c\" { origin = \"http://127.0.0.1:443\" }\n"
@@ -541,6 +573,7 @@ static TCase *cases(void)
     tcase_add_test(t, understands_the_forms_of_the_language);
     tcase_add_test(t, includes_files_in_place);
     tcase_add_test(t, defaults_give_way_to_what_is_written);
+    tcase_add_test(t, takes_variables_from_env_file_and_values_from_files);
     tcase_add_test(t, same_things_where_they_differ);
     return t;
 }

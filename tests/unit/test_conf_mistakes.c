@@ -88,10 +88,15 @@ static const struct {
     { "header_max = \"5s\"" REST, { 1, "is no size" } },
     { "header_max = \"10\"" REST, { 1, "the least is 256" } },
     { "processes = \"two\"" REST, { 1, "processes: \"two\" is no whole number" } },
-    { "processes = -1" REST, { 1, "is no whole number" } },
+    { "processes = -1" REST, { 1, "processes: \"-1\" is negative; the least is 1" } },
     { "processes = 0" REST, { 1, "the least is 1" } },
     { "processes = 257" REST, { 1, "the most is 256" } },
-    { "processes = 99999999999999999999999999" REST, { 1, "is no whole number" } },
+    { "processes = 99999999999999999999999999" REST,
+        { 1, "is too large a number; the most is 256" } },
+    { "shutdown_timeout = \"12345678901234567890s\"" REST, { 1, "is too large a number" } },
+    { "header_max = \"-4K\"" REST, { 1, "header_max: \"-4K\" is negative" } },
+    { "processes = 2;" REST, { 1, "\";\" ends nothing here" } },
+    { "log { level = \"info\"; }" REST, { 1, "\";\" ends nothing here" } },
     { "workers \"b\" { server \"127.0.0.1:1\" { slots = 0 } }" REST,
         { 1, "slots: \"0\" is too little" } },
     { "workers \"b\" { server \"127.0.0.1:1\" { } state_max = 8001 }" REST,
@@ -141,6 +146,14 @@ static const struct {
     { "workers { server \"127.0.0.1:1\" { } }" REST,
         { 1, "workers has no name; write workers \"app\"" } },
     { "log \"x\" { }" REST, { 1, "log takes no title" } },
+    { "workers \"b\" { server \"127.0.0.1:8001\" { } }" REST,
+        { 3, "server \"127.0.0.1:8001\" stands twice" } },
+    { "workers \"b\" { server \"127.0.0.1:8080\" { } }" REST,
+        { 1, "server \"127.0.0.1:8080\" is Tarry itself" } },
+    { "listen \"[::]:8081\" { }\nworkers \"b\" { server \"127.0.0.1:8081\" { } }" REST,
+        { 2, "is Tarry itself" } },
+    { "admin \"unix:/tmp/a\" { }\nworkers \"b\" { server \"unix:/tmp/a\" { } }" REST,
+        { 2, "is Tarry itself" } },
     { "log { }\nlog { }" REST, { 2, "log stands twice, first in line 1" } },
     { "workers \"app\" { server \"127.0.0.1:9\" { } }" REST,
         { 3, "workers \"app\" stands twice, first at " } },
@@ -506,6 +519,53 @@ START_TEST(secrets_are_checked_and_never_shown)
 }
 END_TEST
 
+/* The only thing wrong with a conf is a warning of that line. */
+static void check_warning(const char *text, unsigned line, const char *part)
+{
+    struct conf_errors e;
+    struct conf *c = conffile_load(text, &e);
+    char begin[256];
+
+    ck_assert_ptr_nonnull(c);
+    ck_assert_uint_eq(e.count, 0);
+    ck_assert_uint_eq(e.nwarnings, 1);
+    snprintf(begin, sizeof(begin), "%s:%u: warning: ", conffile_path("t.conf"), line);
+    if (!str_starts_with(e.warnings[0], str_of(begin)) ||
+        !memmem(e.warnings[0].p, e.warnings[0].n, part, strlen(part)))
+        ck_abort_msg("%s", e.warnings[0].p);
+    conf_unref(c);
+    conf_errors_release(&e);
+}
+
+START_TEST(warns_of_secrets_that_everybody_can_read)
+{
+    const char *path = conffile_put("secret", "a-secret\n");
+    const char *text =
+        "workers \"b\" { server \"127.0.0.1:1\" { }\nsecret_file = \"secret\" }" REST;
+
+    ck_assert_int_eq(chmod(path, 0644), 0);
+    check_warning(text, 2, "every account of this machine can read");
+    ck_assert_int_eq(chmod(path, 0640), 0);
+    conf_unref(conffile_must_load(text));
+}
+END_TEST
+
+START_TEST(refuses_a_conf_that_everybody_can_write_when_started_as_root)
+{
+    struct conf_errors e;
+    const char *path = conffile_put("t.conf", "user = \"nobody\"" REST);
+
+    ck_assert_int_eq(chmod(path, 0666), 0);
+    ck_assert_ptr_null(conf_load(path, &e));
+    check_in(&e, path, &(struct want){ 1, "every account of this machine can write" }, 1);
+    conf_errors_release(&e);
+    path = conffile_put("t.conf", "" REST);
+    conf_unref(conf_load(path, &e));
+    ck_assert_uint_eq(e.count, 0);
+    conf_errors_release(&e);
+}
+END_TEST
+
 START_TEST(keys_in_set_header_are_never_shown)
 {
     static const char *const wrong[] = { "Authorization Bearer sk-SECRET", "Host: sk-SECRET",
@@ -588,6 +648,8 @@ static TCase *cases(void)
     tcase_add_test(t, identities_must_be_of_use);
     tcase_add_test(t, options_of_tls_must_fit);
     tcase_add_loop_test(t, secrets_are_checked_and_never_shown, 0, COUNT_OF(secrets));
+    tcase_add_test(t, warns_of_secrets_that_everybody_can_read);
+    tcase_add_test(t, refuses_a_conf_that_everybody_can_write_when_started_as_root);
     tcase_add_test(t, keys_in_set_header_are_never_shown);
     tcase_add_test(t, messages_hold_no_control_octets);
     tcase_add_test(t, bounds_what_it_reads);
