@@ -16,25 +16,10 @@ static struct field *forward_array(struct arena *a, size_t n)
     return arena_alloc(a, n * sizeof(struct field));
 }
 
-static void forward_put(struct head *h, struct str name, struct str value)
-{
-    if (h->nfields < h->room)
-        h->fields[h->nfields++] = (struct field){ name, value };
-}
-
 /* Fields that say where a request came from: a peer that is not trusted does not get to say it. */
 static bool forward_tells_origin(struct str name)
 {
-    return field_folds_to(name, STR("x-forwarded-for")) ||
-           field_folds_to(name, STR("x-forwarded-proto")) ||
-           field_folds_to(name, STR("x-forwarded-host")) ||
-           field_folds_to(name, STR("x-forwarded-port")) ||
-           field_folds_to(name, STR("x-forwarded-server")) ||
-           field_folds_to(name, STR("x-forwarded-ssl")) ||
-           field_folds_to(name, STR("x-forwarded-scheme")) ||
-           field_folds_to(name, STR("x-forwarded-by")) ||
-           field_folds_to(name, STR("x-forwarded-prefix")) ||
-           field_folds_to(name, STR("x-forwarded-client-cert")) ||
+    return field_begins_folded(name, STR("x-forwarded-")) ||
            field_folds_to(name, STR("x-forwarded")) || field_folds_to(name, STR("x-real-ip")) ||
            field_folds_to(name, STR("forwarded"));
 }
@@ -50,6 +35,19 @@ static bool forward_is_written_anew(struct str name)
         if (field_folds_to(name, names[i]))
             return true;
     return false;
+}
+
+/* Whether it is spelled with letters, digits and "-": with anything else an environment may take it
+ * for another name. */
+static bool forward_is_plain(struct str name)
+{
+    for (size_t i = 0; i < name.n; i++) {
+        char c = str_lower_char(name.p[i]);
+
+        if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'))
+            return false;
+    }
+    return true;
 }
 
 static bool forward_has_underscore(struct str name)
@@ -72,10 +70,51 @@ static bool forward_is_safe_id(struct str id)
     return true;
 }
 
-/* Whether the field is Tarry's to write, or nobody's. */
-static bool forward_is_refused(
-    const struct conf *conf, const struct head *in, struct str name, bool trusted)
+/* The scheme that one of the lesser known fields tells, for which nobody has written a standard.
+ * p NULL: it is none of them, or malformed. */
+static struct str forward_scheme_of(const struct field *f)
 {
+    static const struct {
+        struct str name, value, scheme;
+    } words[] = {
+        { STR_INIT("x-forwarded-ssl"), STR_INIT("on"), STR_INIT("https") },
+        { STR_INIT("x-forwarded-ssl"), STR_INIT("off"), STR_INIT("http") },
+        { STR_INIT("x-forwarded-scheme"), STR_INIT("https"), STR_INIT("https") },
+        { STR_INIT("x-forwarded-scheme"), STR_INIT("http"), STR_INIT("http") },
+        { STR_INIT("x-forwarded-protocol"), STR_INIT("https"), STR_INIT("https") },
+        { STR_INIT("x-forwarded-protocol"), STR_INIT("ssl"), STR_INIT("https") },
+        { STR_INIT("x-forwarded-protocol"), STR_INIT("http"), STR_INIT("http") },
+    };
+
+    for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++)
+        if (str_eq_nocase(f->name, words[i].name) && str_eq_nocase(f->value, words[i].value))
+            return words[i].scheme;
+    return (struct str){ 0 };
+}
+
+static bool forward_tells_scheme(struct str name)
+{
+    return field_folds_to(name, STR("x-forwarded-ssl")) ||
+           field_folds_to(name, STR("x-forwarded-scheme")) ||
+           field_folds_to(name, STR("x-forwarded-protocol"));
+}
+
+/* Whether a field about the origin comes along as it is. Never a stranger's; and none that says
+ * another scheme than the one that is told: gunicorn refuses such requests, other servers would
+ * believe one or the other. */
+static bool forward_keeps_origin(const struct field *f, bool trusted, struct str scheme)
+{
+    if (!trusted || !forward_is_plain(f->name) || forward_is_written_anew(f->name))
+        return false;
+    return !forward_tells_scheme(f->name) || str_eq_nocase(forward_scheme_of(f), scheme);
+}
+
+/* Whether the field is Tarry's to write, or nobody's. */
+static bool forward_is_refused(const struct conf *conf, const struct head *in,
+    const struct field *f, bool trusted, struct str scheme)
+{
+    struct str name = f->name;
+
     if (field_ends_here(in, name) || field_is_tarry(name))
         return true;
     if (str_eq_nocase(name, STR("host")) || str_eq_nocase(name, STR("content-length")) ||
@@ -85,7 +124,7 @@ static bool forward_is_refused(
     if (field_folds_to(name, STR("proxy")))
         return true;
     if (forward_tells_origin(name))
-        return !trusted || forward_has_underscore(name) || forward_is_written_anew(name);
+        return !forward_keeps_origin(f, trusted, scheme);
     if (field_folds_to(name, STR("x-request-id")))
         return true;
     /* X_Api_Key and X-Api-Key are one variable in a CGI environment. */
@@ -115,8 +154,29 @@ static struct str forward_join(struct arena *a, const struct head *in, struct st
     return list;
 }
 
-/* Fills `w` from Forwarded (RFC 7239). What the older fields say has been filled in, and stays. Of
- * the elements the first is the client's own proxy's. */
+/* The first element of a list: what the client's own proxy has said. */
+static struct str forward_first(struct str list)
+{
+    struct str first;
+
+    return str_next_element(&list, &first) ? first : (struct str){ 0 };
+}
+
+/* The first scheme that one of the lesser known fields tells, if X-Forwarded-Proto tells none. */
+static struct str forward_find_scheme(const struct head *in)
+{
+    for (size_t i = 0; i < in->nfields; i++) {
+        struct str scheme = forward_scheme_of(&in->fields[i]);
+
+        if (scheme.p)
+            return scheme;
+    }
+    return (struct str){ 0 };
+}
+
+/* Fills `w` from Forwarded (RFC 7239). What the older fields say has been filled in, and stays; if
+ * the two differ in the scheme, Forwarded is not believed. Of the elements the first is the
+ * client's own proxy's. */
 static void forward_read_forwarded(struct arena *a, struct str all, struct word *w)
 {
     struct str rest = all, list = { 0 };
@@ -134,11 +194,12 @@ static void forward_read_forwarded(struct arena *a, struct str all, struct word 
     }
     if (rc < 0 || n == 0)
         return;
-    w->forwarded = all;
     if (w->list.n == 0)
         w->list = list;
     if (w->proto.n == 0)
         w->proto = first.proto;
+    if (first.proto.n == 0 || str_eq_nocase(first.proto, forward_first(w->proto)))
+        w->forwarded = all;
     if (w->host.n == 0)
         w->host = first.host;
 }
@@ -155,7 +216,7 @@ static struct word forward_listen_to(struct arena *a, const struct head *in)
                    head_count(in, STR("x-real-ip")) == 1 ? head_value(in, STR("x-real-ip")) : none;
     struct word w = {
         .list = forwarded_is_for(list) ? list : none,
-        .proto = forwarded_is_proto(proto) ? proto : none,
+        .proto = forwarded_is_proto(proto) ? proto : forward_find_scheme(in),
         .host = forwarded_is_host(host) ? host : none,
         .port = forwarded_is_port(port) ? port : none,
         .real_ip = forwarded_is_for(real_ip) ? real_ip : none,
@@ -165,33 +226,31 @@ static struct word forward_listen_to(struct arena *a, const struct head *in)
     return w;
 }
 
-/* Where the request came from, for the workers: the peer behind what it has said, if its word
- * counts. */
-static void forward_put_origin(struct head *kept, struct arena *a, const struct head *in,
-    const struct stream *client, bool trusted)
+/* Where the request came from, for the workers: the peer behind what it has said. 0, or -1 if there
+ * is no memory. */
+static int forward_add_origin(struct head *kept, struct arena *a, const struct head *in,
+    const struct stream *client, const struct word *w)
 {
-    struct word w = trusted ? forward_listen_to(a, in) : (struct word){ 0 };
     bool ipv6 = client->peer->family == AF_INET6;
     struct str peer;
     char ip[ADDR_TEXT_MAX];
+    int rc = 0;
 
     peer = arena_copy(a, str_of(addr_ip_text(client->peer, ip)));
-    forward_put(kept, STR("X-Forwarded-For"),
-        w.list.n ? arena_printf(a, STR_FMT ", " STR_FMT, STR_ARG(w.list), STR_ARG(peer)) : peer);
-    forward_put(kept, STR("X-Forwarded-Proto"),
-        w.proto.n        ? w.proto
-        : client->secure ? STR("https")
-                         : STR("http"));
-    if (w.host.n || in->authority.n)
-        forward_put(kept, STR("X-Forwarded-Host"), w.host.n ? w.host : in->authority);
-    if (w.port.n)
-        forward_put(kept, STR("X-Forwarded-Port"), w.port);
+    rc |= head_add(kept, a, STR("X-Forwarded-For"),
+        w->list.n ? arena_printf(a, STR_FMT ", " STR_FMT, STR_ARG(w->list), STR_ARG(peer)) : peer);
+    rc |= head_add(kept, a, STR("X-Forwarded-Proto"), w->proto);
+    if (w->host.n || in->authority.n)
+        rc |= head_add(kept, a, STR("X-Forwarded-Host"), w->host.n ? w->host : in->authority);
+    if (w->port.n)
+        rc |= head_add(kept, a, STR("X-Forwarded-Port"), w->port);
     if (head_find(in, STR("x-real-ip")))
-        forward_put(kept, STR("X-Real-IP"), w.real_ip.n ? w.real_ip : peer);
-    if (w.forwarded.n)
-        forward_put(kept, STR("Forwarded"),
-            arena_printf(a, STR_FMT ", for=%s%s%s", STR_ARG(w.forwarded), ipv6 ? "\"[" : "",
+        rc |= head_add(kept, a, STR("X-Real-IP"), w->real_ip.n ? w->real_ip : peer);
+    if (w->forwarded.n)
+        rc |= head_add(kept, a, STR("Forwarded"),
+            arena_printf(a, STR_FMT ", for=%s%s%s", STR_ARG(w->forwarded), ipv6 ? "\"[" : "",
                 client->peer->family == AF_UNIX ? "unknown" : peer.p, ipv6 ? "]\"" : ""));
+    return rc;
 }
 
 int forward_save_request(struct arena *a, const struct conf *conf, const struct head *in,
@@ -201,8 +260,9 @@ int forward_save_request(struct arena *a, const struct conf *conf, const struct 
     struct head kept = *in;
     struct str id = head_value(in, STR("x-request-id")), subject, fingerprint;
     struct arena scratch = { 0 };
+    struct word w = { 0 };
     bool trusted;
-    int rc;
+    int rc = 0;
 
     addr_to_sockaddr(client->peer, &sa);
     trusted = conf_trusts(conf, (struct sockaddr *)&sa);
@@ -211,18 +271,23 @@ int forward_save_request(struct arena *a, const struct conf *conf, const struct 
     kept.nfields = 0;
     if (!kept.fields)
         return -1;
+    if (trusted)
+        w = forward_listen_to(&scratch, in);
+    if (w.proto.n == 0)
+        w.proto = client->secure ? STR("https") : STR("http");
     for (size_t i = 0; i < in->nfields; i++)
-        if (!forward_is_refused(conf, in, in->fields[i].name, trusted))
-            forward_put(&kept, in->fields[i].name, in->fields[i].value);
-    forward_put_origin(&kept, &scratch, in, client, trusted);
+        if (!forward_is_refused(conf, in, &in->fields[i], trusted, forward_first(w.proto)))
+            rc |= head_add(&kept, &scratch, in->fields[i].name, in->fields[i].value);
+    rc |= forward_add_origin(&kept, &scratch, in, client, &w);
     if (head_count(in, STR("x-request-id")) != 1 || !forward_is_safe_id(id))
         id = str_of(request_id);
-    forward_put(&kept, STR("X-Request-Id"), id);
+    rc |= head_add(&kept, &scratch, STR("X-Request-Id"), id);
     if (sni_client(stream_tls(client), &scratch, &subject, &fingerprint)) {
-        forward_put(&kept, STR("Tarry-Client-Subject"), subject);
-        forward_put(&kept, STR("Tarry-Client-Fingerprint"), fingerprint);
+        rc |= head_add(&kept, &scratch, STR("Tarry-Client-Subject"), subject);
+        rc |= head_add(&kept, &scratch, STR("Tarry-Client-Fingerprint"), fingerprint);
     }
-    rc = head_join_cookies(&kept, &scratch);
+    if (rc == 0)
+        rc = head_join_cookies(&kept, &scratch);
     /* Spans of `in` borrow from the receive buffer: everything is copied into one block. */
     if (rc == 0)
         rc = head_copy(a, out, &kept, 0);
@@ -306,6 +371,8 @@ int forward_add_tarry(struct head *h, struct arena *a, const struct conf *conf,
 static int forward_filter(
     struct arena *a, const struct head *in, struct head *out, bool (*drop)(struct str name))
 {
+    int rc = 0;
+
     *out = *in;
     out->room = in->nfields + 8;
     out->nfields = 0;
@@ -316,9 +383,9 @@ static int forward_filter(
         struct str name = in->fields[i].name;
 
         if (!field_ends_here(in, name) && !field_is_tarry(name) && !(drop && drop(name)))
-            forward_put(out, name, in->fields[i].value);
+            rc |= head_add(out, a, name, in->fields[i].value);
     }
-    return 0;
+    return rc;
 }
 
 int forward_worker_response(struct arena *a, const struct head *in, struct head *out)

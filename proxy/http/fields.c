@@ -114,9 +114,11 @@ bool field_ends_here(const struct head *h, struct str name)
     return field_is_hop_by_hop(name) || head_has_token(h, STR("connection"), name);
 }
 
+/* Some fold "_" alone, lighttpd every octet that is no letter and no digit. */
 static char fields_fold(char c)
 {
-    return c == '_' || c == '.' ? '-' : str_lower_char(c);
+    c = str_lower_char(c);
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ? c : '-';
 }
 
 bool field_begins_folded(struct str name, struct str prefix)

@@ -34,12 +34,12 @@ bool field_is_hop_by_hop(struct str name);
  * field names it. */
 bool field_ends_here(const struct head *h, struct str name);
 
-/* Names that begin with "Tarry-" in any case, "_" and "." read as "-": CGI-style environments fold
- * them together. */
+/* Names that begin with "Tarry-" in any case, with any octet but letters and digits read as "-":
+ * CGI-style environments fold them together. */
 bool field_is_tarry(struct str name);
 
-/* Same name when "_" and "." are read as "-" and case is ignored: what a CGI-style environment
- * cannot tell apart. */
+/* Same name when any octet but letters and digits is read as "-" and case is ignored: what a
+ * CGI-style environment cannot tell apart. */
 bool field_folds_to(struct str name, struct str other);
 
 /* The same for the beginning of the name. */

@@ -89,6 +89,9 @@ static struct str saved(const char *fields, enum who who, bool secure)
 #define BEHIND(list)                                                                               \
     "X-Forwarded-For=" list                                                                        \
     "|X-Forwarded-Proto=http|X-Forwarded-Host=site.example|X-Request-Id=request-id"
+#define HTTPS                                                                                      \
+    "X-Forwarded-For=10.1.2.3|X-Forwarded-Proto=https|X-Forwarded-Host=site.example|"              \
+    "X-Request-Id=request-id"
 
 static const struct {
     enum who who;
@@ -107,6 +110,9 @@ static const struct {
     { STRANGER, "X-Real-IP=1.2.3.4",
         "X-Forwarded-For=127.0.0.1|X-Forwarded-Proto=http|X-Forwarded-Host=site.example|X-Real-IP="
         "127.0.0.1|X-Request-Id=request-id" },
+    { STRANGER, "X-Forwarded-Email=a@b|x-forwarded-user=root|X-Forwarded-=1", OWN },
+    { STRANGER, "X~Forwarded~For=1.2.3.4|X-Forwarded!Preferred-Username=x|X*Real*IP=5", OWN },
+    { STRANGER, "Forwarded-For=1|X-Forwardedness=2", "Forwarded-For=1|X-Forwardedness=2|" OWN },
     /* A trusted peer is believed, and named behind the others. */
     { TRUSTED, "", BEHIND("10.1.2.3") },
     { TRUSTED, "X-Forwarded-For=1.2.3.4", BEHIND("1.2.3.4, 10.1.2.3") },
@@ -129,11 +135,23 @@ static const struct {
         ":4711\", for=_hidden;by=x, for=5.6.7.8;proto=https, "
         "for=10.1.2.3|X-Request-Id=request-id" },
     { TRUSTED, "Forwarded=for=1.2.3.4;proto=https|X-Forwarded-For=5.6.7.8|X-Forwarded-Proto=http",
-        "X-Forwarded-For=5.6.7.8, 10.1.2.3|X-Forwarded-Proto=http|X-Forwarded-Host=site.example|"
-        "Forwarded=for=1.2.3.4;proto=https, for=10.1.2.3|X-Request-Id=request-id" },
+        BEHIND("5.6.7.8, 10.1.2.3") }, /* two schemes: the older word is told */
     { LOCAL, "Forwarded=proto=https",
         "X-Forwarded-For=unix|X-Forwarded-Proto=https|X-Forwarded-Host=site.example|"
         "Forwarded=proto=https, for=unknown|X-Request-Id=request-id" },
+    /* Balancers that know other fields for the scheme; one is told, and nothing against it. */
+    { TRUSTED, "X-Forwarded-Ssl=on", "X-Forwarded-Ssl=on|" HTTPS },
+    { TRUSTED, "X-Forwarded-Ssl=off", "X-Forwarded-Ssl=off|" BEHIND("10.1.2.3") },
+    { TRUSTED, "X-Forwarded-Scheme=HTTPS", "X-Forwarded-Scheme=HTTPS|" HTTPS },
+    { TRUSTED, "X-Forwarded-Protocol=ssl", "X-Forwarded-Protocol=ssl|" HTTPS },
+    { TRUSTED, "X-Forwarded-Proto=https|X-Forwarded-Ssl=off", HTTPS },
+    { TRUSTED, "X-Forwarded-Proto=http|X-Forwarded-Ssl=on|X-Forwarded-Scheme=https",
+        BEHIND("10.1.2.3") },
+    { TRUSTED, "X-Forwarded-Ssl=on|X-Forwarded-Scheme=http", "X-Forwarded-Ssl=on|" HTTPS },
+    { TRUSTED, "X-Forwarded-Ssl=yes", BEHIND("10.1.2.3") },
+    { TRUSTED, "X_Forwarded_Ssl=on|X.Forwarded-Ssl=on", BEHIND("10.1.2.3") },
+    { TRUSTED, "X-Forwarded-Ssl=on|Forwarded=proto=http", "X-Forwarded-Ssl=on|" HTTPS },
+    { TRUSTED, "X-Forwarded-Prefix=/x", "X-Forwarded-Prefix=/x|" BEHIND("10.1.2.3") },
     /* A malformed word is none, whoever says it. */
     { TRUSTED, "Forwarded=for=1.2.3.4;proto=gopher", BEHIND("10.1.2.3") },
     { TRUSTED, "Forwarded=for=1.2.3.4, for=\"", BEHIND("10.1.2.3") },
@@ -149,7 +167,10 @@ static const struct {
         "X-Forwarded-For=10.1.2.3|X-Forwarded-Proto=http|X-Forwarded-Host=site.example|X-Real-IP="
         "10.1.2.3|X-Request-Id=request-id" },
     /* Tarry's own names, in every spelling that an environment folds to them */
-    { STRANGER, "Tarry-Version=1|TARRY-KIND=resume|tarry_hop=1|Tarry.State=s|tArRy_-.x=y", OWN },
+    { STRANGER,
+        "Tarry-Version=1|TARRY-KIND=resume|tarry_hop=1|Tarry.State=s|tArRy_-.x=y|tarry~auth=z|"
+        "Tarry!Kind=k",
+        OWN },
     { TRUSTED, "Tarry-Version=1|tarry_hop=1", BEHIND("10.1.2.3") },
     { STRANGER, "Tarryish=1|X-Tarry-Kind=2", "Tarryish=1|X-Tarry-Kind=2|" OWN },
     /* What belongs to the connection, what Connection names, framing */
