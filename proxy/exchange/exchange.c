@@ -23,7 +23,7 @@ static const struct {
     [EX_VISITING] = { "visiting",
         MAY(QUEUED) | MAY(PARKED) | MAY(ANSWERING) | MAY(TUNNELLING) | MAY(DONE) },
     [EX_PARKED] = { "parked", MAY(QUEUED) | MAY(ANSWERING) | MAY(NOTIFYING) | MAY(DONE) },
-    [EX_ANSWERING] = { "answering", MAY(NOTIFYING) | MAY(DONE) },
+    [EX_ANSWERING] = { "answering", MAY(QUEUED) | MAY(NOTIFYING) | MAY(DONE) },
     [EX_TUNNELLING] = { "tunnelling", MAY(DONE) },
     [EX_NOTIFYING] = { "notifying", MAY(DONE) },
     [EX_DONE] = { "done", 0 },

@@ -405,7 +405,8 @@ void hop_on_client_drained(struct exchange *ex)
     }
     if (ex->worker_paused && hop_spooled(ex) < ex->pool_conf->spool_max / 2) {
         ex->worker_paused = false;
-        visit_pause(ex->visit, false);
+        if (ex->visit)
+            visit_pause(ex->visit, false);
     }
     if (hop_spooled(ex) > 0)
         return;

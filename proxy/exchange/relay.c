@@ -16,6 +16,8 @@ static bool relay_records(const struct exchange *ex)
 
 static void relay_end_call(struct exchange *ex)
 {
+    ex->relay_pending = false;
+    loop_undefer(&ex->relay_flush);
     call_close(ex->relay);
     ex->relay = NULL;
 }

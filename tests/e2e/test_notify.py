@@ -1,6 +1,7 @@
 """docs/handoff.md: Tarry-Notify."""
 
 import json
+import signal
 
 import pytest
 
@@ -265,3 +266,31 @@ def test_the_access_log_counts_no_notify_as_a_hop(bed):
     told(site)
     eventually(lambda: site.tarry.access.lines)
     assert site.tarry.access.lines[0]["hops"] == 1
+
+
+@pytest.mark.parametrize("first", ["client", "upstream"])
+def test_a_client_that_resets_in_the_turn_of_the_upstreams_head(bed, first):
+    """Both events are read in one turn of the loop: the head that is still held must not be sent afterwards."""
+    def stream(r, c):
+        gate.wait()
+        c.send_head(headers={"Content-Type": "text/event-stream"})
+        sent.open()
+        c.wait_closed()
+    gate, sent = Gate(), Gate()
+    site = site_for(bed, stream, on_disconnect="cancel")
+    client = site.tarry.client()
+    client.send_request("POST", "/ask", body=b"x")
+    site.upstream.wait_for(1)
+    site.tarry.signal(signal.SIGSTOP)
+    try:
+        if first == "client":
+            client.reset()
+        gate.open()
+        sent.wait()
+        if first != "client":
+            client.reset()
+    finally:
+        site.tarry.signal(signal.SIGCONT)
+    r = told(site)
+    assert r.outcome == "cancelled"
+    assert site.tarry.process.poll() is None

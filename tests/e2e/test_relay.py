@@ -349,3 +349,26 @@ def test_many_relays_at_once_through_one_slot(bed):
     for c in clients:
         c.close()
     eventually(lambda: len(site.tarry.access.lines) == 40)
+
+
+@pytest.mark.parametrize("end", ["reset", "close"])
+def test_a_whole_response_stays_whole_when_the_upstream_then_ends(bed, end):
+    """All of it has come, though the client takes it slowly: how the upstream's connection ends is of no concern."""
+    size, count = 1024, 250
+
+    def stream(r, c):
+        body = b"".join(b"%x\r\n" % size + b"x" * size + b"\r\n" for _ in range(count)) + b"0\r\n\r\n"
+        c.send_head(headers={"Content-Type": "text/event-stream", "Connection": "close"})
+        c.send(body)
+        arrived.wait()
+        (c.reset if end == "reset" else c.close)()
+        ended.open()
+    arrived, ended = Gate(), Gate()
+    site = relay(bed, stream, top={"output_max": "4K"})
+    with Client(site.tarry.address, receive_buffer=4096) as c:
+        c.send_request()
+        response = c.begin()
+        response.until(b"x")
+        arrived.open()
+        ended.wait()
+        assert len(response.read()) == size * count

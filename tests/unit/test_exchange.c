@@ -239,6 +239,7 @@ enum place {
     ANSWERING_NOTIFY,
     ANSWERING_GATEWAY,
     KEPT_ALIVE, /* parked by resume, and the head is out */
+    KEPT_ALIVE_RELAY,
     QUEUED_RESUME,
     WAITING_RESUME, /* no worker can be reached */
     VISITING_RESUME,
@@ -356,6 +357,10 @@ static void reach(enum place place, const char *fields)
         park(arena_printf(&a, "%sTarry-Keep-Alive: space\r\n", resume).p);
         WORLD_UNTIL(buf_len(&client.body) > 0);
         break;
+    case KEPT_ALIVE_RELAY:
+        park(arena_printf(&a, "%sTarry-Keep-Alive: sse\r\n", relay).p);
+        WORLD_UNTIL(buf_len(&client.body) > 0);
+        break;
     case QUEUED_RESUME:
         park(resume);
         WORLD_UNTIL(pool_counts(ex->pool).busy == 0);
@@ -408,6 +413,7 @@ enum happening {
     UPSTREAM_ENDS,
     UPSTREAM_RESETS,
     UPSTREAM_GARBLES,
+    UPSTREAM_BREAKS_OFF, /* behind its head */
     NOTHING, /* until a deadline passes */
 };
 
@@ -444,6 +450,11 @@ static void happen(enum happening what)
         break;
     case UPSTREAM_GARBLES:
         peer_send(&upstream, "\r\n\r\ngarbage\r\n\r\n");
+        break;
+    case UPSTREAM_BREAKS_OFF:
+        peer_send(&upstream, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        world_settle();
+        peer_close(&upstream);
         break;
     case NOTHING:
         break;
@@ -525,6 +536,10 @@ static const struct row {
     { PARKED_RELAY, "", "", "total_timeout = \"200ms\"", NOTHING, EX_DONE, "http_response_timeout",
         504 },
     { PARKED_RELAY, "Tarry-On-Error: /e\r\n", "", "", UPSTREAM_ENDS, EX_VISITING, NULL, SILENCE },
+    { KEPT_ALIVE_RELAY, "Tarry-On-Error: /e\r\n", LONG, "", UPSTREAM_BREAKS_OFF, EX_VISITING, NULL,
+        SILENCE }, /* no byte of a real response has gone out */
+    { KEPT_ALIVE_RELAY, "Tarry-On-Error: /e\r\n", LONG, "", UPSTREAM_ENDS, EX_VISITING, NULL,
+        SILENCE },
     { PARKED_RELAY, "Tarry-Keep-Alive: space\r\n", LONG, "", UPSTREAM_ENDS, EX_DONE,
         "http_response_incomplete", LATE },
     { PARKED_RELAY, "Tarry-Keep-Alive: sse\r\n", LONG, "", UPSTREAM_ENDS, EX_DONE,
@@ -888,6 +903,31 @@ START_TEST(stops_the_worker_when_too_much_is_kept)
 }
 END_TEST
 
+/* The last piece of the response may be the one that crosses spool_max: then there is no worker left
+ * to go on with when the client has drained it. */
+START_TEST(drains_a_response_whose_last_piece_crossed_spool_max)
+{
+    static char block[200001];
+    size_t n = (16 << 10) * (size_t)(_i + 1);
+
+    memset(block, 'z', sizeof(block) - 1);
+    block[n] = '\0';
+    open_front("spool_max = \"64K\"", "");
+    client.room = 1;
+    ask("/a");
+    worker_takes("request\r\n");
+    worker_answers("", block);
+    block[n] = 'z';
+    world_settle();
+    for (int i = 0; i < 100 && !client.closed; i++) {
+        fake_stream_drain(&client, buf_len(&client.body) + 30000);
+        world_settle();
+    }
+    ck_assert(client.ended);
+    ck_assert_uint_eq(buf_len(&client.body), n);
+}
+END_TEST
+
 START_TEST(resumes_with_the_answers_in_the_order_of_the_calls)
 {
     struct peer first;
@@ -1139,6 +1179,36 @@ START_TEST(delivers_a_resume_again)
 }
 END_TEST
 
+/* Whatever has come of the response: as long as nothing of it has gone to the client, what is paid
+ * for is delivered again. */
+static const char *const broken_off[] = {
+    "H",
+    "HTTP/1.1 2",
+    "HTTP/1.1 200 OK\r\n",
+    "HTTP/1.1 200 OK\r\nContent-Le",
+    "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5",
+    "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n" TYPE "Tarry-Then: replay\r\n\r\nPOST ",
+};
+
+START_TEST(delivers_a_resume_again_wherever_its_worker_died)
+{
+    open_front("resume_attempts = 2", "");
+    reach(VISITING_RESUME, "Tarry-State: s\r\n");
+    peer_send(&worker, broken_off[_i]);
+    world_settle();
+    peer_close(&worker);
+    worker_takes("Tarry-Attempt: 2\r\n");
+    ck_assert(peer_has(&worker, "Tarry-State: s\r\n"));
+    WORLD_UNTIL(peer_has(&worker, "\r\n\r\nok"));
+    worker_answers("", "done");
+    WORLD_UNTIL(client.ended);
+    ck_assert_uint_eq(client.status, 200);
+    ck_assert_span_eq(buf_str(&client.body), "done");
+}
+END_TEST
+
 START_TEST(gives_up_after_the_last_attempt)
 {
     open_front("resume_attempts = 2", "");
@@ -1336,19 +1406,47 @@ START_TEST(tells_of_notifies_that_a_shutdown_loses)
 }
 END_TEST
 
-START_TEST(cuts_the_record_of_a_notify)
+/* The client's response is not cut, but a record that is must not look whole. */
+START_TEST(tells_a_notify_that_its_record_was_cut)
 {
     static char large[3001];
 
     memset(large, 'x', sizeof(large) - 1);
-    open_front("", "response_max = \"1K\"");
+    open_front("", _i == 0 ? "response_max = \"1K\"" : "");
+    if (_i == 1) { /* no disk */
+        conf->body_memory_max = 1024;
+        conf->temp_dir = STR("/nonexistent");
+    }
     reach(PARKED_NOTIFY, "");
     upstream_answers(large);
     WORLD_UNTIL(client.closed);
-    ck_assert_uint_eq(buf_len(&client.body), 3000); /* the client's is not */
-    worker_takes("Tarry-Outcome: complete\r\n");
-    WORLD_UNTIL(peer_has(&worker, "xxxxxxxx"));
-    ck_assert(peer_has(&worker, "Content-Length: 1024\r\n"));
+    ck_assert(client.ended);
+    ck_assert_uint_eq(buf_len(&client.body), 3000);
+    worker_takes("Tarry-Outcome: truncated\r\n");
+    ck_assert(peer_has(
+        &worker, _i == 0 ? "Tarry-Truncated: limit\r\n" : "Tarry-Truncated: storage\r\n"));
+    if (_i == 0) {
+        WORLD_UNTIL(peer_has(&worker, "xxxxxxxx"));
+        ck_assert(peer_has(&worker, "Content-Length: 1024\r\n"));
+    }
+    ck_assert(in_file("log", "error: the record for the notify to /n is cut"));
+}
+END_TEST
+
+/* A response that cannot be kept is not the upstream's fault. */
+START_TEST(tells_a_full_disk_from_a_large_response)
+{
+    static char large[3001];
+
+    memset(large, 'x', sizeof(large) - 1);
+    open_front("", "");
+    conf->body_memory_max = 1024;
+    conf->temp_dir = STR("/nonexistent");
+    reach(PARKED, "");
+    upstream_answers(large);
+    worker_takes("Proxy-Status: tarry; error=proxy_internal_error\r\n");
+    ck_assert(peer_has(&worker, "HTTP/1.1 503 "));
+    ck_assert(!in_file("log", "larger than response_max"));
 }
 END_TEST
 
@@ -1427,6 +1525,7 @@ static TCase *cases(void)
     tcase_add_test(t, holds_the_upstream_back_for_a_slow_client);
     tcase_add_loop_test(t, keeps_a_response_for_a_slow_client, 0, 2);
     tcase_add_test(t, stops_the_worker_when_too_much_is_kept);
+    tcase_add_loop_test(t, drains_a_response_whose_last_piece_crossed_spool_max, 0, 12);
     tcase_add_test(t, resumes_with_the_answers_in_the_order_of_the_calls);
     tcase_add_loop_test(t, encloses_a_problem_for_a_call_without_a_response, 0, 2);
     tcase_add_test(t, replays_with_all_answers_of_all_hops);
@@ -1437,6 +1536,8 @@ static TCase *cases(void)
     tcase_add_test(t, takes_no_answer_to_head_for_a_handoff);
     tcase_add_loop_test(t, keeps_the_client_awake, 0, 2);
     tcase_add_test(t, delivers_a_resume_again);
+    tcase_add_loop_test(
+        t, delivers_a_resume_again_wherever_its_worker_died, 0, COUNT_OF(broken_off));
     tcase_add_test(t, gives_up_after_the_last_attempt);
     tcase_add_test(t, waits_for_a_worker_with_what_is_paid_for);
     tcase_add_loop_test(t, never_sends_hop_0_twice, 0, 2);
@@ -1447,7 +1548,8 @@ static TCase *cases(void)
     tcase_add_loop_test(t, notifies_however_it_ended, 0, COUNT_OF(told));
     tcase_add_test(t, notifies_again_with_pauses_and_gives_up_loudly);
     tcase_add_loop_test(t, tells_of_notifies_that_a_shutdown_loses, 0, 5);
-    tcase_add_test(t, cuts_the_record_of_a_notify);
+    tcase_add_loop_test(t, tells_a_notify_that_its_record_was_cut, 0, 2);
+    tcase_add_test(t, tells_a_full_disk_from_a_large_response);
     tcase_add_loop_test(t, lets_a_worker_answer_for_the_upstream, 0, 2);
     tcase_add_test(t, relays_a_2xx_though_errors_would_be_handled);
     tcase_add_test(t, finishes_under_the_snapshot_it_began_with);

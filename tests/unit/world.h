@@ -25,7 +25,8 @@ void world_close(void);
 void world_turn(void);
 void world_settle(void);
 
-/* Far above what a slow machine needs under a sanitizer: for what never comes. */
+/* Far above what a slow machine needs under a sanitizer; TARRY_UNIT_GIVE_UP has other seconds, for
+ * those who work on a test that fails. */
 uint64_t world_give_up_us(void);
 
 #define WORLD_UNTIL(cond)                                                                          \
