@@ -414,7 +414,7 @@ enum happening {
     UPSTREAM_RESETS,
     UPSTREAM_GARBLES,
     UPSTREAM_BREAKS_OFF, /* behind its head */
-    NOTHING, /* until a deadline passes */
+    NOTHING,             /* until a deadline passes */
 };
 
 static void happen(enum happening what)
@@ -903,8 +903,8 @@ START_TEST(stops_the_worker_when_too_much_is_kept)
 }
 END_TEST
 
-/* The last piece of the response may be the one that crosses spool_max: then there is no worker left
- * to go on with when the client has drained it. */
+/* The last piece of the response may be the one that crosses spool_max: then there is no worker
+ * left to go on with when the client has drained it. */
 START_TEST(drains_a_response_whose_last_piece_crossed_spool_max)
 {
     static char block[200001];
@@ -1423,8 +1423,8 @@ START_TEST(tells_a_notify_that_its_record_was_cut)
     ck_assert(client.ended);
     ck_assert_uint_eq(buf_len(&client.body), 3000);
     worker_takes("Tarry-Outcome: truncated\r\n");
-    ck_assert(peer_has(
-        &worker, _i == 0 ? "Tarry-Truncated: limit\r\n" : "Tarry-Truncated: storage\r\n"));
+    ck_assert(
+        peer_has(&worker, _i == 0 ? "Tarry-Truncated: limit\r\n" : "Tarry-Truncated: storage\r\n"));
     if (_i == 0) {
         WORLD_UNTIL(peer_has(&worker, "xxxxxxxx"));
         ck_assert(peer_has(&worker, "Content-Length: 1024\r\n"));
