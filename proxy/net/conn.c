@@ -14,7 +14,12 @@
 
 /*   CONNECTING -> HANDSHAKE -> OPEN -> CLOSED        from anywhere to CLOSED
  *   CONNECTING and HANDSHAKE are left out where there is nothing to wait for. */
-enum phase { PHASE_CONNECTING, PHASE_HANDSHAKE, PHASE_OPEN, PHASE_CLOSED };
+enum conn_phase { PHASE_CONNECTING, PHASE_HANDSHAKE, PHASE_OPEN, PHASE_CLOSED };
+
+/*   NONE -> EOF | FAILED        how the input ended
+ *   The owner is told behind the last byte, and not while it has paused the input: what has arrived
+ *   is not lost because the peer resets afterwards. */
+enum conn_end { END_NONE, END_EOF, END_FAILED };
 
 struct conn {
     ev_io io;
@@ -24,16 +29,23 @@ struct conn {
     struct buf in, out;
     uint64_t bytes_in, bytes_out, marked_out;
     uint64_t behind_ms; /* since when output waits without a break; 0: none does */
+    uint64_t turn;      /* the turn of the loop that `moved` counts in */
+    size_t moved;       /* bytes read and written in it */
     struct deferred work;
     struct deferred_free deferred_free;
     struct addr peer;
     struct addrlimit_slot place;
     int err_no;
-    signed char error;   /* enum conn_error */
-    unsigned char phase; /* enum phase */
+    int end_err_no;        /* of END_FAILED */
+    int out_err_no;        /* of `out_broken` */
+    signed char error;     /* enum conn_error, once the owner has been told */
+    signed char end_error; /* enum conn_error of END_FAILED */
+    unsigned char phase;   /* enum conn_phase */
+    unsigned char end;     /* enum conn_end */
     bool accepted;
     bool paused;
-    bool eof;
+    bool resumed; /* not paused any more, and the owner may have left input then */
+    bool eof;     /* CONN_EOF was told */
     bool full;        /* CONN_E_FULL was told and CONN_DRAINED not yet */
     bool out_blocked; /* the socket takes no more for now */
     bool out_broken;  /* the peer takes no more at all */
@@ -51,13 +63,33 @@ static void conn_on_work(void *owner);
 
 static void conn_emit(struct conn *c, enum conn_event ev)
 {
-    if (c->on_event)
-        c->on_event(c->owner, c, ev);
+    if (!c->on_event)
+        return;
+    LOOP_ASSERT_OPEN(c->owner);
+    c->on_event(c->owner, c, ev);
+}
+
+/* A connection moves CONN_READ_MAX bytes a turn, roughly: then the others get theirs. */
+static bool conn_has_had_its_share(const struct conn *c)
+{
+    return c->turn == loop_turn() && c->moved >= CONN_READ_MAX;
+}
+
+static void conn_count_moved(struct conn *c, size_t n)
+{
+    if (c->turn != loop_turn()) {
+        c->turn = loop_turn();
+        c->moved = 0;
+    }
+    c->moved += n;
 }
 
 static void conn_wake(struct conn *c)
 {
-    loop_defer(&c->work, conn_on_work, c);
+    if (conn_has_had_its_share(c))
+        loop_defer_to_next_turn(&c->work, conn_on_work, c);
+    else
+        loop_defer(&c->work, conn_on_work, c);
 }
 
 /* The one place that starts and stops the watcher. */
@@ -65,7 +97,7 @@ static void conn_update_interest(struct conn *c)
 {
     int want = 0;
 
-    switch ((enum phase)c->phase) {
+    switch ((enum conn_phase)c->phase) {
     case PHASE_CONNECTING:
         want = EV_WRITE;
         break;
@@ -73,9 +105,9 @@ static void conn_update_interest(struct conn *c)
         want = c->wire.wants_write ? EV_WRITE : EV_READ;
         break;
     case PHASE_OPEN:
-        if (!c->eof && !c->paused && buf_len(&c->in) < CONN_READ_MAX)
+        if (c->end == END_NONE && !c->paused && buf_len(&c->in) < CONN_READ_MAX)
             want |= EV_READ;
-        if (c->out_blocked || c->wire.wants_write)
+        if (c->out_blocked || (c->wire.wants_write && !c->paused))
             want |= EV_WRITE;
         break;
     case PHASE_CLOSED:
@@ -131,7 +163,7 @@ static bool conn_owes_alert(const struct conn *c)
 static bool conn_say_farewell(struct conn *c, uint64_t send_timeout_ms)
 {
     struct linger_from from = { &c->wire, &c->out, &c->place, send_timeout_ms, c->accepted,
-        c->eof };
+        c->end != END_NONE };
 
     ev_io_stop(loop_ev(), &c->io);
     if (linger_open(&from) < 0)
@@ -213,67 +245,79 @@ static int conn_read_some(struct conn *c, size_t *got, enum conn_error *error)
     return -2;
 }
 
-/* Reads what is there, within the turn's share, and tells the owner: data first, then how it ended.
- */
-static void conn_fill(struct conn *c)
+/* Reads what is there, within the turn's share. The bytes read; how the input ended is noted. */
+static size_t conn_read_share(struct conn *c)
 {
     enum conn_error error = 0;
     size_t total = 0, got;
     int rc = 1;
 
-    c->fill_due = false;
     while (rc > 0 && total < CONN_READ_MAX && buf_len(&c->in) < CONN_READ_MAX) {
         rc = conn_read_some(c, &got, &error);
         total += got;
     }
     c->bytes_in += total;
-    /* Bytes decrypted already make no descriptor readable: come back by ourselves. */
-    if (rc > 0 && wire_has_pending(&c->wire))
+    conn_count_moved(c, total);
+    if (rc == -1) {
+        c->end = END_EOF;
+    } else if (rc == -2) {
+        c->end = END_FAILED;
+        c->end_error = (signed char)error;
+        c->end_err_no = c->wire.err_no;
+    } else if (rc > 0 && (wire_has_pending(&c->wire) || c->out_broken)) {
+        /* Bytes decrypted already make no descriptor readable: come back by ourselves. */
         c->fill_due = true;
-    if (total > 0) {
+    }
+    return total;
+}
+
+/* The owner has seen all input. */
+static void conn_tell_end(struct conn *c)
+{
+    if (c->out_broken) {
+        conn_fail(c, CONN_E_RESET, c->out_err_no);
+    } else if (c->end == END_FAILED) {
+        conn_fail(c, (enum conn_error)c->end_error, c->end_err_no);
+    } else if (c->end == END_EOF && !c->eof) {
+        c->eof = true;
+        conn_emit(c, CONN_EOF);
+    }
+}
+
+/* Reads what is there and tells the owner: data first, then how it ended. */
+static void conn_fill(struct conn *c)
+{
+    size_t total = 0;
+
+    c->fill_due = false;
+    if (c->end == END_NONE)
+        total = conn_read_share(c);
+    if (total > 0 || (c->end != END_NONE && c->resumed && buf_len(&c->in) > 0)) {
+        c->resumed = false;
         conn_emit(c, CONN_DATA);
         if (c->phase != PHASE_OPEN)
             return;
     }
-    if (rc == -2) {
-        conn_fail(c, error, c->wire.err_no);
-    } else if (rc == -1) {
-        c->eof = true;
-        if (c->out_broken)
-            conn_fail(c, CONN_E_RESET, ECONNRESET);
-        else
-            conn_emit(c, CONN_EOF);
-    } else if (c->fill_due && !c->paused && buf_len(&c->in) < CONN_READ_MAX) {
+    if (c->paused)
+        return; /* the end waits until the owner goes on */
+    if (c->fill_due && buf_len(&c->in) < CONN_READ_MAX)
         conn_wake(c);
-    }
+    else
+        conn_tell_end(c);
 }
 
-/* The peer takes no more. It may have answered before it stopped reading (RFC 9112 9.5): what it
- * sent is read before the failure is told. */
+/* The peer takes no more. It may have answered before it stopped reading (RFC 9112 9.5): its answer
+ * is read before the failure is told. A client that takes no more has no use for an answer. */
 static void conn_output_broke(struct conn *c, int err_no)
 {
-    enum conn_error error = CONN_E_RESET;
-    size_t got;
-    int rc = 1;
-
     c->out_broken = true;
     c->out_blocked = false;
+    c->out_err_no = err_no;
     buf_release(&c->out);
-    if (c->phase != PHASE_OPEN) {
+    if (c->phase != PHASE_OPEN || (c->paused && c->accepted))
         conn_fail(c, CONN_E_RESET, err_no);
-        return;
-    }
-    while (rc > 0) {
-        rc = conn_read_some(c, &got, &error);
-        c->bytes_in += got;
-        if (got > 0)
-            conn_emit(c, CONN_DATA);
-        if (c->phase != PHASE_OPEN)
-            return;
-        if (buf_len(&c->in) >= CONN_READ_MAX)
-            break; /* an owner that consumes nothing wants nothing */
-    }
-    conn_fail(c, CONN_E_RESET, err_no);
+    else if (!c->paused)
+        conn_fill(c);
 }
 
 /* The peer learns that no more comes; it may still send. */
@@ -300,6 +344,7 @@ static void conn_flush(struct conn *c)
             break;
         }
         c->bytes_out += (uint64_t)n;
+        conn_count_moved(c, (size_t)n);
         buf_consume(&c->out, (size_t)n);
     }
     if (buf_len(&c->out) == 0)
@@ -360,7 +405,7 @@ static void conn_on_io(struct ev_loop *ev, ev_io *w, int revents)
 {
     struct conn *c = w->data;
 
-    switch ((enum phase)c->phase) {
+    switch ((enum conn_phase)c->phase) {
     case PHASE_CONNECTING:
         conn_on_connecting(c);
         break;
@@ -370,7 +415,8 @@ static void conn_on_io(struct ev_loop *ev, ev_io *w, int revents)
     case PHASE_OPEN:
         if (revents & EV_WRITE)
             conn_flush(c);
-        if (c->phase == PHASE_OPEN && !c->error && (revents & EV_READ || c->wire.wants_write))
+        if (c->phase == PHASE_OPEN && !c->error && !c->paused &&
+            (revents & EV_READ || c->wire.wants_write))
             conn_fill(c);
         break;
     case PHASE_CLOSED:
@@ -388,11 +434,15 @@ static void conn_on_work(void *owner)
 
     if (c->error)
         return;
-    switch ((enum phase)c->phase) {
+    switch ((enum conn_phase)c->phase) {
     case PHASE_CONNECTING: /* the kernel answered connect() at once */
         conn_on_connecting(c);
         break;
     case PHASE_OPEN:
+        if (conn_has_had_its_share(c)) {
+            conn_wake(c);
+            break;
+        }
         if (c->fill_due && !c->paused)
             conn_fill(c);
         if (c->phase == PHASE_OPEN && !c->error && buf_len(&c->out) > 0 && !c->out_blocked)
@@ -518,6 +568,7 @@ void conn_pause(struct conn *c, bool paused)
         return;
     c->paused = paused;
     if (!paused && c->phase == PHASE_OPEN) {
+        c->resumed = true;
         c->fill_due = true;
         conn_wake(c);
     } else if (c->phase == PHASE_OPEN && !c->error) {
@@ -623,7 +674,8 @@ bool conn_is_quiet(struct conn *c)
     char byte;
     ssize_t n;
 
-    if (c->phase != PHASE_OPEN || c->eof || c->error || buf_len(&c->in) > 0 || c->out_broken)
+    if (c->phase != PHASE_OPEN || c->end != END_NONE || c->error || buf_len(&c->in) > 0 ||
+        c->out_broken)
         return false;
     n = recv(c->wire.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
     if (n > 0 && c->wire.ssl)

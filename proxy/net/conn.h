@@ -76,8 +76,9 @@ void conn_end_output(struct conn *c);
 struct str conn_input(const struct conn *c);
 void conn_consume(struct conn *c, size_t n);
 
-/* Reading goes on by itself until CONN_READ_MAX bytes lie unread. Paused, nothing is read (and no
- * EOF is seen). */
+/* Reading goes on by itself until CONN_READ_MAX bytes lie unread. Paused, nothing is read, and
+ * neither the end of the input nor its failure is told: both come behind the last byte. When the
+ * owner goes on, CONN_DATA may come again for bytes that it has left. */
 void conn_pause(struct conn *c, bool paused);
 
 /* Copies into the output queue. 0; CONN_E_FULL: taken, but send no more until CONN_DRAINED;

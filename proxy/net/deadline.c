@@ -21,6 +21,7 @@ static void deadline_on_timer(struct ev_loop *ev, ev_timer *w, int revents)
         return;
     }
     d->at_ms = 0;
+    LOOP_ASSERT_OPEN(d->owner);
     d->on_passed(d->owner);
 }
 

@@ -1,5 +1,5 @@
-/* One libev loop. Deferred calls and burials happen in a prepare watcher of the lowest priority:
- * after all callbacks of the turn, before the loop sleeps. */
+/* One libev loop. Deferred calls run, and closed objects are freed, in a prepare watcher of the
+ * lowest priority: after all callbacks of the turn, before the loop sleeps. */
 #include "net/loop.h"
 
 #include <stdlib.h>
@@ -14,10 +14,12 @@ static struct {
     struct ev_loop *ev;
     struct ev_prepare prepare;
     struct ev_check check;
-    struct ev_idle idle; /* runs while deferred calls are left: the loop must not sleep then */
-    struct list deferred;
-    struct deferred_free *dead;
+    struct ev_idle idle;   /* runs while deferred calls are left: the loop must not sleep then */
+    struct list deferred;  /* calls of this turn */
+    struct list next_turn; /* calls of the next one */
+    struct deferred_free *closed;
     uint64_t now_ms, wall_ms;
+    uint64_t turn;
     uint64_t complained_ms; /* of memory */
 } loop;
 
@@ -37,6 +39,49 @@ static void loop_read_clocks(void)
     loop.wall_ms = loop_clock_us(CLOCK_REALTIME) / 1000;
 }
 
+#ifdef TARRY_CHECK_LIFETIMES
+enum { CLOSED_BUCKETS = 1024 };
+
+static struct deferred_free *loop_closed_objects[CLOSED_BUCKETS];
+
+static struct deferred_free **loop_closed_bucket(const void *what)
+{
+    return &loop_closed_objects[((uintptr_t)what >> 4) % CLOSED_BUCKETS];
+}
+
+void loop_assert_open(const void *what, const char *file, int line)
+{
+    for (const struct deferred_free *g = *loop_closed_bucket(what); g; g = g->same_bucket)
+        if (g->what == what)
+            loop_panic("a closed object is called, or closed twice", file, line);
+}
+
+static void loop_note_closed(struct deferred_free *g)
+{
+    struct deferred_free **bucket = loop_closed_bucket(g->what);
+
+    g->same_bucket = *bucket;
+    *bucket = g;
+}
+
+static void loop_note_freed(struct deferred_free *g)
+{
+    struct deferred_free **at = loop_closed_bucket(g->what);
+
+    while (*at != g)
+        at = &(*at)->same_bucket;
+    *at = g->same_bucket;
+}
+#else
+static void loop_note_closed(struct deferred_free *g)
+{
+}
+
+static void loop_note_freed(struct deferred_free *g)
+{
+}
+#endif
+
 static void loop_run_deferred(void)
 {
     for (int round = 0; round < DEFER_ROUNDS && list_first(&loop.deferred); round++) {
@@ -44,17 +89,19 @@ static void loop_run_deferred(void)
             struct list_node *first = list_take_first(&loop.deferred);
             struct deferred *d = LIST_OWNER(first, struct deferred, node);
 
+            LOOP_ASSERT_OPEN(d->owner);
             d->fn(d->owner);
         }
     }
 }
 
-static void loop_free_dead(void)
+static void loop_free_closed(void)
 {
-    while (loop.dead) {
-        struct deferred_free *g = loop.dead;
+    while (loop.closed) {
+        struct deferred_free *g = loop.closed;
 
-        loop.dead = g->next;
+        loop.closed = g->next;
+        loop_note_freed(g);
         g->free_fn(g->what);
     }
 }
@@ -81,12 +128,17 @@ static void loop_refill_reserve(void)
 static void loop_on_prepare(struct ev_loop *ev, ev_prepare *w, int revents)
 {
     loop_run_deferred();
-    loop_free_dead();
     panic_hold(NULL, NULL);
+    /* A call that is still queued may hold a pointer to an object that was closed meanwhile. */
+    if (!list_first(&loop.deferred))
+        loop_free_closed();
     if (reserve_is_spent())
         loop_refill_reserve();
+    while (list_first(&loop.next_turn))
+        list_push(&loop.deferred, list_first(&loop.next_turn));
     if (list_first(&loop.deferred))
         ev_idle_start(ev, &loop.idle);
+    loop.turn++;
 }
 
 static void loop_on_check(struct ev_loop *ev, ev_check *w, int revents)
@@ -107,6 +159,7 @@ int loop_init(void)
     if (!loop.ev)
         return -1;
     list_init(&loop.deferred);
+    list_init(&loop.next_turn);
     ev_prepare_init(&loop.prepare, loop_on_prepare);
     ev_set_priority(&loop.prepare, EV_MINPRI);
     ev_prepare_start(loop.ev, &loop.prepare);
@@ -133,7 +186,7 @@ void loop_release(void)
     if (!loop.ev)
         return;
     loop_run_deferred();
-    loop_free_dead();
+    loop_free_closed(); /* no deferred call runs any more */
     ev_loop_destroy(loop.ev);
     loop.ev = NULL;
     reserve_release();
@@ -159,13 +212,28 @@ uint64_t loop_wall_ms(void)
     return loop.wall_ms;
 }
 
-void loop_defer(struct deferred *d, void (*fn)(void *owner), void *owner)
+uint64_t loop_turn(void)
+{
+    return loop.turn;
+}
+
+static void loop_queue(struct list *l, struct deferred *d, void (*fn)(void *), void *owner)
 {
     if (list_on(&d->node))
         return;
     d->fn = fn;
     d->owner = owner;
-    list_push(&loop.deferred, &d->node);
+    list_push(l, &d->node);
+}
+
+void loop_defer(struct deferred *d, void (*fn)(void *owner), void *owner)
+{
+    loop_queue(&loop.deferred, d, fn, owner);
+}
+
+void loop_defer_to_next_turn(struct deferred *d, void (*fn)(void *owner), void *owner)
+{
+    loop_queue(&loop.next_turn, d, fn, owner);
 }
 
 void loop_undefer(struct deferred *d)
@@ -175,10 +243,12 @@ void loop_undefer(struct deferred *d)
 
 void loop_free_later(struct deferred_free *g, void *what, void (*free_fn)(void *))
 {
+    LOOP_ASSERT_OPEN(what);
     g->what = what;
     g->free_fn = free_fn;
-    g->next = loop.dead;
-    loop.dead = g;
+    g->next = loop.closed;
+    loop.closed = g;
+    loop_note_closed(g);
 }
 
 _Noreturn void loop_panic(const char *what, const char *file, int line)

@@ -187,6 +187,107 @@ START_TEST(reads_nothing_while_paused)
 }
 END_TEST
 
+/* Issue 8, fault t5: a response had arrived whole, its reader was slow, and the reset behind it
+ * threw away what lay unread. */
+START_TEST(keeps_paused_input_when_the_peer_resets)
+{
+    static const char block[100000] = { 'x' };
+    struct owner o;
+    struct peer p;
+    size_t rounds = 0;
+
+    open_pair(&o, &p, TCP);
+    peer_send_bytes(&p, block, sizeof(block));
+    WORLD_UNTIL(o.data > 0);
+    conn_pause(o.conn, true);
+    peer_reset(&p);
+    world_settle();
+    ck_assert_uint_eq(o.failed, 0);
+    while (o.failed == 0 && rounds++ < 1000) {
+        size_t n = conn_input(o.conn).n;
+
+        /* An owner that takes a little whenever it goes on, and pauses again. */
+        o.taken += n < 1000 ? n : 1000;
+        conn_consume(o.conn, n < 1000 ? n : 1000);
+        conn_pause(o.conn, false);
+        world_turn();
+        if (o.failed == 0)
+            conn_pause(o.conn, true);
+        if (o.taken + conn_input(o.conn).n == sizeof(block))
+            break;
+    }
+    ck_assert_uint_eq(o.taken + conn_input(o.conn).n, sizeof(block));
+    o.consume = true;
+    o.taken += conn_input(o.conn).n;
+    conn_consume(o.conn, conn_input(o.conn).n);
+    conn_pause(o.conn, false);
+    WORLD_UNTIL(o.failed == 1);
+    ck_assert_uint_eq(o.taken, sizeof(block));
+    ck_assert_int_eq(conn_error(o.conn), CONN_E_RESET);
+    conn_close(o.conn);
+}
+END_TEST
+
+static void on_event_pauses(void *owner, struct conn *c, enum conn_event ev)
+{
+    on_event(owner, c, ev);
+    if (ev == CONN_DATA)
+        conn_pause(c, true);
+}
+
+/* The owner pauses when the last bytes come, with the end right behind them. */
+START_TEST(tells_the_end_when_the_owner_goes_on)
+{
+    struct owner o;
+    struct peer p;
+    unsigned data;
+
+    open_pair(&o, &p, (enum transport)(_i % 2));
+    conn_set_owner(o.conn, on_event_pauses, &o);
+    peer_send(&p, "last");
+    if (_i / 2 == 0)
+        peer_finish(&p);
+    else
+        peer_reset(&p);
+    world_settle();
+    ck_assert_uint_eq(o.data, 1);
+    ck_assert_uint_eq(o.eof + o.failed, 0);
+    conn_set_owner(o.conn, on_event, &o);
+    data = o.data;
+    conn_pause(o.conn, false);
+    WORLD_UNTIL(o.eof + o.failed == 1);
+    ck_assert_uint_eq(o.data, data + 1); /* the owner may have left bytes: it sees them first */
+    ck_assert(str_eq(conn_input(o.conn), STR("last")));
+    conn_close(o.conn);
+    peer_close(&p);
+}
+END_TEST
+
+START_TEST(moves_a_share_a_turn)
+{
+    static const char block[1 << 20] = { 'x' };
+    struct owner o;
+    struct peer p;
+    size_t before;
+
+    open_pair(&o, &p, UNIX);
+    o.consume = true;
+    for (size_t sent = 0; sent < sizeof(block);) {
+        size_t n = peer_send_some(&p, block + sent, sizeof(block) - sent);
+
+        before = conn_bytes_in(o.conn);
+        sent += n;
+        conn_pause(o.conn, true);
+        conn_pause(o.conn, false); /* asks for more at once, whatever was read */
+        world_turn();
+        ck_assert_uint_le(conn_bytes_in(o.conn) - before, 2 * CONN_READ_MAX);
+    }
+    WORLD_UNTIL(o.taken == sizeof(block));
+    conn_close(o.conn);
+    peer_close(&p);
+}
+END_TEST
+
 START_TEST(writes_after_the_peers_end)
 {
     struct owner o;
@@ -539,6 +640,9 @@ static TCase *cases(void)
     tcase_add_loop_test(t, is_full_and_drained, 0, 2);
     tcase_add_loop_test(t, reads_no_more_than_it_holds, 0, 2);
     tcase_add_loop_test(t, reads_nothing_while_paused, 0, 2);
+    tcase_add_test(t, keeps_paused_input_when_the_peer_resets);
+    tcase_add_loop_test(t, tells_the_end_when_the_owner_goes_on, 0, 4);
+    tcase_add_test(t, moves_a_share_a_turn);
     tcase_add_loop_test(t, writes_after_the_peers_end, 0, 2);
     tcase_add_test(t, tells_of_a_reset);
     tcase_add_loop_test(t, reads_the_answer_of_a_peer_that_takes_no_more, 0, 2);
