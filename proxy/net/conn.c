@@ -44,8 +44,8 @@ struct conn {
     unsigned char end;     /* enum conn_end */
     bool accepted;
     bool paused;
-    bool resumed; /* not paused any more, and the owner may have left input then */
-    bool eof;     /* CONN_EOF was told */
+    bool resumed;     /* not paused any more, and the owner may have left input then */
+    bool eof;         /* CONN_EOF was told */
     bool full;        /* CONN_E_FULL was told and CONN_DRAINED not yet */
     bool out_blocked; /* the socket takes no more for now */
     bool out_broken;  /* the peer takes no more at all */

@@ -80,8 +80,13 @@ static void pool_answer(struct slot_waiter *w, enum pool_error error, const char
     struct pool *p = w->pool;
 
     pool_close_waiter(w);
+    if (w->link) {
+        server_take_back(w->link); /* it is still connecting */
+        pool_want_dispatch(p);
+    }
     w->pool = NULL;
     w->link = NULL;
+    LOOP_ASSERT_OPEN(w->owner);
     w->on_answer(w->owner, NULL, error, why);
     pool_unref(p);
 }
@@ -106,6 +111,7 @@ void pool_on_connected(struct pool *p, struct slot_waiter *w, struct worker_conn
 
     pool_close_waiter(w);
     w->stream = s;
+    LOOP_ASSERT_OPEN(w->owner);
     w->on_answer(w->owner, s, 0, NULL);
 }
 
@@ -134,6 +140,7 @@ void pool_on_connect_failed(
 {
     char text[256];
 
+    w->link = NULL;
     log_warn(NULL, "cannot connect to worker " STR_FMT " of pool \"" STR_FMT "\": %s",
         STR_ARG(s->text), STR_ARG(p->conf->name), why);
     /* Nothing was sent: another server may take it. Each gets one chance; while one serves, its

@@ -658,42 +658,78 @@ START_TEST(knocks_again_at_a_full_backlog)
 }
 END_TEST
 
-START_TEST(bounds_the_time_to_connect)
+/* A server whose kernel drops what comes: nobody accepts, and the backlog is full. */
+struct silent {
+    int listening, fill[8];
+};
+
+static void open_silent_pool(struct silent *s, const char *options)
 {
     struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     socklen_t n = sizeof(sa);
-    int listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), fill[8];
-    static const struct h1_limits limits = { .head_max = 4096,
-        .fields_max = 50,
-        .target_max = 1000,
-        .interim_max = 16,
-        .chunk_line_max = 4096,
-        .chunk_overhead_max = 65536 };
-    struct arena a = { 0 };
+    char text[300];
 
-    /* Nobody accepts, and the backlog is full: the kernel drops what comes. */
-    ck_assert_int_eq(bind(listening, (struct sockaddr *)&sa, n), 0);
-    ck_assert_int_eq(listen(listening, 0), 0);
-    getsockname(listening, (struct sockaddr *)&sa, &n);
-    for (int i = 0; i < COUNT_OF(fill); i++) {
-        fill[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-        connect(fill[i], (struct sockaddr *)&sa, n);
+    s->listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ck_assert_int_eq(bind(s->listening, (struct sockaddr *)&sa, n), 0);
+    ck_assert_int_eq(listen(s->listening, 0), 0);
+    getsockname(s->listening, (struct sockaddr *)&sa, &n);
+    for (int i = 0; i < COUNT_OF(s->fill); i++) {
+        s->fill[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        connect(s->fill[i], (struct sockaddr *)&sa, n);
     }
-    server_set_limits(&limits);
-    conf = load(
-        "app", arena_printf(&a, "server \"127.0.0.1:%u\" { slots = 4 }\nconnect_timeout = \"40ms\"",
-                   ntohs(sa.sin_port))
-                   .p);
-    arena_release(&a);
-    pools = pools_open(conf);
-    pool = pools_find(pools, STR("app"));
+    snprintf(text, sizeof(text), "server \"127.0.0.1:%u\" { slots = 4 }\n%s", ntohs(sa.sin_port),
+        options);
+    open_pool(text, 0, 0, 0);
+}
+
+static void close_silent(struct silent *s)
+{
+    for (int i = 0; i < COUNT_OF(s->fill); i++)
+        close(s->fill[i]);
+    close(s->listening);
+}
+
+START_TEST(bounds_the_time_to_connect)
+{
+    struct silent s;
+
+    open_silent_pool(&s, "connect_timeout = \"40ms\"");
     want(0, false);
     WORLD_UNTIL(wants[0].answers);
     ck_assert_int_eq(wants[0].error, POOL_E_UNREACHABLE);
     ck_assert_ptr_nonnull(strstr(wants[0].why, "too long"));
-    for (int i = 0; i < COUNT_OF(fill); i++)
-        close(fill[i]);
-    close(listening);
+    close_silent(&s);
+}
+END_TEST
+
+/* Issue 8, fault t1: the wait ended while the connection was being made, and what came of the
+ * connection was told to the waiter that was gone. Row 0: the queue's time passed; 1: the owner
+ * took the waiter back; 2: the pool went as well. */
+START_TEST(forgets_a_waiter_whose_connection_is_being_made)
+{
+    struct silent s;
+
+    open_silent_pool(&s, "connect_timeout = \"200ms\"  queue_timeout = \"40ms\"");
+    want(0, _i > 0);
+    WORLD_UNTIL(pool_counts(pool).busy == 1);
+    if (_i == 0)
+        WORLD_UNTIL(wants[0].answers);
+    else
+        release(0);
+    ck_assert_uint_eq(pool_counts(pool).busy, 0); /* the slot is free at once */
+    ck_assert_uint_eq(wants[0].answers, _i == 0);
+    ck_assert_int_eq(wants[0].error, _i == 0 ? POOL_E_QUEUE_TIMEOUT : 0);
+    if (_i == 2) {
+        pools_close(pools);
+        pools = NULL;
+        world_settle();
+    } else {
+        want(1, false); /* the next one gets its own connection and its own answer */
+        WORLD_UNTIL(wants[1].answers);
+        ck_assert_int_eq(wants[1].error, POOL_E_QUEUE_TIMEOUT);
+    }
+    ck_assert_uint_eq(wants[0].answers, _i == 0);
+    close_silent(&s);
 }
 END_TEST
 
@@ -823,6 +859,7 @@ static TCase *cases(void)
     tcase_add_test(t, says_when_no_server_can_be_reached);
     tcase_add_test(t, knocks_again_at_a_full_backlog);
     tcase_add_test(t, bounds_the_time_to_connect);
+    tcase_add_loop_test(t, forgets_a_waiter_whose_connection_is_being_made, 0, 3);
     tcase_add_test(t, keeps_servers_that_stay);
     tcase_add_test(t, lets_a_removed_server_finish);
     tcase_add_test(t, closes_what_a_removed_server_kept);
