@@ -103,7 +103,7 @@ static void visit_begin(struct visit *v, struct stream *s)
     stream_set_owner(s, &visit_stream_handler, v);
     rc = stream_send_head(s, v->request.head, bare);
     if (rc < 0 && rc != STREAM_FULL) {
-        visit_fail(v, VISIT_RESOURCES, "out of memory");
+        visit_fail(v, VISIT_RESOURCES, stream_strerror((enum stream_error)rc));
         return;
     }
     visit_touch(v);

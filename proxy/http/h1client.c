@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 
+#include "http/h1write.h"
 #include "http/websocket.h"
 #include "net/loop.h"
 
@@ -308,25 +309,44 @@ static int h1client_result(int rc)
 }
 
 /* The client's key goes along, where its version has one. */
-static void h1client_ask_websocket(
+static int h1client_ask_websocket(
     struct h1_client *h, struct head *out, char key[WEBSOCKET_KEY_LEN + 1])
 {
     struct str given = head_value(out, STR("sec-websocket-key"));
+    int rc = 0;
 
-    out->fields[out->nfields++] = (struct field){ STR("Connection"), STR("Upgrade") };
-    out->fields[out->nfields++] = (struct field){ STR("Upgrade"), STR("websocket") };
+    rc |= head_append(out, STR("Connection"), STR("Upgrade"));
+    rc |= head_append(out, STR("Upgrade"), STR("websocket"));
     if (!given.p) {
         websocket_make_key(key);
         given = str_of(key);
-        out->fields[out->nfields++] = (struct field){ STR("Sec-WebSocket-Key"), given };
+        rc |= head_append(out, STR("Sec-WebSocket-Key"), given);
     }
     websocket_accept(given, h->accept);
+    return rc;
+}
+
+/* The head as it goes on the wire, in out->fields. 0, or -1 if it has too many fields. */
+static int h1client_make_head(struct h1_client *h, const struct head *head, bool chunked,
+    struct head *out, char key[WEBSOCKET_KEY_LEN + 1])
+{
+    int rc = head_append(out, STR("Host"), head->authority.p ? head->authority : STR(""));
+
+    for (size_t i = 0; i < head->nfields; i++)
+        rc |= head_append(out, head->fields[i].name, head->fields[i].value);
+    h->accept[0] = '\0';
+    if (head->websocket)
+        rc |= h1client_ask_websocket(h, out, key);
+    if (chunked)
+        rc |= head_append(out, STR("Transfer-Encoding"), STR("chunked"));
+    return rc;
 }
 
 static int h1client_op_send_head(struct stream *s, const struct head *head, bool last)
 {
     struct h1_client *h = h1client_of(s);
-    struct field fields[H1_FIELDS_MAX + 5];
+    bool chunked = !last && !head_find(head, STR("content-length"));
+    struct field fields[H1_WRITE_FIELDS_MAX];
     char key[WEBSOCKET_KEY_LEN + 1];
     struct head out = *head;
 
@@ -337,18 +357,11 @@ static int h1client_op_send_head(struct stream *s, const struct head *head, bool
         head->method.n < sizeof(h->method) ? head->method.n : sizeof(h->method) - 1);
     out.fields = fields;
     out.nfields = 0;
+    out.room = H1_WRITE_FIELDS_MAX;
     out.minor = 1;
-    fields[out.nfields++] = (struct field){ STR("Host"), head->authority };
-    for (size_t i = 0; i < head->nfields && out.nfields <= H1_FIELDS_MAX; i++)
-        fields[out.nfields++] = head->fields[i];
-    h->accept[0] = '\0';
-    if (head->websocket)
-        h1client_ask_websocket(h, &out, key);
-    h->out = last ? OUT_DONE : OUT_BODY;
-    if (!last && !head_find(head, STR("content-length"))) {
-        fields[out.nfields++] = (struct field){ STR("Transfer-Encoding"), STR("chunked") };
-        h->out = OUT_CHUNKED;
-    }
+    if (h1client_make_head(h, head, chunked, &out, key) < 0)
+        return STREAM_E_HEAD_TOO_LARGE;
+    h->out = last ? OUT_DONE : chunked ? OUT_CHUNKED : OUT_BODY;
     if (h1_write_head(conn_output(h->conn), H1_REQUEST, &out) < 0)
         return STREAM_E_MEMORY;
     return h1client_result(conn_written(h->conn));

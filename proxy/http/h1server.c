@@ -434,28 +434,36 @@ static bool h1server_is_framing_field(struct str name)
            str_eq_nocase(name, STR("content-length")) || str_eq_nocase(name, STR("upgrade"));
 }
 
-/* Decides how the response's end is told (RFC 9112 6.3) and adds the fields that tell it. */
-static void h1server_frame(
-    struct h1_server *h, const struct head *from, struct head *out, char *number, bool last)
+/* The fields of `from` that are not the stream's to set. 0, or -1 if they do not fit. */
+static int h1server_copy_fields(const struct head *from, struct head *out)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < from->nfields; i++)
+        if (!h1server_is_framing_field(from->fields[i].name))
+            rc |= head_append(out, from->fields[i].name, from->fields[i].value);
+    return rc;
+}
+
+/* Decides how the response's end is told (RFC 9112 6.3) and adds the field that tells it. */
+static int h1server_add_framing(
+    struct h1_server *h, const struct head *from, struct head *out, bool last)
 {
     struct str length = head_value(from, STR("content-length"));
     bool bodiless = h->head_method || from->status == 204 || from->status == 304;
     uint64_t n;
+    int rc = 0;
 
-    for (size_t i = 0; i < from->nfields && out->nfields < H1_FIELDS_MAX; i++)
-        if (!h1server_is_framing_field(from->fields[i].name))
-            out->fields[out->nfields++] = from->fields[i];
     if (length.p && num_parse_u64(length, &n) && from->status != 204) {
-        out->fields[out->nfields++] = (struct field){ STR("Content-Length"), length };
+        rc = head_append(out, STR("Content-Length"), length);
         h->out = OUT_LENGTH;
         h->out_left = n;
     } else if (last && !bodiless) {
-        snprintf(number, 2, "0");
-        out->fields[out->nfields++] = (struct field){ STR("Content-Length"), str_of(number) };
+        rc = head_append(out, STR("Content-Length"), STR("0"));
         h->out = OUT_LENGTH;
         h->out_left = 0;
     } else if (h->minor >= 1 && !bodiless) {
-        out->fields[out->nfields++] = (struct field){ STR("Transfer-Encoding"), STR("chunked") };
+        rc = head_append(out, STR("Transfer-Encoding"), STR("chunked"));
         h->out = OUT_CHUNKED;
     } else if (!bodiless) {
         h->out = OUT_UNTIL_CLOSE;
@@ -463,28 +471,34 @@ static void h1server_frame(
     }
     if (bodiless)
         h->out = OUT_NO_BODY;
+    return rc;
+}
+
+/* Whether the connection goes on after this response, and the field that says so. */
+static int h1server_add_connection(struct h1_server *h, const struct head *from, struct head *out)
+{
     /* A client that was sure of its WebSocket may have sent what is no request. */
     if (h->acceptor->draining || h->in == IN_BODY || h->in == IN_FAILED || h->websocket ||
         (h->acceptor->requests_max > 0 && h->served >= h->acceptor->requests_max) ||
         head_has_token(from, STR("connection"), STR("close")))
         h->keep_alive = false;
     if (!h->keep_alive)
-        out->fields[out->nfields++] = (struct field){ STR("Connection"), STR("close") };
-    else if (h->minor == 0)
-        out->fields[out->nfields++] = (struct field){ STR("Connection"), STR("keep-alive") };
+        return head_append(out, STR("Connection"), STR("close"));
+    return h->minor == 0 ? head_append(out, STR("Connection"), STR("keep-alive")) : 0;
 }
 
 /* The connection is the worker's and the client's now (RFC 9110 7.8). */
 static int h1server_begin_tunnel(struct h1_server *h, struct head *out)
 {
-    out->fields[out->nfields++] = (struct field){ STR("Upgrade"), STR("websocket") };
-    out->fields[out->nfields++] = (struct field){ STR("Connection"), STR("Upgrade") };
+    if (head_append(out, STR("Upgrade"), STR("websocket")) < 0 ||
+        head_append(out, STR("Connection"), STR("Upgrade")) < 0)
+        return STREAM_E_HEAD_TOO_LARGE;
+    if (h1_write_head(conn_output(h->conn), H1_RESPONSE, out) < 0)
+        return STREAM_E_MEMORY;
     h->keep_alive = false;
     h->out = OUT_TUNNEL;
     h->in = IN_TUNNEL;
     deadline_clear(&h->deadline);
-    if (h1_write_head(conn_output(h->conn), H1_RESPONSE, out) < 0)
-        return STREAM_E_MEMORY;
     /* What the client has sent already, or its end. */
     loop_defer(&h->work, h1server_on_work, h);
     return h1server_sent(h, conn_written(h->conn));
@@ -495,23 +509,25 @@ static int h1server_op_send_end(struct stream *s);
 static int h1server_op_send_head(struct stream *s, const struct head *head, bool last)
 {
     struct h1_server *h = h1server_of(s);
-    struct field fields[H1_FIELDS_MAX + 3];
+    struct field fields[H1_WRITE_FIELDS_MAX];
     struct head out = *head;
-    char number[4];
     int rc;
 
     if (h->closed || h->out != OUT_NOTHING)
         return 0;
     out.fields = fields;
     out.nfields = 0;
+    out.room = H1_WRITE_FIELDS_MAX;
     out.minor = 1;
-    if (head->status == 101) {
-        for (size_t i = 0; i < head->nfields && out.nfields < H1_FIELDS_MAX; i++)
-            if (!h1server_is_framing_field(head->fields[i].name))
-                fields[out.nfields++] = head->fields[i];
+    if (h1server_copy_fields(head, &out) < 0)
+        return STREAM_E_HEAD_TOO_LARGE;
+    if (head->status == 101)
         return h1server_begin_tunnel(h, &out);
+    if (h1server_add_framing(h, head, &out, last) < 0 ||
+        h1server_add_connection(h, head, &out) < 0) {
+        h->out = OUT_NOTHING;
+        return STREAM_E_HEAD_TOO_LARGE;
     }
-    h1server_frame(h, head, &out, number, last);
     if (h1_write_head(conn_output(h->conn), H1_RESPONSE, &out) < 0) {
         h->out = OUT_NOTHING;
         return STREAM_E_MEMORY;

@@ -141,8 +141,10 @@ int h1_write_head(struct buf *out, enum h1_kind kind, const struct head *h)
     for (size_t i = 0; i < h->nfields; i++) {
         const struct field *f = &h->fields[i];
 
-        if (!field_is_token(f->name) || !h1write_is_text(f->value))
-            continue;
+        if (!field_is_token(f->name) || !h1write_is_text(f->value)) {
+            buf_settle(out);
+            return -1;
+        }
         at = h1write_put(at, f->name);
         at = h1write_put(at, STR(": "));
         at = h1write_put(at, f->value);

@@ -8,12 +8,15 @@
 
 /* Writes the request or status line, the fields as they are, and the empty line, always as
  * HTTP/1.1. An H1_REQUEST gets head->target as written. Nothing is checked against the rules of
- * framing: that is the caller's. But nothing can be injected: a field whose name is no token or
- * whose value has a control octet (TAB may be) is left out, and so is such a reason. `reason`
- * empty: the standard one. 0, or -1 if there is no memory, or the start line cannot be written
- * safely (a method that is no token; a target that is empty or has a blank or control octet; a
- * status that is not 100 to 599). Nothing was written then. */
+ * framing: that is the caller's. But nothing can be injected, and nothing is left out. `reason`
+ * empty, or with a control octet: the standard one. 0, or -1 if there is no memory, or something
+ * cannot be written safely: a method or field name that is no token; a target that is empty or has
+ * a blank or control octet; a status that is not 100 to 599; a value with a control octet other
+ * than TAB. Nothing was written then. */
 int h1_write_head(struct buf *out, enum h1_kind kind, const struct head *h);
+
+/* How many fields a head of ours may have: what came, and what we add. */
+enum { H1_WRITE_FIELDS_MAX = H1_FIELDS_MAX + 64 };
 
 /* "Not Found" for 404; "" for a status without a name. */
 struct str h1_reason(unsigned status);

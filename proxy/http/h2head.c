@@ -90,18 +90,26 @@ static nghttp2_nv h2head_pair(struct str name, struct str value)
 /* Whether the field goes on the wire: not those of HTTP/1.1's connections. */
 static bool h2head_is_sent(const struct head *head, const struct field *f)
 {
-    return field_is_token(f->name) && (f->value.n == 0 || field_is_value(f->value)) &&
-           !str_eq_nocase(f->name, STR("host")) && !field_ends_here(head, f->name) &&
+    return !str_eq_nocase(f->name, STR("host")) && !field_ends_here(head, f->name) &&
            !(head->status == 101 && str_eq_nocase(f->name, STR("sec-websocket-accept")));
 }
 
-/* nghttp2 copies names in lower case. */
-static void h2head_add_fields(const struct head *head, nghttp2_nv *nv, size_t *n)
+/* nghttp2 copies names in lower case. The array, or NULL (it is freed then) if a field could inject
+ * something. */
+static nghttp2_nv *h2head_add_fields(const struct head *head, nghttp2_nv *nv, size_t *n)
 {
     for (size_t i = 0; i < head->nfields; i++) {
-        if (h2head_is_sent(head, &head->fields[i]))
-            nv[(*n)++] = h2head_pair(head->fields[i].name, head->fields[i].value);
+        const struct field *f = &head->fields[i];
+
+        if (!h2head_is_sent(head, f))
+            continue;
+        if (!field_is_token(f->name) || (f->value.n > 0 && !field_is_value(f->value))) {
+            free(nv);
+            return NULL;
+        }
+        nv[(*n)++] = h2head_pair(f->name, f->value);
     }
+    return nv;
 }
 
 nghttp2_nv *h2_head_request(const struct head *head, bool secure, size_t *n)
@@ -116,8 +124,7 @@ nghttp2_nv *h2_head_request(const struct head *head, bool secure, size_t *n)
     if (head->authority.n > 0)
         nv[(*n)++] = h2head_pair(STR(":authority"), head->authority);
     nv[(*n)++] = h2head_pair(STR(":path"), head->target);
-    h2head_add_fields(head, nv, n);
-    return nv;
+    return h2head_add_fields(head, nv, n);
 }
 
 nghttp2_nv *h2_head_response(const struct head *head, char *status, size_t *n)
@@ -129,6 +136,5 @@ nghttp2_nv *h2_head_response(const struct head *head, char *status, size_t *n)
         return NULL;
     snprintf(status, 4, "%03u", head->status == 101 ? 200 : head->status % 1000);
     nv[(*n)++] = h2head_pair(STR(":status"), str_of(status));
-    h2head_add_fields(head, nv, n);
-    return nv;
+    return h2head_add_fields(head, nv, n);
 }

@@ -31,8 +31,8 @@ enum stream_error h2_head_take(struct h2_block *block, size_t head_max, size_t f
     struct h2_inbox *to, struct str name, struct str value);
 
 /* A request's fields for nghttp2_submit_request(), borrowed from `head`, in an array to be freed:
- * the pseudo-fields first; without those that end here (RFC 9113 8.2.2), Host, and what could
- * inject something. NULL if there is no memory. */
+ * the pseudo-fields first; without Host and those that end here (RFC 9113 8.2.2). NULL if there is
+ * no memory, or a field could inject something. */
 nghttp2_nv *h2_head_request(const struct head *head, bool secure, size_t *n);
 
 /* The same of a response, for nghttp2_submit_response(). `status` has room for 4 characters and

@@ -68,6 +68,14 @@ int head_add(struct head *h, struct arena *a, struct str name, struct str value)
     return 0;
 }
 
+int head_append(struct head *h, struct str name, struct str value)
+{
+    if (!value.p || h->nfields >= h->room)
+        return -1;
+    h->fields[h->nfields++] = (struct field){ name, value };
+    return 0;
+}
+
 /* Takes the fields of that name at and after `from` out, the others keep their order. */
 static void head_remove_from(struct head *h, size_t from, struct str name)
 {

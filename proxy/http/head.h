@@ -50,6 +50,9 @@ bool head_has_token(const struct head *h, struct str name, struct str token);
  * also if a span points nowhere, as one does whose text could not be made for lack of it. */
 int head_add(struct head *h, struct arena *a, struct str name, struct str value);
 
+/* The same into an array that the caller has given, with h->room: 0, or -1 if it is full. */
+int head_append(struct head *h, struct str name, struct str value);
+
 /* Replaces all fields of that name by this one, in the first one's place. 0, or -1 if there is no
  * memory. */
 int head_set(struct head *h, struct arena *a, struct str name, struct str value);

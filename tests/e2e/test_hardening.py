@@ -647,6 +647,17 @@ def test_F24_they_can_pass_but_not_those_that_forge(bed, name):
     assert folded(r.headers).count("x_forwarded_for") == 1 and folded(r.headers).count("tarry_kind") == 1
 
 
+@pytest.mark.parametrize("n", [1000, 1021, 1022])
+def test_a_head_with_as_many_fields_as_are_allowed_keeps_its_framing(bed, n):
+    """What is behind it is its body, not the worker's next request."""
+    site = bed.site(lambda r, c: OK, top={"header_fields_max": 1024, "header_max": "128K"})
+    body = b"GET /internal/secret HTTP/1.1\r\nHost: x\r\nTarry-Kind: resume\r\n\r\n"
+    with site.tarry.client() as c:
+        c.send(post(*[b"a%d: 1" % i for i in range(n)], b"Content-Length: %d" % len(body), body=body))
+        assert c.read_response("POST").status == 200
+    assert [r.target for r in site.worker.requests] == ["/bad"] and site.worker.request.body == body
+
+
 # --- Tarry's own fields cannot be forged ---
 
 SPELLINGS = ["Tarry-{}", "tarry-{}", "TARRY-{}", "Tarry_{}", "tarry_{}", "Tarry.{}", "tArRy_{}", "TARRY.{}"]

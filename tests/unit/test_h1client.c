@@ -395,6 +395,35 @@ START_TEST(is_not_usable_before_its_holder_was_told)
 }
 END_TEST
 
+/* Issue 8, point 18: the field that frames the body was left out when there were many others. */
+START_TEST(sends_a_head_whole_or_not_at_all)
+{
+    static struct field fields[2000];
+    struct head h = { .method = STR("POST"),
+        .target = STR("/"),
+        .authority = STR("h"),
+        .fields = fields,
+        .nfields = (size_t)_i };
+    int rc;
+
+    for (int i = 0; i < _i; i++)
+        fields[i] = (struct field){ STR("A"), STR("b") };
+    fields[_i - 1] = (struct field){ STR("Content-Length"), STR("5") };
+    app.stream = h1_client_begin(holder.c);
+    stream_set_owner(app.stream, &handler, NULL);
+    rc = stream_send_head(app.stream, &h, false);
+    world_settle();
+    if (rc == 0) {
+        ck_assert(peer_has(&server, "A: b\r\nContent-Length: 5\r\n\r\n"));
+    } else {
+        ck_assert_int_eq(rc, STREAM_E_HEAD_TOO_LARGE);
+        ck_assert_int_gt(_i, H1_FIELDS_MAX + 50);
+        ck_assert_uint_eq(peer_got(&server), 0);
+    }
+    let_go();
+}
+END_TEST
+
 /* The peer answers before it has read all: the answer counts, the connection does not. */
 START_TEST(reads_an_early_response)
 {
@@ -669,6 +698,7 @@ static TCase *cases(void)
     tcase_add_test(t, does_not_call_a_fresh_connection_stale);
     tcase_add_loop_test(t, closes_an_idle_connection_that_moves, 0, 2);
     tcase_add_test(t, is_not_usable_before_its_holder_was_told);
+    tcase_add_loop_test(t, sends_a_head_whole_or_not_at_all, 1015, 1100);
     tcase_add_loop_test(t, reads_an_early_response, 0, 2);
     tcase_add_test(t, says_when_there_is_room_again);
     tcase_add_test(t, becomes_a_tunnel);

@@ -256,6 +256,31 @@ START_TEST(serves_nothing_after_a_tunnel_that_was_refused)
 }
 END_TEST
 
+/* A field that is left out might be the framing. */
+START_TEST(sends_a_head_whole_or_not_at_all)
+{
+    static struct field fields[2000];
+    struct head h = { .status = 200, .fields = fields, .nfields = (size_t)_i };
+    int rc;
+
+    peer_send(&client, GET);
+    WORLD_UNTIL(app.stream);
+    for (int i = 0; i < _i; i++)
+        fields[i] = (struct field){ STR("A"), STR("b") };
+    fields[_i - 1] = (struct field){ STR("Content-Length"), STR("0") };
+    rc = stream_send_head(app.stream, &h, true);
+    world_settle();
+    if (rc == 0) {
+        ck_assert(peer_has(&client, "A: b\r\nContent-Length: 0\r\n\r\n"));
+    } else {
+        ck_assert_int_eq(rc, STREAM_E_HEAD_TOO_LARGE);
+        ck_assert_int_gt(_i, H1_FIELDS_MAX + 50);
+        ck_assert_uint_eq(peer_got(&client), 0);
+    }
+    let_go();
+}
+END_TEST
+
 START_TEST(tells_how_a_tunnel_ends)
 {
     peer_send(&client, WEBSOCKET);
@@ -736,6 +761,7 @@ static TCase *cases(void)
     tcase_add_test(t, holds_pipelined_requests_back);
     tcase_add_test(t, becomes_a_tunnel);
     tcase_add_test(t, serves_nothing_after_a_tunnel_that_was_refused);
+    tcase_add_loop_test(t, sends_a_head_whole_or_not_at_all, 1015, 1100);
     tcase_add_loop_test(t, tells_how_a_tunnel_ends, 0, 3);
     tcase_add_test(t, reads_the_same_however_it_is_cut);
     tcase_add_loop_test(t, serves_nothing_after_a_refusal, 0, COUNT_OF(refused));

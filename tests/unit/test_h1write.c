@@ -46,27 +46,32 @@ START_TEST(writes_responses)
 }
 END_TEST
 
-START_TEST(leaves_out_what_would_inject)
-{
-    struct field fields[] = {
-        { STR_INIT("A"), STR_INIT("b\r\nC: d") },
-        { STR_INIT("A"), STR_INIT("b\nc") },
-        { STR_INIT("A"), STR_INIT("b\rc") },
-        { STR_INIT("A"), STR_INIT("b\0c") },
-        { STR_INIT("A"), STR_INIT("\x1b") },
-        { STR_INIT("A"), STR_INIT("\r\n\r\nHTTP/1.1 200 OK") },
-        { STR_INIT(""), STR_INIT("b") },
-        { STR_INIT("A:B"), STR_INIT("c") },
-        { STR_INIT("A "), STR_INIT("b") },
-        { STR_INIT(" A"), STR_INIT("b") },
-        { STR_INIT("A\r\nB"), STR_INIT("c") },
-        { STR_INIT("A\0"), STR_INIT("b") },
-        { STR_INIT("\xc3\xa9"), STR_INIT("b") },
-        { STR_INIT("Good"), STR_INIT("yes") },
-    };
-    struct head h = { .status = 200, .fields = fields, .nfields = COUNT_OF(fields) };
+static struct field unsafe[] = {
+    { STR_INIT("A"), STR_INIT("b\r\nC: d") },
+    { STR_INIT("A"), STR_INIT("b\nc") },
+    { STR_INIT("A"), STR_INIT("b\rc") },
+    { STR_INIT("A"), STR_INIT("b\0c") },
+    { STR_INIT("A"), STR_INIT("\x1b") },
+    { STR_INIT("A"), STR_INIT("\r\n\r\nHTTP/1.1 200 OK") },
+    { STR_INIT(""), STR_INIT("b") },
+    { STR_INIT("A:B"), STR_INIT("c") },
+    { STR_INIT("A "), STR_INIT("b") },
+    { STR_INIT(" A"), STR_INIT("b") },
+    { STR_INIT("A\r\nB"), STR_INIT("c") },
+    { STR_INIT("A\0"), STR_INIT("b") },
+    { STR_INIT("\xc3\xa9"), STR_INIT("b") },
+};
 
-    expect(H1_RESPONSE, &h, "HTTP/1.1 200 OK\r\nGood: yes\r\n\r\n");
+/* A head that cannot be written whole is not written: what is left out might be its framing. */
+START_TEST(writes_nothing_if_a_field_would_inject)
+{
+    struct field fields[] = { { STR_INIT("Good"), STR_INIT("yes") }, unsafe[_i] };
+    struct head h = { .status = 200, .fields = fields, .nfields = 2 };
+    struct buf b = { 0 };
+
+    ck_assert_int_eq(h1_write_head(&b, H1_RESPONSE, &h), -1);
+    ck_assert_uint_eq(buf_len(&b), 0);
+    ck_assert_ptr_null(b.mem);
 }
 END_TEST
 
@@ -132,7 +137,7 @@ static TCase *cases(void)
 
     tcase_add_test(t, writes_requests);
     tcase_add_test(t, writes_responses);
-    tcase_add_test(t, leaves_out_what_would_inject);
+    tcase_add_loop_test(t, writes_nothing_if_a_field_would_inject, 0, COUNT_OF(unsafe));
     tcase_add_test(t, writes_nothing_if_the_start_line_is_unsafe);
     tcase_add_test(t, adds_behind_what_is_there);
     tcase_add_test(t, knows_reasons);

@@ -179,8 +179,8 @@ START_TEST(carries_a_request_and_its_response)
         { STR("X-Hop"), STR("1") }, { STR("TE"), STR("trailers") },
         { STR("Transfer-Encoding"), STR("chunked") }, { STR("Keep-Alive"), STR("5") },
         { STR("Upgrade"), STR("h2c") }, { STR("HTTP2-Settings"), STR("x") },
-        { STR("Host"), STR("other.example") }, { STR("X-Evil"), STR("a\r\nb: c") },
-        { STR("X-Empty"), STR("") }, { STR("Cookie"), STR("a=1; b=2") } };
+        { STR("Host"), STR("other.example") }, { STR("X-Empty"), STR("") },
+        { STR("Cookie"), STR("a=1; b=2") } };
     const nghttp2_nv answer[] = { H2PEER_NV("content-type", "text/plain"),
         H2PEER_NV("x-request-id", "r1"), H2PEER_NV("set-cookie", "a=1"),
         H2PEER_NV("set-cookie", "b=2") };
@@ -215,6 +215,22 @@ START_TEST(carries_a_request_and_its_response)
     WORLD_UNTIL(c.over);
     ck_assert(c.ended);
     ck_assert_uint_eq(h2_client_streams(client), 0);
+    tear_down();
+}
+END_TEST
+
+START_TEST(sends_no_head_that_would_inject)
+{
+    struct field fields[] = { { STR("Content-Length"), STR("5") },
+        { STR("X-Evil"), STR("a\r\nb: c") } };
+    struct call c;
+
+    set_up();
+    take(&c);
+    ck_assert_int_lt(send_head_of(&c, fields, COUNT_OF(fields), false), STREAM_FULL);
+    WORLD_UNTIL(c.over);
+    ck_assert(c.failed);
+    ck_assert_uint_eq(peer->requests, 0);
     tear_down();
 }
 END_TEST
@@ -919,6 +935,7 @@ static TCase *cases(void)
 
     tcase_add_checked_fixture(t, world_open, world_close);
     tcase_add_test(t, carries_a_request_and_its_response);
+    tcase_add_test(t, sends_no_head_that_would_inject);
     tcase_add_test(t, ends_with_the_head_where_there_is_no_body);
     tcase_add_test(t, holds_back_a_large_request_body);
     tcase_add_test(t, begins_no_more_than_the_peer_allows);
