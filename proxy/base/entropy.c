@@ -1,11 +1,13 @@
-/* getrandom(2) in blocks of a kilobyte: one system call for some sixty exchanges. */
+/* getrandom(2) in blocks of a kilobyte: one system call for some sixty exchanges. By its number, as
+ * glibc has a function for it only since 2.25. */
 #include "base/entropy.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 static unsigned char pool[1024];
 static size_t left;
@@ -15,7 +17,7 @@ static void entropy_refill(void)
     size_t got = 0;
 
     while (got < sizeof(pool)) {
-        ssize_t n = getrandom(pool + got, sizeof(pool) - got, 0);
+        long n = syscall(SYS_getrandom, pool + got, sizeof(pool) - got, 0);
 
         if (n < 0 && errno != EINTR) {
             perror("tarry: no random numbers from the kernel");

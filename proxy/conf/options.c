@@ -10,6 +10,7 @@
 #define IN(type, field) offsetof(struct type, field), sizeof(((struct type *)0)->field)
 
 static const char *const level_words[] = { "error", "warn", "info", "debug", NULL };
+static const char *const forwarded_words[] = { "replace", "pass", NULL };
 static const char *const underscore_words[] = { "drop", "refuse", "pass", NULL };
 static const char *const sandbox_words[] = { "auto", "off", "required", NULL };
 static const char *const encoding_words[] = { "gzip", "br", "zstd", NULL };
@@ -68,6 +69,14 @@ static const struct opt root_rows[] = {
                 "${NAME} takes in the lines below this one. It is read again by each reload, and "
                 "its values go before those of Tarry's own environment. So a check (tarry -t) or a "
                 "reload from any shell sees the same keys as the service." },
+    { "forwarded_headers", OPT_WORD, IN(conf, forwarded_headers), "replace", NULL, NULL, OPT_LIVE,
+        .help =
+            "Who judges X-Forwarded-For and the like: with \"replace\" Tarry does, by "
+            "trusted_proxies, and the workers may believe what they get. With \"pass\" the "
+            "workers get what the peer has sent, unchanged, and judge by Tarry-Peer (the peer's "
+            "address and port) and Tarry-Scheme (http or https, as the peer spoke to Tarry). "
+            "Limits by address do not depend on it.",
+        .words = forwarded_words },
     { "group", OPT_GROUP, IN(conf, group), "", NULL, NULL, OPT_RESTART,
         .help = "The group to run as, together with those that list the user. Empty: the user's "
                 "own." },
@@ -215,7 +224,8 @@ static const struct opt access_log_rows[] = {
         .help = "A JSON object a line, the combined format of other servers, or name=value pairs.",
         .words = format_words },
     { "target", OPT_TARGET, IN(conf, access_log), "stderr", NULL, NULL, OPT_LIVE,
-        .help = "A file's path, \"stderr\" or \"syslog\". SIGUSR1 opens the file anew." },
+        .help =
+            "A file's path, \"stderr\", \"stdout\" or \"syslog\". SIGUSR1 opens the file anew." },
 };
 
 static const struct opt log_rows[] = {
@@ -225,7 +235,8 @@ static const struct opt log_rows[] = {
             "line.",
         .words = level_words },
     { "target", OPT_TARGET, IN(conf, log), "stderr", NULL, NULL, OPT_LIVE,
-        .help = "A file's path, \"stderr\" or \"syslog\". SIGUSR1 opens the file anew." },
+        .help =
+            "A file's path, \"stderr\", \"stdout\" or \"syslog\". SIGUSR1 opens the file anew." },
 };
 
 static const struct opt compression_rows[] = {

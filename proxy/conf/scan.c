@@ -19,6 +19,7 @@
 #include "conf/envfile.h"
 #include "conf/file.h"
 #include "conf/options.h"
+#include "conf/override.h"
 #include "conf/tree.h"
 
 /* A section being read; include files go on with that of the file that named them. */
@@ -30,6 +31,7 @@ struct block {
     struct place opened;
     struct place seen[OPT_ROWS_MAX];       /* where each option was set; line 0: not yet */
     unsigned sections_seen[OPT_NSECTIONS]; /* lines, of those that may stand once only */
+    bool overriding;                       /* the top of an override file */
 };
 
 static void scan_read_statements(struct reader *r, struct block *b, bool nested);
@@ -427,18 +429,43 @@ static void scan_read_included(
     s->depth--;
 }
 
-/* Behind "include", at "(". */
+/* Reads a file whose statements take the place of those above: into a tree of its own first. */
+static void scan_read_override(
+    struct reader *from, struct block *b, const char *path, struct place at)
+{
+    struct scan *s = scan_of(from);
+    struct block over = { .id = SECTION_ROOT, .overriding = true };
+
+    over.into = tree_add_section(&s->words.arena, NULL, SECTION_ROOT, STR(""), at);
+    if (!over.into || !b->into) {
+        s->words.no_memory = true;
+        return;
+    }
+    scan_read_included(from, &over, path, at);
+    b->lost |= over.lost;
+    override_merge(b->into, over.into);
+    for (size_t i = 0; i < OPT_ROWS_MAX; i++)
+        if (!b->seen[i].line)
+            b->seen[i] = over.seen[i];
+    for (size_t i = 0; i < OPT_NSECTIONS; i++)
+        if (!b->sections_seen[i])
+            b->sections_seen[i] = over.sections_seen[i];
+}
+
+/* Behind "include" or "override", at "(". */
 static void scan_read_include(struct reader *r, struct block *b, const struct token *name)
 {
     struct scan *s = scan_of(r);
     struct token path, close;
     struct str full;
+    bool override = str_eq(name->text, STR("override"));
+    const char *word = override ? "override" : "include";
 
     token_take(r);
     path = *token_peek(r, 0);
     if (path.kind != T_STRING && path.kind != T_WORD) {
         mistake_add(
-            s->words.mistakes, name->place, "include has no file; write include(\"file.conf\")");
+            s->words.mistakes, name->place, "%s has no file; write %s(\"file.conf\")", word, word);
         b->lost = SCAN_LOST_ALL;
         scan_skip_statement(r, name->place.line);
         return;
@@ -447,7 +474,7 @@ static void scan_read_include(struct reader *r, struct block *b, const struct to
     close = *token_peek(r, 0);
     if (!token_is(&close, ')')) {
         mistake_add(s->words.mistakes, name->place,
-            "include takes one file in parentheses; write include(\"file.conf\")");
+            "%s takes one file in parentheses; write %s(\"file.conf\")", word, word);
         b->lost = SCAN_LOST_ALL;
         scan_skip_statement(r, name->place.line);
         return;
@@ -455,16 +482,30 @@ static void scan_read_include(struct reader *r, struct block *b, const struct to
     token_take(r);
     if (path.bad || path.text.n == 0) {
         if (!path.bad)
-            mistake_add(s->words.mistakes, path.place,
-                "include names no file; write include(\"file.conf\")");
+            mistake_add(s->words.mistakes, path.place, "%s names no file; write %s(\"file.conf\")",
+                word, word);
+        b->lost = SCAN_LOST_ALL;
+        return;
+    }
+    if (override && (b->id != SECTION_ROOT || b->overriding)) {
+        mistake_add(s->words.mistakes, name->place,
+            "override stands outside of sections, and not in a file that overrides; write "
+            "include(\"file.conf\") here");
         b->lost = SCAN_LOST_ALL;
         return;
     }
     full = file_resolve(&s->words.arena, r->file, path.text);
     if (!full.p)
         s->words.no_memory = true;
+    else if (override)
+        scan_read_override(r, b, full.p, path.place);
     else
         scan_read_included(r, b, full.p, path.place);
+}
+
+static bool scan_is_include(const struct token *name)
+{
+    return str_eq(name->text, STR("include")) || str_eq(name->text, STR("override"));
 }
 
 /* Behind a word that neither "=" nor "{" follows. */
@@ -484,9 +525,10 @@ static void scan_report_no_statement(struct reader *r, struct block *b, const st
         mistake_add(s->words.mistakes, name->place, "\"=\" is missing behind %s",
             scan_quote(s, name->text));
         b->lost |= scan_lost_row(b->id, row);
-    } else if (str_eq(name->text, STR("include"))) {
+    } else if (scan_is_include(name)) {
         mistake_add(s->words.mistakes, name->place,
-            "include takes one file in parentheses; write include(\"file.conf\")");
+            STR_FMT " takes one file in parentheses; write " STR_FMT "(\"file.conf\")",
+            STR_ARG(name->text), STR_ARG(name->text));
         b->lost = SCAN_LOST_ALL;
     } else {
         mistake_add(s->words.mistakes, name->place,
@@ -506,7 +548,7 @@ static void scan_read_statement(struct reader *r, struct block *b)
         scan_read_option(r, b, &name);
     } else if (token_is(next, '{')) {
         scan_read_section(r, b, &name, NULL);
-    } else if (token_is(next, '(') && str_eq(name.text, STR("include"))) {
+    } else if (token_is(next, '(') && scan_is_include(&name)) {
         scan_read_include(r, b, &name);
     } else if ((next->kind == T_STRING || next->kind == T_WORD) &&
                next->place.line == name.place.line && token_is(token_peek(r, 1), '{')) {

@@ -34,7 +34,7 @@ struct cidr_conf {
 enum log_level { LEVEL_ERROR, LEVEL_WARN, LEVEL_INFO, LEVEL_DEBUG };
 #define LOG_NLEVELS 4
 
-enum log_target_kind { LOG_TO_NOWHERE, LOG_TO_STDERR, LOG_TO_FILE, LOG_TO_SYSLOG };
+enum log_target_kind { LOG_TO_NOWHERE, LOG_TO_STDERR, LOG_TO_STDOUT, LOG_TO_FILE, LOG_TO_SYSLOG };
 
 struct log_target {
     enum log_target_kind kind;
@@ -190,6 +190,7 @@ struct compression_conf {
 
 /* What becomes of a client's field with "_" in its name, which CGI-style environments fold to "-".
  */
+enum forwarded_policy { FORWARDED_REPLACE, FORWARDED_PASS };
 enum underscore_policy { UNDERSCORE_DROP, UNDERSCORE_REFUSE, UNDERSCORE_PASS };
 
 /* Whether a fence of the kernel is raised: where there is one, never, or else no start. */
@@ -221,6 +222,7 @@ struct conf {
     size_t admin_connections_max;
     uint64_t admin_timeout_ms; /* for a request's head, and for taking the page */
     uint64_t admin_keep_alive_timeout_ms;
+    enum forwarded_policy forwarded_headers;   /* "replace" (default), "pass" */
     enum underscore_policy underscore_headers; /* "drop" (default), "refuse" (400), "pass" */
     uint64_t body_max;
     size_t body_memory_max;         /* of one body, in memory; the rest goes to a file */

@@ -396,11 +396,14 @@ bool value_target(struct arena *a, const char *file, struct str text, struct log
     *out = (struct log_target){ .kind = LOG_TO_FILE };
     if (str_eq(text, STR("stderr"))) {
         out->kind = LOG_TO_STDERR;
+    } else if (str_eq(text, STR("stdout"))) {
+        out->kind = LOG_TO_STDOUT;
     } else if (str_eq(text, STR("syslog"))) {
         out->kind = LOG_TO_SYSLOG;
     } else if (str_find_char(text, '/') < 0 || text.p[text.n - 1] == '/') {
         out->kind = LOG_TO_NOWHERE;
-        return WHY("%s is no target; write \"stderr\", \"syslog\" or the path of a file, with a "
+        return WHY("%s is no target; write \"stderr\", \"stdout\", \"syslog\" or the path of a "
+                   "file, with a "
                    "\"/\" in it",
             mistake_quote(a, text));
     } else {

@@ -1,5 +1,5 @@
 /* Filters of fields. What the outside says about itself is replaced by what Tarry has seen, unless
- * the conf trusts the peer. */
+ * the conf trusts the peer or leaves that judgement to the workers. */
 #include "exchange/forward.h"
 
 #include <inttypes.h>
@@ -123,7 +123,7 @@ static bool forward_is_refused(const struct conf *conf, const struct head *in,
     /* "Proxy: ..." would become HTTP_PROXY in a CGI environment. */
     if (field_folds_to(name, STR("proxy")))
         return true;
-    if (forward_tells_origin(name))
+    if (forward_tells_origin(name) && conf->forwarded_headers == FORWARDED_REPLACE)
         return !forward_keeps_origin(f, trusted, scheme);
     if (field_folds_to(name, STR("x-request-id")))
         return true;
@@ -253,6 +253,21 @@ static int forward_add_origin(struct head *kept, struct arena *a, const struct h
     return rc;
 }
 
+/* For workers that judge by themselves: the address and the scheme as Tarry has seen them. */
+static int forward_add_peer(struct head *kept, struct arena *a, const struct stream *client)
+{
+    char text[ADDR_TEXT_MAX];
+    struct sockaddr_storage sa;
+    struct str peer = STR("unix");
+
+    if (client->peer->family == AF_INET || client->peer->family == AF_INET6) {
+        addr_to_sockaddr(client->peer, &sa);
+        peer = arena_copy(a, str_of(addr_text((struct sockaddr *)&sa, text, sizeof(text))));
+    }
+    return head_add(kept, a, STR("Tarry-Peer"), peer) |
+           head_add(kept, a, STR("Tarry-Scheme"), client->secure ? STR("https") : STR("http"));
+}
+
 int forward_save_request(struct arena *a, const struct conf *conf, const struct head *in,
     struct stream *client, const char *request_id, struct head *out)
 {
@@ -278,7 +293,10 @@ int forward_save_request(struct arena *a, const struct conf *conf, const struct 
     for (size_t i = 0; i < in->nfields; i++)
         if (!forward_is_refused(conf, in, &in->fields[i], trusted, forward_first(w.proto)))
             rc |= head_add(&kept, &scratch, in->fields[i].name, in->fields[i].value);
-    rc |= forward_add_origin(&kept, &scratch, in, client, &w);
+    if (conf->forwarded_headers == FORWARDED_PASS)
+        rc |= forward_add_peer(&kept, &scratch, client);
+    else
+        rc |= forward_add_origin(&kept, &scratch, in, client, &w);
     if (head_count(in, STR("x-request-id")) != 1 || !forward_is_safe_id(id))
         id = str_of(request_id);
     rc |= head_add(&kept, &scratch, STR("X-Request-Id"), id);

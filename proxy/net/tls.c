@@ -9,6 +9,8 @@
 #include <stdlib.h>
 
 #include "conf/pem.h"
+#include "net/castore.h"
+#include "observe/log.h"
 
 enum { TICKETS_KEPT = 4, HOST_MAX = 255 };
 
@@ -94,6 +96,18 @@ static int tls_on_new_session(SSL *ssl, SSL_SESSION *session)
     return 0;
 }
 
+static bool tls_trust_system(SSL_CTX *ctx)
+{
+    struct castore store = castore_find();
+
+    if (store.file)
+        return SSL_CTX_load_verify_locations(ctx, store.file, NULL);
+    if (!store.builtin)
+        log_warn(NULL, "this machine has no certificate authorities, so that calls over https "
+                       "fail; install ca-certificates, or name a file in SSL_CERT_FILE");
+    return SSL_CTX_set_default_verify_paths(ctx);
+}
+
 struct tls_client *tls_client_new(struct str ca_file, char *why, size_t whylen)
 {
     struct tls_client *t = calloc(1, sizeof(*t));
@@ -113,7 +127,7 @@ struct tls_client *tls_client_new(struct str ca_file, char *why, size_t whylen)
         t->ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL_STORE);
     SSL_CTX_sess_set_new_cb(t->ctx, tls_on_new_session);
     if (ca_file.n == 0) {
-        if (!SSL_CTX_set_default_verify_paths(t->ctx)) {
+        if (!tls_trust_system(t->ctx)) {
             ERR_clear_error();
             snprintf(why, whylen, "cannot load the system's certificate authorities");
             goto fail;

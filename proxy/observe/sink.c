@@ -10,8 +10,12 @@
 
 int sink_open(struct sink *s, const struct log_target *target)
 {
-    struct sink next = { .kind = target->kind, .fd = target->kind == LOG_TO_STDERR ? 2 : -1 };
+    struct sink next = { .kind = target->kind, .fd = -1 };
 
+    if (target->kind == LOG_TO_STDERR)
+        next.fd = STDERR_FILENO;
+    else if (target->kind == LOG_TO_STDOUT)
+        next.fd = STDOUT_FILENO;
     if (target->kind == LOG_TO_FILE) {
         next.path = strndup(target->path.p, target->path.n);
         next.fd = next.path ? file_open(next.path, FILE_APPEND) : -1;

@@ -1,5 +1,5 @@
-/* Where log lines go: standard error, a file, syslog, or nowhere. Embedded in the log and the
- * access log. */
+/* Where log lines go: standard error, standard output, a file, syslog, or nowhere. Embedded in the
+ * log and the access log. */
 #ifndef TARRY_OBSERVE_SINK_H
 #define TARRY_OBSERVE_SINK_H
 

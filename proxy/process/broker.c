@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/closefrom.h"
 #include "conf/file.h"
 #include "conf/load.h"
 #include "net/listener.h"
@@ -263,7 +264,7 @@ static _Noreturn void broker_serve(
     /* Nothing that was passed on at the start is its business. */
     if (sock != KEPT_FD)
         sock = dup2(sock, KEPT_FD);
-    close_range(KEPT_FD + 1, ~0U, 0);
+    close_from(KEPT_FD + 1);
     if (broker_sandbox_itself(p, fences) < 0)
         _exit(1);
     refresh(conf_path);

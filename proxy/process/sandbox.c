@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/build.h"
+#include "net/castore.h"
 #include "observe/log.h"
 
 #define WHY(...) (snprintf(why, whylen, __VA_ARGS__), -1)
@@ -254,6 +255,8 @@ static int sandbox_allow_system(struct ruleset *r)
 
     err |= sandbox_allow_home_of(r, X509_get_default_cert_file());
     err |= sandbox_allow(r, X509_get_default_cert_dir(), RIGHTS_READ);
+    if (castore_find().file)
+        err |= sandbox_allow_home_of(r, castore_find().file);
     for (size_t i = 0; folders[i]; i++)
         err |= sandbox_allow(r, folders[i], RIGHTS_READ);
     for (size_t i = 0; variables[i]; i++)

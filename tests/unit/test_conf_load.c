@@ -487,6 +487,48 @@ START_TEST(includes_files_in_place)
 }
 END_TEST
 
+/* A program writes the conf and ends it with its user's file. */
+START_TEST(an_override_replaces_what_stands_above)
+{
+    struct conf *c;
+
+    conffile_put("own.conf",
+        "shutdown_timeout = \"7s\" trusted_proxies = { \"10.0.0.0/8\" }\n"
+        "log { level = \"debug\" }\n"
+        "workers \"a\" { queue_max = 3 server \"127.0.0.1:2\" { } }\n"
+        "upstream \"openai\" { retries = 7 }\n"
+        "upstream \"mine\" { origin = \"https://b.example\" set_header = { \"A: b\" } }\n"
+        "route \"/\" { host = \"x.example\" workers = \"a\" }\n"
+        "route \"/\" { workers = \"a\" internal = true }\n");
+    c = conffile_must_load(
+        "shutdown_timeout = \"1s\" trusted_proxies = { \"::1\", \"unix\" } max_connections = 77\n"
+        "log { level = \"error\" target = \"syslog\" }\n"
+        "listen \"127.0.0.1:80\" { }\n"
+        "workers \"a\" { server \"127.0.0.1:1\" { } queue_max = 1 queue_timeout = \"9s\" }\n"
+        "upstream \"other\" { origin = \"https://b.example\" }\n"
+        "upstream \"openai\" { origin = \"https://a.example\" retries = 1 }\n"
+        "route \"/\" { workers = \"a\" }\n"
+        "override(\"own.conf\")\n");
+    ck_assert_uint_eq(c->shutdown_timeout_ms, 7000);
+    ck_assert_uint_eq(c->ntrusted_proxies, 1);
+    ck_assert_uint_eq(c->max_connections, 77);
+    ck_assert_int_eq(c->log_level, LEVEL_DEBUG);
+    ck_assert_int_eq(c->log.kind, LOG_TO_SYSLOG);
+    ck_assert_uint_eq(c->npools, 1);
+    ck_assert_uint_eq(c->pools[0].queue_max, 3);
+    ck_assert_uint_eq(c->pools[0].queue_timeout_ms, 9000);
+    ck_assert_uint_eq(c->pools[0].nservers, 2);
+    ck_assert_uint_eq(c->nupstreams, 2);
+    ck_assert_str_eq(c->upstreams[0].name.p, "openai");
+    ck_assert_uint_eq(c->upstreams[0].retries, 7);
+    ck_assert_str_eq(c->upstreams[1].name.p, "mine");
+    ck_assert_uint_eq(c->nroutes, 2);
+    ck_assert_str_eq(c->routes[0].host.p, "x.example");
+    ck_assert(!c->routes[0].internal && c->routes[1].internal);
+    conf_unref(c);
+}
+END_TEST
+
 START_TEST(defaults_give_way_to_what_is_written)
 {
     struct conf *c = conffile_must_load(
@@ -572,6 +614,7 @@ static TCase *cases(void)
     tcase_add_test(t, replaces_variables_inside_double_quotes);
     tcase_add_test(t, understands_the_forms_of_the_language);
     tcase_add_test(t, includes_files_in_place);
+    tcase_add_test(t, an_override_replaces_what_stands_above);
     tcase_add_test(t, defaults_give_way_to_what_is_written);
     tcase_add_test(t, takes_variables_from_env_file_and_values_from_files);
     tcase_add_test(t, same_things_where_they_differ);

@@ -108,7 +108,7 @@ static const struct {
     { "log { level = \"inf\" }" REST, { 1, "did you mean \"info\"?" } },
     { "log { level = \"loud\" }" REST, { 1, "\"error\", \"warn\", \"info\" or \"debug\"" } },
     { "access_log { format = \"xml\" }" REST, { 1, "\"json\", \"combined\" or \"logfmt\"" } },
-    { "log { target = \"stdout\" }" REST, { 1, "write \"stderr\", \"syslog\" or the path" } },
+    { "log { target = \"stdlog\" }" REST, { 1, "write \"stderr\", \"stdout\", \"syslog\" or" } },
     { "log { target = \"/nonexistent/x.log\" }" REST,
         { 1, "the folder \"/nonexistent/\" is not there" } },
     { "log { target = \"/tmp/.\" }" REST, { 1, "is a folder" } },
@@ -342,6 +342,10 @@ static const struct {
     { "include(\"\")" REST, { 1, "include names no file" } },
     { "include(\"a\", \"b\")" REST, { 1, "include takes one file" } },
     { "include \"a\"" REST, { 1, "include takes one file" } },
+    { "override()" REST, { 1, "override has no file" } },
+    { "override \"a\"" REST, { 1, "override takes one file" } },
+    { "override(\"nonexistent.conf\")" REST, { 1, "nonexistent.conf\": No such file" } },
+    { "log { override(\"a.conf\") }" REST, { 1, "override stands outside of sections" } },
 };
 
 START_TEST(names_the_mistake)

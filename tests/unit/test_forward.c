@@ -236,6 +236,30 @@ START_TEST(has_a_policy_for_underscores)
 }
 END_TEST
 
+/* The worker judges: it gets what the peer has sent, and from whom. */
+START_TEST(passes_on_what_the_peer_says)
+{
+    static const struct {
+        enum who who;
+        bool secure;
+        const char *in, *out;
+    } rows[] = {
+        { STRANGER, false, "X-Forwarded-For=1.2.3.4|Forwarded=for=x|X-Real-IP=<x>",
+            "X-Forwarded-For=1.2.3.4|Forwarded=for=x|X-Real-IP=<x>|Tarry-Peer=127.0.0.1:40000|"
+            "Tarry-Scheme=http|X-Request-Id=request-id" },
+        { TRUSTED, true, "X-Forwarded-Proto=http",
+            "X-Forwarded-Proto=http|Tarry-Peer=10.1.2.3:40000|Tarry-Scheme=https|X-Request-Id="
+            "request-id" },
+        { LOCAL, false, "Tarry-Peer=1.2.3.4:5|tarry_scheme=https|X_Forwarded_For=1.2.3.4",
+            "Tarry-Peer=unix|Tarry-Scheme=http|X-Request-Id=request-id" },
+    };
+
+    conf->forwarded_headers = FORWARDED_PASS;
+    for (int i = 0; i < COUNT_OF(rows); i++)
+        ck_assert_str_eq(saved(rows[i].in, rows[i].who, rows[i].secure).p, rows[i].out);
+}
+END_TEST
+
 START_TEST(knows_what_describes_a_body)
 {
     static const char *const yes[] = { "Content-Type", "CONTENT-LENGTH", "content-md5", "If-Match",
@@ -394,6 +418,7 @@ static TCase *cases(void)
     tcase_add_test(t, says_whether_the_client_came_over_tls);
     tcase_add_test(t, bounds_the_requests_id);
     tcase_add_loop_test(t, has_a_policy_for_underscores, 0, COUNT_OF(underscores));
+    tcase_add_test(t, passes_on_what_the_peer_says);
     tcase_add_test(t, knows_what_describes_a_body);
     tcase_add_test(t, tells_a_worker_of_the_hop);
     tcase_add_test(t, gives_the_client_a_workers_response);
