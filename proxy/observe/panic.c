@@ -114,6 +114,25 @@ void panic_bug(const char *what, const char *file, int line)
     abort();
 }
 
+/* Signals that a fault raises. sigabbrev_np() is in newer C libraries only. */
+static const char *panic_signal_name(int signo)
+{
+    switch (signo) {
+    case SIGSEGV:
+        return "SEGV";
+    case SIGBUS:
+        return "BUS";
+    case SIGILL:
+        return "ILL";
+    case SIGFPE:
+        return "FPE";
+    case SIGABRT:
+        return "ABRT";
+    default:
+        return "?";
+    }
+}
+
 /* SA_RESETHAND: a second fault, within the report, ends the process. */
 static void panic_on_signal(int signo)
 {
@@ -122,7 +141,7 @@ static void panic_on_signal(int signo)
     if (!panic.reported) {
         log_last_words(text, panic_add(text, sizeof(text), 0,
                                  "tarry: bug: signal %d (%s) pid=%d; please report it\n", signo,
-                                 sigabbrev_np(signo) ? sigabbrev_np(signo) : "?", (int)getpid()));
+                                 panic_signal_name(signo), (int)getpid()));
         panic_print();
     }
     raise(signo);
