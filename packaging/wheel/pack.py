@@ -67,6 +67,7 @@ def main() -> None:
         if args.tag:
             run(sys.executable, "-m", "wheel", "unpack", "-d", folder / "tree", wheel, cwd=folder)
             put_in(only(folder / "tree", "*"), args)
+            (folder / "packed").mkdir()
             run(sys.executable, "-m", "wheel", "pack", "-d", folder / "packed", only(folder / "tree", "*"), cwd=folder)
             wheel = only(folder / "packed", "*.whl")
         print(shutil.copy(wheel, args.out))
