@@ -42,6 +42,10 @@ bool file_read(const char *path, size_t max, struct file_content *out, char *why
 /* Overwrites the bytes and frees them: they may be a key. */
 void file_forget(struct file_content *c);
 
+/* From now on `name` is a file that holds `text`; neither is copied. For a conf that is made from
+ * the command line and has no file. */
+void file_set_virtual(const char *name, const char *text);
+
 /* `path` as seen from the conf file `file`: unchanged if it is absolute or empty, otherwise in the
  * folder of `file`. In `a`; p is NULL if there is no memory. */
 struct str file_resolve(struct arena *a, const char *file, struct str path);

@@ -9,6 +9,7 @@
 #include "conf/draft.h"
 #include "conf/file.h"
 #include "conf/options.h"
+#include "conf/print.h"
 #include "conf/secret.h"
 #include "conf/value.h"
 #include "conf/verify.h"
@@ -450,6 +451,11 @@ static void load_fill_draft(struct draft *d, const char *path)
 
 struct conf *conf_load(const char *path, struct conf_errors *errors)
 {
+    return conf_load_and_print(path, errors, NULL);
+}
+
+struct conf *conf_load_and_print(const char *path, struct conf_errors *errors, FILE *out)
+{
     struct draft d = { 0 };
     struct conf *conf = NULL;
 
@@ -459,6 +465,8 @@ struct conf *conf_load(const char *path, struct conf_errors *errors)
         conf_unref(d.conf);
     else
         conf = d.conf;
+    if (conf && out)
+        print_draft(&d, out);
     mistakes_hand_over(&d.mistakes, errors);
     mistakes_release(&d.mistakes);
     scan_release(&d.scan);

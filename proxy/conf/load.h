@@ -2,6 +2,8 @@
 #ifndef TARRY_CONF_LOAD_H
 #define TARRY_CONF_LOAD_H
 
+#include <stdio.h>
+
 #include "conf/errors.h"
 #include "conf/snapshot.h"
 
@@ -10,5 +12,8 @@
  * reported, not only the first. Touches nothing else. `errors` is initialised here and ended by the
  * caller with conf_errors_release(). */
 struct conf *conf_load(const char *path, struct conf_errors *errors);
+
+/* The same, and writes the whole effective conf to `out` if it is good (print.h). */
+struct conf *conf_load_and_print(const char *path, struct conf_errors *errors, FILE *out);
 
 #endif

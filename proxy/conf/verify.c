@@ -319,22 +319,50 @@ static void verify_check_root(struct draft *d)
     verify_check_accounts(d, root);
 }
 
+struct ranked_route {
+    struct route_conf route;
+    struct draft_section *section;
+};
+
 /* Routes with host first, then the longest prefix; otherwise as in the file. */
 static int verify_by_rank(const void *pa, const void *pb)
 {
-    const struct route_conf *a = pa, *b = pb;
+    const struct ranked_route *ra = pa, *rb = pb;
+    const struct route_conf *a = &ra->route, *b = &rb->route;
 
     if ((a->host.n > 0) != (b->host.n > 0))
         return a->host.n > 0 ? -1 : 1;
     if (a->prefix.n != b->prefix.n)
         return a->prefix.n > b->prefix.n ? -1 : 1;
-    return a->line < b->line ? -1 : a->line > b->line;
+    return ra->section->place.seq < rb->section->place.seq ? -1 : 1;
+}
+
+static void verify_sort_routes(struct draft *d)
+{
+    struct conf *c = d->conf;
+    struct ranked_route *all = arena_alloc(&d->scratch, (c->nroutes + 1) * sizeof(*all));
+    size_t n = 0;
+
+    if (!all) {
+        d->mistakes.no_memory = true;
+        return;
+    }
+    for (size_t i = 0; i < d->nsections; i++)
+        if (d->sections[i].id == SECTION_ROUTE && n < c->nroutes) {
+            const struct route_conf *r = d->sections[i].base;
+
+            all[n++] = (struct ranked_route){ *r, &d->sections[i] };
+        }
+    if (n > 1)
+        qsort(all, n, sizeof(*all), verify_by_rank);
+    for (size_t i = 0; i < n; i++) {
+        c->routes[i] = all[i].route;
+        all[i].section->base = &c->routes[i];
+    }
 }
 
 void verify_draft(struct draft *d)
 {
-    struct conf *c = d->conf;
-
     verify_check_root(d);
     for (size_t i = 0; i < d->nsections; i++) {
         struct draft_section *s = &d->sections[i];
@@ -364,6 +392,5 @@ void verify_draft(struct draft *d)
     verifyfiles_conf(d);
     twins_refuse(d, 0, d->nsections, SECTION_ROUTE, SECTION_ROUTE, verify_route_key,
         "a route of the prefix", "leave one out, or give it another host");
-    if (c->nroutes > 1)
-        qsort(c->routes, c->nroutes, sizeof(*c->routes), verify_by_rank);
+    verify_sort_routes(d);
 }

@@ -6,8 +6,7 @@
 #include "conf/draft.h"
 
 /* Adds what is wrong to d->mistakes. Resolves the routes' references, lets defaults give way to
- * written values that they would contradict, and sorts the routes; the sections' `base` pointers to
- * routes are not to be used after it. */
+ * written values that they would contradict, and sorts the routes. */
 void verify_draft(struct draft *d);
 
 #endif

@@ -19,6 +19,7 @@ from harness.base import DEADLINE
 from harness.tarry import READY, check_conf, find_binary, run_command
 
 OK = Reply(200, b"ok")
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 # --- options ---
@@ -319,6 +320,58 @@ def test_an_expired_certificate_is_a_warning(bed):
     path.write_text(conf.text())
     code, err = check_conf(path)
     assert code == 0 and re.search(r"old\.conf:\d+: warning: certificate: it expired \d+ days ago", err), err
+
+
+def test_T_prints_the_whole_conf_without_keys(tmp_path):
+    """What it prints is a conf itself, and the same."""
+    path, again = tmp_path / "t.conf", tmp_path / "again.conf"
+    path.write_text('''listen "127.0.0.1:8080" { }
+workers "app" { server "127.0.0.1:8001" { slots = 3 }  queue_timeout = "90s" }
+upstream "o" { origin = "https://a.example"  set_header = { "Authorization: Bearer sk-SECRET", "X-A: b" } }
+route "/v1/" { upstream = "o" }
+route "/" { workers = "app" }
+route "/" { host = "b.example"  workers = "app"  internal = true }
+''')
+    code, out, err = run_command("-T", "-c", path)
+    assert (code, err) == (0, "") and "SECRET" not in out
+    lines = [line.strip() for line in out.splitlines()]
+    for line in ('slots = 3', 'queue_timeout = "90s"', '# queue_max = 10000', '# shutdown_timeout = "5m"', 'host = "b.example"',
+                 'set_header = { "Authorization: (not shown)", "X-A: (not shown)" }'):
+        assert line in lines, line
+    again.write_text(out)
+    assert run_command("-T", "-c", again) == (0, out, "")
+
+
+def test_init_writes_a_conf_to_begin_with(tmp_path):
+    path = tmp_path / "tarry.conf"
+    code, out, err = run_command("--init", "-c", path)
+    assert code == 0 and str(path) in out and err == ""
+    assert path.read_text() == (ROOT / "conf" / "tarry.conf").read_text()
+    path.write_text("mine\n")
+    code, out, err = run_command("--init", "-c", path)
+    assert code == 1 and "exists already" in err and path.read_text() == "mine\n"
+
+
+def test_runs_without_a_conf_file(bed):
+    """And is reloaded, with the sandbox around it."""
+    worker, address = bed.worker(), f"127.0.0.1:{free_port()}"
+    tarry = bed.tarry(None, address=address,
+                      args=["--listen", address, "--backend", f"{worker.address},4", "--upstream", "http://127.0.0.1:1"])
+    for _ in range(2):
+        with Client(address) as c:
+            assert c.request(host="a").status == 200
+        tarry.reload(None)
+
+
+@pytest.mark.parametrize("args, part", [
+    (["--backend", "127.0.0.1:1"], "--listen ADDRESS is missing"),
+    (["--listen", "127.0.0.1:1"], "--backend ADDRESS is missing"),
+    (["--listen", "127.0.0.1:1", "-c", "x"], "take the place of a conf file"),
+    (["--listen", "127.0.0.1:1", "--backend", "it's"], "write a conf file instead"),
+])
+def test_a_conf_of_the_command_line_that_is_incomplete(args, part):
+    code, out, err = run_command(*args)
+    assert code == 2 and part in err and out == ""
 
 
 # --- starting ---

@@ -130,7 +130,7 @@ class AccessLog:
 
 
 class Tarry:
-    """The running proxy. `conf` is a Conf or text; text needs `address`."""
+    """The running proxy. `conf` is a Conf or text; text needs `address`. None: the arguments say it all."""
 
     def __init__(self, folder, conf, address=None, env=None, start=True, args=(), preexec=None, pass_fds=()):
         self.folder = pathlib.Path(folder)
@@ -154,13 +154,15 @@ class Tarry:
 
     def write(self, conf):
         self.conf = conf
-        self.path.write_text(conf.text() if isinstance(conf, Conf) else conf)
+        if conf is not None:
+            self.path.write_text(conf.text() if isinstance(conf, Conf) else conf)
 
     def start(self, ready=True):
         env = dict(os.environ, **self.env)
         env.setdefault("ASAN_OPTIONS", "detect_leaks=1")
         env.setdefault("UBSAN_OPTIONS", "print_stacktrace=1")
-        self.process = subprocess.Popen([find_binary(), "-c", str(self.path), *self.args], env=env, stdin=subprocess.DEVNULL,
+        source = ["-c", str(self.path)] if self.conf is not None else []
+        self.process = subprocess.Popen([find_binary(), *source, *self.args], env=env, stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=self.preexec, pass_fds=self.pass_fds)
         since = len(self.lines)
         self._reader = threading.Thread(target=self._read, daemon=True)
