@@ -13,8 +13,9 @@
 
 /* What a file is opened for besides reading, which is 0 or O_NONBLOCK. */
 enum {
-    FILE_APPEND = O_WRONLY | O_APPEND | O_CREAT, /* a log; made for its owner and group */
-    FILE_NAMELESS = O_RDWR | O_TMPFILE,          /* `path` is the folder */
+    FILE_APPEND = O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK, /* a log (or a pipe in its place,
+                                     which must have a reader); made for its owner and group */
+    FILE_NAMELESS = O_RDWR | O_TMPFILE,                       /* `path` is the folder */
 };
 
 /* Opens `path`, close-on-exec. The descriptor, or -1 with errno. */

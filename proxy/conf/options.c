@@ -220,6 +220,12 @@ static const struct opt root_rows[] = {
 };
 
 static const struct opt access_log_rows[] = {
+    { "buffer_max", OPT_SIZE, IN(conf, access_buffer_max), "1M", "64K", "1G", OPT_LIVE,
+        .help = "How many bytes of lines wait in memory for a target that takes none (a pipe that "
+                "nobody reads, a full "
+                "disk). Further lines are dropped and counted in tarry_log_dropped_total; the log "
+                "says how many once "
+                "lines are taken again." },
     { "format", OPT_WORD, IN(conf, access_format), "json", NULL, NULL, OPT_LIVE,
         .help = "A JSON object a line, the combined format of other servers, or name=value pairs.",
         .words = format_words },
@@ -229,6 +235,12 @@ static const struct opt access_log_rows[] = {
 };
 
 static const struct opt log_rows[] = {
+    { "buffer_max", OPT_SIZE, IN(conf, log_buffer_max), "1M", "64K", "1G", OPT_LIVE,
+        .help = "How many bytes of lines wait in memory for a target that takes none (a pipe that "
+                "nobody reads, a full "
+                "disk). Further lines are dropped and counted in tarry_log_dropped_total; the log "
+                "says how many once "
+                "lines are taken again." },
     { "level", OPT_WORD, IN(conf, log_level), "info", NULL, NULL, OPT_LIVE,
         .help =
             "The least important level that is written. At debug, each step of each exchange is a "

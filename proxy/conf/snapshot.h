@@ -262,6 +262,7 @@ struct conf {
     struct log_target log;
     struct log_target access_log; /* LOG_TO_NOWHERE without an access_log section */
     enum access_format access_format;
+    size_t log_buffer_max, access_buffer_max; /* bytes of lines that wait for a stalled target */
 
     struct compression_conf compression;
 

@@ -1,48 +1,49 @@
 /* Access lines are gathered; who writes them defers a flush to the end of the loop's turn. */
 #include "observe/access.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <syslog.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "base/buf.h"
+#include "observe/log.h"
 #include "observe/sink.h"
 
-enum { GATHER_MAX = 64 << 10 };
+enum { GATHER_MAX = 64 << 10, FIXED_MAX = 2048 /* what is in a line besides strings */ };
 
 static struct {
     struct sink sink;
     enum access_format format;
-    struct buf lines;
 } access_state = { .sink = { .kind = LOG_TO_NOWHERE, .fd = -1 } };
 
-void access_flush(void)
+bool access_flush(void)
 {
-    while (buf_len(&access_state.lines) > 0) {
-        struct str s = buf_str(&access_state.lines);
-        ssize_t n = write(access_state.sink.fd, s.p, s.n);
+    bool done = sink_pump(&access_state.sink);
+    uint64_t dropped;
 
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0) { /* a full disk must not stop the service */
-            buf_release(&access_state.lines);
-            return;
-        }
-        buf_consume(&access_state.lines, (size_t)n);
-    }
+    /* Not before the log takes lines: the line about it must not be dropped as well. */
+    if (access_state.sink.dropped == 0 || !done || !log_pump())
+        return done && access_state.sink.dropped == 0;
+    dropped = sink_take_dropped(&access_state.sink);
+    log_warn(NULL,
+        "%" PRIu64 " line(s) of the access log were dropped: its target did not take them",
+        dropped);
+    return done;
 }
 
 int access_open(const struct log_target *target, enum access_format format)
 {
-    access_flush();
     if (sink_open(&access_state.sink, target) < 0)
         return -1;
     access_state.format = format;
     return 0;
+}
+
+void access_set_buffer_max(size_t n)
+{
+    access_state.sink.buffer_max = n;
 }
 
 int access_reopen(void)
@@ -53,7 +54,6 @@ int access_reopen(void)
 
 void access_close(void)
 {
-    access_flush();
     sink_close(&access_state.sink);
 }
 
@@ -182,29 +182,40 @@ bool access_enabled(void)
     return access_state.sink.kind != LOG_TO_NOWHERE;
 }
 
+/* How long a line about `e` may be, with every octet escaped. */
+static size_t access_longest(const struct access_entry *e)
+{
+    size_t n = e->method.n + e->path.n + e->protocol.n + e->user_agent.n + e->referer.n +
+               e->route.n + e->upstream.n + e->end.n;
+
+    return FIXED_MAX + strlen(e->exchange) + strlen(e->peer) + n * strlen("\\u0000");
+}
+
 void access_write(const struct access_entry *e)
 {
-    struct buf *b = &access_state.lines;
+    struct buf line = { 0 };
 
     if (access_state.sink.kind == LOG_TO_NOWHERE)
         return;
+    /* Room for all of it at once, or a line could lack something in its middle. */
+    if (!buf_reserve(&line, access_longest(e), NULL)) {
+        sink_drop(&access_state.sink);
+        return;
+    }
     switch (access_state.format) {
     case ACCESS_JSON:
-        access_write_json(b, e);
+        access_write_json(&line, e);
         break;
     case ACCESS_COMBINED:
-        access_write_combined(b, e);
+        access_write_combined(&line, e);
         break;
     case ACCESS_LOGFMT:
-        access_write_logfmt(b, e);
+        access_write_logfmt(&line, e);
         break;
     }
-    if (access_state.sink.kind == LOG_TO_SYSLOG) {
-        struct str s = buf_str(b);
-
-        syslog(LOG_INFO, "%.*s", (int)s.n - 1, s.p);
-        buf_release(b);
-    } else if (buf_len(b) >= GATHER_MAX) {
+    if (buf_len(&line) > 0)
+        sink_put(&access_state.sink, LOG_INFO, buf_str(&line).p, buf_len(&line));
+    buf_release(&line);
+    if (buf_len(&access_state.sink.lines) >= GATHER_MAX)
         access_flush();
-    }
 }

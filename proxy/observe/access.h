@@ -25,6 +25,9 @@ struct access_entry {
 
 /* Opens what the conf names. 0, or -1 with errno: the old target stays. */
 int access_open(const struct log_target *target, enum access_format format);
+/* As log_set_buffer_max(). */
+void access_set_buffer_max(size_t n);
+
 int access_reopen(void);
 void access_close(void); /* writes what is still buffered */
 
@@ -33,6 +36,8 @@ bool access_enabled(void);
 
 /* Gathered in memory until access_flush(): many lines leave in one system call. */
 void access_write(const struct access_entry *e);
-void access_flush(void);
+
+/* True if nothing waits any more; otherwise it is to be called again some time later. */
+bool access_flush(void);
 
 #endif

@@ -1,8 +1,9 @@
 /* Lines to standard error, a file or syslog. On standard error a line is `tarry: text`; a file's
- * lines begin with the time. Control octets are escaped: what a client sends cannot write lines of
- * its own. */
+ * lines begin with the time. Control octets are escaped, so that what a client sends cannot begin a
+ * line. */
 #include "observe/log.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <syslog.h>
@@ -16,7 +17,10 @@ enum { LINE_MAX_BYTES = 2048 };
 static struct {
     enum log_level level;
     struct sink sink;
-} log_state = { .level = LEVEL_INFO, .sink = { .kind = LOG_TO_STDERR, .fd = 2 } };
+    struct sink announced; /* standard error, where the log goes elsewhere */
+} log_state = { .level = LEVEL_INFO,
+    .sink = { .kind = LOG_TO_STDERR, .way = SINK_BLOCKING, .fd = 2 },
+    .announced = { .kind = LOG_TO_NOWHERE, .fd = -1 } };
 
 static const char *const names[LOG_NLEVELS] = {
     [LEVEL_ERROR] = "error", [LEVEL_WARN] = "warn", [LEVEL_INFO] = "info", [LEVEL_DEBUG] = "debug"
@@ -43,8 +47,27 @@ int log_reopen(void)
 
 void log_close(void)
 {
+    sink_close(&log_state.announced);
     sink_close(&log_state.sink);
-    log_state.sink = (struct sink){ .kind = LOG_TO_STDERR, .fd = 2 };
+    log_state.sink = (struct sink){ .kind = LOG_TO_STDERR, .way = SINK_BLOCKING, .fd = 2 };
+}
+
+void log_set_buffer_max(size_t n)
+{
+    log_state.sink.buffer_max = n;
+}
+
+bool log_pump(void)
+{
+    bool done = sink_pump(&log_state.announced);
+    uint64_t dropped;
+
+    done = sink_pump(&log_state.sink) && done;
+    dropped = sink_take_dropped(&log_state.sink);
+    if (dropped > 0)
+        log_warn(NULL, "%" PRIu64 " line(s) of the log were dropped: its target did not take them",
+            dropped);
+    return done;
 }
 
 bool log_enabled(enum log_level level)
@@ -94,34 +117,36 @@ void log_write(enum log_level level, const struct log_context *ctx, const char *
     /* Info is the life of the process: its lines stand bare. */
     if (level != LEVEL_INFO)
         n += (size_t)snprintf(line + n, 16, "%s: ", names[level]);
-    n += log_escape(line + n, sizeof(line) - n - 96, text);
+    n += log_escape(line + n, sizeof(line) - n - 112, text);
+    n += (size_t)snprintf(line + n, 16, " pid=%d", (int)getpid());
     if (ctx && ctx->exchange)
         n += (size_t)snprintf(line + n, 80, " exchange=%.64s", ctx->exchange);
-    if (log_state.sink.kind == LOG_TO_SYSLOG) {
-        syslog(priorities[level], "%.*s", (int)n, line);
-        return;
-    }
     line[n++] = '\n';
-    /* A log that cannot be written must not stop the service. */
-    if (write(log_state.sink.fd, line, n) < 0)
-        return;
+    sink_put(&log_state.sink, priorities[level], line, n);
+    log_pump();
 }
 
 void log_last_words(const char *text, size_t n)
 {
-    int fd = log_state.sink.fd;
+    if (log_state.sink.kind != LOG_TO_STDERR) {
+        struct sink err = { .kind = LOG_TO_STDERR, .fd = -1 };
 
-    if (write(2, text, n) < 0) /* nothing can be done about it now */
-        n = 0;
-    if (n > 0 && log_state.sink.kind == LOG_TO_FILE && write(fd, text, n) < 0)
-        return;
+        sink_open(&err, &(struct log_target){ .kind = LOG_TO_STDERR });
+        sink_write_last(&err, text, n);
+    }
+    sink_write_last(&log_state.sink, text, n);
 }
 
 void log_announce(const char *text)
 {
-    if (log_state.sink.kind != LOG_TO_STDERR || !log_enabled(LEVEL_INFO)) {
-        fprintf(stderr, "tarry: %s\n", text);
-        fflush(stderr);
-    }
-    log_info(NULL, "%s", text);
+    char line[LINE_MAX_BYTES];
+    int n = snprintf(line, sizeof(line), "tarry: %s\n", text);
+
+    if (log_state.announced.kind == LOG_TO_NOWHERE)
+        sink_open(&log_state.announced, &(struct log_target){ .kind = LOG_TO_STDERR });
+    sink_put(log_state.sink.kind == LOG_TO_STDERR ? &log_state.sink : &log_state.announced,
+        LOG_INFO, line, (size_t)n);
+    if (log_state.sink.kind != LOG_TO_STDERR)
+        log_info(NULL, "%s", text);
+    log_pump();
 }

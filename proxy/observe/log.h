@@ -6,6 +6,7 @@
 #define TARRY_OBSERVE_LOG_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "conf/snapshot.h"
 
@@ -22,6 +23,13 @@ int log_open(enum log_level level, const struct log_target *target);
  * kept. */
 int log_reopen(void);
 void log_close(void);
+
+/* How many bytes of lines may wait for a target that takes none; further lines are dropped, counted
+ * (tarry_log_dropped_total) and reported once it takes lines again. */
+void log_set_buffer_max(size_t n);
+
+/* Tries again to write what waits: true if nothing does any more. See sink_on_waiting(). */
+bool log_pump(void);
 
 /* One line that must be seen on standard error whatever the level and the target are; the log gets
  * it too. */

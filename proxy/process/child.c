@@ -23,6 +23,7 @@
 #include "observe/log.h"
 #include "observe/panic.h"
 #include "process/broker.h"
+#include "process/logs.h"
 
 static struct {
     struct front front;
@@ -36,21 +37,6 @@ static struct {
 } child;
 
 enum { SAME_SIGNAL_MS = 1000 };
-
-static int child_open_logs(const struct conf *conf)
-{
-    if (log_open(conf->log_level, &conf->log) < 0) {
-        log_error(NULL, "cannot open the log \"" STR_FMT "\": %s", STR_ARG(conf->log.path),
-            strerror(errno));
-        return -1;
-    }
-    if (access_open(&conf->access_log, conf->access_format) < 0) {
-        log_error(NULL, "cannot open the access log \"" STR_FMT "\": %s",
-            STR_ARG(conf->access_log.path), strerror(errno));
-        return -1;
-    }
-    return 0;
-}
 
 /* What a running process cannot change any more. */
 static void child_warn_of_restart(const struct conf *old, const struct conf *next)
@@ -97,7 +83,7 @@ static bool child_reload(void)
         log_error(NULL, "reload refused: %s; the old conf stays in force", why);
     } else {
         admin_commit();
-        child_open_logs(next);
+        logs_open(next, true);
         counter_add(COUNTER_RELOADS, 1);
         log_info(NULL, "conf \"%s\" reloaded", child.setup->conf_path);
         taken = true;
@@ -118,11 +104,7 @@ static void child_on_hup(struct ev_loop *ev, ev_signal *w, int revents)
 
 static void child_on_usr1(struct ev_loop *ev, ev_signal *w, int revents)
 {
-    if (log_reopen() < 0)
-        log_error(NULL, "cannot reopen the log: %s; the old file is kept", strerror(errno));
-    if (access_reopen() < 0)
-        log_error(NULL, "cannot reopen the access log: %s; the old file is kept", strerror(errno));
-    log_info(NULL, "logs reopened");
+    logs_reopen();
 }
 
 static void child_on_idle(void *owner)
@@ -236,7 +218,7 @@ static int child_open_first_logs(const struct child_setup *setup)
         log_error(NULL, "cannot act as user \"%s\": %s", setup->privileges->user, strerror(errno));
         return -1;
     }
-    err = child_open_logs(setup->conf);
+    err = logs_open(setup->conf, true);
     if (setup->privileges)
         privileges_return(setup->privileges);
     return err;
@@ -283,9 +265,11 @@ int child_run(const struct child_setup *setup)
         ev_timer_again(loop_ev(), &child.alive);
     front_start(&child.front);
     activation_warn();
+    logs_watch();
     setup->on_ready();
     loop_run();
 
+    logs_unwatch();
     child_unwatch_all();
     deadline_close(&child.shutdown);
     admin_close();

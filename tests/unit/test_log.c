@@ -29,6 +29,25 @@ static void open_at(enum log_level level, const char *name)
     ck_assert_int_eq(log_open(level, &target), 0);
 }
 
+/* What ends a line: the process, and the exchange if there is one. */
+static const char *end_of_line(const char *exchange)
+{
+    static char end[100];
+
+    snprintf(end, sizeof(end), " pid=%d%s%s\n", (int)getpid(), exchange ? " exchange=" : "",
+        exchange ? exchange : "");
+    return end;
+}
+
+/* "TEXT pid=N exchange=ID" and the line's end. */
+static const char *line_of(const char *text, const char *exchange)
+{
+    static char line[300];
+
+    snprintf(line, sizeof(line), "%s%s", text, end_of_line(exchange));
+    return line;
+}
+
 /* The line without its time, which is checked for its form. */
 static const char *after_time(const char *line)
 {
@@ -71,7 +90,7 @@ START_TEST(names_the_exchange)
 
     open_at(LEVEL_INFO, "log");
     log_warn(&ctx, "%s %d", "text", 7);
-    ck_assert_str_eq(after_time(read_file("log")), "warn: text 7 exchange=the-id\n");
+    ck_assert_str_eq(after_time(read_file("log")), line_of("warn: text 7", "the-id"));
     log_close();
 }
 END_TEST
@@ -80,7 +99,8 @@ START_TEST(escapes_what_would_be_another_line)
 {
     open_at(LEVEL_INFO, "log");
     log_info(NULL, "a%sb", "\r\ntarry: forged\x1b[2J\x7f\t");
-    ck_assert_str_eq(after_time(read_file("log")), "a\\x0d\\x0atarry: forged\\x1b[2J\\x7f\\x09b\n");
+    ck_assert_str_eq(
+        after_time(read_file("log")), line_of("a\\x0d\\x0atarry: forged\\x1b[2J\\x7f\\x09b", NULL));
     log_close();
 }
 END_TEST
@@ -99,7 +119,7 @@ START_TEST(cuts_what_is_too_long)
         line = read_file(c ? "2" : "1");
         ck_assert_uint_lt(strlen(line), 2400);
         ck_assert_ptr_eq(strchr(line, '\n'), line + strlen(line) - 1);
-        ck_assert_ptr_nonnull(strstr(line, " exchange=the-id\n"));
+        ck_assert_ptr_nonnull(strstr(line, end_of_line("the-id")));
         log_close();
     }
 }
@@ -113,8 +133,8 @@ START_TEST(opens_a_rotated_file_again)
     log_info(NULL, "2");
     ck_assert_int_eq(log_reopen(), 0);
     log_info(NULL, "3");
-    ck_assert_str_eq(after_time(read_file("log")), "3\n");
-    ck_assert_ptr_nonnull(strstr(read_file("log.1"), " 2\n"));
+    ck_assert_str_eq(after_time(read_file("log")), line_of("3", NULL));
+    ck_assert_ptr_nonnull(strstr(read_file("log.1"), line_of(" 2", NULL)));
     log_close();
 }
 END_TEST
@@ -127,7 +147,7 @@ START_TEST(stays_where_it_was_if_it_cannot_open)
     ck_assert_int_eq(log_open(LEVEL_ERROR, &target), -1);
     ck_assert_int_eq(errno, ENOENT);
     log_info(NULL, "still here");
-    ck_assert_str_eq(after_time(read_file("log")), "still here\n");
+    ck_assert_str_eq(after_time(read_file("log")), line_of("still here", NULL));
     log_close();
 }
 END_TEST
