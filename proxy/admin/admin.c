@@ -131,8 +131,14 @@ static void admin_status(struct buf *b)
     buf_printf(b, "},\"upstreams\":{");
     for (size_t i = 0; i < admin.front->conf->nupstreams; i++) {
         const struct upstream_conf *u = &admin.front->conf->upstreams[i];
-        const struct origin *o = origins_find(admin.front->origins, u);
-        struct origin_counts c = o ? origin_counts(o) : (struct origin_counts){ 0 };
+        struct endpoint_counts c = { 0 };
+
+        for (size_t k = 0; k < u->nendpoints; k++) {
+            const struct endpoint *e = endpoints_find(admin.front->endpoints, u, &u->endpoints[k]);
+
+            if (e)
+                endpoint_counts_add(&c, e);
+        }
 
         buf_printf(b, "%s\"" STR_FMT "\":{\"connections\":%zu,\"streams\":%zu,\"waiting\":%zu}",
             i ? "," : "", STR_ARG(u->name), c.connections, c.streams, c.waiting);

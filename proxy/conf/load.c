@@ -166,7 +166,14 @@ static bool load_read_value(struct draft *d, const struct draft_section *s, cons
     case OPT_HOST:
         return value_host(a, text, to, why);
     case OPT_ORIGIN:
-        return value_origin(a, text, s->base, why);
+        return value_origin(
+            a, text, (void *)((char *)to - offsetof(struct endpoint_conf, origin)), why);
+    case OPT_TEXT:
+        return value_text(a, text, to, why);
+    case OPT_PATH:
+        return value_path(a, text, to, why);
+    case OPT_SELECTOR:
+        return value_selector(a, text, to, why);
     case OPT_USER:
     case OPT_GROUP:
         *(struct str *)to = arena_copy(a, text);
@@ -176,6 +183,8 @@ static bool load_read_value(struct draft *d, const struct draft_section *s, cons
         return true; /* the note has the name; verify resolves it when all sections are known */
     case OPT_CIDRS:
     case OPT_HEADERS:
+    case OPT_STATUSES:
+    case OPT_KINDS:
     case OPT_NAMES:
     case OPT_TYPES:
     case OPT_ENCODINGS:
@@ -205,6 +214,20 @@ static bool load_read_encoding(struct draft *d, const struct opt *row, struct co
     return true;
 }
 
+/* A bit for each word. */
+static bool load_read_kind(struct draft *d, const struct opt *row, unsigned *kinds, struct str text,
+    size_t i, char why[VALUE_WHY_MAX])
+{
+    unsigned word = 0;
+
+    if (i == 0)
+        *kinds = 0;
+    if (!load_read_word(d, row, text, &word, why))
+        return false;
+    *kinds |= 1u << word;
+    return true;
+}
+
 /* The `i`th of `n` values of a list. */
 static bool load_read_element(struct draft *d, const struct draft_section *s, const struct opt *row,
     struct str text, size_t i, size_t n, char why[VALUE_WHY_MAX])
@@ -223,13 +246,26 @@ static bool load_read_element(struct draft *d, const struct draft_section *s, co
         return value_cidr(a, text, &c->trusted_proxies[i], why);
     }
     if (row->type == OPT_HEADERS) {
+        struct endpoint_conf *e =
+            (void *)((char *)s->base + row->offset - offsetof(struct endpoint_conf, set_header));
+
         if (i == 0)
-            u->set_header = arena_alloc(a, n * sizeof(*u->set_header));
-        if (!u->set_header)
+            e->set_header = arena_alloc(a, n * sizeof(*e->set_header));
+        if (!e->set_header)
             return WHY("out of memory");
-        u->nset_header = i + 1;
-        return value_header(a, text, &u->set_header[i], why);
+        e->nset_header = i + 1;
+        return value_header(a, text, &e->set_header[i], why);
     }
+    if (row->type == OPT_STATUSES) {
+        if (i == 0)
+            u->retry_on = arena_alloc(a, n * sizeof(*u->retry_on));
+        if (!u->retry_on)
+            return WHY("out of memory");
+        u->nretry_on = i + 1;
+        return value_status(text, &u->retry_on[i], why);
+    }
+    if (row->type == OPT_KINDS)
+        return load_read_kind(d, row, (void *)((char *)s->base + row->offset), text, i, why);
     if (row->type == OPT_ENCODINGS)
         return load_read_encoding(d, row, cc, text, i, n, why);
     if (row->type == OPT_TYPES) {
@@ -394,6 +430,26 @@ static void load_read_pool(struct draft *d, const struct tree_section *in, struc
             load_read_title(d, s, NULL, &p->servers[i].addr, &p->servers[i].line);
 }
 
+static void load_read_upstream(
+    struct draft *d, const struct tree_section *in, struct upstream_conf *u)
+{
+    struct draft_section *s = load_read_section(d, SECTION_UPSTREAM, in, u);
+    const struct tree_section *next = tree_find(in, SECTION_ENDPOINT);
+
+    if (!s)
+        return;
+    load_read_title(d, s, &u->name, NULL, &u->line);
+    u->endpoints = load_make_list(d, in, SECTION_ENDPOINT, sizeof(*u->endpoints), &u->nendpoints);
+    for (size_t i = 0; i < u->nendpoints; i++, next = tree_next(next))
+        if ((s = load_read_section(d, SECTION_ENDPOINT, next, &u->endpoints[i])))
+            load_read_title(d, s, &u->endpoints[i].name, NULL, &u->endpoints[i].line);
+    u->limits = load_make_list(d, in, SECTION_LIMIT, sizeof(*u->limits), &u->nlimits);
+    next = tree_find(in, SECTION_LIMIT);
+    for (size_t i = 0; i < u->nlimits; i++, next = tree_next(next))
+        if ((s = load_read_section(d, SECTION_LIMIT, next, &u->limits[i])))
+            u->limits[i].line = s->place.line;
+}
+
 static void load_read_all(struct draft *d, const struct tree_section *root)
 {
     const struct tree_section *next;
@@ -422,8 +478,7 @@ static void load_read_all(struct draft *d, const struct tree_section *root)
     c->upstreams = load_make_list(d, root, SECTION_UPSTREAM, sizeof(*c->upstreams), &c->nupstreams);
     next = tree_find(root, SECTION_UPSTREAM);
     for (size_t i = 0; i < c->nupstreams; i++, next = tree_next(next))
-        if ((s = load_read_section(d, SECTION_UPSTREAM, next, &c->upstreams[i])))
-            load_read_title(d, s, &c->upstreams[i].name, NULL, &c->upstreams[i].line);
+        load_read_upstream(d, next, &c->upstreams[i]);
     c->routes = load_make_list(d, root, SECTION_ROUTE, sizeof(*c->routes), &c->nroutes);
     next = tree_find(root, SECTION_ROUTE);
     for (size_t i = 0; i < c->nroutes; i++, next = tree_next(next))

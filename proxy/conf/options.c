@@ -17,6 +17,8 @@ static const char *const encoding_words[] = { "gzip", "br", "zstd", NULL };
 static const char *const client_certificate_words[] = { "off", "optional", "required", NULL };
 static const char *const misdirected_words[] = { "refuse", "serve", NULL };
 static const char *const tls_version_words[] = { "1.2", "1.3", NULL };
+static const char *const api_words[] = { "auto", "openai", "anthropic", "gemini", "none", NULL };
+static const char *const fallback_words[] = { "context_length", "content_filter", NULL };
 static const char *const format_words[] = { "json", "combined", "logfmt", NULL };
 
 static const struct opt root_rows[] = {
@@ -432,42 +434,120 @@ static const struct opt server_rows[] = {
                 "gives it more." },
 };
 
+static const struct opt endpoint_rows[] = {
+    { "ca_file", OPT_FILE, IN(endpoint_conf, ca_file), NULL, NULL, NULL, OPT_LIVE,
+        .help = "The PEM file with the authorities that may have signed the endpoint's "
+                "certificate. Left out: the upstream's." },
+    { "http2", OPT_BOOL, IN(endpoint_conf, http2), "true", NULL, NULL, OPT_LIVE,
+        .help = "Whether HTTP/2 is offered. Left out: as the upstream says." },
+    { "insecure", OPT_BOOL, IN(endpoint_conf, insecure), "false", NULL, NULL, OPT_LIVE,
+        .help = "Allows a plain http origin that is neither loopback nor private. Left out: as the "
+                "upstream says." },
+    { "model", OPT_TEXT, IN(endpoint_conf, model), "", NULL, NULL, OPT_LIVE,
+        .help = "The name of the model at this endpoint: it takes the place of the one that the "
+                "request names, in its JSON body or, for Gemini, in its path. Empty: the "
+                "request's stays." },
+    { "origin", OPT_ORIGIN, IN(endpoint_conf, origin), NULL, NULL, NULL, OPT_LIVE,
+        .help = "Where calls go: https://HOST or https://HOST:PORT. Plain http is for loopback and "
+                "private addresses.",
+        .required = true },
+    { "path_prefix", OPT_PATH, IN(endpoint_conf, path_prefix), "", NULL, NULL, OPT_LIVE,
+        .help = "A path that is put before the request's own at this endpoint, such as "
+                "\"/openai\"." },
+    { "set_header", OPT_HEADERS, IN(endpoint_conf, set_header), NULL, NULL, NULL, OPT_LIVE,
+        .help = "Fields for calls to this endpoint, in addition to the upstream's; the same name "
+                "here wins." },
+    { "tier", OPT_NUMBER, IN(endpoint_conf, tier), "1", "1", "100", OPT_LIVE,
+        .help = "The order of preference: an endpoint of tier 2 gets calls only when none of tier "
+                "1 can serve them." },
+    { "weight", OPT_NUMBER, IN(endpoint_conf, weight), "1", "1", "10000", OPT_LIVE,
+        .help = "Its share of the calls among the endpoints of its tier." },
+};
+
+static const struct opt limit_rows[] = {
+    { "in_flight", OPT_NUMBER, IN(limit_conf, in_flight), "0", "0", "10000000", OPT_LIVE,
+        .help = "How many calls of one key are in flight at a time in one process; further ones "
+                "wait. 0: any number." },
+    { "key", OPT_SELECTOR, IN(limit_conf, key), "", NULL, NULL, OPT_LIVE,
+        .help = "What calls are counted by: \"header:NAME\" (a field of the request, such as the "
+                "tenant's name), or empty for all calls together. The field Tarry-Limit-Key of an "
+                "enclosed request takes the place of any key." },
+    { "requests_per_minute", OPT_NUMBER, IN(limit_conf, requests_per_minute), "0", "0", "100000000",
+        OPT_LIVE,
+        .help = "How many calls of one key begin within a minute in one process, evenly spread "
+                "after a first burst; further ones wait. 0: any number." },
+};
+
 static const struct opt upstream_rows[] = {
-    { "ca_file", OPT_FILE, IN(upstream_conf, ca_file), "", NULL, NULL, OPT_LIVE,
+    { "affinity", OPT_SELECTOR, IN(upstream_conf, affinity), "", NULL, NULL, OPT_LIVE,
+        .help = "Calls with the same key go to the same endpoint of a tier while it can serve "
+                "them, so that prompt caches keep working: \"header:NAME\", \"field:PATH\" of the "
+                "JSON body (such as \"field:previous_response_id\"), or \"prompt\" for the "
+                "beginning of the body. Empty: by weight and load alone." },
+    { "api", OPT_WORD, IN(upstream_conf, api), "auto", NULL, NULL, OPT_LIVE,
+        .help = "How answers are read for content, errors and usage: \"auto\" goes by the path of "
+                "the request, \"none\" reads nothing.",
+        .words = api_words },
+    { "breaker_failures", OPT_NUMBER, IN(upstream_conf, breaker_failures), "5", "1", "1000000",
+        OPT_LIVE,
+        .help = "After so many failures in a row an endpoint gets no calls for breaker_pause, and "
+                "then one as a probe. A client that leaves and a 429 count neither way." },
+    { "breaker_pause", OPT_DURATION, IN(upstream_conf, breaker_pause_ms), "10s", "1ms", "1d",
+        OPT_LIVE, .help = "How long an endpoint gets no calls after breaker_failures." },
+    { "ca_file", OPT_FILE, IN(upstream_conf, own.ca_file), "", NULL, NULL, OPT_LIVE,
         .help = "The PEM file with the authorities that may have signed the upstream's "
-                "certificate. Empty: "
-                "the system's." },
+                "certificate. Empty: the system's." },
     { "connect_timeout", OPT_DURATION, IN(upstream_conf, connect_timeout_ms), "5s", "1ms", "1h",
         OPT_LIVE,
         .help =
             "How long looking the name up, connecting and the TLS handshake may take together." },
+    { "connection_max_age", OPT_DURATION, IN(upstream_conf, connection_max_age_ms), "10m", "1ms",
+        "30d", OPT_LIVE,
+        .help =
+            "A connection that is older takes no new calls, finishes those it has and closes." },
+    { "content_idle_timeout", OPT_DURATION, IN(upstream_conf, content_idle_timeout_ms), "10m",
+        "1ms", "7d", OPT_LIVE,
+        .help = "How long an event stream may bring no content, whatever else it brings. Pings "
+                "and comments are no content." },
+    { "fallback_on", OPT_KINDS, IN(upstream_conf, fallback_on), NULL, NULL, NULL, OPT_LIVE,
+        .help = "Kinds of error that are not retried but send the call to the next tier: a prompt "
+                "that is too long for the model, and a refusal by its content filter.",
+        .words = fallback_words },
     { "first_byte_timeout", OPT_DURATION, IN(upstream_conf, first_byte_timeout_ms), "120s", "1ms",
         "7d", OPT_LIVE, .help = "How long the upstream may take until its response begins." },
-    { "http2", OPT_BOOL, IN(upstream_conf, http2), "true", NULL, NULL, OPT_LIVE,
+    { "first_content_timeout", OPT_DURATION, IN(upstream_conf, first_content_timeout_ms), "120s",
+        "1ms", "7d", OPT_LIVE,
+        .help = "How long it may take from the head of the response to its first content. Pings, "
+                "comments, role-only deltas and response.created are no content." },
+    { "hold_max", OPT_SIZE, IN(upstream_conf, hold_max), "64K", "0", "64M", OPT_LIVE,
+        .help = "How many bytes of a response are held back until its first content, so that an "
+                "error before it can still be retried or reported with a true status." },
+    { "hold_timeout", OPT_DURATION, IN(upstream_conf, hold_timeout_ms), "10s", "0ms", "1h",
+        OPT_LIVE,
+        .help = "How long the head of a response is held back for its first content. Then it goes "
+                "to the client, so that no load balancer cuts the silence." },
+    { "http2", OPT_BOOL, IN(upstream_conf, own.http2), "true", NULL, NULL, OPT_LIVE,
         .help = "Whether HTTP/2 is offered (by ALPN, so over https only). The upstream may still "
-                "choose "
-                "HTTP/1.1." },
+                "choose HTTP/1.1." },
     { "idle_timeout", OPT_DURATION, IN(upstream_conf, idle_timeout_ms), "60s", "1ms", "7d",
         OPT_LIVE,
-        .help = "How long the upstream may be silent between two bytes of its response." },
-    { "insecure", OPT_BOOL, IN(upstream_conf, insecure), "false", NULL, NULL, OPT_LIVE,
+        .help = "How long the upstream may be silent between two bytes of its response. An event "
+                "stream has content_idle_timeout instead, unless this option is written." },
+    { "include_usage", OPT_BOOL, IN(upstream_conf, include_usage), "false", NULL, NULL, OPT_LIVE,
+        .help = "Whether chat streams that leave stream_options.include_usage open are asked for "
+                "their usage. The extra chunk is taken out again." },
+    { "insecure", OPT_BOOL, IN(upstream_conf, own.insecure), "false", NULL, NULL, OPT_LIVE,
         .help = "Allows an http origin that is neither loopback nor a private address: prompts and "
-                "keys "
-                "then "
-                "cross the network unencrypted." },
+                "keys then cross the network unencrypted." },
     { "keep_alive_timeout", OPT_DURATION, IN(upstream_conf, keep_alive_timeout_ms), "90s", "1ms",
         "1d", OPT_LIVE, .help = "How long an unused connection to the upstream is kept." },
     { "max_connections", OPT_NUMBER, IN(upstream_conf, max_connections), "256", "1", "65535",
         OPT_LIVE,
-        .help =
-            "How many connections one process opens to the upstream. Over HTTP/2 each carries many "
-            "calls, "
-            "over HTTP/1.1 one at a time; calls beyond that wait." },
-    { "origin", OPT_ORIGIN, IN(upstream_conf, origin), NULL, NULL, NULL, OPT_LIVE,
+        .help = "How many connections one process opens to each endpoint. Over HTTP/2 one carries "
+                "many calls, over HTTP/1.1 one at a time; calls beyond that wait." },
+    { "origin", OPT_ORIGIN, IN(upstream_conf, own.origin), NULL, NULL, NULL, OPT_LIVE,
         .help = "Where calls go: https://HOST or https://HOST:PORT. Plain http is for loopback and "
-                "private "
-                "addresses.",
-        .required = true },
+                "private addresses. Required, unless the section has endpoints." },
     { "ping_interval", OPT_DURATION, IN(upstream_conf, ping_interval_ms), "15s", "1ms", "1d",
         OPT_LIVE,
         .help = "HTTP/2: a connection with calls on it that is silent for so long is probed." },
@@ -475,6 +555,9 @@ static const struct opt upstream_rows[] = {
         OPT_LIVE,
         .help =
             "HTTP/2: a connection that does not answer the probe within this time is given up." },
+    { "probe_after", OPT_DURATION, IN(upstream_conf, probe_after_ms), "5s", "1ms", "1d", OPT_LIVE,
+        .help = "HTTP/2: an unused connection that was silent for so long must answer a PING "
+                "before it gets a call." },
     { "relay_headers", OPT_NAMES, IN(upstream_conf, relay_headers), NULL, NULL, NULL, OPT_LIVE,
         .help = "Further response fields that a relay takes from the upstream, such as "
                 "\"x-request-id\"." },
@@ -482,10 +565,12 @@ static const struct opt upstream_rows[] = {
         .help = "How large a response may be that a worker gets back. What is relayed may have any "
                 "size." },
     { "retries", OPT_NUMBER, IN(upstream_conf, retries), "2", "0", "100", OPT_LIVE,
-        .help = "How often a call is made again after a failure that says it was not processed, or "
-                "that "
-                "the "
-                "service is overloaded." },
+        .help = "How often a call is made again after a failure that says that it was not "
+                "processed, or that the service is overloaded." },
+    { "retry_after_max", OPT_DURATION, IN(upstream_conf, retry_after_max_ms), "60s", "0ms", "1d",
+        OPT_LIVE,
+        .help = "The longest pause that a service may ask for. If it asks for more, the caller "
+                "gets its answer at once." },
     { "retry_first_pause", OPT_DURATION, IN(upstream_conf, retry_first_pause_ms), "500ms", "1ms",
         "1s", OPT_LIVE,
         .help = "The pause before the first retry (less a random part); it doubles from there." },
@@ -493,12 +578,33 @@ static const struct opt upstream_rows[] = {
         OPT_LIVE,
         .help = "The longest pause of Tarry's own choice. A pause that the service asks for may be "
                 "longer." },
-    { "set_header", OPT_HEADERS, IN(upstream_conf, set_header), NULL, NULL, NULL, OPT_LIVE,
+    { "retry_on", OPT_STATUSES, IN(upstream_conf, retry_on), "409, 429, 500, 502, 503, 529", NULL,
+        NULL, OPT_LIVE,
+        .help = "Statuses after which a call is made again. 408 and 504 are left out: they often "
+                "come from an edge in front of a service that has done the work, and bills it." },
+    { "retry_unsure_within", OPT_DURATION, IN(upstream_conf, retry_unsure_within_ms), "0ms", "0ms",
+        "1h", OPT_LIVE,
+        .help = "A call that broke off before its response began may have been processed and "
+                "billed. It is made again only if it broke off this soon after it was sent. 0: "
+                "never." },
+    { "set_header", OPT_HEADERS, IN(upstream_conf, own.set_header), NULL, NULL, NULL, OPT_LIVE,
         .help = "Fields, each \"Name: value\", that every call gets last, in place of what the "
-                "worker sent "
-                "under that name. The place for API keys." },
+                "worker or client sent under that name. The place for API keys: if one of them is "
+                "a credential, every other credential of the request is removed. \"?Name: value\" "
+                "is set only if the request has no such field." },
+    { "stream_timeout", OPT_DURATION, IN(upstream_conf, stream_timeout_ms), "1h", "1ms", "7d",
+        OPT_LIVE, .help = "How long an event stream may take in all, from its first content on." },
+    { "streams_per_connection", OPT_NUMBER, IN(upstream_conf, streams_per_connection), "32", "1",
+        "1000", OPT_LIVE,
+        .help = "HTTP/2: how many calls share one connection, so that one that breaks takes few "
+                "of them with it. The peer may allow fewer." },
     { "total_timeout", OPT_DURATION, IN(upstream_conf, total_timeout_ms), "10m", "1ms", "7d",
-        OPT_LIVE, .help = "How long a call may take in all, with its retries and their pauses." },
+        OPT_LIVE,
+        .help = "How long a call may take in all, with its retries and their pauses; for an event "
+                "stream until its first content, for other answers until their end." },
+    { "usage", OPT_BOOL, IN(upstream_conf, usage), "true", NULL, NULL, OPT_LIVE,
+        .help = "Whether the tokens that a call used are read from its answer. Such calls are made "
+                "with Accept-Encoding: identity." },
 };
 
 static const struct opt route_rows[] = {
@@ -561,6 +667,14 @@ static const struct opt_section sections[OPT_NSECTIONS] = {
         "it by its origin, or as tarry://NAME. Several may have one origin, with a key each, say: "
         "the "
         "first in the file is the one that the origin means." },
+    [SECTION_ENDPOINT] = { "endpoint", "name", "openai-a", SECTION_UPSTREAM, true,
+        ROWS(endpoint_rows),
+        "One place where the upstream's calls may go (inside an upstream section): a key, a "
+        "region, a model server, or another service as the last resort. An upstream with "
+        "endpoints has no origin of its own." },
+    [SECTION_LIMIT] = { "limit", NULL, NULL, SECTION_UPSTREAM, true, ROWS(limit_rows),
+        "A pace for the upstream's calls (inside an upstream section). Calls above it wait, taking "
+        "turns among the keys, until their deadline." },
     [SECTION_WORKERS] = { "workers", "name", "app", SECTION_ROOT, true, ROWS(workers_rows),
         "A pool of servers that run the sync app, with one queue in front of them." },
     [SECTION_SERVER] = { "server", "address", "127.0.0.1:8001", SECTION_WORKERS, true,
@@ -596,7 +710,7 @@ int options_find_section(enum opt_section_id parent, struct str name)
 bool options_is_list(enum opt_type type)
 {
     return type == OPT_CIDRS || type == OPT_HEADERS || type == OPT_NAMES || type == OPT_TYPES ||
-           type == OPT_ENCODINGS;
+           type == OPT_ENCODINGS || type == OPT_STATUSES || type == OPT_KINDS;
 }
 
 /* Letters to change, add or leave out to make one of the other (Levenshtein), case ignored; long

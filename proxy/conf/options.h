@@ -19,10 +19,12 @@ enum opt_section_id {
     SECTION_LOG,
     SECTION_ROUTE,
     SECTION_UPSTREAM,
+    SECTION_ENDPOINT, /* inside upstream */
+    SECTION_LIMIT,    /* inside upstream */
     SECTION_WORKERS,
     SECTION_SERVER, /* inside workers */
 };
-#define OPT_NSECTIONS 11
+#define OPT_NSECTIONS 13
 
 enum opt_type {
     OPT_NUMBER,    /* unsigned, size_t or uint64_t */
@@ -35,13 +37,18 @@ enum opt_type {
     OPT_SECRET,    /* struct str: what stands in the file that is named */
     OPT_TARGET,    /* struct log_target */
     OPT_HOST,      /* struct str: a host name, lower case; empty: any */
-    OPT_ORIGIN,    /* of struct upstream_conf: origin, tls, host, ipv6, port */
+    OPT_ORIGIN,    /* of struct endpoint_conf, at its `origin`: origin, tls, host, ipv6, port */
+    OPT_TEXT,      /* struct str: what may stand in a header field */
+    OPT_PATH,      /* struct str: a path without a slash at its end; empty: none */
+    OPT_SELECTOR,  /* struct selector_conf */
     OPT_POOL,      /* const struct pool_conf *: the name of a workers section */
     OPT_UPSTREAM,  /* const struct upstream_conf *: the name of an upstream section */
     OPT_USER,      /* struct str: the name of an account */
     OPT_GROUP,     /* struct str: the name of a group */
     OPT_CIDRS,     /* of struct conf: trusted_proxies */
-    OPT_HEADERS,   /* of struct upstream_conf: set_header */
+    OPT_HEADERS,   /* of struct endpoint_conf, at its `set_header`: set_header */
+    OPT_STATUSES,  /* of struct upstream_conf: retry_on */
+    OPT_KINDS,     /* unsigned: a bit for each of opt.words */
     OPT_NAMES,     /* of struct upstream_conf: relay_headers */
     OPT_TYPES,     /* of struct compression_conf: types */
     OPT_ENCODINGS, /* of struct compression_conf: encodings; words from opt.words */
@@ -61,7 +68,7 @@ struct opt {
     const char *min, *max; /* of numbers, sizes and durations */
     enum opt_when when;
     const char *help;         /* the manual's sentences */
-    const char *const *words; /* of OPT_WORD and OPT_ENCODINGS; ends with NULL */
+    const char *const *words; /* of OPT_WORD, OPT_KINDS and OPT_ENCODINGS; ends with NULL */
     bool required;
 };
 

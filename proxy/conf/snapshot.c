@@ -14,11 +14,17 @@ struct conf *conf_ref(struct conf *c)
     return c;
 }
 
-/* What is freed may lie around for long. */
+/* Freed memory is not reused at once, so secrets are wiped first. */
 static void snapshot_wipe(struct str secret)
 {
     if (secret.n > 0)
         OPENSSL_cleanse((char *)secret.p, secret.n);
+}
+
+static void snapshot_wipe_headers(const struct endpoint_conf *e)
+{
+    for (size_t i = 0; i < e->nset_header; i++)
+        snapshot_wipe(e->set_header[i].value);
 }
 
 void conf_unref(struct conf *c)
@@ -28,9 +34,11 @@ void conf_unref(struct conf *c)
     snapshot_wipe(c->ticket_secret);
     for (size_t i = 0; i < c->npools; i++)
         snapshot_wipe(c->pools[i].secret);
-    for (size_t i = 0; i < c->nupstreams; i++)
-        for (size_t k = 0; k < c->upstreams[i].nset_header; k++)
-            snapshot_wipe(c->upstreams[i].set_header[k].value);
+    for (size_t i = 0; i < c->nupstreams; i++) {
+        snapshot_wipe_headers(&c->upstreams[i].own);
+        for (size_t k = 0; k < c->upstreams[i].nendpoints; k++)
+            snapshot_wipe_headers(&c->upstreams[i].endpoints[k]);
+    }
     arena_release(&c->arena);
     free(c);
 }
@@ -52,8 +60,12 @@ const struct upstream_conf *conf_find_origin(
     for (size_t i = 0; i < c->nupstreams && !found; i++) {
         const struct upstream_conf *u = &c->upstreams[i];
 
-        if (u->tls == tls && u->port == port && str_eq_nocase(u->host, host))
-            found = u;
+        for (size_t k = 0; k < u->nendpoints && !found; k++) {
+            const struct endpoint_conf *e = &u->endpoints[k];
+
+            if (e->tls == tls && e->port == port && str_eq_nocase(e->host, host))
+                found = u;
+        }
     }
     arena_release(&scratch);
     return found;

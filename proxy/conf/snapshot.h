@@ -124,36 +124,99 @@ struct pool_conf {
 
 struct header_conf {
     struct str name, value;
+    bool unless_present; /* written "?Name: value": a field that the request has already stays */
 };
 
-struct upstream_conf {
-    struct str name;
+/* What a key of requests is read from: "header:NAME", "field:PATH" of a JSON body, or "prompt", the
+ * beginning of the body's first message. */
+enum selector_kind { SELECTOR_NONE, SELECTOR_HEADER, SELECTOR_FIELD, SELECTOR_PROMPT };
+
+struct selector_conf {
+    enum selector_kind kind;
+    struct str name; /* of the field, lower case, or the path */
+};
+
+/* Where calls of an upstream may go: a service's origin with one key. */
+struct endpoint_conf {
+    struct str name;   /* of a plain upstream: the upstream's */
     struct str origin; /* normalised: scheme://host[:port], lower case, no default port, no slash at
                           the end */
     bool tls;          /* https */
     struct str host;   /* lower case; without brackets */
     bool ipv6;         /* host is an IPv6 literal */
     uint16_t port;
-    struct header_conf *set_header;
+    struct header_conf *set_header; /* with the upstream's own, unless the name stands here too */
     size_t nset_header;
+    unsigned tier;          /* the lowest that can serve is used */
+    unsigned weight;        /* its share of the tier's calls */
+    struct str model;       /* takes the place of the request's; empty: it stays */
+    struct str path_prefix; /* stands before the request's path; empty: none */
+    struct str ca_file;     /* empty: the system's */
+    bool http2;
+    bool insecure; /* plain http to a public address is allowed */
+    unsigned line;
+};
+
+/* How the bodies of an upstream's answers are read. */
+enum api_choice { API_AUTO, API_OPENAI, API_ANTHROPIC, API_GEMINI, API_NONE };
+
+/* Kinds of error that may send a call to the next tier, as bits. */
+enum fallback_kind { FALLBACK_CONTEXT_LENGTH = 1, FALLBACK_CONTENT_FILTER = 2 };
+
+/* How many calls one key may make. */
+struct limit_conf {
+    struct selector_conf key;   /* SELECTOR_NONE: all calls of the upstream together */
+    size_t requests_per_minute; /* 0: no bound */
+    size_t in_flight;           /* 0: no bound */
+    unsigned line;
+};
+
+/* The policy for calls to one service, and the endpoints that it may use. */
+struct upstream_conf {
+    struct str name;
+    struct endpoint_conf own;        /* what the section itself says of an endpoint */
+    struct endpoint_conf *endpoints; /* of a plain upstream: own */
+    size_t nendpoints;               /* at least 1 */
+    struct limit_conf *limits;
+    size_t nlimits;
     struct str *relay_headers; /* lower case */
     size_t nrelay_headers;
+    enum api_choice api;
+    bool usage;         /* tokens are read from answers */
+    bool include_usage; /* chat streams are asked for their usage, and the extra chunk is hidden */
+    struct selector_conf affinity;
     uint64_t connect_timeout_ms; /* name, TCP and TLS together */
     uint64_t first_byte_timeout_ms;
+    uint64_t first_content_timeout_ms; /* from the response's head to its first content */
+    uint64_t content_idle_timeout_ms;  /* of an event stream: between two pieces of content */
     uint64_t idle_timeout_ms;  /* between bytes of the response (and while sending the request) */
-    uint64_t total_timeout_ms; /* the whole call, retries included */
+    bool idle_for_streams;     /* the file sets idle_timeout: it holds for event streams too */
+    uint64_t total_timeout_ms; /* until the answer is committed, retries included; of an answer that
+                                  is no event stream, until its end */
+    uint64_t stream_timeout_ms; /* of a committed event stream, until its end */
+    size_t hold_max;            /* bytes of a response that are held until its first content */
+    uint64_t hold_timeout_ms;   /* and for how long */
     size_t retries;
-    uint64_t retry_first_pause_ms; /* before the first retry, at most 1 s; doubles */
-    uint64_t retry_max_pause_ms;   /* of our own backoff; the service's hint may be longer */
+    uint64_t retry_first_pause_ms;   /* before the first retry, at most 1 s; doubles */
+    uint64_t retry_max_pause_ms;     /* of our own backoff; the service's hint may be longer */
+    uint64_t retry_after_max_ms;     /* a longer hint ends the call */
+    uint64_t retry_unsure_within_ms; /* a failure that may have been billed is tried again if it
+                                        came this soon; 0: never */
+    uint16_t *retry_on;              /* statuses that are tried again */
+    size_t nretry_on;
+    unsigned fallback_on; /* enum fallback_kind */
+    unsigned breaker_failures;
+    uint64_t breaker_pause_ms;
     size_t response_max;
     size_t max_connections;
+    size_t streams_per_connection;
+    uint64_t connection_max_age_ms;
     uint64_t keep_alive_timeout_ms; /* an unused connection is closed after this */
+    uint64_t probe_after_ms; /* HTTP/2: a connection that was silent for so long is probed before it
+                                is used again */
     uint64_t
         ping_interval_ms; /* HTTP/2: a silent connection with calls on it is probed this often */
     uint64_t ping_timeout_ms;
-    struct str ca_file; /* empty: the system's */
-    bool http2;
-    bool insecure; /* plain http to a public address is allowed */
     unsigned line;
 };
 
@@ -284,8 +347,8 @@ struct conf *conf_ref(struct conf *c);
 /* The last one frees it. NULL is allowed. */
 void conf_unref(struct conf *c);
 
-/* The upstream whose origin is scheme://host:port (port 0: the scheme's), or NULL. Case is ignored.
- */
+/* The upstream of which an endpoint's origin is scheme://host:port (port 0: the scheme's), or NULL.
+ * Case is ignored. */
 const struct upstream_conf *conf_find_origin(
     const struct conf *c, struct str scheme, struct str host, uint16_t port);
 const struct upstream_conf *conf_find_upstream(const struct conf *c, struct str name);

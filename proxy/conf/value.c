@@ -228,7 +228,7 @@ bool value_host(struct arena *a, struct str text, struct str *out, char why[VALU
 }
 
 bool value_origin(
-    struct arena *a, struct str text, struct upstream_conf *out, char why[VALUE_WHY_MAX])
+    struct arena *a, struct str text, struct endpoint_conf *out, char why[VALUE_WHY_MAX])
 {
     const char *shown = mistake_quote(a, text);
     uint16_t usual;
@@ -334,6 +334,9 @@ bool value_header(
     struct str name, value;
     const char *shown;
 
+    out->unless_present = text.n > 0 && text.p[0] == '?';
+    if (out->unless_present)
+        text = str_make(text.p + 1, text.n - 1);
     if (!str_cut(text, ':', &name, &value) || !value_is_token(name))
         return WHY("a field is written \"Name: value\", with a name of letters, digits and dashes");
     shown = mistake_quote(a, name);
@@ -354,6 +357,89 @@ bool value_header(
     out->name = arena_copy(a, name);
     out->value = arena_copy(a, value);
     return out->name.p && out->value.p ? true : WHY("out of memory");
+}
+
+static const struct str credentials[] = { STR_INIT("authorization"), STR_INIT("x-api-key"),
+    STR_INIT("api-key"), STR_INIT("x-goog-api-key"), STR_INIT("x-auth-token"),
+    STR_INIT("ocp-apim-subscription-key"), STR_INIT("x-amz-security-token") };
+
+bool value_is_credential(struct str name)
+{
+    for (size_t i = 0; i < sizeof(credentials) / sizeof(*credentials); i++)
+        if (str_eq_nocase(name, credentials[i]))
+            return true;
+    return false;
+}
+
+bool value_status(struct str text, uint16_t *out, char why[VALUE_WHY_MAX])
+{
+    uint64_t n;
+
+    if (!num_parse_u64(str_trim(text), &n) || n < 400 || n > 599)
+        return WHY("\"%.*s\" is no status of an error; write one from 400 to 599",
+            (int)(text.n < 20 ? text.n : 20), text.p);
+    *out = (uint16_t)n;
+    return true;
+}
+
+bool value_text(struct arena *a, struct str text, struct str *out, char why[VALUE_WHY_MAX])
+{
+    for (size_t i = 0; i < text.n; i++) {
+        unsigned char c = (unsigned char)text.p[i];
+
+        if (c < 0x20 || c == 0x7f || c == '"' || c == '\\')
+            return WHY("the text holds the character 0x%02x; leave it out", c);
+    }
+    *out = arena_copy(a, text);
+    return out->p ? true : WHY("out of memory");
+}
+
+bool value_path(struct arena *a, struct str text, struct str *out, char why[VALUE_WHY_MAX])
+{
+    const char *shown = mistake_quote(a, text);
+
+    for (size_t i = 0; i < text.n; i++) {
+        unsigned char c = (unsigned char)text.p[i];
+
+        if (c <= 0x20 || c >= 0x7f || strchr("?#\"<>\\^`{|}", c))
+            return WHY("%s holds the character 0x%02x, which no path has; write one like "
+                       "\"/openai\"",
+                shown, c);
+    }
+    if (text.n > 0 && (text.p[0] != '/' || text.p[text.n - 1] == '/'))
+        return WHY("%s is no prefix of paths; write one that begins with a slash and ends without "
+                   "one, like \"/openai\"",
+            shown);
+    *out = arena_copy(a, text);
+    return out->p ? true : WHY("out of memory");
+}
+
+bool value_selector(
+    struct arena *a, struct str text, struct selector_conf *out, char why[VALUE_WHY_MAX])
+{
+    const char *shown = mistake_quote(a, text);
+    struct str kind, name = { 0 };
+
+    *out = (struct selector_conf){ .kind = SELECTOR_NONE, .name = STR("") };
+    if (text.n == 0)
+        return true;
+    if (str_eq(text, STR("prompt"))) {
+        out->kind = SELECTOR_PROMPT;
+        return true;
+    }
+    str_cut(text, ':', &kind, &name);
+    name = str_trim(name);
+    if (str_eq(kind, STR("header")) && value_is_token(name)) {
+        out->kind = SELECTOR_HEADER;
+        out->name = value_canonical_host(a, name, false); /* to lower case */
+    } else if (str_eq(kind, STR("field")) && name.n > 0) {
+        out->kind = SELECTOR_FIELD;
+        out->name = arena_copy(a, name);
+    } else {
+        return WHY(
+            "%s is no key of requests; write \"header:NAME\", \"field:PATH\" or \"prompt\"", shown);
+    }
+    return out->name.p ? true : WHY("out of memory");
 }
 
 bool value_field_name(struct arena *a, struct str text, struct str *out, char why[VALUE_WHY_MAX])

@@ -27,7 +27,7 @@ bool value_host(struct arena *a, struct str text, struct str *out, char why[VALU
 
 /* SCHEME://HOST[:PORT]. Fills origin, tls, host, ipv6 and port. */
 bool value_origin(
-    struct arena *a, struct str text, struct upstream_conf *out, char why[VALUE_WHY_MAX]);
+    struct arena *a, struct str text, struct endpoint_conf *out, char why[VALUE_WHY_MAX]);
 
 /* Whether plain http may go to that host without more ado: loopback, link-local or private
  * addresses, or "localhost". Other names never: what they resolve to is in somebody else's hands.
@@ -35,9 +35,25 @@ bool value_origin(
 bool value_host_is_private(struct str host);
 
 /* "Name: value" that a call may carry: not one that frames the message or belongs to the
- * connection. `why` never shows the value. */
+ * connection; "?Name: value" sets unless_present. `why` never shows the value. */
 bool value_header(
     struct arena *a, struct str text, struct header_conf *out, char why[VALUE_WHY_MAX]);
+
+/* Whether services take a key from a request field of that name. */
+bool value_is_credential(struct str name);
+
+/* A status that a response may have, 400 to 599. */
+bool value_status(struct str text, uint16_t *out, char why[VALUE_WHY_MAX]);
+
+/* Text without control characters and quotes. */
+bool value_text(struct arena *a, struct str text, struct str *out, char why[VALUE_WHY_MAX]);
+
+/* A path that stands before others: "/openai", without a slash at its end. Empty: none. */
+bool value_path(struct arena *a, struct str text, struct str *out, char why[VALUE_WHY_MAX]);
+
+/* "header:NAME", "field:PATH" or "prompt". Empty: SELECTOR_NONE. */
+bool value_selector(
+    struct arena *a, struct str text, struct selector_conf *out, char why[VALUE_WHY_MAX]);
 
 /* The name of a response field that may be passed on, to lower case. */
 bool value_field_name(struct arena *a, struct str text, struct str *out, char why[VALUE_WHY_MAX]);

@@ -14,6 +14,7 @@
 #include "conf/value.h"
 #include "conf/verifyfiles.h"
 #include "conf/verifylisten.h"
+#include "conf/verifyupstream.h"
 
 static const char *verify_quote(struct draft *d, struct str s)
 {
@@ -127,6 +128,7 @@ static const struct order {
     { SECTION_WORKERS, "unreachable_first_pause", "unreachable_max_pause" },
     { SECTION_UPSTREAM, "connect_timeout", "total_timeout" },
     { SECTION_UPSTREAM, "retry_first_pause", "retry_max_pause" },
+    { SECTION_UPSTREAM, "hold_timeout", "total_timeout" },
 };
 
 static uint64_t verify_get_number(const struct draft_section *s, const struct opt *row)
@@ -205,50 +207,6 @@ static void verify_check_workers(struct draft *d, struct draft_section *s)
     /* One call of full size and the handoff's other heads must fit, whatever call_max is. */
     if (!draft_find(s, "handoff_max") && p->handoff_max < p->call_max + (1 << 20))
         p->handoff_max = p->call_max + (1 << 20);
-}
-
-static void verify_check_set_header(
-    struct draft *d, const struct draft_section *s, const struct upstream_conf *u)
-{
-    for (size_t i = 0; i < u->nset_header; i++)
-        for (size_t j = 0; j < i; j++)
-            /* One without name was wrong, which has been said. */
-            if (u->set_header[i].name.n > 0 &&
-                str_eq_nocase(u->set_header[i].name, u->set_header[j].name)) {
-                mistake_add(&d->mistakes, draft_place(s, "set_header"),
-                    "set_header has %s twice; leave one of them out",
-                    verify_quote(d, u->set_header[i].name));
-                break;
-            }
-}
-
-static void verify_check_upstream(struct draft *d, const struct draft_section *s)
-{
-    const struct upstream_conf *u = s->base;
-
-    if (!draft_find(s, "origin")) {
-        if (!draft_lost_option(s, "origin"))
-            mistake_add(&d->mistakes, s->place,
-                "upstream %s has no origin; write origin = \"https://HOST\"",
-                verify_quote(d, s->title));
-    } else if (u->origin.n > 0) {
-        if (!u->tls && !u->insecure && !value_host_is_private(u->host))
-            mistake_add(&d->mistakes, draft_place(s, "origin"),
-                "%s would carry keys and prompts unencrypted to an address that is neither "
-                "loopback nor private; write "
-                "https://, or insecure = true if you mean it",
-                verify_quote(d, u->origin));
-        if (u->tls && u->insecure)
-            mistake_add(&d->mistakes, draft_place(s, "insecure"),
-                "insecure allows plain http only, and this origin is https (certificates are "
-                "always verified); leave it "
-                "out, or name the authority in ca_file");
-        if (!u->tls && u->ca_file.n > 0)
-            mistake_add(&d->mistakes, draft_place(s, "ca_file"),
-                "ca_file is of no use for a plain http origin; leave it out");
-    }
-    verifylisten_authorities(d, s, "ca_file", u->ca_file);
-    verify_check_set_header(d, s, u);
 }
 
 static void verify_check_route(struct draft *d, struct draft_section *s)
@@ -376,7 +334,7 @@ void verify_draft(struct draft *d)
         else if (s->id == SECTION_WORKERS)
             verify_check_workers(d, s);
         else if (s->id == SECTION_UPSTREAM)
-            verify_check_upstream(d, s);
+            verifyupstream_section(d, s);
         else if (s->id == SECTION_ROUTE)
             verify_check_route(d, s);
     }

@@ -1,6 +1,7 @@
-/* One call to an upstream, its retries included: asks the origin for a stream, sends the request,
- * and tells of the response that counts, that is the first one that is not tried again. Belongs to
- * its exchange, which ends it with call_close(). */
+/* One call to an upstream: a policy over attempts. It picks the endpoint for each, decides about
+ * every answer and failure, pauses between attempts, and ends exactly once with an outcome. Nothing
+ * is told of an answer that is tried again. Belongs to its exchange, which ends it with
+ * call_close(). */
 #ifndef TARRY_EXCHANGE_CALL_H
 #define TARRY_EXCHANGE_CALL_H
 
@@ -12,7 +13,7 @@
 #include "exchange/problem.h"
 #include "http/body.h"
 #include "observe/log.h"
-#include "upstream/origin.h"
+#include "upstream/endpoints.h"
 
 struct call;
 
@@ -34,7 +35,8 @@ struct call_event {
 /* May close the call from within. */
 typedef void call_event_fn(void *owner, struct call *c, const struct call_event *ev);
 
-/* Makes the request's head for one attempt, in `a`. 0, or negative. */
+/* Makes the request's head for one attempt, in `a`, without what the endpoint sets: the authority
+ * and the conf's fields. 0, or negative. */
 typedef int call_make_head_fn(void *owner, struct call *c, struct arena *a, struct head *out);
 
 struct call_request {
@@ -46,7 +48,7 @@ struct call_request {
 };
 
 /* Starts it; events follow from the loop. NULL if there is no memory. `log` outlives the call. */
-struct call *call_open(struct origins *origins, const struct call_request *r,
+struct call *call_open(struct endpoints *endpoints, const struct call_request *r,
     call_make_head_fn *make_head, call_event_fn *on_event, void *owner,
     const struct log_context *log);
 
@@ -61,5 +63,9 @@ unsigned call_attempts(const struct call *c);
 
 /* Since call_open(), in milliseconds. */
 uint64_t call_elapsed_ms(const struct call *c);
+
+/* One line for logs and pages: "call 0 to \"openai\": trying, attempt 2, 1350 ms; attempt at ...".
+ */
+void call_describe(const struct call *c, char *buf, size_t n);
 
 #endif

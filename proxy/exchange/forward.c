@@ -321,38 +321,30 @@ bool forward_describes_body(struct str name)
            str_eq_nocase(name, STR("transfer-encoding"));
 }
 
-/* Whether an upstream before the `i`th has the same origin: another key, say, by tarry://NAME. */
-static bool forward_told_before(const struct conf *conf, size_t i)
+/* Whether an origin stands on the list already: another key, say, by tarry://NAME. */
+static bool forward_is_told(struct str list, struct str origin)
 {
-    for (size_t k = 0; k < i; k++)
-        if (str_eq(conf->upstreams[k].origin, conf->upstreams[i].origin))
+    struct str one;
+
+    while (str_next_element(&list, &one))
+        if (str_eq(one, origin))
             return true;
     return false;
 }
 
 static struct str forward_origins_text(struct arena *a, const struct conf *conf)
 {
-    size_t n = 0, at = 0;
-    char *p;
+    struct str list = STR("");
 
-    for (size_t i = 0; i < conf->nupstreams; i++)
-        n += conf->upstreams[i].origin.n + 2;
-    p = arena_alloc(a, n + 1);
-    if (!p)
-        return (struct str){ 0 };
-    for (size_t i = 0; i < conf->nupstreams; i++) {
-        struct str o = conf->upstreams[i].origin;
+    for (size_t i = 0; i < conf->nupstreams && list.p; i++)
+        for (size_t k = 0; k < conf->upstreams[i].nendpoints && list.p; k++) {
+            struct str o = conf->upstreams[i].endpoints[k].origin;
 
-        if (forward_told_before(conf, i))
-            continue;
-        if (at > 0) {
-            p[at++] = ',';
-            p[at++] = ' ';
+            if (!forward_is_told(list, o))
+                list = arena_printf(
+                    a, STR_FMT "%s" STR_FMT, STR_ARG(list), list.n ? ", " : "", STR_ARG(o));
         }
-        memcpy(p + at, o.p, o.n);
-        at += o.n;
-    }
-    return str_make(p, at);
+    return list;
 }
 
 int forward_add_tarry(struct head *h, struct arena *a, const struct conf *conf,
@@ -471,37 +463,14 @@ static bool forward_drop_for_gateway(struct str name)
     return str_eq_nocase(name, STR("cookie")) || forward_tells_origin(name);
 }
 
-int forward_gateway_request(
-    struct arena *a, const struct head *saved, const struct upstream_conf *conf, struct head *out)
+int forward_gateway_request(struct arena *a, const struct head *saved, struct head *out)
 {
-    if (forward_filter(a, saved, out, forward_drop_for_gateway) < 0)
-        return -1;
-    out->authority = forward_authority(a, conf);
-    return out->authority.p ? forward_set_upstream_fields(out, a, conf) : -1;
+    return forward_filter(a, saved, out, forward_drop_for_gateway);
 }
 
 int forward_gateway_response(struct arena *a, const struct head *in, struct head *out)
 {
     return forward_filter(a, in, out, NULL);
-}
-
-int forward_set_upstream_fields(struct head *h, struct arena *a, const struct upstream_conf *conf)
-{
-    for (size_t i = 0; i < conf->nset_header; i++)
-        head_remove(h, conf->set_header[i].name);
-    for (size_t i = 0; i < conf->nset_header; i++)
-        if (head_add(h, a, conf->set_header[i].name, conf->set_header[i].value) < 0)
-            return -1;
-    return 0;
-}
-
-struct str forward_authority(struct arena *a, const struct upstream_conf *conf)
-{
-    /* The normalised origin has the default port left out already. */
-    struct str scheme, rest;
-
-    str_cut(conf->origin, ':', &scheme, &rest);
-    return rest.n > 2 ? str_make(rest.p + 2, rest.n - 2) : (struct str){ NULL, 0 };
 }
 
 static struct str forward_cookie_name(struct str set_cookie)

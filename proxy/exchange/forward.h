@@ -46,15 +46,8 @@ int forward_relay_response(struct arena *a, const struct head *upstream, const s
     const struct upstream_conf *conf, struct head *out);
 
 /* A gateway's request and response: all end-to-end fields. 0, or -1. */
-int forward_gateway_request(
-    struct arena *a, const struct head *saved, const struct upstream_conf *conf, struct head *out);
+int forward_gateway_request(struct arena *a, const struct head *saved, struct head *out);
 int forward_gateway_response(struct arena *a, const struct head *in, struct head *out);
-
-/* What the conf sets for the upstream: last, and it wins. 0, or -1. */
-int forward_set_upstream_fields(struct head *h, struct arena *a, const struct upstream_conf *conf);
-
-/* host[:port] as the Host field of a request to the upstream has it. */
-struct str forward_authority(struct arena *a, const struct upstream_conf *conf);
 
 /* Cookies that handoff responses set, in *kept (NULL: none yet; made in `a`): those of `response`
  * are added and replace their namesakes. 0, or -1. */

@@ -484,8 +484,8 @@ int front_open(struct front *f, struct conf *conf, struct tickets *tickets, bool
         goto failed;
     snprintf(why, whylen, "out of memory");
     f->pools = pools_open(conf);
-    f->origins = f->pools ? origins_open(conf) : NULL;
-    if (!f->origins)
+    f->endpoints = f->pools ? endpoints_open(conf) : NULL;
+    if (!f->endpoints)
         goto failed;
     front_commit_doors(f, f->conf);
     return 0;
@@ -527,14 +527,14 @@ int front_reload(struct front *f, struct conf *next, char *why, size_t whylen)
         front_abandon_doors(f);
         return -1;
     }
-    if (origins_prepare(f->origins, next, why, whylen) < 0) {
+    if (endpoints_prepare(f->endpoints, next, why, whylen) < 0) {
         pools_abandon(f->pools);
         front_abandon_doors(f);
         return -1;
     }
     f->conf = conf_ref(next);
     pools_commit(f->pools);
-    origins_commit(f->origins);
+    endpoints_commit(f->endpoints);
     front_commit_doors(f, f->conf);
     front_apply_limits(f);
     conf_unref(old);
@@ -602,7 +602,7 @@ size_t front_close(struct front *f)
     conn_close_finishing();
     addrlimit_release(&f->crowd);
     pools_close(f->pools);
-    origins_close(f->origins);
+    endpoints_close(f->endpoints);
     loop_undefer(&f->access_flush);
     access_flush();
     conf_unref(f->conf);

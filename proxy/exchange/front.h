@@ -1,5 +1,5 @@
 /* Where clients come in, and all that is shared between exchanges: the snapshot in force,
- * listeners, pools, origins. One a process. */
+ * listeners, pools, endpoints. One a process. */
 #ifndef TARRY_EXCHANGE_FRONT_H
 #define TARRY_EXCHANGE_FRONT_H
 
@@ -14,7 +14,7 @@
 #include "net/listener.h"
 #include "net/sni.h"
 #include "net/tickets.h"
-#include "upstream/origin.h"
+#include "upstream/endpoints.h"
 
 /* How many there were. */
 struct tide {
@@ -24,7 +24,7 @@ struct tide {
 struct front {
     struct conf *conf;
     struct pools *pools;
-    struct origins *origins;
+    struct endpoints *endpoints;
     struct tickets *tickets; /* keys of TLS sessions, shared by all processes */
     struct acceptor acceptor;
     struct addrlimit crowd; /* the clients' connections, by address */
@@ -44,7 +44,7 @@ struct front {
     bool reuse_port, started, draining;
 };
 
-/* Binds every listener of `conf` and makes pools and origins; accepts nothing yet. A reference to
+/* Binds every listener of `conf` and makes pools and endpoints; accepts nothing yet. A reference to
  * `conf` is taken; `tickets` outlives the front (NULL where no
  * listener speaks TLS). `reuse_port`: other processes serve the same addresses. 0, or -1 with one
  * line in `why`. */

@@ -494,7 +494,7 @@ int handoff_enclosed_head(const struct handoff *h, const struct enclosed *e,
         url_parse(head.target, &url) < 0)
         return HANDOFF_E_RESOURCES;
     kept = head;
-    kept.room = head.nfields + e->upstream->nset_header + 2;
+    kept.room = head.nfields + 2;
     kept.fields = arena_alloc(a, kept.room * sizeof(*kept.fields));
     kept.nfields = 0;
     if (!kept.fields)
@@ -511,9 +511,7 @@ int handoff_enclosed_head(const struct handoff *h, const struct enclosed *e,
     kept.target = url.target;
     if (url.target.n > 0 && url.target.p[0] == '?') /* "https://host?x": the path is "/" */
         kept.target = arena_printf(a, "/" STR_FMT, STR_ARG(url.target));
-    kept.authority = forward_authority(a, e->upstream);
-    if (!kept.target.p || !kept.authority.p ||
-        forward_set_upstream_fields(&kept, a, e->upstream) < 0)
+    if (!kept.target.p)
         return HANDOFF_E_RESOURCES;
     return head_copy(a, out, &kept, 0) < 0 ? HANDOFF_E_RESOURCES : 0;
 }

@@ -64,9 +64,9 @@ int handoff_read_head(struct handoff *h, struct arena *a, const struct conf *con
 int handoff_read_body(struct handoff *h, struct arena *a, const struct conf *conf,
     const struct pool_conf *pool, char *why, size_t whylen);
 
-/* The enclosed request's head, ready to be sent: target and authority from the absolute target,
- * end-to-end fields, the conf's set last, Content-Length. `drop_accept_encoding`: the answer must
- * come as it is. In `a`. 0 or an error. */
+/* The enclosed request's head: the target from the absolute one, end-to-end fields, Content-Length;
+ * without an authority and the conf's fields, which are the endpoint's to set.
+ * `drop_accept_encoding`: the answer must come as it is. In `a`. 0 or an error. */
 int handoff_enclosed_head(const struct handoff *h, const struct enclosed *e,
     const struct conf *conf, bool drop_accept_encoding, struct arena *a, struct head *out);
 

@@ -34,7 +34,7 @@ static int park_relay_make_head(void *owner, struct call *c, struct arena *a, st
     struct exchange *ex = owner;
 
     if (ex->gateway)
-        return forward_gateway_request(a, &ex->request, ex->gateway, out);
+        return forward_gateway_request(a, &ex->request, out);
     return park_make_head(ex->answers[ex->first_answer], c, a, out);
 }
 
@@ -56,10 +56,10 @@ static int park_open_call(struct exchange *ex, size_t i)
     ex->ncalls++;
     if (ex->handoff->then == THEN_RELAY) {
         ex->relay =
-            call_open(ex->front->origins, &r, park_relay_make_head, relay_on_call, ex, &ex->log);
+            call_open(ex->front->endpoints, &r, park_relay_make_head, relay_on_call, ex, &ex->log);
         return ex->relay ? 0 : -1;
     }
-    an->call = call_open(ex->front->origins, &r, park_make_head, answer_on_call, an, &ex->log);
+    an->call = call_open(ex->front->endpoints, &r, park_make_head, answer_on_call, an, &ex->log);
     return an->call ? 0 : -1;
 }
 
@@ -116,7 +116,7 @@ void park_gateway(struct exchange *ex)
     counter_add(COUNTER_CALLS, 1);
     ex->ncalls++;
     ex->relay =
-        call_open(ex->front->origins, &r, park_relay_make_head, relay_on_call, ex, &ex->log);
+        call_open(ex->front->endpoints, &r, park_relay_make_head, relay_on_call, ex, &ex->log);
     if (!ex->relay)
         exchange_fail(ex, PROBLEM_INTERNAL, 0, "out of memory");
 }

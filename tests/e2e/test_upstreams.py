@@ -227,7 +227,7 @@ def test_http2_is_taken_where_alpn_offers_it(bed):
 def test_many_calls_share_few_connections(bed):
     gate = Gate()
     up = bed.h2_upstream(lambda s: (gate.wait(), s.target.encode())[1])
-    site = site_for(bed, up, n=50, resume=bodies)
+    site = site_for(bed, up, n=50, resume=bodies, up={"streams_per_connection": 100})
     tasks = [bed.background(site.tarry.get, f"/{i}") for i in range(2)]
     up.wait_for(100)
     gate.open()

@@ -21,6 +21,11 @@ static const char *const value_words[] = {
     [OPT_GROUP] = "name",
     [OPT_HOST] = "host",
     [OPT_ORIGIN] = "origin",
+    [OPT_TEXT] = "text",
+    [OPT_PATH] = "path",
+    [OPT_SELECTOR] = "key",
+    [OPT_STATUSES] = "list of statuses",
+    [OPT_KINDS] = "list of words",
     [OPT_POOL] = "workers' name",
     [OPT_UPSTREAM] = "upstream's name",
     [OPT_CIDRS] = "list of networks",
@@ -34,8 +39,9 @@ static const char when_restart[] = "A change takes effect when Tarry is started 
 
 /* The order of the pages: as a conf is written. */
 static const enum opt_section_id order[OPT_NSECTIONS] = { SECTION_ROOT, SECTION_LISTEN,
-    SECTION_IDENTITY, SECTION_WORKERS, SECTION_SERVER, SECTION_UPSTREAM, SECTION_ROUTE,
-    SECTION_COMPRESSION, SECTION_LOG, SECTION_ACCESS_LOG, SECTION_ADMIN };
+    SECTION_IDENTITY, SECTION_WORKERS, SECTION_SERVER, SECTION_UPSTREAM, SECTION_ENDPOINT,
+    SECTION_LIMIT, SECTION_ROUTE, SECTION_COMPRESSION, SECTION_LOG, SECTION_ACCESS_LOG,
+    SECTION_ADMIN };
 
 /* `text` with what the form would take for markup made harmless. */
 static void print_text(FILE *out, enum manual_form form, const char *text)

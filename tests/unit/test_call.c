@@ -12,7 +12,7 @@
 #include "world.h"
 
 static struct conf *conf;
-static struct origins *origins;
+static struct endpoints *endpoints;
 static struct body body;
 static struct peer upstream;
 static int upstreams;
@@ -77,12 +77,12 @@ static void open_call(const char *options, const char *text, uint64_t timeout_ms
         port, options)
                                   .p);
     arena_release(&a);
-    origins = origins_open(conf);
+    endpoints = endpoints_open(conf);
     body_init(&body, 1 << 20, "/tmp");
     ck_assert_int_eq(body_append(&body, text, strlen(text)), 0);
     r.upstream = &conf->upstreams[0];
     r.body = (struct piece){ .body = &body, .len = body_size(&body) };
-    told.call = call_open(origins, &r, make_head, on_call, NULL, &no_context);
+    told.call = call_open(endpoints, &r, make_head, on_call, NULL, &no_context);
     ck_assert_ptr_nonnull(told.call);
     ck_assert_uint_eq(call_attempts(told.call), 0); /* begins from the loop */
 }
@@ -91,7 +91,7 @@ static void set_up(void)
 {
     world_open();
     memset(&told, 0, sizeof(told));
-    origins = NULL;
+    endpoints = NULL;
     conf = NULL;
     upstream = (struct peer){ .fd = -1 };
     upstreams = peer_listen_tcp(&port);
@@ -100,7 +100,7 @@ static void set_up(void)
 static void tear_down(void)
 {
     call_close(told.call);
-    origins_close(origins);
+    endpoints_close(endpoints);
     world_settle();
     conf_unref(conf);
     body_release(&body);
@@ -123,7 +123,7 @@ static void upstream_takes(const char *text)
 START_TEST(tells_of_a_response)
 {
     open_call("", _i == 0 ? "" : "question", 0, SIZE_MAX);
-    upstream_takes(_i == 0 ? "POST /t HTTP/1.1\r\nHost: h\r\n" : "\r\n\r\nquestion");
+    upstream_takes(_i == 0 ? "POST /t HTTP/1.1\r\nHost: 127.0.0.1" : "\r\n\r\nquestion");
     peer_send(&upstream, "HTTP/1.1 404 No\r\n" CLOSE "Content-Length: 6\r\n\r\nans");
     WORLD_UNTIL(buf_len(&told.body) == 3);
     ck_assert_uint_eq(told.status, 404);

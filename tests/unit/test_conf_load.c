@@ -110,10 +110,10 @@ START_TEST(has_defaults)
     ck_assert_uint_eq(u->keep_alive_timeout_ms, 90000);
     ck_assert_uint_eq(u->ping_interval_ms, 15000);
     ck_assert_uint_eq(u->ping_timeout_ms, 10000);
-    ck_assert_uint_eq(u->ca_file.n, 0);
-    ck_assert(u->http2);
-    ck_assert(!u->insecure);
-    ck_assert_uint_eq(u->nset_header + u->nrelay_headers, 0);
+    ck_assert_uint_eq(u->own.ca_file.n, 0);
+    ck_assert(u->own.http2);
+    ck_assert(!u->own.insecure);
+    ck_assert_uint_eq(u->own.nset_header + u->nrelay_headers, 0);
 
     ck_assert_ptr_eq(c->routes[0].pool, p);
     ck_assert_ptr_null(c->routes[0].upstream);
@@ -285,14 +285,14 @@ START_TEST(reads_an_upstream)
         "ping_interval = \"10s\" ping_timeout = \"11s\" ca_file = \"ca.crt\" http2 = false }\n");
     u = conf_find_upstream(c, STR("ai"));
     ck_assert_ptr_nonnull(u);
-    ck_assert_span_eq(u->origin, "https://api.example.com:8443");
-    ck_assert_span_eq(u->host, "api.example.com");
-    ck_assert_uint_eq(u->port, 8443);
-    ck_assert(u->tls);
-    ck_assert_uint_eq(u->nset_header, 2);
-    ck_assert_span_eq(u->set_header[0].name, "Authorization");
-    ck_assert_span_eq(u->set_header[0].value, "Bearer a:b");
-    ck_assert_span_eq(u->set_header[1].value, "");
+    ck_assert_span_eq(u->own.origin, "https://api.example.com:8443");
+    ck_assert_span_eq(u->own.host, "api.example.com");
+    ck_assert_uint_eq(u->own.port, 8443);
+    ck_assert(u->own.tls);
+    ck_assert_uint_eq(u->own.nset_header, 2);
+    ck_assert_span_eq(u->own.set_header[0].name, "Authorization");
+    ck_assert_span_eq(u->own.set_header[0].value, "Bearer a:b");
+    ck_assert_span_eq(u->own.set_header[1].value, "");
     ck_assert_uint_eq(u->nrelay_headers, 1);
     ck_assert_span_eq(u->relay_headers[0], "x-request-id");
     ck_assert_uint_eq(u->connect_timeout_ms, 1000);
@@ -307,8 +307,8 @@ START_TEST(reads_an_upstream)
     ck_assert_uint_eq(u->keep_alive_timeout_ms, 9000);
     ck_assert_uint_eq(u->ping_interval_ms, 10000);
     ck_assert_uint_eq(u->ping_timeout_ms, 11000);
-    ck_assert_span_eq(u->ca_file, conffile_path("ca.crt"));
-    ck_assert(!u->http2);
+    ck_assert_span_eq(u->own.ca_file, conffile_path("ca.crt"));
+    ck_assert(!u->own.http2);
     ck_assert_ptr_eq(c->routes[0].upstream, u);
     ck_assert_span_eq(c->routes[0].host, "llm.example.com");
     conf_unref(c);
@@ -345,11 +345,11 @@ START_TEST(normalises_origins)
         origins[_i].in);
     c = conffile_must_load(text);
     u = &c->upstreams[0];
-    ck_assert_span_eq(u->origin, origins[_i].origin);
-    ck_assert_span_eq(u->host, origins[_i].host);
-    ck_assert_int_eq(u->tls, origins[_i].tls);
-    ck_assert_int_eq(u->ipv6, origins[_i].ipv6);
-    ck_assert_uint_eq(u->port, origins[_i].port);
+    ck_assert_span_eq(u->own.origin, origins[_i].origin);
+    ck_assert_span_eq(u->own.host, origins[_i].host);
+    ck_assert_int_eq(u->own.tls, origins[_i].tls);
+    ck_assert_int_eq(u->own.ipv6, origins[_i].ipv6);
+    ck_assert_uint_eq(u->own.port, origins[_i].port);
     conf_unref(c);
 }
 END_TEST
@@ -360,7 +360,7 @@ START_TEST(allows_plain_http_anywhere_if_told_so)
         "listen \"127.0.0.1:1\" { }\nroute \"/\" { upstream = \"u\" }\n"
         "upstream \"u\" { origin = \"http://api.example.com\" insecure = true }\n");
 
-    ck_assert(!c->upstreams[0].tls);
+    ck_assert(!c->upstreams[0].own.tls);
     conf_unref(c);
 }
 END_TEST
@@ -426,12 +426,12 @@ START_TEST(replaces_variables_inside_double_quotes)
         "upstream \"u\" { origin = \"https://a.example\" set_header = {\n"
         "\"A: <${TARRY_TEST_KEY}>\", 'B: ${TARRY_TEST_KEY}', \"C: \\${TARRY_TEST_KEY}\",\n"
         "\"D: <${TARRY_TEST_EMPTY}>\", \"E: ${TARRY_TEST_UNSET:-other}\", \"F: $1 $\" } }\n");
-    ck_assert_span_eq(c->upstreams[0].set_header[0].value, "<k\"\\${x} #{>");
-    ck_assert_span_eq(c->upstreams[0].set_header[1].value, "${TARRY_TEST_KEY}");
-    ck_assert_span_eq(c->upstreams[0].set_header[2].value, "${TARRY_TEST_KEY}");
-    ck_assert_span_eq(c->upstreams[0].set_header[3].value, "<>");
-    ck_assert_span_eq(c->upstreams[0].set_header[4].value, "other");
-    ck_assert_span_eq(c->upstreams[0].set_header[5].value, "$1 $");
+    ck_assert_span_eq(c->upstreams[0].own.set_header[0].value, "<k\"\\${x} #{>");
+    ck_assert_span_eq(c->upstreams[0].own.set_header[1].value, "${TARRY_TEST_KEY}");
+    ck_assert_span_eq(c->upstreams[0].own.set_header[2].value, "${TARRY_TEST_KEY}");
+    ck_assert_span_eq(c->upstreams[0].own.set_header[3].value, "<>");
+    ck_assert_span_eq(c->upstreams[0].own.set_header[4].value, "other");
+    ck_assert_span_eq(c->upstreams[0].own.set_header[5].value, "$1 $");
     conf_unref(c);
 }
 END_TEST
@@ -460,7 +460,7 @@ START_TEST(understands_the_forms_of_the_language)
     ck_assert_span_eq(c->temp_dir, "/tmp");
     ck_assert_uint_eq(c->nlistens, 2);
     ck_assert(c->pools[0].retry_idempotent);
-    ck_assert(!c->upstreams[0].http2);
+    ck_assert(!c->upstreams[0].own.http2);
     ck_assert_uint_eq(c->nroutes, 2);
     conf_unref(c);
 }
@@ -561,11 +561,11 @@ START_TEST(takes_variables_from_env_file_and_values_from_files)
         "origin = \"https://a.example\"\nset_header = { \"A: ${TARRY_A}\", \"B: ${TARRY_B}\",\n"
         "\"C: ${TARRY_C}\", \"D: ${TARRY_TEST_KEY}\", \"E: Bearer ${file:token}\" } }\n"
         "route \"/\" { upstream = \"a\" }\n");
-    ck_assert(str_eq(c->upstreams[0].set_header[0].value, STR("plain")));
-    ck_assert(str_eq(c->upstreams[0].set_header[1].value, STR("two words")));
-    ck_assert(str_eq(c->upstreams[0].set_header[2].value, STR("$x")));
-    ck_assert(str_eq(c->upstreams[0].set_header[3].value, STR("from the file")));
-    ck_assert(str_eq(c->upstreams[0].set_header[4].value, STR("Bearer s3cret")));
+    ck_assert(str_eq(c->upstreams[0].own.set_header[0].value, STR("plain")));
+    ck_assert(str_eq(c->upstreams[0].own.set_header[1].value, STR("two words")));
+    ck_assert(str_eq(c->upstreams[0].own.set_header[2].value, STR("$x")));
+    ck_assert(str_eq(c->upstreams[0].own.set_header[3].value, STR("from the file")));
+    ck_assert(str_eq(c->upstreams[0].own.set_header[4].value, STR("Bearer s3cret")));
     conf_unref(c);
     ck_assert_ptr_null(conffile_load("\nlisten \"${file:nothing-here}\" { }\n", &e));
     ck_assert_ptr_nonnull(strstr(e.list[e.count - 1].p, ":2: ${file:...}: cannot read"));

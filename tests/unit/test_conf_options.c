@@ -37,7 +37,9 @@ START_TEST(rows_are_sound)
         ck_assert_ptr_eq(options_find((enum opt_section_id)_i, str_of(row->name)), row);
         ck_assert_int_eq(is_number(row), row->min != NULL);
         ck_assert_int_eq(is_number(row), row->max != NULL);
-        ck_assert_int_eq(row->type == OPT_WORD || row->type == OPT_ENCODINGS, row->words != NULL);
+        ck_assert_int_eq(
+            row->type == OPT_WORD || row->type == OPT_KINDS || row->type == OPT_ENCODINGS,
+            row->words != NULL);
         if (is_number(row)) {
             ck_assert(row->width == sizeof(unsigned) || row->width == sizeof(uint64_t));
             ck_assert_uint_le(parse(row, row->min), parse(row, row->def));

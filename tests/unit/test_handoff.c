@@ -9,6 +9,7 @@
 #include "conffile.h"
 #include "http/h1parse.h"
 #include "unit.h"
+#include "upstream/rewrite.h"
 
 #define CONF                                                                                       \
     "temp_dir = \"/tmp\"\n"                                                                        \
@@ -620,6 +621,7 @@ START_TEST(makes_the_upstreams_request)
         ck_assert_int_eq(read_all("Tarry-Then: relay\r\n", sent[_i].in), 0);
         ck_assert_int_eq(
             handoff_enclosed_head(&handoff, &handoff.calls[0], conf, false, &a, &out), 0);
+        ck_assert_int_eq(rewrite_head(&a, &handoff.calls[0].upstream->endpoints[0], &out), 0);
         ck_assert_str_eq(head_text(&out), sent[_i].out);
         arena_release(&a);
     }
@@ -635,6 +637,7 @@ START_TEST(asks_for_no_coding_where_the_answer_must_come_plain)
                          "GET tarry://local/ HTTP/1.1\r\nACCEPT-ENCODING: gzip\r\nB: c\r\n\r\n"),
         0);
     ck_assert_int_eq(handoff_enclosed_head(&handoff, &handoff.calls[0], conf, true, &a, &out), 0);
+    ck_assert_int_eq(rewrite_head(&a, &handoff.calls[0].upstream->endpoints[0], &out), 0);
     ck_assert_str_eq(head_text(&out), "GET 127.0.0.1:8002 /|B=c|");
     arena_release(&a);
 }

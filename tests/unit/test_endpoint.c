@@ -1,6 +1,6 @@
-/* Origins against services of the test's own, on the same loop: who gets which connection, how many
- * are made, and what becomes of those that wait. */
-#include "upstream/origin.h"
+/* Endpoints against services of the test's own, on the same loop: who gets which connection, how
+ * many are made, and what becomes of those that wait. */
+#include "upstream/endpoints.h"
 
 #include <check.h>
 #include <netinet/in.h>
@@ -42,11 +42,11 @@ static struct {
 } service;
 
 static struct conf *conf;
-static struct origins *origins;
+static struct endpoints *endpoints;
 
-/* A waiter and what came of it. */
+/* A turn and what came of it. */
 struct call {
-    struct origin_waiter waiter;
+    struct endpoint_turn turn;
     struct stream *s;
     enum stream_error error;
     unsigned status;
@@ -261,13 +261,13 @@ static struct conf *load(const char *scheme, const char *host, const char *optio
 static void open_origins(const char *host, const char *options)
 {
     conf = load(service.tls ? "https" : "http", host, options);
-    origins = origins_open(conf);
-    ck_assert_ptr_nonnull(origins);
+    endpoints = endpoints_open(conf);
+    ck_assert_ptr_nonnull(endpoints);
 }
 
-static struct origin *up(void)
+static struct endpoint *up(void)
 {
-    struct origin *o = origins_find(origins, &conf->upstreams[0]);
+    struct endpoint *o = endpoints_find(endpoints, &conf->upstreams[0], &conf->upstreams[0].own);
 
     ck_assert_ptr_nonnull(o);
     return o;
@@ -275,7 +275,7 @@ static struct origin *up(void)
 
 static void close_all(void)
 {
-    origins_close(origins);
+    endpoints_close(endpoints);
     conf_unref(conf);
     serve_no_more();
 }
@@ -294,6 +294,7 @@ static void on_stream(void *owner, struct stream *s, const struct message *m)
         c->over = true;
         c->s = NULL;
         stream_close(s);
+        endpoint_leave(&c->turn);
     }
 }
 
@@ -308,9 +309,9 @@ static void on_answer(void *owner, struct stream *s, enum stream_error error, co
 
     c->answers++;
     ck_assert_uint_eq(c->answers, 1);
-    ck_assert_ptr_null(c->waiter.origin);
+    ck_assert((c->turn.endpoint != NULL) == (s != NULL)); /* it uses it, or the turn is over */
     if (c->cancel_too)
-        origin_cancel(&c->cancel_too->waiter);
+        endpoint_leave(&c->cancel_too->turn);
     if (!s) {
         c->error = error;
         c->over = true;
@@ -326,9 +327,9 @@ static void on_answer(void *owner, struct stream *s, enum stream_error error, co
 
 static void ask(struct call *c)
 {
-    *c = (struct call){ .waiter = { .on_answer = on_answer, .owner = c },
+    *c = (struct call){ .turn = { .on_answer = on_answer, .owner = c },
         .cancel_too = c->cancel_too };
-    origin_ask(up(), &c->waiter);
+    endpoint_ask(up(), &c->turn);
     ck_assert_uint_eq(c->answers, 0); /* never from within */
 }
 
@@ -361,8 +362,8 @@ static void close_calls(struct call *c, size_t n)
     for (size_t i = 0; i < n; i++) {
         if (c[i].s)
             stream_close(c[i].s);
-        if (c[i].waiter.origin)
-            origin_cancel(&c[i].waiter);
+        if (c[i].turn.endpoint)
+            endpoint_leave(&c[i].turn);
     }
 }
 
@@ -379,8 +380,8 @@ START_TEST(serves_wishes_over_plain_http)
     ck_assert(!c[0].http2 && !c[0].reused);
     ck_assert(c[9].reused);
     world_settle();
-    ck_assert_uint_eq(origin_counts(up()).connections, 3);
-    ck_assert_uint_eq(origin_counts(up()).streams, 0);
+    ck_assert_uint_eq(endpoint_counts(up()).connections, 3);
+    ck_assert_uint_eq(endpoint_counts(up()).streams, 0);
     close_all();
 }
 END_TEST
@@ -397,7 +398,7 @@ START_TEST(closes_what_was_not_used_for_long)
     ask(&c);
     WORLD_UNTIL(c.over);
     ck_assert_uint_eq(c.status, 200);
-    WORLD_UNTIL(origin_counts(up()).connections == 0);
+    WORLD_UNTIL(endpoint_counts(up()).connections == 0);
     WORLD_UNTIL(_i == 0 ? service.h1conns->ended : service.peers->ended);
     ask(&c);
     WORLD_UNTIL(c.over);
@@ -413,7 +414,7 @@ START_TEST(many_calls_share_one_connection)
 
     serve_tls("DNS:localhost", false);
     service.hold = true;
-    open_origins("localhost", "");
+    open_origins("localhost", "streams_per_connection = 100");
     ask_all(c, 100);
     WORLD_UNTIL(service.requests == 100);
     ck_assert_uint_eq(service.accepted, 1); /* nobody dialled beside the first */
@@ -426,13 +427,52 @@ START_TEST(many_calls_share_one_connection)
 }
 END_TEST
 
+/* One connection that breaks takes few calls with it. */
+START_TEST(calls_are_spread_over_connections)
+{
+    static struct call c[100];
+
+    serve_tls("DNS:localhost", false);
+    service.hold = true;
+    open_origins("localhost", "");
+    ask_all(c, 100);
+    WORLD_UNTIL(service.requests == 100);
+    ck_assert_uint_eq(service.accepted, 4); /* 32 each */
+    close_calls(c, 100);
+    close_all();
+}
+END_TEST
+
+/* Its calls are finished; what comes goes to a new one. */
+START_TEST(an_old_connection_retires)
+{
+    struct call a = { 0 }, b = { 0 };
+    uint64_t asked_ms;
+
+    serve_tls("DNS:localhost", false);
+    service.hold = true;
+    open_origins("localhost", "connection_max_age = \"10ms\"");
+    ask(&a);
+    WORLD_UNTIL(service.requests == 1);
+    asked_ms = loop_now_ms();
+    WORLD_UNTIL(loop_now_ms() >= asked_ms + 20);
+    ask(&b);
+    WORLD_UNTIL(service.requests == 2);
+    ck_assert_uint_eq(service.accepted, 2);
+    h2peer_respond(service.peers->next, 1, "200", NULL, 0, 10, false);
+    h2peer_respond(service.peers, 1, "200", NULL, 0, 10, false);
+    WORLD_UNTIL(count_good(&a, 1) && count_good(&b, 1));
+    close_all();
+}
+END_TEST
+
 START_TEST(the_101st_call_gets_another_connection_or_waits)
 {
     static struct call c[250];
 
     serve_tls("DNS:localhost", false);
     service.hold = true;
-    open_origins("localhost", "max_connections = 2");
+    open_origins("localhost", "max_connections = 2 streams_per_connection = 1000");
     ask_all(c, 101);
     WORLD_UNTIL(service.requests == 101);
     ck_assert_uint_eq(service.accepted, 2);
@@ -442,8 +482,8 @@ START_TEST(the_101st_call_gets_another_connection_or_waits)
     world_settle();
     ck_assert_uint_eq(service.requests, 200);
     ck_assert_uint_eq(service.accepted, 2);
-    ck_assert_uint_eq(origin_counts(up()).waiting, 50);
-    ck_assert_uint_eq(origin_counts(up()).streams, 200);
+    ck_assert_uint_eq(endpoint_counts(up()).waiting, 50);
+    ck_assert_uint_eq(endpoint_counts(up()).streams, 200);
     /* First come, first served. */
     h2peer_respond(service.peers, 1, "200", NULL, 0, 10, false);
     WORLD_UNTIL(service.requests == 201);
@@ -491,7 +531,7 @@ START_TEST(a_peer_that_allows_no_stream_is_not_dialled_for_ever)
     ask_all(c, 20);
     world_settle();
     ck_assert_uint_eq(service.accepted, 1);
-    ck_assert_uint_eq(origin_counts(up()).waiting, 20);
+    ck_assert_uint_eq(endpoint_counts(up()).waiting, 20);
     none.value = 5;
     nghttp2_submit_settings(service.peers->library, 0, &none, 1);
     h2peer_flush(service.peers);
@@ -592,7 +632,7 @@ START_TEST(resumes_sessions)
             conn_reset(service.h1conns->conn);
             service.h1conns->ended = true;
         }
-        WORLD_UNTIL(origin_counts(up()).connections == 0);
+        WORLD_UNTIL(endpoint_counts(up()).connections == 0);
     }
     ck_assert_uint_eq(service.accepted, 3);
     ck_assert_uint_eq(service.resumed, 2);
@@ -618,7 +658,7 @@ START_TEST(a_refused_connection_answers_each_wish_once)
         ck_assert_ptr_nonnull(strstr(c[i].why, "refused"));
     }
     world_settle();
-    ck_assert_uint_eq(origin_counts(up()).connections, 0);
+    ck_assert_uint_eq(endpoint_counts(up()).connections, 0);
     close_all();
 }
 END_TEST
@@ -641,18 +681,15 @@ END_TEST
 START_TEST(plain_http_stays_at_home)
 {
     struct call c = { 0 };
-    struct upstream_conf u;
 
     serve_plain();
     service.port = 80;
     /* What the conf refuses as a literal a name can still lead to: checked once more when the
      * address is known. */
     conf = load("http", "localhost", "");
-    u = conf->upstreams[0];
-    u.origin = STR("http://192.0.2.1");
-    u.host = STR("192.0.2.1");
-    conf->upstreams[0] = u;
-    origins = origins_open(conf);
+    conf->upstreams[0].own.origin = STR("http://192.0.2.1");
+    conf->upstreams[0].own.host = STR("192.0.2.1");
+    endpoints = endpoints_open(conf);
     ask(&c);
     WORLD_UNTIL(c.over);
     ck_assert_int_eq(c.error, STREAM_E_CONNECT);
@@ -684,12 +721,12 @@ START_TEST(cancelled_wishes_hear_nothing)
     open_origins("localhost", "");
     c[1].cancel_too = &c[2]; /* from within another's answer */
     ask_all(c, 4);
-    origin_cancel(&c[0].waiter);
+    endpoint_leave(&c[0].turn);
     WORLD_UNTIL(c[1].over && c[3].over);
     ck_assert_uint_eq(c[0].answers, 0);
     ck_assert_uint_eq(c[2].answers, 0);
     ck_assert_uint_eq(count_good(c, 4), 2);
-    origin_cancel(&c[0].waiter); /* idempotent */
+    endpoint_leave(&c[0].turn); /* idempotent */
     close_all();
 }
 END_TEST
@@ -718,7 +755,7 @@ START_TEST(goes_round_a_connection_that_is_going)
     h2peer_respond(first, 1, "200", NULL, 0, 10, false);
     WORLD_UNTIL(c[0].over);
     ck_assert_uint_eq(c[0].status, 200);
-    WORLD_UNTIL(origin_counts(up()).connections == 1);
+    WORLD_UNTIL(endpoint_counts(up()).connections == 1);
     close_all();
 }
 END_TEST
@@ -773,8 +810,8 @@ static void reload(struct conf *next)
 {
     char why[256];
 
-    ck_assert_msg(origins_prepare(origins, next, why, sizeof(why)) == 0, "%s", why);
-    origins_commit(origins);
+    ck_assert_msg(endpoints_prepare(endpoints, next, why, sizeof(why)) == 0, "%s", why);
+    endpoints_commit(endpoints);
 }
 
 START_TEST(a_reload_keeps_connections_that_still_fit)
@@ -812,7 +849,7 @@ START_TEST(a_reload_lets_what_it_drops_finish)
     ask(&c[0]);
     WORLD_UNTIL(service.requests == 1);
     next = load("https", "localhost", "http2 = false"); /* another origin by that */
-    ask(&c[1]);                                         /* a waiter that waits */
+    ask(&c[1]);                                         /* a turn that waits */
     reload(next);
     WORLD_UNTIL(service.requests == 2);
     /* An exchange that began under the old snapshot still finds its origin. */
@@ -851,7 +888,7 @@ START_TEST(a_reload_that_fails_changes_nothing)
     WORLD_UNTIL(c.over);
     next = load("https", "localhost", "http2 = false");
     conffile_put("service.crt", "not a certificate\n");
-    ck_assert_int_lt(origins_prepare(origins, next, why, sizeof(why)), 0);
+    ck_assert_int_lt(endpoints_prepare(endpoints, next, why, sizeof(why)), 0);
     ck_assert_ptr_nonnull(strstr(why, "service.crt"));
     conf_unref(next);
     ask(&c);
@@ -875,15 +912,16 @@ START_TEST(two_upstreams_of_one_origin_share_nothing)
         "route \"/\" { upstream = \"a\" }\n",
         service.port, service.port);
     conf = conffile_must_load(text);
-    origins = origins_open(conf);
+    endpoints = endpoints_open(conf);
     for (int i = 0; i < 2; i++) {
-        struct origin *o = origins_find(origins, &conf->upstreams[i]);
+        struct endpoint *o =
+            endpoints_find(endpoints, &conf->upstreams[i], &conf->upstreams[i].own);
 
-        c[i].waiter = (struct origin_waiter){ .on_answer = on_answer, .owner = &c[i] };
-        origin_ask(o, &c[i].waiter);
+        c[i].turn = (struct endpoint_turn){ .on_answer = on_answer, .owner = &c[i] };
+        endpoint_ask(o, &c[i].turn);
         WORLD_UNTIL(c[i].over);
         ck_assert(!c[i].reused);
-        ck_assert_uint_eq(origin_counts(o).connections, 1);
+        ck_assert_uint_eq(endpoint_counts(o).connections, 1);
     }
     ck_assert_uint_eq(service.accepted, 2);
     close_all();
@@ -898,9 +936,9 @@ START_TEST(a_prepared_reload_can_be_abandoned)
     serve_plain();
     open_origins("localhost", "");
     next = load("http", "127.0.0.1", "");
-    ck_assert_int_eq(origins_prepare(origins, next, why, sizeof(why)), 0);
-    origins_abandon(origins);
-    ck_assert_int_eq(origins_prepare(origins, next, why, sizeof(why)), 0);
+    ck_assert_int_eq(endpoints_prepare(endpoints, next, why, sizeof(why)), 0);
+    endpoints_abandon(endpoints);
+    ck_assert_int_eq(endpoints_prepare(endpoints, next, why, sizeof(why)), 0);
     conf_unref(next);
     close_all(); /* with one prepared */
 }
@@ -920,7 +958,7 @@ START_TEST(closing_tells_everybody)
     ask_all(c, 5);
     WORLD_UNTIL(service.requests >= 1);
     world_settle();
-    origins_close(origins);
+    endpoints_close(endpoints);
     ck_assert_uint_eq(count_over(c, 5), 5);
     ck_assert_int_eq(c[4].error, STREAM_E_CONNECT);
     conf_unref(conf);
@@ -930,12 +968,14 @@ END_TEST
 
 static TCase *cases(void)
 {
-    TCase *t = tcase_create("origin");
+    TCase *t = tcase_create("endpoint");
 
     tcase_add_checked_fixture(t, world_open, world_close);
     tcase_add_loop_test(t, serves_wishes_over_plain_http, 0, 2);
     tcase_add_loop_test(t, closes_what_was_not_used_for_long, 0, 2);
     tcase_add_test(t, many_calls_share_one_connection);
+    tcase_add_test(t, calls_are_spread_over_connections);
+    tcase_add_test(t, an_old_connection_retires);
     tcase_add_test(t, the_101st_call_gets_another_connection_or_waits);
     tcase_add_test(t, makes_as_many_connections_as_the_wishes_need);
     tcase_add_test(t, a_peer_that_allows_no_stream_is_not_dialled_for_ever);
@@ -960,4 +1000,4 @@ static TCase *cases(void)
     return t;
 }
 
-UNIT_MAIN("origin")
+UNIT_MAIN("endpoint")

@@ -1,0 +1,167 @@
+/* A section with `origin` is a group of one: its own endpoint. One with endpoint sections has none
+ * of its own, and what it says of headers, authorities and protocols holds for them all. */
+#include "conf/verifyupstream.h"
+
+#include "conf/twins.h"
+#include "conf/value.h"
+#include "conf/verifylisten.h"
+
+static const char *verifyupstream_quote(struct draft *d, struct str text)
+{
+    return mistake_quote(&d->scratch, text);
+}
+
+static void verifyupstream_headers(
+    struct draft *d, const struct draft_section *s, const struct endpoint_conf *e)
+{
+    for (size_t i = 0; i < e->nset_header; i++)
+        for (size_t j = 0; j < i; j++)
+            /* One without name was wrong, which has been said. */
+            if (e->set_header[i].name.n > 0 &&
+                str_eq_nocase(e->set_header[i].name, e->set_header[j].name)) {
+                mistake_add(&d->mistakes, draft_place(s, "set_header"),
+                    "set_header has %s twice; leave one of them out",
+                    verifyupstream_quote(d, e->set_header[i].name));
+                break;
+            }
+}
+
+/* `s` has the options of `e`: an upstream's or an endpoint's section. */
+static void verifyupstream_origin(
+    struct draft *d, const struct draft_section *s, const struct endpoint_conf *e)
+{
+    if (e->origin.n == 0)
+        return; /* it was wrong, which has been said */
+    if (!e->tls && !e->insecure && !value_host_is_private(e->host))
+        mistake_add(&d->mistakes, draft_place(s, "origin"),
+            "%s would carry keys and prompts unencrypted to an address that is neither "
+            "loopback nor private; write "
+            "https://, or insecure = true if you mean it",
+            verifyupstream_quote(d, e->origin));
+    if (e->tls && e->insecure && draft_find(s, "insecure"))
+        mistake_add(&d->mistakes, draft_place(s, "insecure"),
+            "insecure allows plain http only, and this origin is https (certificates are "
+            "always verified); leave it "
+            "out, or name the authority in ca_file");
+    if (!e->tls && e->ca_file.n > 0 && draft_find(s, "ca_file"))
+        mistake_add(&d->mistakes, draft_place(s, "ca_file"),
+            "ca_file is of no use for a plain http origin; leave it out");
+}
+
+static bool verifyupstream_has_credential(const struct endpoint_conf *e)
+{
+    for (size_t i = 0; i < e->nset_header; i++)
+        if (value_is_credential(e->set_header[i].name))
+            return true;
+    return false;
+}
+
+static bool verifyupstream_has_header(const struct endpoint_conf *e, struct str name)
+{
+    for (size_t i = 0; i < e->nset_header; i++)
+        if (str_eq_nocase(e->set_header[i].name, name))
+            return true;
+    return false;
+}
+
+/* The upstream's fields behind the endpoint's own. An endpoint with a key does not take over
+ * another one. */
+static void verifyupstream_inherit_headers(
+    struct draft *d, struct endpoint_conf *e, const struct endpoint_conf *from)
+{
+    struct header_conf *all;
+    bool keys = !verifyupstream_has_credential(e);
+    size_t n = e->nset_header;
+
+    if (from->nset_header == 0)
+        return;
+    all = arena_alloc(&d->conf->arena, (n + from->nset_header) * sizeof(*all));
+    if (!all) {
+        d->mistakes.no_memory = true;
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        all[i] = e->set_header[i];
+    for (size_t i = 0; i < from->nset_header; i++)
+        if (!verifyupstream_has_header(e, from->set_header[i].name) &&
+            (keys || !value_is_credential(from->set_header[i].name)))
+            all[n++] = from->set_header[i];
+    e->set_header = all;
+    e->nset_header = n;
+}
+
+static void verifyupstream_endpoint(
+    struct draft *d, const struct draft_section *s, const struct upstream_conf *u)
+{
+    struct endpoint_conf *e = s->base;
+
+    if (!draft_find(s, "origin") && !draft_lost_option(s, "origin"))
+        mistake_add(&d->mistakes, s->place,
+            "endpoint %s has no origin; write origin = \"https://HOST\"",
+            verifyupstream_quote(d, s->title));
+    verifyupstream_headers(d, s, e);
+    verifyupstream_inherit_headers(d, e, &u->own);
+    if (!draft_find(s, "ca_file"))
+        e->ca_file = u->own.ca_file;
+    else
+        verifylisten_authorities(d, s, "ca_file", e->ca_file);
+    if (!draft_find(s, "http2"))
+        e->http2 = u->own.http2;
+    if (!draft_find(s, "insecure"))
+        e->insecure = u->own.insecure;
+    verifyupstream_origin(d, s, e);
+}
+
+static void verifyupstream_plain(
+    struct draft *d, const struct draft_section *s, struct upstream_conf *u)
+{
+    if (!draft_find(s, "origin") && !draft_lost_option(s, "origin") &&
+        !draft_lost_section(s, SECTION_ENDPOINT))
+        mistake_add(&d->mistakes, s->place,
+            "upstream %s has no origin; write origin = \"https://HOST\"",
+            verifyupstream_quote(d, s->title));
+    verifyupstream_origin(d, s, &u->own);
+    u->own.name = u->name;
+    u->own.line = u->line;
+    u->own.tier = u->own.weight = 1;
+    u->own.model = u->own.path_prefix = STR("");
+    u->endpoints = &u->own;
+    u->nendpoints = 1;
+}
+
+static void verifyupstream_limit(struct draft *d, const struct draft_section *s)
+{
+    const struct limit_conf *l = s->base;
+
+    if (l->in_flight == 0 && l->requests_per_minute == 0 && !draft_lost_option(s, "in_flight") &&
+        !draft_lost_option(s, "requests_per_minute"))
+        mistake_add(&d->mistakes, s->place,
+            "limit limits nothing; write in_flight = N or requests_per_minute = N");
+    if (l->key.kind != SELECTOR_NONE && l->key.kind != SELECTOR_HEADER)
+        mistake_add(&d->mistakes, draft_place(s, "key"),
+            "calls are counted by a field of the request; write key = \"header:NAME\"");
+}
+
+void verifyupstream_section(struct draft *d, struct draft_section *s)
+{
+    struct upstream_conf *u = s->base;
+    size_t first = (size_t)(s - d->sections) + 1;
+
+    verifylisten_authorities(d, s, "ca_file", u->own.ca_file);
+    verifyupstream_headers(d, s, &u->own);
+    u->idle_for_streams = draft_find(s, "idle_timeout") != NULL;
+    /* An upstream's endpoints follow it directly, and then its limits. */
+    if (u->nendpoints > 0 && draft_find(s, "origin"))
+        mistake_add(&d->mistakes, draft_place(s, "origin"),
+            "upstream %s has an origin and endpoints; give each endpoint its origin and leave "
+            "this one out",
+            verifyupstream_quote(d, s->title));
+    for (size_t i = 0; i < u->nendpoints; i++)
+        verifyupstream_endpoint(d, &d->sections[first + i], u);
+    for (size_t i = 0; i < u->nlimits; i++)
+        verifyupstream_limit(d, &d->sections[first + u->nendpoints + i]);
+    twins_refuse(d, first, u->nendpoints, SECTION_ENDPOINT, SECTION_ENDPOINT, twins_title_key,
+        "endpoint", "give it another name");
+    if (u->nendpoints == 0)
+        verifyupstream_plain(d, s, u);
+}

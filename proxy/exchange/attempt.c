@@ -1,0 +1,486 @@
+/* One try: its states, its timers, and the bytes that are held until the verdict. */
+#include "exchange/attempt.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "net/deadline.h"
+#include "net/loop.h"
+#include "upstream/rewrite.h"
+
+/*   QUEUED -> SENDING -> AWAITING -> HOLDING -> FLOWING -> OVER
+ *                 \__________________^             from anywhere to OVER: failure, attempt_close()
+ *
+ *   QUEUED     has a turn at the endpoint, and no stream.
+ *   SENDING    has a stream; the request goes out. An answer may come before it is out.
+ *   AWAITING   the request is out.
+ *   HOLDING    owns the head of the answer and what has come of its body.
+ *   FLOWING    the answer is passed on as it comes.
+ *   OVER       has nothing any more. */
+enum attempt_state {
+    ATTEMPT_IS_QUEUED,
+    ATTEMPT_IS_SENDING,
+    ATTEMPT_IS_AWAITING,
+    ATTEMPT_IS_HOLDING,
+    ATTEMPT_IS_FLOWING,
+    ATTEMPT_IS_OVER,
+};
+#define ATTEMPT_NSTATES (ATTEMPT_IS_OVER + 1)
+
+#define MAY(s) (1u << ATTEMPT_IS_##s)
+static const struct {
+    const char *name;
+    unsigned next;
+} states[ATTEMPT_NSTATES] = {
+    [ATTEMPT_IS_QUEUED] = { "queued", MAY(SENDING) | MAY(AWAITING) | MAY(OVER) },
+    [ATTEMPT_IS_SENDING] = { "sending", MAY(AWAITING) | MAY(HOLDING) | MAY(OVER) },
+    [ATTEMPT_IS_AWAITING] = { "awaiting", MAY(HOLDING) | MAY(OVER) },
+    [ATTEMPT_IS_HOLDING] = { "holding", MAY(FLOWING) | MAY(OVER) },
+    [ATTEMPT_IS_FLOWING] = { "flowing", MAY(OVER) },
+    [ATTEMPT_IS_OVER] = { "over", 0 },
+};
+
+enum { ERROR_BODY_MAX = 64 << 10 }; /* of an error, before the verdict */
+
+/* What is held of an answer. Made when its head comes, gone when it is passed on. */
+struct held {
+    struct arena arena;
+    struct head head;
+    struct buf body;
+    bool ended; /* the answer is complete */
+};
+
+struct attempt {
+    struct attempt_request request;
+    struct endpoint_turn turn;
+    struct stream *stream;
+    struct piece_cursor cursor;
+    struct held *held;
+    struct deadline deadline; /* the earliest of those that hold now */
+    uint64_t began_ms;        /* when the request began to go out */
+    uint64_t head_ms;         /* when the head of the answer came */
+    uint64_t heard_ms;        /* when something was sent or came last */
+    uint64_t content_ms;      /* the same of content; 0: none yet */
+    uint64_t committed_ms;
+    struct deferred_free deferred_free;
+    enum attempt_state state;
+    bool sent;         /* the request is out */
+    bool reused;       /* the connection had carried others */
+    bool error;        /* the answer's status says that it is one */
+    bool event_stream; /* the answer is one */
+    bool paused;
+    bool closed;
+};
+
+static void attempt_set_state(struct attempt *at, enum attempt_state to)
+{
+    if (at->state == to)
+        return;
+    BUG_IF(!(states[at->state].next & (1u << to)));
+    at->state = to;
+}
+
+static void attempt_free_held(struct attempt *at)
+{
+    if (!at->held)
+        return;
+    arena_release(&at->held->arena);
+    buf_release(&at->held->body);
+    free(at->held);
+    at->held = NULL;
+}
+
+static void attempt_let_go(struct attempt *at)
+{
+    struct stream *s = at->stream;
+
+    deadline_clear(&at->deadline);
+    at->stream = NULL;
+    if (s)
+        stream_close(s);
+    endpoint_leave(&at->turn);
+    attempt_free_held(at);
+    attempt_set_state(at, ATTEMPT_IS_OVER);
+}
+
+static enum attempt_reach attempt_reach(const struct attempt *at)
+{
+    if (at->head_ms)
+        return ATTEMPT_ANSWERED;
+    if (at->sent)
+        return ATTEMPT_SENT;
+    return at->stream ? ATTEMPT_PARTLY : ATTEMPT_UNSENT;
+}
+
+static void attempt_fail(
+    struct attempt *at, enum stream_error error, enum problem problem, const char *why)
+{
+    struct attempt_failure f = {
+        .error = error,
+        .problem = problem,
+        .why = why,
+        .reach = attempt_reach(at),
+        .took_ms = at->began_ms ? loop_now_ms() - at->began_ms : 0,
+        .reused = at->reused,
+    };
+
+    attempt_let_go(at);
+    at->request.events->on_failed(at->request.owner, &f);
+}
+
+/* ---- timers ---- */
+
+enum attempt_timer {
+    TIMER_TOTAL,
+    TIMER_SEND,
+    TIMER_FIRST_BYTE,
+    TIMER_FIRST_CONTENT,
+    TIMER_IDLE,
+    TIMER_CONTENT_IDLE,
+    TIMER_STREAM,
+    TIMER_HOLD, /* the one that fails nothing: what is held is decided about as it is */
+};
+
+static const char *const timer_says[] = {
+    [TIMER_TOTAL] = "total_timeout passed",
+    [TIMER_SEND] = "idle_timeout passed while sending",
+    [TIMER_FIRST_BYTE] = "first_byte_timeout passed",
+    [TIMER_FIRST_CONTENT] = "first_content_timeout passed",
+    [TIMER_IDLE] = "idle_timeout passed",
+    [TIMER_CONTENT_IDLE] = "content_idle_timeout passed",
+    [TIMER_STREAM] = "stream_timeout passed",
+    [TIMER_HOLD] = "hold_timeout passed",
+};
+
+struct attempt_due {
+    uint64_t at_ms;
+    enum attempt_timer timer;
+};
+
+static void attempt_consider(struct attempt_due *d, enum attempt_timer timer, uint64_t at_ms)
+{
+    if (at_ms < d->at_ms)
+        *d = (struct attempt_due){ at_ms, timer };
+}
+
+static void attempt_consider_answer(const struct attempt *at, struct attempt_due *d)
+{
+    const struct upstream_conf *u = at->request.policy;
+
+    /* A client that reads slowly is not the service's fault. */
+    if (at->paused)
+        return;
+    if (!at->event_stream || u->idle_for_streams)
+        attempt_consider(d, TIMER_IDLE, at->heard_ms + u->idle_timeout_ms);
+    if (!at->content_ms && !at->error)
+        attempt_consider(d, TIMER_FIRST_CONTENT, at->head_ms + u->first_content_timeout_ms);
+    if (at->content_ms && at->event_stream)
+        attempt_consider(d, TIMER_CONTENT_IDLE, at->content_ms + u->content_idle_timeout_ms);
+}
+
+static struct attempt_due attempt_next_due(const struct attempt *at)
+{
+    const struct upstream_conf *u = at->request.policy;
+    struct attempt_due d = { at->request.until_ms, TIMER_TOTAL };
+
+    switch (at->state) {
+    case ATTEMPT_IS_QUEUED:
+    case ATTEMPT_IS_OVER:
+        break;
+    case ATTEMPT_IS_SENDING:
+        attempt_consider(&d, TIMER_SEND, at->heard_ms + u->idle_timeout_ms);
+        break;
+    case ATTEMPT_IS_AWAITING:
+        attempt_consider(&d, TIMER_FIRST_BYTE, at->heard_ms + u->first_byte_timeout_ms);
+        break;
+    case ATTEMPT_IS_HOLDING:
+        attempt_consider(&d, TIMER_HOLD, at->head_ms + u->hold_timeout_ms);
+        attempt_consider_answer(at, &d);
+        break;
+    case ATTEMPT_IS_FLOWING:
+        if (at->event_stream && !at->request.until_end)
+            d = (struct attempt_due){ at->committed_ms + u->stream_timeout_ms, TIMER_STREAM };
+        attempt_consider_answer(at, &d);
+        break;
+    }
+    return d;
+}
+
+static void attempt_arm(struct attempt *at)
+{
+    struct attempt_due d = attempt_next_due(at);
+    uint64_t now = loop_now_ms();
+
+    if (at->state != ATTEMPT_IS_OVER)
+        deadline_set(&at->deadline, d.at_ms > now ? d.at_ms - now : 0);
+}
+
+static void attempt_decide(struct attempt *at);
+
+static void attempt_on_deadline(void *owner)
+{
+    struct attempt *at = owner;
+    struct attempt_due d = attempt_next_due(at);
+
+    if (d.at_ms > loop_now_ms())
+        attempt_arm(at); /* it was pushed back */
+    else if (d.timer == TIMER_HOLD)
+        attempt_decide(at);
+    else if (at->state == ATTEMPT_IS_QUEUED)
+        attempt_fail(at, STREAM_E_CONNECT_TIMEOUT, PROBLEM_CALL_CONNECT_TIMEOUT,
+            "total_timeout passed before there was a connection");
+    else
+        attempt_fail(at, STREAM_E_TIMEOUT, PROBLEM_CALL_TIMEOUT, timer_says[d.timer]);
+}
+
+/* ---- the answer ---- */
+
+static void attempt_end(struct attempt *at)
+{
+    attempt_let_go(at);
+    at->request.events->on_end(at->request.owner);
+}
+
+/* Passes on what was held. */
+static void attempt_release_held(struct attempt *at)
+{
+    struct held *held = at->held;
+    const struct attempt_events *events = at->request.events;
+
+    at->held = NULL; /* closed from within, it is still needed until the end of this function */
+    at->committed_ms = loop_now_ms();
+    attempt_set_state(at, ATTEMPT_IS_FLOWING);
+    attempt_arm(at);
+    events->on_head(at->request.owner, &held->head);
+    if (!at->closed && buf_len(&held->body) > 0)
+        events->on_data(at->request.owner, buf_str(&held->body));
+    if (!at->closed && held->ended)
+        attempt_end(at);
+    arena_release(&held->arena);
+    buf_release(&held->body);
+    free(held);
+}
+
+static void attempt_decide(struct attempt *at)
+{
+    struct attempt_answer answer = { &at->held->head, buf_str(&at->held->body) };
+
+    if (at->request.events->on_answer(at->request.owner, &answer))
+        attempt_release_held(at);
+}
+
+static bool attempt_is_event_stream(const struct head *h)
+{
+    struct str type, parameters;
+
+    str_cut(head_value(h, STR("content-type")), ';', &type, &parameters);
+    return str_eq_nocase(str_trim(type), STR("text/event-stream"));
+}
+
+static void attempt_on_head(struct attempt *at, const struct head *head)
+{
+    at->held = calloc(1, sizeof(*at->held));
+    if (!at->held || head_copy(&at->held->arena, &at->held->head, head, 0) < 0) {
+        attempt_fail(at, STREAM_E_MEMORY, PROBLEM_INTERNAL, "out of memory");
+        return;
+    }
+    at->head_ms = at->heard_ms = loop_now_ms();
+    at->error = head->status >= 400;
+    at->event_stream = attempt_is_event_stream(head);
+    attempt_set_state(at, ATTEMPT_IS_HOLDING);
+    attempt_arm(at);
+}
+
+/* Whether enough of the answer is here. */
+static bool attempt_is_decidable(const struct attempt *at)
+{
+    size_t most = at->error ? ERROR_BODY_MAX : at->request.policy->hold_max;
+
+    return buf_len(&at->held->body) >= most || (!at->error && at->content_ms);
+}
+
+static void attempt_on_data(struct attempt *at, struct str data)
+{
+    at->heard_ms = at->content_ms = loop_now_ms();
+    if (at->state == ATTEMPT_IS_FLOWING) {
+        attempt_arm(at);
+        at->request.events->on_data(at->request.owner, data);
+        return;
+    }
+    if (buf_append(&at->held->body, data.p, data.n) < 0)
+        attempt_fail(at, STREAM_E_MEMORY, PROBLEM_INTERNAL, "out of memory");
+    else if (attempt_is_decidable(at))
+        attempt_decide(at);
+    else
+        attempt_arm(at);
+}
+
+static void attempt_on_end(struct attempt *at)
+{
+    if (at->state == ATTEMPT_IS_FLOWING) {
+        attempt_end(at);
+        return;
+    }
+    at->held->ended = true;
+    attempt_decide(at);
+}
+
+/* An error that breaks off is still an error: its status is enough for the verdict. */
+static void attempt_on_broken(struct attempt *at, enum stream_error error)
+{
+    if (at->state == ATTEMPT_IS_HOLDING && at->error) {
+        attempt_decide(at);
+        if (at->closed || at->state == ATTEMPT_IS_OVER)
+            return;
+    }
+    attempt_fail(at, error, problem_of_call(error), stream_strerror(error));
+}
+
+/* ---- the request ---- */
+
+static void attempt_send_body(struct attempt *at)
+{
+    int rc = pieces_send(&at->cursor, at->stream);
+
+    if (rc < 0 && rc != STREAM_FULL) {
+        attempt_fail(at, STREAM_E_MEMORY, PROBLEM_INTERNAL, "the request's body cannot be read");
+        return;
+    }
+    if (!at->head_ms)
+        at->heard_ms = loop_now_ms();
+    if (rc == 0) {
+        at->sent = true;
+        stream_send_end(at->stream);
+        if (at->state == ATTEMPT_IS_SENDING)
+            attempt_set_state(at, ATTEMPT_IS_AWAITING);
+    }
+    attempt_arm(at);
+}
+
+static void attempt_on_message(void *owner, struct stream *s, const struct message *m)
+{
+    struct attempt *at = owner;
+
+    switch (m->kind) {
+    case MESSAGE_HEAD:
+        attempt_on_head(at, m->head);
+        break;
+    case MESSAGE_DATA:
+        attempt_on_data(at, m->data);
+        break;
+    case MESSAGE_END:
+        attempt_on_end(at);
+        break;
+    case MESSAGE_FAILED:
+        attempt_on_broken(at, m->cause);
+        break;
+    }
+}
+
+static void attempt_on_drained(void *owner, struct stream *s)
+{
+    struct attempt *at = owner;
+
+    /* Also when the response has begun: the service may read on before it goes on. */
+    if (!at->sent)
+        attempt_send_body(at);
+}
+
+static const struct stream_handler stream_handler = { .on_message = attempt_on_message,
+    .on_drained = attempt_on_drained };
+
+/* 0, or a negative stream_error. */
+static int attempt_send_head(struct attempt *at, bool bare)
+{
+    struct arena arena = { 0 };
+    struct head head;
+    int rc = STREAM_E_MEMORY;
+
+    if (at->request.make_head(at->request.owner, &arena, &head) == 0 &&
+        rewrite_head(&arena, at->request.conf, &head) == 0)
+        rc = stream_send_head(at->stream, &head, bare);
+    arena_release(&arena);
+    return rc == STREAM_FULL ? 0 : rc;
+}
+
+static void attempt_on_turn(void *owner, struct stream *s, enum stream_error error, const char *why)
+{
+    struct attempt *at = owner;
+    bool bare = at->request.body->len == 0;
+    int rc;
+
+    if (!s) {
+        attempt_fail(at, error, problem_of_call(error), why ? why : stream_strerror(error));
+        return;
+    }
+    at->stream = s;
+    at->reused = s->reused;
+    at->cursor = (struct piece_cursor){ .pieces = at->request.body, .count = 1 };
+    at->began_ms = at->heard_ms = loop_now_ms();
+    stream_set_owner(s, &stream_handler, at);
+    rc = attempt_send_head(at, bare);
+    if (rc < 0) {
+        attempt_fail(at, rc, PROBLEM_INTERNAL, stream_strerror(rc));
+        return;
+    }
+    at->sent = bare;
+    attempt_set_state(at, bare ? ATTEMPT_IS_AWAITING : ATTEMPT_IS_SENDING);
+    if (bare)
+        attempt_arm(at);
+    else
+        attempt_send_body(at);
+}
+
+/* ---- life ---- */
+
+struct attempt *attempt_open(const struct attempt_request *r)
+{
+    struct attempt *at = calloc(1, sizeof(*at));
+
+    if (!at)
+        return NULL;
+    at->request = *r;
+    at->turn.on_answer = attempt_on_turn;
+    at->turn.owner = at;
+    at->state = ATTEMPT_IS_QUEUED;
+    deadline_init(&at->deadline, attempt_on_deadline, at);
+    attempt_arm(at);
+    endpoint_ask(r->endpoint, &at->turn);
+    return at;
+}
+
+void attempt_pause(struct attempt *at, bool paused)
+{
+    if (at->paused == paused || at->state != ATTEMPT_IS_FLOWING)
+        return;
+    at->paused = paused;
+    stream_pause(at->stream, paused);
+    if (!paused) {
+        at->heard_ms = loop_now_ms();
+        if (at->content_ms)
+            at->content_ms = at->heard_ms;
+    }
+    attempt_arm(at);
+}
+
+static void attempt_free(void *what)
+{
+    free(what);
+}
+
+void attempt_close(struct attempt *at)
+{
+    if (!at || at->closed)
+        return;
+    at->closed = true;
+    attempt_let_go(at);
+    deadline_close(&at->deadline);
+    loop_free_later(&at->deferred_free, at, attempt_free);
+}
+
+void attempt_describe(const struct attempt *at, char *buf, size_t n)
+{
+    snprintf(buf, n, "attempt at \"" STR_FMT "\": %s, %zu bytes held",
+        STR_ARG(at->request.conf->name), states[at->state].name,
+        at->held ? buf_len(&at->held->body) : 0);
+}

@@ -1,0 +1,85 @@
+/* One try of a call on one endpoint: waits in the endpoint's turn, opens a stream, sends the
+ * request, and holds the answer back until enough of it is known to decide about it. Belongs to its
+ * call, which ends it with attempt_close(): its stream is reset in the same turn. */
+#ifndef TARRY_EXCHANGE_ATTEMPT_H
+#define TARRY_EXCHANGE_ATTEMPT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "conf/snapshot.h"
+#include "exchange/problem.h"
+#include "http/body.h"
+#include "observe/log.h"
+#include "upstream/endpoint.h"
+
+struct attempt;
+
+/* How far it had got. */
+enum attempt_reach {
+    ATTEMPT_UNSENT,   /* nothing has gone out */
+    ATTEMPT_PARTLY,   /* the request had not gone out whole: no service begins with such a one */
+    ATTEMPT_SENT,     /* it may have been processed */
+    ATTEMPT_ANSWERED, /* the head of an answer came */
+};
+
+/* What went wrong, and when. */
+struct attempt_failure {
+    enum stream_error error; /* STREAM_E_TIMEOUT: one of Tarry's timers */
+    enum problem problem;
+    const char *why; /* good until the callback returns */
+    enum attempt_reach reach;
+    uint64_t took_ms; /* since the request began to go out */
+    bool reused;      /* over a connection that had carried others */
+};
+
+/* An answer that can be decided about: all of an error's body or its first 64 KiB, or the first
+ * content of another answer, or as much as could be waited for. Borrowed until the callback
+ * returns. */
+struct attempt_answer {
+    const struct head *head;
+    struct str body; /* so far */
+};
+
+struct attempt_events {
+    /* True: it is passed on, from its head on. False: nothing of it is wanted, and the attempt has
+     * been closed. */
+    bool (*on_answer)(void *owner, const struct attempt_answer *answer);
+    /* Of the answer that is passed on. */
+    void (*on_head)(void *owner, const struct head *head);
+    void (*on_data)(void *owner, struct str data);
+    void (*on_end)(void *owner);
+    /* Before or after on_head; nothing else follows. */
+    void (*on_failed)(void *owner, const struct attempt_failure *f);
+};
+
+/* Makes the request's head, in `a`, without what the endpoint sets. 0, or negative. */
+typedef int attempt_make_head_fn(void *owner, struct arena *a, struct head *out);
+
+struct attempt_request {
+    struct endpoint *endpoint;
+    const struct upstream_conf *policy; /* of a snapshot that outlives the attempt */
+    const struct endpoint_conf *conf;
+    const struct piece *body; /* outlives it */
+    uint64_t
+        until_ms;   /* of loop_now_ms(): until then the answer is committed, or the attempt fails */
+    bool until_end; /* ... and complete, even if it is an event stream */
+    attempt_make_head_fn *make_head;
+    const struct attempt_events *events; /* each may close the attempt from within */
+    void *owner;
+};
+
+/* Events follow from the loop. NULL if there is no memory. */
+struct attempt *attempt_open(const struct attempt_request *r);
+
+/* Holds the answer back that is passed on (backpressure). */
+void attempt_pause(struct attempt *at, bool paused);
+
+/* NULL is allowed. */
+void attempt_close(struct attempt *at);
+
+/* One line for logs and pages: "attempt at \"openai-a\": holding, 350 bytes held". */
+void attempt_describe(const struct attempt *at, char *buf, size_t n);
+
+#endif

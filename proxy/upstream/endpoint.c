@@ -1,0 +1,212 @@
+/* The queue of an endpoint. Turns are on one of two lists, and leave it when they are answered with
+ * a failure, when their owner leaves, or when the endpoint is closed. */
+#include "upstream/endpoint.h"
+
+#include <stdlib.h>
+
+#include "net/loop.h"
+
+struct endpoint {
+    struct list_node node; /* on the registry's lists */
+    struct origin *origin;
+    struct list waiting; /* first come, first served */
+    struct list using;
+    struct deferred work;
+    struct deferred_free deferred_free;
+    struct arena arena; /* of the strings */
+    struct str upstream, name, address, ca_file;
+    bool http2, retired, closed;
+};
+
+static void endpoint_serve(void *owner);
+
+static void endpoint_wake(struct endpoint *e)
+{
+    if (!e->closed)
+        loop_defer(&e->work, endpoint_serve, e);
+}
+
+static void endpoint_refuse(struct list_node *n, enum stream_error error, const char *why)
+{
+    struct endpoint_turn *t = LIST_OWNER(n, struct endpoint_turn, node);
+
+    endpoint_leave(t);
+    t->on_answer(t->owner, NULL, error, why);
+}
+
+static void endpoint_refuse_all(struct endpoint *e, enum stream_error error, const char *why)
+{
+    struct list local;
+    struct list_node *n;
+
+    list_init(&local);
+    while ((n = list_first(&e->waiting)))
+        list_push(&local, n);
+    while ((n = list_first(&local)))
+        endpoint_refuse(n, error, why);
+}
+
+static void endpoint_on_origin(void *owner, const struct origin_event *ev)
+{
+    struct endpoint *e = owner;
+    struct list_node *first = list_first(&e->waiting);
+
+    switch (ev->kind) {
+    case ORIGIN_CHANGED:
+        break;
+    case ORIGIN_DIAL_FAILED:
+        if (ev->for_all)
+            endpoint_refuse_all(e, ev->error, ev->why);
+        else if (first)
+            endpoint_refuse(first, ev->error, ev->why);
+        break;
+    }
+    endpoint_wake(e);
+}
+
+static bool endpoint_is_over(struct endpoint *e)
+{
+    return e->retired && e->waiting.count == 0 && e->using.count == 0 &&
+           origin_let_idle_go(e->origin);
+}
+
+/* Before the loop sleeps: streams for those that wait as far as there are any, connections for the
+ * others. */
+static void endpoint_serve(void *owner)
+{
+    struct endpoint *e = owner;
+    struct list_node *first;
+
+    while ((first = list_first(&e->waiting))) {
+        struct stream *s = origin_take(e->origin);
+        struct endpoint_turn *t = LIST_OWNER(first, struct endpoint_turn, node);
+
+        if (!s)
+            break;
+        list_push(&e->using, &t->node);
+        t->on_answer(t->owner, s, 0, "");
+        if (e->closed)
+            return;
+    }
+    if (origin_need(e->origin, e->waiting.count) < 0)
+        endpoint_refuse_all(e, STREAM_E_MEMORY, "out of memory");
+    if (!e->closed && endpoint_is_over(e))
+        endpoint_close(e);
+}
+
+void endpoint_ask(struct endpoint *e, struct endpoint_turn *t)
+{
+    BUG_IF(t->endpoint || e->closed);
+    t->endpoint = e;
+    list_push(&e->waiting, &t->node);
+    endpoint_wake(e);
+}
+
+void endpoint_leave(struct endpoint_turn *t)
+{
+    struct endpoint *e = t->endpoint;
+
+    list_remove(&t->node);
+    t->endpoint = NULL;
+    if (e && e->retired)
+        endpoint_wake(e);
+}
+
+struct endpoint_counts endpoint_counts(const struct endpoint *e)
+{
+    struct origin_counts c = origin_counts(e->origin);
+
+    return (struct endpoint_counts){ .connections = c.connections,
+        .streams = c.streams,
+        .waiting = e->waiting.count,
+        .in_use = e->using.count };
+}
+
+void endpoint_counts_add(struct endpoint_counts *sum, const struct endpoint *e)
+{
+    struct endpoint_counts c = endpoint_counts(e);
+
+    sum->connections += c.connections;
+    sum->streams += c.streams;
+    sum->waiting += c.waiting;
+    sum->in_use += c.in_use;
+}
+
+static void endpoint_free(void *what)
+{
+    struct endpoint *e = what;
+
+    arena_release(&e->arena);
+    free(e);
+}
+
+struct endpoint *endpoint_open(struct list *list, struct resolver *r, const struct origin_terms *t)
+{
+    struct endpoint *e = calloc(1, sizeof(*e));
+
+    if (!e)
+        return NULL;
+    e->upstream = arena_copy(&e->arena, t->policy->name);
+    e->name = arena_copy(&e->arena, t->endpoint->name);
+    e->address = arena_copy(&e->arena, t->endpoint->origin);
+    e->ca_file = arena_copy(&e->arena, t->endpoint->ca_file);
+    e->http2 = t->endpoint->http2;
+    if (e->upstream.p && e->name.p && e->address.p && e->ca_file.p)
+        e->origin = origin_open(r, t, endpoint_on_origin, e);
+    if (!e->origin) {
+        endpoint_free(e);
+        return NULL;
+    }
+    list_init(&e->waiting);
+    list_init(&e->using);
+    list_push(list, &e->node);
+    return e;
+}
+
+bool endpoint_is_for(
+    const struct endpoint *ep, const struct upstream_conf *u, const struct endpoint_conf *e)
+{
+    return str_eq(ep->upstream, u->name) && str_eq(ep->name, e->name) &&
+           str_eq(ep->address, e->origin) && str_eq(ep->ca_file, e->ca_file) &&
+           ep->http2 == e->http2;
+}
+
+void endpoint_update(struct endpoint *e, const struct origin_terms *t)
+{
+    origin_update(e->origin, t);
+}
+
+void endpoint_enlist(struct endpoint *e, struct list *list)
+{
+    list_push(list, &e->node);
+    e->retired = false;
+}
+
+void endpoint_retire(struct endpoint *e, struct list *list)
+{
+    list_push(list, &e->node);
+    e->retired = true;
+    endpoint_wake(e);
+}
+
+void endpoint_close(struct endpoint *e)
+{
+    struct list_node *n;
+
+    if (e->closed)
+        return;
+    e->closed = true;
+    list_remove(&e->node);
+    loop_undefer(&e->work);
+    loop_free_later(&e->deferred_free, e, endpoint_free);
+    endpoint_refuse_all(e, STREAM_E_CONNECT, "closing down");
+    /* Their streams are told by the origin; their turns point here no longer. */
+    while ((n = list_first(&e->using)))
+        endpoint_leave(LIST_OWNER(n, struct endpoint_turn, node));
+    origin_close(e->origin);
+}
+
+struct endpoint *endpoint_on(struct list_node *n)
+{
+    return LIST_OWNER(n, struct endpoint, node);
+}

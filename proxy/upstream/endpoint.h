@@ -1,0 +1,65 @@
+/* An endpoint as it lives: the calls that wait for their turn at it, those that use it, and its
+ * connections. Endpoints belong to the registry (endpoints.h), and outlive reloads as long as what
+ * identifies them stays the same; a new snapshot changes their limits in place. */
+#ifndef TARRY_UPSTREAM_ENDPOINT_H
+#define TARRY_UPSTREAM_ENDPOINT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/list.h"
+#include "conf/snapshot.h"
+#include "http/stream.h"
+#include "upstream/origin.h"
+
+struct endpoint;
+
+/* One call's turn at an endpoint: it waits for a stream, then it uses one. Embedded in the attempt
+ * that has it; zeroed at first. It is answered exactly once, never from within endpoint_ask(),
+ * unless it has left. */
+struct endpoint_turn {
+    struct list_node node;     /* among those that wait, or those that use it */
+    struct endpoint *endpoint; /* NULL: not asked, or it is over */
+    /* `s`: begin to send on it at once (set its owner first). NULL: `error` says why there is none,
+     * one of the STREAM_E_... that say that nothing was sent, and the turn is over; `why` says it
+     * in words for the log, good until the callback returns. */
+    void (*on_answer)(void *owner, struct stream *s, enum stream_error error, const char *why);
+    void *owner;
+};
+
+void endpoint_ask(struct endpoint *e, struct endpoint_turn *t);
+
+/* Nothing is wanted any more, or the stream has been closed. Idempotent. */
+void endpoint_leave(struct endpoint_turn *t);
+
+struct endpoint_counts {
+    size_t connections, streams, waiting, in_use;
+};
+struct endpoint_counts endpoint_counts(const struct endpoint *e);
+void endpoint_counts_add(struct endpoint_counts *sum, const struct endpoint *e);
+
+/* For the registry. */
+
+/* On `list` until it is closed. NULL if there is no memory. */
+struct endpoint *endpoint_open(struct list *list, struct resolver *r, const struct origin_terms *t);
+
+/* Whether it is the one that `u` and `e` mean: the same names, scheme, host, port, CA file and
+ * protocols. */
+bool endpoint_is_for(
+    const struct endpoint *ep, const struct upstream_conf *u, const struct endpoint_conf *e);
+
+void endpoint_update(struct endpoint *e, const struct origin_terms *t);
+
+/* Moves it to `list`: it is in use. */
+void endpoint_enlist(struct endpoint *e, struct list *list);
+
+/* Moves it to `list`; it closes itself once nobody uses it. */
+void endpoint_retire(struct endpoint *e, struct list *list);
+
+/* Those that wait are answered with STREAM_E_CONNECT, streams get MESSAGE_FAILED. */
+void endpoint_close(struct endpoint *e);
+
+/* The endpoint by its place on the registry's list. */
+struct endpoint *endpoint_on(struct list_node *n);
+
+#endif
