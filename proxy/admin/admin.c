@@ -314,6 +314,10 @@ void admin_set_fences(bool seccomp, unsigned landlock)
     admin.landlock = landlock;
 }
 
+void admin_publish(void)
+{
+}
+
 void admin_stop(void)
 {
     admin.stopping = true;

@@ -26,6 +26,10 @@ void admin_abandon(void);
  */
 void admin_set_fences(bool seccomp, unsigned landlock);
 
+/* Shows this process's levels (connections, exchanges, slots) to the others, one of which may be
+ * asked for the metrics of all. */
+void admin_publish(void);
+
 /* The process is stopping: /healthz answers 503 from now on. */
 void admin_stop(void);
 void admin_close(void);

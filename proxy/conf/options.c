@@ -66,6 +66,10 @@ static const struct opt root_rows[] = {
     { "core_dumps", OPT_BOOL, IN(conf, core_dumps), "false", NULL, NULL, OPT_RESTART,
         .help = "Whether a crash may leave a core, and other processes of the same user may look "
                 "into Tarry's memory: keys, prompts and answers are in both." },
+    { "drain_delay", OPT_DURATION, IN(conf, drain_delay_ms), "0ms", "0ms", "1h", OPT_LIVE,
+        .help = "How long after SIGTERM the listeners stay open and serve as before, while /readyz "
+                "of the admin listeners answers 503: time for a load balancer to look elsewhere. "
+                "Then shutdown_timeout begins." },
     { "env_file", OPT_FILE, IN(conf, env_file), "", NULL, NULL, OPT_LIVE,
         .help = "A file with NAME=value lines, as for systemd's EnvironmentFile=, whose values "
                 "${NAME} takes in the lines below this one. It is read again by each reload, and "
@@ -160,6 +164,11 @@ static const struct opt root_rows[] = {
     { "linger_timeout", OPT_DURATION, IN(conf, linger_timeout_ms), "2s", "0ms", "1h", OPT_LIVE,
         .help = "How long, after the last byte to a client whose connection ends, what it still "
                 "sends is read and dropped, so that it can read the end of its response." },
+    { "master_process", OPT_BOOL, IN(conf, master_process), "false", NULL, NULL, OPT_RESTART,
+        .help =
+            "Whether a process of its own watches the serving one also where processes is 1: it "
+            "keeps the listening sockets, and starts another process when that one dies. With "
+            "several processes there always is one." },
     { "max_connections", OPT_NUMBER, IN(conf, max_connections), "100000", "1", "10000000", OPT_LIVE,
         .help = "How many client connections one process holds. For further ones room is made by "
                 "ending those that have been idle longest between two requests; if there are none, "
@@ -175,6 +184,11 @@ static const struct opt root_rows[] = {
     { "rate_window", OPT_DURATION, IN(conf, rate_window_ms), "60s", "1ms", "1d", OPT_LIVE,
         .help = "Over how long body_rate_min and send_rate_min are averages. Time in which Tarry "
                 "holds the client back, or has nothing for it, does not count." },
+    { "restart_max_pause", OPT_DURATION, IN(conf, restart_max_pause_ms), "30s", "1s", "1h",
+        OPT_LIVE,
+        .help =
+            "A process that dies is replaced after a second at the earliest; one that dies again "
+            "and again after a pause that doubles up to this." },
     { "seccomp", OPT_WORD, IN(conf, seccomp), "auto", NULL, NULL, OPT_RESTART,
         .help = "The kernel's fence around system calls: those that Tarry needs, and no others.",
         .words = sandbox_words },

@@ -127,7 +127,8 @@ static void listener_remove_stale(const char *path, const struct sockaddr *sa, s
     close(fd);
 }
 
-/* A unix socket that a master has bound for its children, which inherit the descriptor. */
+/* A socket that a master has bound for its children, which inherit the descriptor. `path`: of a
+ * unix socket. */
 struct shared {
     struct shared *next;
     int fd;
@@ -191,18 +192,20 @@ static const struct shared *listener_find_shared(struct str text)
 }
 
 int listener_share(struct str text, const struct sockaddr *sa, socklen_t salen, unsigned backlog,
-    char *why, size_t whylen)
+    bool many, char *why, size_t whylen)
 {
+    bool is_unix = sa->sa_family == AF_UNIX;
     struct shared *s;
 
-    if (sa->sa_family != AF_UNIX || activation_find(sa) >= 0)
+    if ((many && !is_unix) || activation_find(sa) >= 0)
         return 0;
     s = calloc(1, sizeof(*s));
     if (s) {
         s->text = strndup(text.p, text.n);
-        s->path = strdup(((const struct sockaddr_un *)(const void *)sa)->sun_path);
+        s->path = is_unix ? strdup(((const struct sockaddr_un *)(const void *)sa)->sun_path) : NULL;
     }
-    if (s && s->text && s->path && (s->fd = listener_bind_to(sa, salen, backlog, true)) >= 0) {
+    if (s && s->text && (s->path || !is_unix) &&
+        (s->fd = listener_bind_to(sa, salen, backlog, many)) >= 0) {
         s->next = shared;
         shared = s;
         return 0;
@@ -216,17 +219,40 @@ int listener_share(struct str text, const struct sockaddr *sa, socklen_t salen, 
     return -1;
 }
 
-void listener_unshare(void)
+static void listener_drop_shared(struct shared *s, bool unlink_file)
 {
-    while (shared) {
-        struct shared *s = shared;
-
-        shared = s->next;
-        close(s->fd);
+    close(s->fd);
+    if (s->path && unlink_file)
         unlink(s->path);
-        free(s->text);
-        free(s->path);
-        free(s);
+    free(s->text);
+    free(s->path);
+    free(s);
+}
+
+static bool listener_is_named(const struct conf *c, struct str text)
+{
+    for (size_t i = 0; i < c->nlistens; i++)
+        if (str_eq(c->listens[i].addr.text, text))
+            return true;
+    for (size_t i = 0; i < c->nadmins; i++)
+        if (str_eq(c->admins[i].addr.text, text))
+            return true;
+    return false;
+}
+
+void listener_unshare(const struct conf *except, bool unlink_files)
+{
+    struct shared **at = &shared;
+
+    while (*at) {
+        struct shared *s = *at;
+
+        if (except && listener_is_named(except, str_of(s->text))) {
+            at = &s->next;
+            continue;
+        }
+        *at = s->next;
+        listener_drop_shared(s, unlink_files);
     }
 }
 
@@ -243,16 +269,15 @@ struct listener *listener_open(struct str text, const struct sockaddr *sa, sockl
     }
     if (given >= 0) {
         listen(given, (int)backlog); /* its length; it listens already */
+    } else if ((s = listener_find_shared(text)) != NULL) {
+        listen(s->fd, (int)backlog);
     } else if (many && sa->sa_family == AF_UNIX) {
-        s = listener_find_shared(text);
-        if (!s) {
-            snprintf(why, whylen,
-                "cannot listen on " STR_FMT ": several processes share a unix socket only from "
-                "their start on: restart",
-                STR_ARG(text));
-            free_listener(l);
-            return NULL;
-        }
+        snprintf(why, whylen,
+            "cannot listen on " STR_FMT ": several processes share a unix socket only from "
+            "their start on: restart",
+            STR_ARG(text));
+        free_listener(l);
+        return NULL;
     } else if (sa->sa_family == AF_UNIX) {
         l->unix_path = strdup(((const struct sockaddr_un *)(const void *)sa)->sun_path);
         if (!l->unix_path) {

@@ -9,6 +9,7 @@
 
 #include "base/list.h"
 #include "base/str.h"
+#include "conf/snapshot.h"
 
 struct listener;
 
@@ -33,13 +34,16 @@ void listener_set_bind(listener_bind_fn *fn);
 struct listener *listener_open(struct str text, const struct sockaddr *sa, socklen_t salen,
     unsigned backlog, bool many, char *why, size_t whylen);
 
-/* In a master, before it forks: binds a unix socket for all its children (nothing for TCP). 0, or
- * -1 with one line in `why`. */
+/* In a master, before it forks: binds a socket for all its children. `many`: there are several,
+ * each of which binds TCP addresses by itself (nothing is done for those). 0, or -1 with one line
+ * in `why`. */
 int listener_share(struct str text, const struct sockaddr *sa, socklen_t salen, unsigned backlog,
-    char *why, size_t whylen);
+    bool many, char *why, size_t whylen);
 
-/* The master ends: closes what it shared and removes the files. */
-void listener_unshare(void);
+/* Closes what was shared, as far as this process has it: all, or what `except` does not name any
+ * more. Clients must not connect to a socket that nobody accepts from. The master, whose files they
+ * are, removes the files of unix sockets. */
+void listener_unshare(const struct conf *except, bool unlink_files);
 
 void listener_start(struct listener *l, listener_accept_fn *on_accept,
     listener_may_accept_fn *may_accept, void *owner);

@@ -57,6 +57,12 @@ void log_set_buffer_max(size_t n)
     log_state.sink.buffer_max = n;
 }
 
+void log_forget_waiting(void)
+{
+    sink_forget(&log_state.sink);
+    sink_forget(&log_state.announced);
+}
+
 bool log_pump(void)
 {
     bool done = sink_pump(&log_state.announced);

@@ -31,6 +31,9 @@ void log_set_buffer_max(size_t n);
 /* Tries again to write what waits: true if nothing does any more. See sink_on_waiting(). */
 bool log_pump(void);
 
+/* In a child that was just forked: lines that wait are its parent's. */
+void log_forget_waiting(void);
+
 /* One line that must be seen on standard error whatever the level and the target are; the log gets
  * it too. */
 void log_announce(const char *text);

@@ -142,6 +142,7 @@ static ssize_t sink_write_some(struct sink *s, const char *p, size_t n)
 
     switch (s->way) {
     case SINK_SOCKET:
+    case SINK_SYSLOG:
         return send(s->fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL);
     case SINK_POLLED:
         if (poll(&room, 1, 0) != 1 || !(room.revents & POLLOUT)) {
@@ -152,7 +153,6 @@ static ssize_t sink_write_some(struct sink *s, const char *p, size_t n)
     case SINK_BLOCKING:
     case SINK_FILE:
     case SINK_PIPE:
-    case SINK_SYSLOG:
         return write(s->fd, p, n);
     }
     return -1;
@@ -268,12 +268,21 @@ void sink_put(struct sink *s, int priority, const char *line, size_t n)
     buf_append(&s->lines, "\n", 1);
 }
 
+void sink_forget(struct sink *s)
+{
+    buf_release(&s->lines);
+    s->written = 0;
+    s->dropped = 0;
+}
+
 void sink_write_last(struct sink *s, const char *text, size_t n)
 {
     struct str waits = buf_str(&s->lines);
 
-    if (s->kind == LOG_TO_NOWHERE || s->way == SINK_SYSLOG)
+    if (s->kind == LOG_TO_NOWHERE)
         return;
+    if (s->way == SINK_SYSLOG)
+        waits.n = 0; /* those are datagrams */
     if (waits.n > s->written && sink_write_some(s, waits.p + s->written, waits.n - s->written) < 0)
         return;
     if (sink_write_some(s, text, n) < 0)

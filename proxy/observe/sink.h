@@ -62,6 +62,9 @@ bool sink_pump(struct sink *s);
  * anew. Otherwise 0. */
 uint64_t sink_take_dropped(struct sink *s);
 
+/* Drops what waits without counting it. */
+void sink_forget(struct sink *s);
+
 /* In a process that is about to end by a fault: what waits, then `text`, as far as the target takes
  * it now. Allocates nothing, and may be called from a signal handler. Not for syslog. */
 void sink_write_last(struct sink *s, const char *text, size_t n);

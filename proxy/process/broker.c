@@ -250,16 +250,15 @@ static int broker_sandbox_itself(const struct privileges *p, const struct sandbo
 static _Noreturn void broker_serve(
     int sock, const char *conf_path, const struct privileges *p, const struct sandbox_plan *fences)
 {
+    static const int ignored[] = { SIGINT, SIGTERM, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE };
     static struct question q;
     int fds[FDS_MAX];
     ssize_t n;
 
     /* It ends when those that it serves have ended, whatever a terminal or a service manager sends
      * to all at once. */
-    signal(SIGINT, SIG_IGN);
-    signal(SIGTERM, SIG_IGN);
-    signal(SIGHUP, SIG_IGN);
-    signal(SIGUSR1, SIG_IGN);
+    for (size_t i = 0; i < sizeof(ignored) / sizeof(*ignored); i++)
+        signal(ignored[i], SIG_IGN);
     prctl(PR_SET_NAME, "tarry-opener");
     /* Nothing that was passed on at the start is its business. */
     if (sock != KEPT_FD)

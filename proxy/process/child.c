@@ -1,5 +1,5 @@
-/* Serving, and the signals: HUP reloads, TERM and INT drain (a second one exits at once), USR1
- * reopens the logs. */
+/* Serving, and the signals: HUP reloads, TERM, INT and QUIT drain (a second one, a second later,
+ * exits at once), USR1 reopens the logs. */
 #include "process/child.h"
 
 #include <errno.h>
@@ -16,6 +16,7 @@
 #include "conf/load.h"
 #include "exchange/front.h"
 #include "net/activation.h"
+#include "net/listener.h"
 #include "net/loop.h"
 #include "net/tickets.h"
 #include "observe/access.h"
@@ -25,24 +26,33 @@
 #include "process/broker.h"
 #include "process/logs.h"
 
-static struct {
-    struct front front;
+/* The signals that a child answers; all that are not here keep their default action. */
+struct child_signal {
+    int signo;
+    void (*fn)(struct ev_loop *ev, ev_signal *w, int revents);
+};
+
+enum { NSIGNALS = 6 };
+
+struct child {
     const struct child_setup *setup;
-    ev_signal hup, term, interrupt, usr1;
-    ev_timer alive;
-    struct deadline shutdown;
+    struct front front;
+    ev_signal signals[NSIGNALS];
+    ev_timer alive, publish;
+    struct deadline drain, shutdown;
     uint64_t stopped_ms;
     bool stopping;
     int status;
-} child;
+};
 
-enum { SAME_SIGNAL_MS = 1000 };
+/* How old the levels of this process may be on the page of another one. */
+#define PUBLISH_S 1.
 
 /* What a running process cannot change any more. */
 static void child_warn_of_restart(const struct conf *old, const struct conf *next)
 {
-    if (next->processes != old->processes)
-        log_warn(NULL, "processes changes with a restart only");
+    if (next->processes != old->processes || next->master_process != old->master_process)
+        log_warn(NULL, "processes and master_process change with a restart only");
     if (next->session_timeout_ms != old->session_timeout_ms ||
         next->ticket_rotation_ms != old->ticket_rotation_ms)
         log_warn(NULL, "session_timeout and ticket_rotation change with a restart only");
@@ -54,7 +64,7 @@ static void child_warn_of_restart(const struct conf *old, const struct conf *nex
 }
 
 /* True if the conf on disk is in force now. */
-static bool child_reload(void)
+static bool child_reload(struct child *c)
 {
     struct conf_errors errors;
     struct conf *next;
@@ -62,7 +72,7 @@ static bool child_reload(void)
     bool taken = false;
 
     broker_refresh();
-    next = conf_load(child.setup->conf_path, &errors);
+    next = conf_load(c->setup->conf_path, &errors);
     for (size_t i = 0; i < errors.count; i++)
         log_error(NULL, STR_FMT, STR_ARG(errors.list[i]));
     for (size_t i = 0; i < errors.nwarnings; i++)
@@ -73,19 +83,20 @@ static bool child_reload(void)
         log_error(NULL, "reload refused: the old conf stays in force");
         return false;
     }
-    child_warn_of_restart(child.front.conf, next);
+    child_warn_of_restart(c->front.conf, next);
     if (admin_prepare(next, why, sizeof(why)) < 0) {
         counter_add(COUNTER_RELOADS_FAILED, 1);
         log_error(NULL, "reload refused: %s; the old conf stays in force", why);
-    } else if (front_reload(&child.front, next, why, sizeof(why)) < 0) {
+    } else if (front_reload(&c->front, next, why, sizeof(why)) < 0) {
         admin_abandon();
         counter_add(COUNTER_RELOADS_FAILED, 1);
         log_error(NULL, "reload refused: %s; the old conf stays in force", why);
     } else {
         admin_commit();
+        listener_unshare(next, false);
         logs_open(next, true);
         counter_add(COUNTER_RELOADS, 1);
-        log_info(NULL, "conf \"%s\" reloaded", child.setup->conf_path);
+        log_info(NULL, "conf \"%s\" reloaded", c->setup->conf_path);
         taken = true;
     }
     conf_unref(next);
@@ -94,17 +105,28 @@ static bool child_reload(void)
 
 static void child_on_hup(struct ev_loop *ev, ev_signal *w, int revents)
 {
-    if (child.stopping) {
+    struct child *c = w->data;
+    bool taken;
+
+    if (c->stopping) {
         log_info(NULL, "stopping: SIGHUP ignored");
         return;
     }
-    child.setup->on_reload_begun();
-    child.setup->on_reload_ended(child_reload());
+    if (c->setup->on_reload_begun)
+        c->setup->on_reload_begun(c->setup->owner);
+    taken = child_reload(c);
+    if (c->setup->on_reload_ended)
+        c->setup->on_reload_ended(c->setup->owner, taken);
 }
 
 static void child_on_usr1(struct ev_loop *ev, ev_signal *w, int revents)
 {
     logs_reopen();
+}
+
+static void child_on_usr2(struct ev_loop *ev, ev_signal *w, int revents)
+{
+    log_warn(NULL, CHILD_USR2_IGNORED);
 }
 
 static void child_on_idle(void *owner)
@@ -114,53 +136,99 @@ static void child_on_idle(void *owner)
 
 static void child_on_shutdown_timeout(void *owner)
 {
-    log_warn(NULL, "shutdown_timeout passed: %zu exchange(s) are cut off",
-        front_in_flight(&child.front));
+    struct child *c = owner;
+
+    log_warn(
+        NULL, "shutdown_timeout passed: %zu exchange(s) are cut off", front_in_flight(&c->front));
     loop_stop();
+}
+
+/* Sockets that the service manager keeps too are closed as well, so that clients wait there for the
+ * next process and not for this one. */
+static void child_on_drain(void *owner)
+{
+    struct child *c = owner;
+
+    deadline_set(&c->shutdown, c->front.conf->shutdown_timeout_ms);
+    front_drain(&c->front, child_on_idle, NULL);
+    activation_release();
+    listener_unshare(NULL, false);
 }
 
 static void child_on_term(struct ev_loop *ev, ev_signal *w, int revents)
 {
-    if (child.stopping) {
-        log_warn(
-            NULL, "stopping at once: %zu exchange(s) are cut off", front_in_flight(&child.front));
-        child.status = 1;
+    struct child *c = w->data;
+
+    if (c->stopping && loop_now_ms() - c->stopped_ms < SAME_SIGNAL_MS)
+        return;
+    if (c->stopping) {
+        log_warn(NULL, "stopping at once: %zu exchange(s) are cut off", front_in_flight(&c->front));
+        c->status = 1;
         loop_stop();
         return;
     }
-    child.stopping = true;
-    child.stopped_ms = loop_now_ms();
-    log_info(NULL, "stopping: %zu exchange(s) are in flight", front_in_flight(&child.front));
-    deadline_set(&child.shutdown, child.front.conf->shutdown_timeout_ms);
-    child.setup->on_stopping();
+    c->stopping = true;
+    c->stopped_ms = loop_now_ms();
+    log_info(NULL, "stopping: %zu exchange(s) are in flight", front_in_flight(&c->front));
+    if (c->setup->on_stopping)
+        c->setup->on_stopping(c->setup->owner);
     admin_stop();
-    front_drain(&child.front, child_on_idle, NULL);
+    if (c->front.conf->drain_delay_ms > 0)
+        deadline_set(&c->drain, c->front.conf->drain_delay_ms);
+    else
+        child_on_drain(c);
 }
 
 static void child_on_alive(struct ev_loop *ev, ev_timer *w, int revents)
 {
-    child.setup->on_alive();
+    struct child *c = w->data;
+
+    c->setup->on_alive(c->setup->owner);
 }
 
-static void child_watch(ev_signal *w, void (*fn)(struct ev_loop *, ev_signal *, int), int signo)
+static void child_on_publish(struct ev_loop *ev, ev_timer *w, int revents)
+{
+    admin_publish();
+}
+
+static const struct child_signal child_signals[NSIGNALS] = {
+    { SIGHUP, child_on_hup },
+    { SIGTERM, child_on_term },
+    { SIGINT, child_on_term },
+    { SIGQUIT, child_on_term },
+    { SIGUSR1, child_on_usr1 },
+    { SIGUSR2, child_on_usr2 },
+};
+
+/* They were blocked until there is somebody to hear them: by main, or by the master. */
+static void child_watch(struct child *c)
 {
     sigset_t set;
 
-    ev_signal_init(w, fn, signo);
-    ev_signal_start(loop_ev(), w);
-    /* The master has blocked it until there is somebody to hear it. */
     sigemptyset(&set);
-    sigaddset(&set, signo);
+    for (size_t i = 0; i < NSIGNALS; i++) {
+        ev_signal_init(&c->signals[i], child_signals[i].fn, child_signals[i].signo);
+        c->signals[i].data = c;
+        ev_signal_start(loop_ev(), &c->signals[i]);
+        sigaddset(&set, child_signals[i].signo);
+    }
     sigprocmask(SIG_UNBLOCK, &set, NULL);
+    if (c->setup->alive_interval_ms > 0)
+        ev_timer_again(loop_ev(), &c->alive);
+    if (c->front.conf->processes > 1)
+        ev_timer_again(loop_ev(), &c->publish);
+    logs_watch();
 }
 
-static void child_unwatch_all(void)
+static void child_unwatch(struct child *c)
 {
-    ev_signal_stop(loop_ev(), &child.hup);
-    ev_signal_stop(loop_ev(), &child.term);
-    ev_signal_stop(loop_ev(), &child.interrupt);
-    ev_signal_stop(loop_ev(), &child.usr1);
-    ev_timer_stop(loop_ev(), &child.alive);
+    logs_unwatch();
+    for (size_t i = 0; i < NSIGNALS; i++)
+        ev_signal_stop(loop_ev(), &c->signals[i]);
+    ev_timer_stop(loop_ev(), &c->alive);
+    ev_timer_stop(loop_ev(), &c->publish);
+    deadline_close(&c->drain);
+    deadline_close(&c->shutdown);
 }
 
 /* As many descriptors as the system lets us have: one a client, and those of workers and upstreams.
@@ -224,70 +292,76 @@ static int child_open_first_logs(const struct child_setup *setup)
     return err;
 }
 
+static int child_open(struct child *c)
+{
+    const struct child_setup *setup = c->setup;
+    char why[512];
+
+    deadline_init(&c->drain, child_on_drain, c);
+    deadline_init(&c->shutdown, child_on_shutdown_timeout, c);
+    ev_timer_init(&c->alive, child_on_alive, 0., (double)setup->alive_interval_ms / 1e3);
+    c->alive.data = c;
+    ev_timer_init(&c->publish, child_on_publish, 0., PUBLISH_S);
+    if (child_open_first_logs(setup) < 0)
+        return -1;
+    if (front_open(&c->front, setup->conf, setup->tickets, setup->conf->processes > 1, why,
+            sizeof(why)) < 0) {
+        log_error(NULL, "%s", why);
+        return -1;
+    }
+    if (admin_open(&c->front, setup->conf, why, sizeof(why)) < 0) {
+        log_error(NULL, "%s", why);
+        front_close(&c->front);
+        return -1;
+    }
+    if (child_confine(setup) < 0) {
+        admin_close();
+        front_close(&c->front);
+        return -1;
+    }
+    return 0;
+}
+
+static void child_serve(struct child *c)
+{
+    child_watch(c);
+    front_start(&c->front);
+    activation_warn();
+    if (c->setup->on_ready)
+        c->setup->on_ready(c->setup->owner);
+    loop_run();
+
+    child_unwatch(c);
+    admin_close();
+    front_close(&c->front);
+    activation_release();
+    broker_stop();
+}
+
 int child_run(const struct child_setup *setup)
 {
-    char why[512];
+    struct child c = { .setup = setup, .status = 1 };
 
     child_raise_descriptor_limit();
     panic_catch_signals();
     signal(SIGPIPE, SIG_IGN);
     if (loop_init() < 0) {
         log_error(NULL, "no event loop: the kernel offers none that can be used");
+        conf_unref(setup->conf);
         tickets_free(setup->tickets);
         return 1;
     }
-    child.setup = setup;
-    deadline_init(&child.shutdown, child_on_shutdown_timeout, NULL);
-    ev_timer_init(&child.alive, child_on_alive, 0., (double)setup->alive_interval_ms / 1e3);
-    if (child_open_first_logs(setup) < 0)
-        goto failed;
-    if (front_open(&child.front, setup->conf, setup->tickets, setup->reuse_port, why, sizeof(why)) <
-        0) {
-        log_error(NULL, "%s", why);
-        goto failed;
+    if (child_open(&c) == 0) {
+        conf_unref(setup->conf);
+        c.status = 0;
+        child_serve(&c);
+        log_info(NULL, "stopped");
+    } else {
+        conf_unref(setup->conf);
     }
-    if (admin_open(&child.front, setup->conf, why, sizeof(why)) < 0) {
-        log_error(NULL, "%s", why);
-        front_close(&child.front);
-        goto failed;
-    }
-    if (child_confine(setup) < 0) {
-        admin_close();
-        front_close(&child.front);
-        goto failed;
-    }
-    conf_unref(setup->conf);
-    child_watch(&child.hup, child_on_hup, SIGHUP);
-    child_watch(&child.term, child_on_term, SIGTERM);
-    child_watch(&child.interrupt, child_on_term, SIGINT);
-    child_watch(&child.usr1, child_on_usr1, SIGUSR1);
-    if (setup->alive_interval_ms > 0)
-        ev_timer_again(loop_ev(), &child.alive);
-    front_start(&child.front);
-    activation_warn();
-    logs_watch();
-    setup->on_ready();
-    loop_run();
-
-    logs_unwatch();
-    child_unwatch_all();
-    deadline_close(&child.shutdown);
-    admin_close();
-    front_close(&child.front);
-    activation_release();
-    broker_stop();
-    loop_release();
-    tickets_free(setup->tickets);
-    access_close();
-    log_info(NULL, "stopped");
-    log_close();
-    return child.status;
-
-failed:
-    conf_unref(setup->conf);
     loop_release();
     tickets_free(setup->tickets);
     access_close();
     log_close();
-    return 1;
+    return c.status;
 }

@@ -6,12 +6,19 @@
 #define TARRY_PROCESS_CHILD_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "conf/snapshot.h"
 #include "process/sandbox.h"
 #include "process/privileges.h"
 
 struct tickets;
+
+/* SIGTERM within so many milliseconds after the first one is the same one: a service manager or a
+ * terminal signals all processes of a group, and the master passes it on. */
+enum { SAME_SIGNAL_MS = 1000 };
+
+#define CHILD_USR2_IGNORED "SIGUSR2 ignored: the binary is upgraded by a restart"
 
 struct child_setup {
     const char *conf_path;
@@ -20,16 +27,17 @@ struct child_setup {
     /* To be dropped once everything is bound; NULL: the master has done it. */
     const struct privileges *privileges;
     const struct sandbox_plan *fences;
-    bool reuse_port;        /* other processes serve the same addresses */
-    void (*on_ready)(void); /* every listener accepts */
-    void (*on_reload_begun)(void);
-    void (*on_reload_ended)(bool taken);
-    void (*on_stopping)(void);
+    bool has_master;            /* which replaces this process, and speaks to the service manager */
     uint64_t alive_interval_ms; /* how often on_alive is called; 0: never */
-    void (*on_alive)(void);
+    void *owner;                /* of the callbacks, each of which may be NULL */
+    void (*on_ready)(void *owner); /* every listener accepts */
+    void (*on_reload_begun)(void *owner);
+    void (*on_reload_ended)(void *owner, bool taken);
+    void (*on_stopping)(void *owner);
+    void (*on_alive)(void *owner);
 };
 
-/* Serves until SIGTERM or SIGINT. The process's exit status. */
+/* Serves until SIGTERM, SIGINT or SIGQUIT. The process's exit status. */
 int child_run(const struct child_setup *setup);
 
 #endif

@@ -5,6 +5,7 @@
 #include <ev.h>
 #include <openssl/crypto.h>
 #include <seccomp.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -38,10 +39,32 @@ static void version(void)
         seccomp_version()->major, seccomp_version()->minor, seccomp_version()->micro);
 }
 
-static void ready(void)
+/* What a process without a master tells the service manager itself. */
+
+static void main_on_ready(void *owner)
 {
     log_announce("ready");
     supervisor_ready();
+}
+
+static void main_on_reload_begun(void *owner)
+{
+    supervisor_reloading();
+}
+
+static void main_on_reload_ended(void *owner, bool taken)
+{
+    supervisor_reloaded(taken);
+}
+
+static void main_on_stopping(void *owner)
+{
+    supervisor_stopping();
+}
+
+static void main_on_alive(void *owner)
+{
+    supervisor_alive();
 }
 
 /* -t as root, where the conf names a user: whether that user can write to what it must. */
@@ -63,6 +86,18 @@ static int check_as_user(const struct conf *conf)
     return err < 0 ? 1 : 0;
 }
 
+/* Signals that would end a process which does not listen to them yet: they wait until it does. */
+static void main_block_signals(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGUSR1);
+    sigaddset(&set, SIGUSR2);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
 static int start(const struct command *given, struct conf *conf)
 {
     struct tickets *tickets;
@@ -70,6 +105,7 @@ static int start(const struct command *given, struct conf *conf)
     struct sandbox_plan fences;
     char why[512];
 
+    main_block_signals();
     supervisor_inherit();
     if (given->nfds > 0)
         activation_take(given->first_fd, given->nfds);
@@ -91,19 +127,23 @@ static int start(const struct command *given, struct conf *conf)
         goto failed;
     }
     supervisor_open();
-    if (conf->processes > 1)
-        return master_run(given->path, conf, tickets, &p, &fences);
+    if (conf->processes > 1 || conf->master_process)
+        return master_run(&(struct master_setup){ .conf_path = given->path,
+            .conf = conf,
+            .tickets = tickets,
+            .privileges = &p,
+            .fences = &fences });
     return child_run(&(struct child_setup){ .conf_path = given->path,
         .tickets = tickets,
         .conf = conf,
         .privileges = &p,
         .fences = &fences,
-        .on_ready = ready,
-        .on_reload_begun = supervisor_reloading,
-        .on_reload_ended = supervisor_reloaded,
-        .on_stopping = supervisor_stopping,
+        .on_ready = main_on_ready,
+        .on_reload_begun = main_on_reload_begun,
+        .on_reload_ended = main_on_reload_ended,
+        .on_stopping = main_on_stopping,
         .alive_interval_ms = supervisor_interval_ms(),
-        .on_alive = supervisor_alive });
+        .on_alive = main_on_alive });
 
 failed:
     log_error(NULL, "%s", why);

@@ -1,13 +1,19 @@
-/* The master: forks, waits, forks again. It serves nobody and holds no socket. */
+/* The master: forks, waits, forks again. It serves nobody; the sockets that it holds are for its
+ * children.
+ *
+ * Signals come through a descriptor, so that nothing is done in a handler. Children report over one
+ * pipe: a byte when they accept, and one for each reload. */
 #include "process/master.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -17,204 +23,327 @@
 #include "net/activation.h"
 #include "net/listener.h"
 #include "net/tickets.h"
+#include "observe/counter.h"
 #include "observe/log.h"
-#include "process/child.h"
+#include "observe/metric.h"
 #include "process/broker.h"
+#include "process/child.h"
+#include "process/logs.h"
 #include "process/supervisor.h"
 
 enum {
-    RESTART_PAUSE_MS = 1000, /* a child that dies at once must not be forked in a spin */
+    RESTART_PAUSE_MS = 1000, /* the first one, for a child that has not lived for so long */
+    LIVED_LONG_MS = 60000,   /* after this the pause is the first one again */
     TICK_MS = 500,
-    TICK_RELOADING_MS = 20,
+    TICK_LOG_MS = 100, /* while a log's target takes no lines */
+    KILL_AFTER_MS = 5000,
+    BACKLOG_ADMIN = 64,
 };
 
-static struct {
-    const char *conf_path;
-    const struct sandbox_plan *fences;
-    pid_t *pids; /* 0: not master_running */
-    uint64_t *started_ms;
-    size_t n, ready;
+enum report { REPORT_READY = 'r', REPORT_TAKEN = '+', REPORT_REFUSED = '-' };
+
+struct master_child {
+    pid_t pid; /* 0: not running */
+    uint64_t started_ms, pause_ms, not_before_ms;
+};
+
+struct master {
+    const struct master_setup *setup;
+    struct conf *conf;
     struct tickets *tickets; /* each child begins with a copy of them */
-    int ready_pipe[2];
-    int report_pipe[2]; /* a byte for each child that has reloaded: '+', or '-' if it refused */
-    size_t reloading;   /* children whose byte has not come yet */
-    bool refused;
-    bool stopping;
-} master;
+    struct master_child *children;
+    size_t n, ready;
+    int signals;        /* a signalfd */
+    int report_pipe[2]; /* bytes of enum report */
+    size_t reloading;   /* children that have not reported yet */
+    sigset_t set, old;
+    uint64_t stopped_ms, release_ms, deadline_ms, told_ms;
+    bool serving; /* all children accepted once */
+    bool refused, stopping, released;
+    int status;
+};
+
+static uint64_t master_clock_ms(clockid_t id)
+{
+    struct timespec ts;
+
+    clock_gettime(id, &ts);
+    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
 
 static uint64_t master_now_ms(void)
 {
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+    return master_clock_ms(CLOCK_MONOTONIC);
 }
 
-static uint64_t master_wall_ms(void)
+/* ---- in a child ---- */
+
+static void master_report(struct master *m, char byte)
 {
-    struct timespec ts;
-
-    clock_gettime(CLOCK_REALTIME, &ts);
-    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
-/* In the child: one byte tells the master, if it still waits. */
-static void master_tell_ready(void)
-{
-    char byte = 'r';
-
-    if (master.ready == master.n)
-        return;
-    while (write(master.ready_pipe[1], &byte, 1) < 0 && errno == EINTR)
-        ;
-    close(master.ready_pipe[1]);
-}
-
-static void master_on_reload_begun(void)
-{
-}
-
-static void master_on_reload_ended(bool taken)
-{
-    char byte = taken ? '+' : '-';
-
-    while (write(master.report_pipe[1], &byte, 1) < 0 && errno == EINTR)
+    while (write(m->report_pipe[1], &byte, 1) < 0 && errno == EINTR)
         ;
 }
 
-static void master_on_stopping(void)
+static void master_on_ready(void *owner)
 {
+    master_report(owner, REPORT_READY);
 }
 
-/* The child has the master's reference to `conf` as its own, by the fork. */
-static pid_t master_start_child(struct conf *conf)
+static void master_on_reload_ended(void *owner, bool taken)
 {
-    sigset_t set;
-    pid_t pid;
+    master_report(owner, taken ? REPORT_TAKEN : REPORT_REFUSED);
+}
 
-    tickets_rotate(master.tickets, master_wall_ms());
-    pid = fork();
-    if (pid != 0)
-        return pid;
+/* The child has the master's reference to the conf as its own, by the fork. */
+static _Noreturn void master_run_child(struct master *m, size_t slot)
+{
+    sigset_t chld;
+
     prctl(PR_SET_PDEATHSIG, SIGTERM);
-    signal(SIGCHLD, SIG_DFL);
     /* The other signals stay blocked until the child listens to them: one that comes before would
      * end it. */
-    sigemptyset(&set);
-    sigaddset(&set, SIGCHLD);
-    sigprocmask(SIG_UNBLOCK, &set, NULL);
-    if (master.ready < master.n)
-        close(master.ready_pipe[0]);
-    close(master.report_pipe[0]);
+    sigemptyset(&chld);
+    sigaddset(&chld, SIGCHLD);
+    sigprocmask(SIG_UNBLOCK, &chld, NULL);
+    close(m->signals);
+    close(m->report_pipe[0]);
     supervisor_close();
     entropy_forget();
-    free(master.pids);
-    free(master.started_ms);
-    exit(child_run(&(struct child_setup){ .conf_path = master.conf_path,
-        .conf = conf,
-        .tickets = master.tickets,
-        .fences = master.fences,
-        .reuse_port = true,
-        .on_ready = master_tell_ready,
-        .on_reload_begun = master_on_reload_begun,
-        .on_reload_ended = master_on_reload_ended,
-        .on_stopping = master_on_stopping }));
+    log_forget_waiting(); /* the master writes its lines itself */
+    metric_use_slot(slot);
+    free(m->children);
+    m->children = NULL;
+    exit(child_run(&(struct child_setup){ .conf_path = m->setup->conf_path,
+        .conf = m->conf,
+        .tickets = m->tickets,
+        .fences = m->setup->fences,
+        .has_master = true,
+        .owner = m,
+        .on_ready = master_on_ready,
+        .on_reload_ended = master_on_reload_ended }));
 }
 
-static void master_signal_children(int signo)
+/* ---- children ---- */
+
+static void master_start_child(struct master *m, size_t slot)
 {
-    for (size_t i = 0; i < master.n; i++)
-        if (master.pids[i] > 0)
-            kill(master.pids[i], signo);
+    struct master_child *c = &m->children[slot];
+    pid_t pid;
+
+    tickets_rotate(m->tickets, master_clock_ms(CLOCK_REALTIME));
+    c->started_ms = master_now_ms();
+    pid = fork();
+    if (pid == 0)
+        master_run_child(m, slot);
+    if (pid < 0)
+        log_error(NULL, "cannot start a process: %s", strerror(errno));
+    c->pid = pid > 0 ? pid : 0;
+    if (pid < 0)
+        c->not_before_ms = c->started_ms + RESTART_PAUSE_MS;
 }
 
-static void master_reap(void)
+static void master_signal_children(const struct master *m, int signo)
+{
+    for (size_t i = 0; i < m->n; i++)
+        if (m->children[i].pid > 0)
+            kill(m->children[i].pid, signo);
+}
+
+static size_t master_running(const struct master *m)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < m->n; i++)
+        n += m->children[i].pid > 0;
+    return n;
+}
+
+/* A child that dies again and again is started with a growing pause, not in a spin. */
+static void master_plan_restart(const struct master *m, struct master_child *c)
+{
+    uint64_t now = master_now_ms(), lived = now - c->started_ms;
+
+    if (lived >= LIVED_LONG_MS)
+        c->pause_ms = 0;
+    c->pause_ms = c->pause_ms ? c->pause_ms * 2 : RESTART_PAUSE_MS;
+    if (c->pause_ms > m->conf->restart_max_pause_ms)
+        c->pause_ms = m->conf->restart_max_pause_ms;
+    c->not_before_ms = c->started_ms + c->pause_ms;
+    if (c->pause_ms > RESTART_PAUSE_MS)
+        c->not_before_ms = now + c->pause_ms;
+}
+
+static void master_on_child_end(struct master *m, struct master_child *c, int status)
+{
+    const char *name = WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : NULL;
+    int pid = (int)c->pid;
+
+    c->pid = 0;
+    metric_clear_gauges((size_t)(c - m->children));
+    if (m->stopping)
+        return;
+    if (name)
+        log_error(NULL, "process %d ended by signal %d (%s)", pid, WTERMSIG(status), name);
+    else
+        log_error(NULL, "process %d ended by status %d", pid, WEXITSTATUS(status));
+    master_plan_restart(m, c);
+}
+
+static void master_reap(struct master *m)
 {
     int status;
     pid_t pid;
 
-    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-        for (size_t i = 0; i < master.n; i++) {
-            if (master.pids[i] != pid)
-                continue;
-            master.pids[i] = 0;
-            if (!master.stopping)
-                log_error(NULL, "process %d ended by %s %d", (int)pid,
-                    WIFSIGNALED(status) ? "signal" : "status",
-                    WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-        }
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+        for (size_t i = 0; i < m->n; i++)
+            if (m->children[i].pid == pid)
+                master_on_child_end(m, &m->children[i], status);
+}
+
+/* Reads the conf as the children have it by now. */
+static void master_take_conf(struct master *m)
+{
+    struct conf_errors errors;
+    struct conf *fresh;
+
+    broker_refresh();
+    fresh = conf_load(m->setup->conf_path, &errors);
+    conf_errors_release(&errors);
+    if (!fresh)
+        return;
+    conf_unref(m->conf);
+    m->conf = fresh;
+    listener_unshare(m->conf, true);
+    logs_open(m->conf, false);
+}
+
+static void master_start_missing(struct master *m)
+{
+    for (size_t i = 0; i < m->n; i++) {
+        if (m->children[i].pid > 0 || master_now_ms() < m->children[i].not_before_ms)
+            continue;
+        master_take_conf(m);
+        master_start_child(m, i);
+        if (m->children[i].pid == 0)
+            continue;
+        counter_add(COUNTER_PROCESSES_REPLACED, 1);
+        log_info(NULL, "process %d started", (int)m->children[i].pid);
     }
 }
 
-static size_t master_running(void)
-{
-    size_t n = 0;
+/* ---- reports ---- */
 
-    for (size_t i = 0; i < master.n; i++)
-        n += master.pids[i] > 0;
-    return n;
+static void master_end_reload(struct master *m)
+{
+    m->reloading = 0;
+    if (!m->refused)
+        master_take_conf(m);
+    supervisor_reloaded(!m->refused);
 }
 
-/* Counts the bytes of children that have reloaded; the last one's is what the service manager is
- * told. A child that died meanwhile is not waited for. */
-static void master_collect_reports(void)
+static void master_on_report(struct master *m, char byte)
+{
+    if (byte == REPORT_READY) {
+        m->ready++;
+    } else if (m->reloading > 0) {
+        m->refused |= byte == REPORT_REFUSED;
+        if (--m->reloading == 0)
+            master_end_reload(m);
+    }
+}
+
+/* The last child's report is what the service manager is told. A child that died meanwhile is not
+ * waited for. */
+static void master_collect_reports(struct master *m)
 {
     char bytes[64];
     ssize_t n;
 
-    while ((n = read(master.report_pipe[0], bytes, sizeof(bytes))) > 0) {
+    while ((n = read(m->report_pipe[0], bytes, sizeof(bytes))) > 0)
         for (ssize_t i = 0; i < n; i++)
-            master.refused |= bytes[i] == '-';
-        master.reloading -= (size_t)n < master.reloading ? (size_t)n : master.reloading;
-        if (master.reloading == 0)
-            supervisor_reloaded(!master.refused);
-    }
-    if (master.reloading > master_running()) {
-        master.reloading = master_running();
-        if (master.reloading == 0)
-            supervisor_reloaded(!master.refused);
+            master_on_report(m, bytes[i]);
+    if (m->reloading > master_running(m)) {
+        m->reloading = master_running(m);
+        if (m->reloading == 0)
+            master_end_reload(m);
     }
 }
 
-static void master_start_missing(struct conf **conf)
+/* ---- signals ---- */
+
+/* Clients that connect to a socket that no child accepts from would wait for nothing. */
+static void master_release_sockets(struct master *m)
 {
-    for (size_t i = 0; i < master.n; i++) {
-        struct conf_errors errors;
-        struct conf *fresh;
-
-        if (master.pids[i] > 0 || master_now_ms() - master.started_ms[i] < RESTART_PAUSE_MS)
-            continue;
-        /* A child that is started later reads the conf as the others have it by now. */
-        broker_refresh();
-        fresh = conf_load(master.conf_path, &errors);
-        conf_errors_release(&errors);
-        if (fresh) {
-            conf_unref(*conf);
-            *conf = fresh;
-        }
-        master.started_ms[i] = master_now_ms();
-        master.pids[i] = master_start_child(*conf);
-        if (master.pids[i] > 0)
-            log_info(NULL, "process %d started", (int)master.pids[i]);
-    }
+    m->released = true;
+    activation_release();
+    listener_unshare(NULL, true);
 }
 
-/* Waits until every child accepts. 0, or -1 if one could not. */
-static int master_await_ready(void)
+/* When a service manager signals all processes of a group, children get the signal twice; see
+ * child.c. */
+static void master_stop(struct master *m)
 {
-    while (master.ready < master.n) {
-        char byte;
-        ssize_t n = read(master.ready_pipe[0], &byte, 1);
+    uint64_t now = master_now_ms();
 
-        if (n == 1)
-            master.ready++;
-        else if (n == 0 || errno != EINTR)
-            return -1; /* all ends are closed: they died */
+    if (m->stopping && now - m->stopped_ms < SAME_SIGNAL_MS)
+        return;
+    master_signal_children(m, SIGTERM);
+    if (m->stopping) {
+        m->status = 1;
+        return;
     }
-    return 0;
+    m->stopping = true;
+    m->stopped_ms = now;
+    m->release_ms = now + m->conf->drain_delay_ms;
+    m->deadline_ms = m->release_ms + m->conf->shutdown_timeout_ms + KILL_AFTER_MS;
+    supervisor_stopping();
 }
 
-/* Unix sockets are bound once, for all. */
+static void master_reload(struct master *m)
+{
+    if (!m->stopping) {
+        m->reloading = master_running(m);
+        m->refused = false;
+        supervisor_reloading();
+    }
+    master_signal_children(m, SIGHUP);
+}
+
+static void master_on_signal(struct master *m, int signo)
+{
+    switch (signo) {
+    case SIGTERM:
+    case SIGINT:
+    case SIGQUIT:
+        master_stop(m);
+        break;
+    case SIGHUP:
+        master_reload(m);
+        break;
+    case SIGUSR1:
+        logs_reopen();
+        master_signal_children(m, signo);
+        break;
+    case SIGUSR2:
+        log_warn(NULL, CHILD_USR2_IGNORED);
+        break;
+    default: /* SIGCHLD: see master_reap() */
+        break;
+    }
+}
+
+static void master_read_signals(struct master *m)
+{
+    struct signalfd_siginfo info;
+
+    while (read(m->signals, &info, sizeof(info)) == sizeof(info))
+        master_on_signal(m, (int)info.ssi_signo);
+}
+
+/* ---- start and end ---- */
+
+/* Unix sockets are bound once, for all; those of a single child too, so that clients wait in the
+ * backlog while it is replaced. */
 static int master_share_listeners(const struct conf *conf)
 {
     char why[512];
@@ -222,10 +351,10 @@ static int master_share_listeners(const struct conf *conf)
     for (size_t i = 0; i < conf->nlistens + conf->nadmins; i++) {
         const struct addr_conf *a =
             i < conf->nlistens ? &conf->listens[i].addr : &conf->admins[i - conf->nlistens].addr;
-        unsigned backlog = i < conf->nlistens ? conf->listens[i].backlog : 64;
+        unsigned backlog = i < conf->nlistens ? conf->listens[i].backlog : BACKLOG_ADMIN;
 
-        if (listener_share(a->text, (const struct sockaddr *)&a->sa, a->salen, backlog, why,
-                sizeof(why)) < 0) {
+        if (listener_share(a->text, (const struct sockaddr *)&a->sa, a->salen, backlog,
+                conf->processes > 1, why, sizeof(why)) < 0) {
             log_error(NULL, "%s", why);
             return -1;
         }
@@ -245,104 +374,120 @@ static int master_drop(const struct privileges *p)
     return -1;
 }
 
-static void master_on_signal(int signo, uint64_t *deadline, const struct conf *conf, int *status)
+static int master_catch_signals(struct master *m)
 {
-    if (signo == SIGTERM || signo == SIGINT) {
-        master_signal_children(SIGTERM);
-        if (master.stopping)
-            *status = 1;
-        else
-            *deadline = master_now_ms() + conf->shutdown_timeout_ms + 5000;
-        master.stopping = true;
-        supervisor_stopping();
-    } else if (signo == SIGHUP && !master.stopping) {
-        master.reloading = master_running();
-        master.refused = false;
-        supervisor_reloading();
-        master_signal_children(signo);
-    } else if (signo == SIGHUP || signo == SIGUSR1) {
-        master_signal_children(signo);
+    static const int caught[] = { SIGHUP, SIGTERM, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGCHLD };
+
+    signal(SIGPIPE, SIG_IGN); /* the reader of a log may end */
+    sigemptyset(&m->set);
+    for (size_t i = 0; i < sizeof(caught) / sizeof(*caught); i++)
+        sigaddset(&m->set, caught[i]);
+    sigprocmask(SIG_BLOCK, &m->set, &m->old);
+    m->signals = signalfd(-1, &m->set, SFD_NONBLOCK | SFD_CLOEXEC);
+    return m->signals < 0 ? -1 : 0;
+}
+
+static int master_open(struct master *m)
+{
+    m->children = calloc(m->n, sizeof(*m->children));
+    if (!m->children || pipe2(m->report_pipe, O_CLOEXEC) < 0 || master_catch_signals(m) < 0 ||
+        metric_share(m->n + 1) < 0) {
+        log_error(NULL, "cannot start: %s", strerror(errno));
+        return -1;
+    }
+    fcntl(m->report_pipe[0], F_SETFL, O_NONBLOCK);
+    metric_use_slot(m->n);
+    if (master_share_listeners(m->conf) < 0 || master_drop(m->setup->privileges) < 0)
+        return -1;
+    return logs_open(m->conf, false);
+}
+
+static void master_wait(const struct master *m)
+{
+    struct pollfd fds[] = { { .fd = m->signals, .events = POLLIN },
+        { .fd = m->report_pipe[0], .events = POLLIN } };
+    uint64_t tick_ms = log_pump() ? TICK_MS : TICK_LOG_MS, alive_ms = supervisor_interval_ms();
+
+    if (alive_ms > 0 && alive_ms < tick_ms)
+        tick_ms = alive_ms;
+    poll(fds, 2, (int)tick_ms);
+}
+
+static void master_tell_alive(struct master *m)
+{
+    uint64_t interval_ms = supervisor_interval_ms();
+
+    if (interval_ms == 0 || master_now_ms() - m->told_ms < interval_ms)
+        return;
+    m->told_ms = master_now_ms();
+    supervisor_alive();
+}
+
+/* Until every child accepts. A child that ends before cannot serve, and another would not either.
+ */
+static void master_on_starting(struct master *m)
+{
+    if (m->ready == m->n) {
+        m->serving = true;
+        m->status = 0;
+        log_announce("ready");
+        supervisor_ready();
+    } else if (master_running(m) < m->n) {
+        m->stopping = true;
+        m->stopped_ms = m->release_ms = master_now_ms();
+        m->deadline_ms = m->stopped_ms + KILL_AFTER_MS;
+        master_signal_children(m, SIGTERM);
     }
 }
 
-int master_run(const char *conf_path, struct conf *conf, struct tickets *tickets,
-    const struct privileges *p, const struct sandbox_plan *fences)
+/* One turn. False when all is over. */
+static bool master_turn(struct master *m)
 {
-    uint64_t deadline = 0, told_ms = 0, interval_ms = supervisor_interval_ms();
-    sigset_t set, old;
-    int status = 1;
-
-    master.conf_path = conf_path;
-    master.fences = fences;
-    master.n = conf->processes;
-    master.tickets = tickets;
-    master.pids = calloc(master.n, sizeof(*master.pids));
-    master.started_ms = calloc(master.n, sizeof(*master.started_ms));
-    if (!master.pids || !master.started_ms || pipe(master.ready_pipe) < 0 ||
-        pipe2(master.report_pipe, O_NONBLOCK | O_CLOEXEC) < 0) {
-        log_error(NULL, "cannot start: %s", strerror(errno));
-        goto done;
-    }
-    if (master_share_listeners(conf) < 0 || master_drop(p) < 0)
-        goto done;
-    sigemptyset(&set);
-    sigaddset(&set, SIGHUP);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGUSR1);
-    sigaddset(&set, SIGCHLD);
-    sigprocmask(SIG_BLOCK, &set, &old);
-    for (size_t i = 0; i < master.n; i++) {
-        master.started_ms[i] = master_now_ms();
-        master.pids[i] = master_start_child(conf);
-    }
-    close(master.ready_pipe[1]);
-    if (master_await_ready() < 0) {
-        master_signal_children(SIGTERM);
-        goto wait;
-    }
-    close(master.ready_pipe[0]);
-    status = 0;
-    log_announce("ready");
-    supervisor_ready();
-    for (;;) {
-        uint64_t tick_ms = master.reloading ? TICK_RELOADING_MS : TICK_MS;
-        struct timespec tick;
-
-        if (interval_ms > 0 && interval_ms < tick_ms)
-            tick_ms = interval_ms;
-        tick = (struct timespec){ .tv_nsec = (long)tick_ms * 1000000 };
-        master_on_signal(sigtimedwait(&set, NULL, &tick), &deadline, conf, &status);
-        master_reap();
-        master_collect_reports();
-        if (interval_ms > 0 && master_now_ms() - told_ms >= interval_ms) {
-            told_ms = master_now_ms();
-            supervisor_alive();
+    master_wait(m);
+    master_read_signals(m);
+    master_reap(m);
+    master_collect_reports(m);
+    master_tell_alive(m);
+    tickets_rotate(m->tickets, master_clock_ms(CLOCK_REALTIME)); /* what is old is forgotten too */
+    if (m->stopping) {
+        if (!m->released && master_now_ms() >= m->release_ms)
+            master_release_sockets(m);
+        if (master_now_ms() > m->deadline_ms) {
+            master_signal_children(m, SIGKILL);
+            m->status = 1;
         }
-        tickets_rotate(master.tickets, master_wall_ms()); /* what is old is forgotten here too */
-        if (master.stopping) {
-            if (master_running() == 0)
-                break;
-            if (master_now_ms() > deadline) {
-                master_signal_children(SIGKILL);
-                status = 1;
-            }
-        } else {
-            master_start_missing(&conf);
-        }
+        return master_running(m) > 0;
     }
+    if (!m->serving)
+        master_on_starting(m);
+    else
+        master_start_missing(m);
+    return true;
+}
 
-wait:
+int master_run(const struct master_setup *setup)
+{
+    struct master m = { .setup = setup,
+        .conf = setup->conf,
+        .tickets = setup->tickets,
+        .n = setup->conf->processes,
+        .signals = -1,
+        .report_pipe = { -1, -1 },
+        .status = 1 };
+
+    if (master_open(&m) == 0) {
+        for (size_t i = 0; i < m.n; i++)
+            master_start_child(&m, i);
+        while (master_turn(&m))
+            ;
+        if (m.serving && m.status == 0)
+            log_info(NULL, "stopped");
+    }
+    master_release_sockets(&m);
     broker_stop();
-    activation_release();
-    while (waitpid(-1, NULL, 0) > 0)
-        ;
-    sigprocmask(SIG_SETMASK, &old, NULL);
-done:
-    listener_unshare();
-    free(master.pids);
-    free(master.started_ms);
-    conf_unref(conf);
-    tickets_free(tickets);
-    return status;
+    free(m.children);
+    conf_unref(m.conf);
+    tickets_free(m.tickets);
+    log_close();
+    return m.status;
 }

@@ -1,17 +1,24 @@
-/* Several processes that serve the same addresses (SO_REUSEPORT): starts them, passes signals on,
- * replaces one that died. */
+/* A process that watches those that serve: starts them, passes signals on, replaces one that died.
+ * There is one where several processes serve the same addresses (SO_REUSEPORT), or where the conf
+ * wants it. */
 #ifndef TARRY_PROCESS_MASTER_H
 #define TARRY_PROCESS_MASTER_H
 
 #include "conf/snapshot.h"
-#include "process/sandbox.h"
 #include "process/privileges.h"
+#include "process/sandbox.h"
 
 struct tickets;
 
-/* Binds unix sockets, drops `p`, and runs until SIGTERM or SIGINT; `conf` and `tickets` are taken
- * over. The children raise `fences`. The process's exit status. */
-int master_run(const char *conf_path, struct conf *conf, struct tickets *tickets,
-    const struct privileges *p, const struct sandbox_plan *fences);
+struct master_setup {
+    const char *conf_path;
+    struct conf *conf;                   /* taken over */
+    struct tickets *tickets;             /* taken over */
+    const struct privileges *privileges; /* dropped once unix sockets are bound */
+    const struct sandbox_plan *fences;   /* raised by the children */
+};
+
+/* Runs until SIGTERM, SIGINT or SIGQUIT. The process's exit status. */
+int master_run(const struct master_setup *setup);
 
 #endif

@@ -301,7 +301,7 @@ def test_logs_are_opened_again_after_the_drop(bed, place, processes):
     for path in (log, access):
         path.rename(path.with_suffix(".1"))
     tarry.signal(signal.SIGUSR1)
-    eventually(lambda: log.exists() and log.read_text().count("logs reopened") == processes, "the new files")
+    eventually(lambda: log.exists() and log.read_text().count("logs reopened") >= processes, "the new files")
     assert tarry.get("/after").status == 200
     eventually(lambda: "/after" in access.read_text(), "the line in the new file")
 
