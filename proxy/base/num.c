@@ -104,9 +104,22 @@ static bool num_scaled(struct str s, uint64_t unit_ms, uint64_t *ms)
     return true;
 }
 
+static bool num_is_digits(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if (s.p[i] < '0' || s.p[i] > '9')
+            return false;
+    return s.n > 0;
+}
+
 bool num_parse_seconds(struct str s, uint64_t *ms)
 {
-    return num_scaled(s, 1000, ms);
+    if (num_scaled(s, 1000, ms))
+        return true;
+    if (!num_is_digits(s))
+        return false;
+    *ms = NUM_SECONDS_MAX_MS;
+    return true;
 }
 
 static const struct {

@@ -22,7 +22,9 @@ bool num_parse_size(struct str s, uint64_t *bytes);
 bool num_parse_duration(struct str s, uint64_t *ms);
 
 /* A decimal number of seconds as in HTTP fields: "2", "0.5", "17.25". Rounded up to whole
- * milliseconds. */
+ * milliseconds. More than fits is NUM_SECONDS_MAX_MS: longer than anything lives, and still to be
+ * added to a time. */
+#define NUM_SECONDS_MAX_MS (UINT64_MAX / 4)
 bool num_parse_seconds(struct str s, uint64_t *ms);
 
 #endif

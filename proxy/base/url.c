@@ -3,22 +3,21 @@
 
 #include "base/num.h"
 
-enum { C_HOST = 1, C_TARGET = 2, C_SCHEME = 4 };
+enum { C_HOST = 1, C_TARGET = 2, C_SCHEME = 4, C_REG_NAME = 8 };
 
 static unsigned url_class_of(unsigned char c)
 {
     if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'))
-        return C_HOST | C_TARGET | C_SCHEME;
+        return C_HOST | C_REG_NAME | C_TARGET | C_SCHEME;
     switch (c) {
     case '-':
     case '.':
-        return C_HOST | C_TARGET | C_SCHEME;
+        return C_HOST | C_REG_NAME | C_TARGET | C_SCHEME;
     case '+':
-        return C_TARGET | C_SCHEME;
+        return C_REG_NAME | C_TARGET | C_SCHEME;
     case '_':
-        return C_HOST | C_TARGET;
-    /* What is left of pchar, and "/" and "?". Beyond RFC 3986, what browsers send unescaped in
-     * queries. */
+        return C_HOST | C_REG_NAME | C_TARGET;
+    /* sub-delims, and what is left of unreserved (RFC 3986 2.2, 2.3) */
     case '~':
     case '!':
     case '$':
@@ -27,9 +26,12 @@ static unsigned url_class_of(unsigned char c)
     case '(':
     case ')':
     case '*':
-    case ',':
     case ';':
     case '=':
+        return C_REG_NAME | C_TARGET;
+    /* What is left of pchar, and "/" and "?". Beyond RFC 3986, what browsers send unescaped in
+     * queries; not the quotation mark and angle brackets, which they escape. */
+    case ',': /* a host with one might as well be two Host fields that somebody has joined */
     case ':':
     case '@':
     case '/':
@@ -42,9 +44,6 @@ static unsigned url_class_of(unsigned char c)
     case '}':
     case '^':
     case '`':
-    case '"':
-    case '<':
-    case '>':
     case '\\':
         return C_TARGET;
     default:
@@ -102,18 +101,20 @@ int url_parse_authority(struct str s, struct str *host, bool *ipv6, uint16_t *po
     } else {
         bool colon = str_cut(s, ':', host, &rest);
 
-        if (host->n == 0 || host->n > 255 || !url_all_of(*host, C_HOST))
+        if (host->n == 0 || host->n > 255 || !url_all_of(*host, C_REG_NAME))
             return URL_E_HOST;
         if (!colon)
             return 0;
     }
+    if (rest.n == 0) /* RFC 3986 3.2.3: a port may be empty */
+        return 0;
     if (rest.n > 5 || !num_parse_u64(rest, &v) || v == 0 || v > 65535)
         return URL_E_PORT;
     *port = (uint16_t)v;
     return 0;
 }
 
-int url_parse(struct str s, struct url *out)
+int url_parse_absolute(struct str s, struct url *out)
 {
     struct str rest, authority;
     size_t i;
@@ -138,6 +139,19 @@ int url_parse(struct str s, struct url *out)
     else if (!url_all_of(out->target, C_TARGET))
         return URL_E_TARGET;
     return 0;
+}
+
+int url_parse(struct str s, struct url *out)
+{
+    int rc = url_parse_absolute(s, out);
+    const char *end;
+
+    if (rc < 0)
+        return rc;
+    if (!out->ipv6 && !url_all_of(out->host, C_HOST))
+        return URL_E_HOST;
+    end = out->host.p + out->host.n + out->ipv6;
+    return out->port == 0 && end < s.p + s.n && *end == ':' ? URL_E_PORT : 0;
 }
 
 const char *url_strerror(int err)

@@ -32,7 +32,12 @@ enum url_error {
 int url_parse(struct str s, struct url *out);
 const char *url_strerror(int err);
 
-/* host[:port] as in a Host field. 0 or one of the errors above. Empty is URL_E_HOST. */
+/* The same of a request's target in absolute-form: the host may have any character that RFC 3986
+ * has in a registered name, but no percent sign and no comma, and the port may be empty. */
+int url_parse_absolute(struct str s, struct url *out);
+
+/* host[:port] as in a Host field, read as url_parse_absolute() does. 0 or one of the errors above.
+ * Empty is URL_E_HOST. */
 int url_parse_authority(struct str s, struct str *host, bool *ipv6, uint16_t *port);
 
 /* The port of the scheme: 443 for https, 80 for http, otherwise 0. */

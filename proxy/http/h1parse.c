@@ -76,8 +76,9 @@ static int h1parse_parse_absolute_target(struct head *out)
     size_t begin, end;
     struct url url;
 
-    if (url_parse(written, &url) < 0 || url_default_port(url.scheme) == 0)
+    if (url_parse_absolute(written, &url) < 0 || url_default_port(url.scheme) == 0)
         return H1_E_TARGET;
+    out->default_port = url_default_port(url.scheme);
     begin = url.scheme.n + 3; /* "://" */
     for (end = begin; end < written.n && written.p[end] != '/' && written.p[end] != '?'; end++)
         ;
@@ -389,6 +390,21 @@ static int h1parse_read_framing(
     return 0;
 }
 
+/* Whether two authorities are one: the scheme's port may be written or not (RFC 9110 4.2.3). Both
+ * are well formed. */
+static bool h1parse_is_same_authority(struct str a, struct str b, uint16_t default_port)
+{
+    struct str host_a, host_b;
+    uint16_t port_a, port_b;
+    bool ipv6_a, ipv6_b;
+
+    if (url_parse_authority(a, &host_a, &ipv6_a, &port_a) < 0 ||
+        url_parse_authority(b, &host_b, &ipv6_b, &port_b) < 0)
+        return false;
+    return ipv6_a == ipv6_b && str_eq_nocase(host_a, host_b) &&
+           (port_a ? port_a : default_port) == (port_b ? port_b : default_port);
+}
+
 static int h1parse_check_host(struct head *h, const struct framing *fr)
 {
     struct str host;
@@ -399,7 +415,7 @@ static int h1parse_check_host(struct head *h, const struct framing *fr)
         return h->minor > 0 ? H1_E_HOST : 0;
     if (fr->hosts > 1 || url_parse_authority(fr->host, &host, &ipv6, &port) < 0)
         return H1_E_HOST;
-    if (h->authority.n > 0 && !str_eq_nocase(h->authority, fr->host))
+    if (h->authority.n > 0 && !h1parse_is_same_authority(h->authority, fr->host, h->default_port))
         return H1_E_HOST;
     h->authority = fr->host;
     return 0;

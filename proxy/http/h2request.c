@@ -63,6 +63,7 @@ enum h2_verdict h2_check_request(struct h2_inbox *inbox, const struct h1_limits 
         return H2_RESET;
     if (h2request_add_host(inbox) < 0)
         return H2_RESET;
+    h->default_port = url_default_port(inbox->scheme);
     *error = h2request_check_target(h, limits);
     if (*error == 0)
         *error = h1_check_request(h, out);

@@ -23,6 +23,7 @@ struct head {
     /* A request's. `target` is in origin-form ("/path?query") or "*", whatever form it had on the
      * wire; `authority` is the Host field's value, :authority, or an absolute target's. */
     struct str method, target, authority;
+    uint16_t default_port; /* of the scheme, where the request names one; else 0 */
     /* A response's. */
     unsigned status;
     struct str reason;

@@ -60,6 +60,7 @@ bool websocket_is_agreed(const struct head *response, const struct h1_message *m
            str_eq_nocase(head_value(response, STR("upgrade")), STR("websocket")) &&
            head_count(response, STR("sec-websocket-accept")) == 1 &&
            str_eq(head_value(response, STR("sec-websocket-accept")), accept) &&
-           !head_find(response, STR("content-length")) &&
+           (!head_find(response, STR("content-length")) ||
+               str_eq(head_value(response, STR("content-length")), STR("0"))) &&
            !head_find(response, STR("transfer-encoding"));
 }

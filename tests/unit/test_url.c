@@ -46,6 +46,9 @@ static const struct {
     { "https://h:65536/", URL_E_PORT, "", "", false, 0, "" },
     { "https://h:+80/", URL_E_PORT, "", "", false, 0, "" },
     { "https://h:80:80/", URL_E_PORT, "", "", false, 0, "" },
+    { "https://a,b/", URL_E_HOST, "", "", false, 0, "" },
+    { "https://[::1]:/", URL_E_PORT, "", "", false, 0, "" },
+    { "https://h/a\"b", URL_E_TARGET, "", "", false, 0, "" },
     { "https://h/a b", URL_E_TARGET, "", "", false, 0, "" },
     { "https://h/a\tb", URL_E_TARGET, "", "", false, 0, "" },
     { "https://h/a\nb", URL_E_TARGET, "", "", false, 0, "" },
@@ -88,6 +91,15 @@ START_TEST(reads_host_fields)
     ck_assert_int_eq(url_parse_authority(STR(""), &host, &ipv6, &port), URL_E_HOST);
     ck_assert_int_eq(url_parse_authority(STR("a/b"), &host, &ipv6, &port), URL_E_HOST);
     ck_assert_int_eq(url_parse_authority(STR("a,b"), &host, &ipv6, &port), URL_E_HOST);
+    ck_assert_int_eq(url_parse_authority(STR("a%41"), &host, &ipv6, &port), URL_E_HOST);
+    ck_assert_int_eq(url_parse_authority(STR(":80"), &host, &ipv6, &port), URL_E_HOST);
+    /* RFC 3986 3.2.2 and 3.2.3 */
+    ck_assert_int_eq(
+        url_parse_authority(cuts_guarded(STR("a!$&'()*+;=~_b:")), &host, &ipv6, &port), 0);
+    ck_assert_span_eq(host, "a!$&'()*+;=~_b");
+    ck_assert_uint_eq(port, 0);
+    ck_assert_int_eq(url_parse_authority(cuts_guarded(STR("[::1]:")), &host, &ipv6, &port), 0);
+    ck_assert_span_eq(host, "::1");
 }
 END_TEST
 
@@ -108,6 +120,10 @@ START_TEST(knows_origin_form)
     ck_assert(!url_is_origin_form(STR("a")));
     ck_assert(!url_is_origin_form(STR("http://h/")));
     ck_assert(!url_is_origin_form(STR("/a b")));
+    ck_assert(!url_is_origin_form(STR("/a\"b")));
+    ck_assert(!url_is_origin_form(STR("/?a=<b")));
+    ck_assert(!url_is_origin_form(STR("/?a=b>")));
+    ck_assert(url_is_origin_form(STR("/?a={b}|[c]^`\\")));
     ck_assert(!url_is_origin_form(STR("/a\rb")));
     ck_assert(!url_is_origin_form(str_make("/a\0b", 4)));
     ck_assert(!url_is_origin_form(STR("/a#b")));

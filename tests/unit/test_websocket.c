@@ -109,6 +109,8 @@ static const struct {
       "|Sec-WebSocket-Accept=" ACCEPT,
         false },
     { "Upgrade=websocket|Connection=Upgrade|Sec-WebSocket-Accept=" ACCEPT "|Content-Length=0",
+        true },
+    { "Upgrade=websocket|Connection=Upgrade|Sec-WebSocket-Accept=" ACCEPT "|Content-Length=1",
         false },
     { "Upgrade=websocket|Connection=Upgrade|Sec-WebSocket-Accept=" ACCEPT
       "|Transfer-Encoding=chunked",
