@@ -562,6 +562,8 @@ static void exchange_accept_request(struct exchange *ex, const struct stream_req
         exchange_fail(ex, PROBLEM_BAD_REQUEST, 501, "the route has no WebSockets");
         return;
     }
+    if (ex->request.websocket && !r->body) /* "Content-Length: 0" says no more than nothing */
+        ex->has_body = false;
     if (ex->request.websocket && ex->has_body) {
         exchange_fail(ex, PROBLEM_BAD_REQUEST, 0, "a WebSocket's opening handshake has a body");
         return;

@@ -262,6 +262,14 @@ def test_a_handshake_may_be_answered_by_a_handoff(bed):
     assert asked.headers.get("Upgrade") == "websocket" and "Upgrade" not in again.headers and "Connection" not in again.headers
 
 
+def test_a_handshake_and_its_answer_may_say_that_they_have_no_body(bed):
+    """Charging stations and Shelly devices send Content-Length: 0 with the handshake, some servers with the 101."""
+    worker = scripted(bed, answer=lambda r: agreeing(r, ("Content-Length", "0")) + b"raw bytes")
+    c, head = opened(open_site(bed, worker), ("Content-Length", "0"))
+    assert b"content-length" not in head.lower() and c.wire.exactly(9) == b"raw bytes"
+    c.close()
+
+
 WRONG = {
     "another protocol": dict(upgrade="x"),
     "two protocols": dict(upgrade="websocket, x"),
