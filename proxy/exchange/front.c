@@ -80,7 +80,9 @@ static void front_on_trim(void *owner)
                       front_has_gone(f->peak.connections, connections))) {
         f->peak = (struct tide){ exchanges, connections };
         buf_trim();
+#ifdef __GLIBC__
         malloc_trim(0);
+#endif
     }
     front_watch_tide(f);
 }
