@@ -438,6 +438,11 @@ static const struct opt workers_rows[] = {
                 "pool serve; it doubles with each further time." },
     { "unreachable_max_pause", OPT_DURATION, IN(pool_conf, unreachable_max_pause_ms), "10s", "1ms",
         "1h", OPT_LIVE, .help = "The longest such pause." },
+    { "unreachable_wait", OPT_DURATION, IN(pool_conf, unreachable_wait_ms), "0ms", "0ms", "1h",
+        OPT_LIVE,
+        .help = "How long a request waits while every server of the pool refuses connections, "
+                "because the workers are being restarted, say. Then, or at once with 0ms, the "
+                "client gets 502. queue_timeout bounds it too." },
 };
 
 static const struct opt server_rows[] = {

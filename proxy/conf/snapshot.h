@@ -118,6 +118,7 @@ struct pool_conf {
     uint64_t keep_alive_interval_ms;
     uint64_t unreachable_first_pause_ms; /* a server that refuses connections is left alone */
     uint64_t unreachable_max_pause_ms;
+    uint64_t unreachable_wait_ms;    /* how long all servers may refuse before a request fails */
     uint64_t tunnel_idle_timeout_ms; /* a WebSocket through which nothing goes for so long ends */
     unsigned line;
 };

@@ -135,17 +135,31 @@ static bool pool_any_serves(const struct pool *p)
     return false;
 }
 
+/* All servers have refused. Whether the waiter may hope that one comes back: it keeps its place
+ * then, and the next try is due when the first pause ends. */
+static bool pool_may_wait(struct pool *p, struct slot_waiter *w)
+{
+    uint64_t now = loop_now_ms();
+
+    if (w->refused_since_ms == 0)
+        w->refused_since_ms = now;
+    w->tries = 0;
+    return now - w->refused_since_ms < p->conf->unreachable_wait_ms;
+}
+
 void pool_on_connect_failed(
     struct pool *p, struct slot_waiter *w, struct server *s, const char *why)
 {
     char text[256];
 
     w->link = NULL;
-    log_warn(NULL, "cannot connect to worker " STR_FMT " of pool \"" STR_FMT "\": %s",
-        STR_ARG(s->text), STR_ARG(p->conf->name), why);
+    /* Where requests wait for servers that come back, a refusal is no news. */
+    log_write(p->conf->unreachable_wait_ms > 0 ? LEVEL_DEBUG : LEVEL_WARN, NULL,
+        "cannot connect to worker " STR_FMT " of pool \"" STR_FMT "\": %s", STR_ARG(s->text),
+        STR_ARG(p->conf->name), why);
     /* Nothing was sent: another server may take it. Each gets one chance; while one serves, its
      * next slot is waited for. */
-    if (++w->tries < p->servers.count || pool_any_serves(p)) {
+    if (++w->tries < p->servers.count || pool_any_serves(p) || pool_may_wait(p, w)) {
         pool_requeue(p, w);
         return;
     }
@@ -160,8 +174,8 @@ void pool_on_backlog_full(struct pool *p, struct slot_waiter *w, struct server *
 }
 
 /* The server with the smallest share of its slots taken. One that refuses connections is left alone
- * while there is another that does not, busy or not; if all refuse, they are tried: nobody would
- * notice otherwise that they are back. */
+ * while there is another that does not, busy or not. If all refuse, they are tried at once, unless
+ * requests may wait for the end of the first pause. */
 static struct server *pool_pick(struct pool *p)
 {
     uint64_t now = loop_now_ms();
@@ -181,7 +195,7 @@ static struct server *pool_pick(struct pool *p)
 
         if (!server_has_room(s) || s->full_until_ms > now)
             continue;
-        if (any_healthy && s->paused_until_ms > now)
+        if ((any_healthy || p->conf->unreachable_wait_ms > 0) && s->paused_until_ms > now)
             continue;
         if (!best || (uint64_t)s->busy * best->slots < (uint64_t)best->busy * s->slots)
             best = s;
@@ -287,6 +301,7 @@ void pool_ask(struct pool *p, struct slot_waiter *w, bool ahead, const struct ad
     w->link = NULL;
     w->stream = NULL;
     w->tries = 0;
+    w->refused_since_ms = 0;
     w->ahead = ahead;
     deadline_init(&w->deadline, pool_on_wish_deadline, w);
     /* The bound is for those who wait behind taken slots; resumes are bounded by the exchanges that

@@ -44,8 +44,9 @@ struct slot_waiter {
     struct deadline deadline;
     struct deferred deferred;
     unsigned tries;
-    int error;  /* enum pool_error, on its way */
-    bool ahead; /* a resume, replay or notify */
+    uint64_t refused_since_ms; /* when all servers had refused; 0: they have not */
+    int error;                 /* enum pool_error, on its way */
+    bool ahead;                /* a resume, replay or notify */
     /* `s`: begin to send on it at once (set its owner first). NULL: `error` says why there is none;
      * `why` in words for the log. */
     void (*on_answer)(void *owner, struct stream *s, enum pool_error error, const char *why);

@@ -638,6 +638,38 @@ START_TEST(says_when_no_server_can_be_reached)
 }
 END_TEST
 
+START_TEST(waits_until_a_server_comes_back)
+{
+    open_pool("unreachable_wait = \"60s\" unreachable_first_pause = \"5ms\" "
+              "unreachable_max_pause = \"10ms\"",
+        1, 1, 0);
+    for (int i = 0; i < 3; i++)
+        stop_listening(i);
+    want(0, false);
+    want(1, true);
+    WORLD_UNTIL(pool_counts(pool).servers_paused == 2);
+    WORLD_UNTIL(pool_counts(pool).servers_paused == 0); /* and tried again */
+    ck_assert_uint_eq(wants[0].answers + wants[1].answers, 0);
+    unlink(conffile_path("b"));
+    servers[1] = peer_listen_unix("b", 16);
+    WORLD_UNTIL(wants[0].stream || wants[1].stream);
+    release(wants[0].stream ? 0 : 1);
+    WORLD_UNTIL(wants[0].stream || wants[1].stream);
+}
+END_TEST
+
+START_TEST(waits_for_unreachable_servers_no_longer_than_it_may)
+{
+    open_pool("unreachable_wait = \"30ms\" unreachable_first_pause = \"5ms\" "
+              "unreachable_max_pause = \"10ms\"",
+        1, 0, 0);
+    stop_listening(0);
+    want(0, false);
+    WORLD_UNTIL(wants[0].answers);
+    ck_assert_int_eq(wants[0].error, POOL_E_UNREACHABLE);
+}
+END_TEST
+
 /* A full backlog says nothing about the server's health: the waiter waits. */
 START_TEST(knocks_again_at_a_full_backlog)
 {
@@ -854,6 +886,8 @@ static TCase *cases(void)
     tcase_add_test(t, fills_servers_by_the_share_of_their_slots);
     tcase_add_test(t, prefers_the_least_busy_server);
     tcase_add_test(t, leaves_a_server_that_refuses_alone);
+    tcase_add_test(t, waits_until_a_server_comes_back);
+    tcase_add_test(t, waits_for_unreachable_servers_no_longer_than_it_may);
     tcase_add_test(t, waits_for_a_healthy_server_though_a_refusing_one_is_free);
     tcase_add_test(t, finds_a_server_that_is_back);
     tcase_add_test(t, says_when_no_server_can_be_reached);
