@@ -1,0 +1,158 @@
+"""The process under test."""
+
+import asyncio
+import contextlib
+import os
+import pathlib
+import re
+import signal
+import subprocess
+
+from harness.base import free_port
+from harness.tarry import Conf, READY, SANITIZERS, find_binary
+
+from .http1 import Wire
+from .sock import Sock
+
+PANIC = re.compile(r"tarry: bug|BUG_IF|assertion .* failed|panic", re.I)
+
+
+class ChaosConf(Conf):
+    def __init__(self, folder, plan, world):
+        super().__init__(folder)
+        self.top.update(plan.top, processes=plan.processes, seccomp="off", landlock="off")
+        self.log["level"] = world.log_level
+        self.pool.update(plan.pool)
+        self.servers = {w.address: {"slots": n} for w, n in zip(world.workers, plan.slots)}
+        if world.black_hole:
+            self.servers[world.black_hole.address] = {"slots": 2}
+        self.tcp = self.address
+        self.unix, self.tls = f"unix:{folder}/front.sock", f"127.0.0.1:{free_port()}"
+        certificate, key = world.certificate
+        self.listens[self.unix] = {}
+        self.listens[self.tls] = {"certificate": str(certificate), "private_key": str(key)}
+        for name, up in world.upstreams.items():
+            self.upstreams[name] = dict({"origin": up.origin}, **plan.up)
+            if up.tls:
+                self.upstreams[name]["ca_file"] = str(world.ca)
+        self.routes = [("/x/", {"workers": "app"}), ("/gw/", {"upstream": "plain"})]
+        self.admins = {f"unix:{folder}/admin.sock": {}}
+
+
+class Proxy:
+    def __init__(self, folder, conf):
+        self.folder, self.conf = pathlib.Path(folder), conf
+        self.path = self.folder / "tarry.conf"
+        self.log = self.folder / "tarry.log"
+        self.process = None
+        self.stopped_for = 0.0
+
+    def address(self, listener):
+        return {"tcp": self.conf.tcp, "unix": self.conf.unix, "tls": self.conf.tls}[listener]
+
+    async def start(self):
+        self.path.write_text(self.conf.text())
+        env = dict(os.environ)
+        env.setdefault("ASAN_OPTIONS", "detect_leaks=1:abort_on_error=0:quarantine_size_mb=16")
+        env.setdefault("UBSAN_OPTIONS", "print_stacktrace=1")
+        with self.log.open("wb") as out:
+            self.process = subprocess.Popen([find_binary(), "-c", str(self.path)], stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env)
+        for _ in range(3000):
+            if READY in self.log.read_text(errors="replace") or not self.alive:
+                break
+            await asyncio.sleep(0.02)
+        else:
+            raise AssertionError("tarry does not become ready")
+        if not self.alive:
+            raise AssertionError("tarry does not start:\n" + self.tail())
+
+    alive = property(lambda self: self.process.poll() is None)
+
+    def tail(self, n=60):
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-n:])
+
+    def complaint(self):
+        """What a sanitizer or the process itself has said of a fault, or None."""
+        text = self.log.read_text(errors="replace")
+        found = SANITIZERS.search(text) or PANIC.search(text)
+        if not found:
+            return None
+        at = text.rfind("\n", 0, found.start()) + 1
+        lines = [line for line in text[at:at + 100000].splitlines() if "tarry: debug:" not in line]
+        return "\n".join(lines[:60])
+
+    def send(self, number):
+        self.process.send_signal(number)
+
+    async def ended(self):
+        while self.alive:
+            await asyncio.sleep(0.02)
+
+    def processes(self):
+        pids = [self.process.pid]
+        with contextlib.suppress(OSError):
+            pids += map(int, pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split())
+        return pids
+
+    def descriptors(self):
+        total = 0
+        for pid in self.processes():
+            with contextlib.suppress(OSError):
+                total += len(os.listdir(f"/proc/{pid}/fd"))
+        return total
+
+    def memory(self):
+        """Private bytes of all its processes."""
+        total = 0
+        for pid in self.processes():
+            with contextlib.suppress(OSError):
+                text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
+                total += 1024 * sum(int(n) for n in re.findall(r"^Private_(?:Clean|Dirty): +(\d+) kB", text, re.M))
+        return total
+
+    async def reload(self, changes=None):
+        """SIGHUP with the conf as it stands, or with other text."""
+        self.path.write_text(self.conf.text() if changes is None else changes)
+        self.send(signal.SIGHUP)
+
+    async def stall(self, seconds):
+        """Stops the process for a while: what its peers do meanwhile it finds in one turn."""
+        self.send(signal.SIGSTOP)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self.send(signal.SIGCONT)
+
+    async def metrics(self):
+        sock = await Sock.connect(next(iter(self.conf.admins)))
+        try:
+            await sock.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            wire = Wire(sock)
+            m = await wire.body(await wire.response())
+        finally:
+            sock.close()
+        found = {}
+        for line in m.body.decode().splitlines():
+            if line and not line.startswith("#"):
+                name, _, value = line.rpartition(" ")
+                with contextlib.suppress(ValueError):
+                    found[name] = float(value)
+        return found
+
+    async def stop(self, deadline):
+        """SIGTERM; its exit code."""
+        self.send(signal.SIGCONT)
+        self.send(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(self.ended(), deadline)
+            return self.process.returncode
+        except asyncio.TimeoutError:
+            self.kill()
+            return "it did not end on SIGTERM"
+
+    def kill(self):
+        if self.process and self.alive:
+            for pid in reversed(self.processes()):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self.process.wait()
