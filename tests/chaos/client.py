@@ -44,6 +44,7 @@ class Leaver:
         if not record.result.complete:
             record.result.left = True
             act(how)
+            record.reach("left")
 
     def stop(self):
         if self.task:

@@ -7,7 +7,7 @@ import random
 # Where a peer's answer breaks off.
 FAULTS = ("before", "head", "behind", "body", "garbage", "silent", "trailing")
 # Moments of an exchange, in about their order. A client may leave at each; a peer's deeds make the others come true.
-POINTS = ("request_head", "request_body", "sent", "visited", "handoff", "called", "upstream_head", "upstream_body", "upstream_end",
+POINTS = ("request_head", "request_body", "sent", "visited", "worker_head", "worker_body", "handoff", "called", "upstream_head", "upstream_body", "upstream_end",
           "resumed", "head", "body")
 SIZES = {"none": (0, 0), "small": (1, 300), "middle": (3000, 20000), "spool": (60000, 140000), "large": (200000, 500000),
          "megabyte": (900000, 1300000)}
@@ -44,6 +44,8 @@ class Answer(Short):
     fields: tuple = ()
     fault: str = None
     how: str = "fin"  # of the fault: fin or rst
+    wait: str = None  # the moment that it waits for before the head; "gone": that the peer has ended it
+    wait_body: str = None  # and before the second piece of the body
 
     @property
     def whole(self):

@@ -101,7 +101,7 @@ class Peer(Server):
     """What worker and HTTP/1.1 upstream have in common: a connection with one request after the other."""
 
     tls = None
-    side = ""  # of the points that are reached: "" for the worker, "upstream_"
+    side = "worker_"  # of the points that it reaches
 
     async def serve(self, sock):
         if self.tls:
@@ -164,6 +164,8 @@ class Peer(Server):
     async def answer(self, wire, m, record, answer, sent, what):
         sock = wire.sock
         await asyncio.sleep(answer.delay)
+        if not await self.hold(sock, record, answer.wait, sent):
+            return False
         if answer.fault in ("before", "silent", "garbage"):
             sent.cut = True
             if answer.fault == "silent":
@@ -196,6 +198,21 @@ class Peer(Server):
         return True
 
     @staticmethod
+    async def hold(sock, record, point, sent):
+        """Waits for the moment. False if that is the end of the connection."""
+        if point == "gone":
+            try:
+                await asyncio.wait_for(sock.watch(), PATIENCE)
+                sent.peer_left = True
+            except asyncio.TimeoutError:
+                pass
+            sock.close()
+            return False
+        if point:
+            await record.point(point).wait()
+        return True
+
+    @staticmethod
     def head(answer, fields, body, bare, close):
         fields = list(fields)
         if answer.status == 204 or bare and answer.framing != "length":
@@ -224,6 +241,8 @@ class Peer(Server):
             pending = b""
             sent.written += len(piece)
             record.reach(self.side + "body")
+            if at == 0 and not await self.hold(sock, record, answer.wait_body, sent):
+                return False
             if answer.pause and at + step < upto:
                 await asyncio.sleep(answer.pause)
         if not answer.whole:
@@ -251,18 +270,17 @@ class Worker(Peer):
         elif kind == "replay" and hop > 1:
             kind = "replay2"
         answer = record.exchange.answer(kind, record.count(kind))
-        sent = Sent(kind, answer, headers=m.headers, request_body=b"", method=m.method)
+        sent = Sent(kind, answer, headers=m.headers, hop=hop, method=m.method)
         record.visits.append(sent)
         record.reach("visited" if kind == "request" else "resumed")
-        if hop and (m.headers.get("Tarry-State") or None) != self.state(record, hop):
-            self.world.fail(f"Tarry-State {m.headers.get('Tarry-State')!r} at hop {hop}", record)
+        if hop and m.headers.get("Tarry-State") not in self.states(record, hop):
+            self.world.fail(f"Tarry-State {m.headers.get('Tarry-State')!r} at hop {hop}, not {self.states(record, hop)}", record)
         return answer, sent, kind
 
     @staticmethod
-    def state(record, hop):
-        """That of the last handoff that a worker has sent."""
-        given = [v.answer for v in record.visits[:-1] if isinstance(v.answer, Handoff)]
-        return given[-1].state if given else None
+    def states(record, hop):
+        """Those of the handoffs that the hop before has given, each over a delivery of its own."""
+        return {v.answer.state for v in record.visits if isinstance(v.answer, Handoff) and v.hop < hop}
 
     def look(self, m, record, sent):
         e, body = record.exchange, m.body

@@ -142,6 +142,7 @@ class H2Upstream(Server):
         if not answer.early:
             await self.whole(stream, record, sent)
         await asyncio.sleep(answer.delay)
+        await self.hold(stream, record, answer.wait)
         if answer.fault == "silent":
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(stream.over.wait(), PATIENCE)
@@ -164,6 +165,15 @@ class H2Upstream(Server):
         await asyncio.sleep(answer.gap)
         await self.send_body(conn, stream, record, answer, sent, body)
 
+    @staticmethod
+    async def hold(stream, record, point):
+        """Waits for the moment; Gone if that is the end of the stream."""
+        if point == "gone":
+            await asyncio.wait_for(stream.over.wait(), PATIENCE)
+            raise Gone("reset")
+        if point:
+            await record.point(point).wait()
+
     async def send_body(self, conn, stream, record, answer, sent, body):
         upto = len(body) // 2 if answer.fault == "body" else 0 if answer.fault == "behind" else len(body)
         step = -(-len(body) // max(1, answer.pieces)) or 1
@@ -175,6 +185,8 @@ class H2Upstream(Server):
             await conn.send(stream, piece, last)
             sent.written += len(piece)
             record.reach("upstream_body")
+            if at == 0:
+                await self.hold(stream, record, answer.wait_body)
             if answer.pause and not last:
                 await asyncio.sleep(answer.pause)
         if not answer.whole:
