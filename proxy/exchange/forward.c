@@ -368,7 +368,7 @@ int forward_add_tarry(struct head *h, struct arena *a, const struct conf *conf,
     rc |= head_add(h, a, STR("Tarry-Origins"), forward_origins_text(a, conf));
     if (hop->state.p)
         rc |= head_add(h, a, STR("Tarry-State"), hop->state);
-    if (hop->attempt > 1)
+    if (hop->attempt > 1 && hop->hop > 0)
         rc |= head_add(h, a, STR("Tarry-Attempt"), arena_printf(a, "%u", hop->attempt));
     if (hop->outcome.p)
         rc |= head_add(h, a, STR("Tarry-Outcome"), hop->outcome);

@@ -198,6 +198,7 @@ class Http2:
         self.sock = self.h2 = self.reader = None
         self.streams = {}
         self.changed = asyncio.Event()
+        self.settled = asyncio.Event()  # the server's settings are known, its limit of streams among them
 
     async def run(self):
         records = [self.world.records[e.number] for e in self.plan.exchanges]
@@ -211,6 +212,7 @@ class Http2:
             self.end()
             return
         self.reader = asyncio.create_task(self.read())
+        await self.settled.wait()
         try:
             if self.plan.together:
                 await asyncio.gather(*(self.exchange(r) for r in records))
@@ -263,6 +265,7 @@ class Http2:
                 s.result.how = s.result.how or "connection"
                 s.over.set()
             self.changed.set()
+            self.settled.set()
 
     def take(self, event):
         s = self.streams.get(getattr(event, "stream_id", None))
@@ -286,7 +289,10 @@ class Http2:
                 s.result.how = s.result.how or str(event.error_code)
             s.over.set()
             self.changed.set()
-        elif isinstance(event, (h2.events.WindowUpdated, h2.events.RemoteSettingsChanged)):
+        elif isinstance(event, h2.events.RemoteSettingsChanged):
+            self.changed.set()
+            self.settled.set()
+        elif isinstance(event, h2.events.WindowUpdated):
             self.changed.set()
         elif isinstance(event, h2.events.ConnectionTerminated) and event.error_code:
             self.world.note(f"GOAWAY {event.error_code!r} to an HTTP/2 client")

@@ -53,7 +53,7 @@ class Proxy:
     async def start(self):
         self.path.write_text(self.conf.text())
         env = dict(os.environ)
-        env.setdefault("ASAN_OPTIONS", "detect_leaks=1:abort_on_error=0:quarantine_size_mb=16")
+        env.setdefault("ASAN_OPTIONS", "detect_leaks=1:abort_on_error=0:handle_abort=1:quarantine_size_mb=16")
         env.setdefault("UBSAN_OPTIONS", "print_stacktrace=1")
         with self.log.open("wb") as out:
             self.process = subprocess.Popen([find_binary(), "-c", str(self.path)], stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env)
@@ -74,7 +74,7 @@ class Proxy:
     def complaint(self):
         """What a sanitizer or the process itself has said of a fault, or None."""
         text = self.log.read_text(errors="replace")
-        found = SANITIZERS.search(text) or PANIC.search(text)
+        found = PANIC.search(text) or SANITIZERS.search(text)
         if not found:
             return None
         at = text.rfind("\n", 0, found.start()) + 1

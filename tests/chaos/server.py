@@ -190,8 +190,6 @@ class Peer(Server):
             body = b""
         if not await self.send_rest(sock, record, answer, sent, head, body, bare):
             return False
-        if answer.fault == "trailing":
-            await sock.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged")
         if close and not (answer.early and answer.unread):
             await sock.finish()
             return False
@@ -230,6 +228,8 @@ class Peer(Server):
         upto = len(body) // 2 if answer.fault == "body" else 0 if answer.fault == "behind" else len(body)
         step = -(-len(body) // max(1, answer.pieces)) or 1
         chunked = answer.framing == "chunked" and not bare
+        # Together with the last bytes: what comes after the next request has left could not be told from its answer.
+        behind = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged" if answer.fault == "trailing" else b""
         pending = head
         if answer.gap or answer.fault == "behind":
             await sock.send(pending)
@@ -237,7 +237,8 @@ class Peer(Server):
             await asyncio.sleep(answer.gap)
         for at in range(0, upto, step):
             piece = body[at:min(at + step, upto)]
-            await sock.send(pending + (chunk(piece) if chunked else piece))
+            last = b"" if chunked or at + step < upto else behind
+            await sock.send(pending + (chunk(piece) if chunked else piece) + last)
             pending = b""
             sent.written += len(piece)
             record.reach(self.side + "body")
@@ -253,7 +254,9 @@ class Peer(Server):
             sock.end(answer.how)
             return False
         if chunked:
-            pending += b"0\r\n\r\n"
+            pending += b"0\r\n\r\n" + behind
+        elif not upto:
+            pending += behind
         sent.whole = True  # before the last bytes: whoever gets them may look at once
         if pending:
             await sock.send(pending)

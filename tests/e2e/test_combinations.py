@@ -166,11 +166,11 @@ class Run:
         finally:
             await world.stop()
         for number, case in self.cases.items():
-            said = list(Check(case, world.records[number]).run())
-            if said:
-                said.append(repr(world.records[number].result))
-            if said:
-                self.wrong[case] = said
+            record = world.records[number]
+            said = [*Check(case, record).run(), repr(record.result)] if record.result else ["its client never began"]
+            if len(said) == 1 and record.result:
+                continue
+            self.wrong[case] = said
 
     async def at_rest(self, rest):
         rest.clear()

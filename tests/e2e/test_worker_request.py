@@ -283,6 +283,7 @@ def test_an_idempotent_request_goes_to_another_worker_if_the_conf_allows(bed):
     workers, tarry = dying_pair(bed, retry_idempotent=True)
     assert tarry.get("/").status == 502
     assert sum(len(w.requests) for w in workers) == 2
+    assert not any("Tarry-Attempt" in r.headers for w in workers for r in w.requests)  # it counts deliveries of later hops
     assert tarry.post("/", b"x").status == 502
     assert sum(len(w.requests) for w in workers) == 3
 
