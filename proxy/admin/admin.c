@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "base/buf.h"
-#include "exchange/front.h"
+#include "frontend/front.h"
 #include "http/encoder.h"
 #include "http/limits.h"
 #include "http/h1server.h"
@@ -62,7 +62,7 @@ static void admin_metrics(struct buf *b)
                   "# TYPE tarry_exchanges gauge\n");
     for (size_t i = 0; i < EX_DONE; i++)
         buf_printf(b, "tarry_exchanges{state=\"%s\"} %zu\n", ex_state_name((enum ex_state)i),
-            admin.front->exchanges[i].count);
+            admin.front->exchanges.by_state[i].count);
     buf_printf(b,
         "# HELP tarry_client_connections Client connections open\n"
         "# TYPE tarry_client_connections gauge\ntarry_client_connections %zu\n",
@@ -72,7 +72,7 @@ static void admin_metrics(struct buf *b)
         "# TYPE tarry_client_newcomers gauge\ntarry_client_newcomers %zu\n"
         "# HELP tarry_client_addresses Addresses that have a client connection\n"
         "# TYPE tarry_client_addresses gauge\ntarry_client_addresses %zu\n",
-        admin.front->crowd.newcomers, admin.front->crowd.ngroups);
+        admin.front->entry.addresses.newcomers, admin.front->entry.addresses.ngroups);
     buf_printf(b,
         "# HELP tarry_compression_memory_bytes Memory of the responses being compressed now\n"
         "# TYPE tarry_compression_memory_bytes gauge\ntarry_compression_memory_bytes %zu\n",
@@ -80,12 +80,12 @@ static void admin_metrics(struct buf *b)
     buf_printf(b,
         "# HELP tarry_certificate_expiry_timestamp_seconds When a certificate of a listener ends\n"
         "# TYPE tarry_certificate_expiry_timestamp_seconds gauge\n");
-    front_each_sni(admin.front, admin_put_sni, b);
+    entry_each_sni(&admin.front->entry, admin_put_sni, b);
     buf_printf(b, "# HELP tarry_pool_slots Slots of a pool: taken, taken for nobody, and in all\n"
                   "# TYPE tarry_pool_slots gauge\n");
-    for (size_t i = 0; i < admin.front->conf->npools; i++) {
-        struct str name = admin.front->conf->pools[i].name;
-        const struct pool *p = pools_find(admin.front->pools, name);
+    for (size_t i = 0; i < admin.front->exchanges.conf->npools; i++) {
+        struct str name = admin.front->exchanges.conf->pools[i].name;
+        const struct pool *p = pools_find(admin.front->exchanges.pools, name);
         struct pool_counts c = p ? pool_counts(p) : (struct pool_counts){ 0 };
 
         buf_printf(b,
@@ -96,9 +96,9 @@ static void admin_metrics(struct buf *b)
     }
     buf_printf(b, "# HELP tarry_pool_queue Exchanges that wait for a slot\n"
                   "# TYPE tarry_pool_queue gauge\n");
-    for (size_t i = 0; i < admin.front->conf->npools; i++) {
-        struct str name = admin.front->conf->pools[i].name;
-        const struct pool *p = pools_find(admin.front->pools, name);
+    for (size_t i = 0; i < admin.front->exchanges.conf->npools; i++) {
+        struct str name = admin.front->exchanges.conf->pools[i].name;
+        const struct pool *p = pools_find(admin.front->exchanges.pools, name);
         struct pool_counts c = p ? pool_counts(p) : (struct pool_counts){ 0 };
 
         buf_printf(b,
@@ -113,11 +113,11 @@ static void admin_status(struct buf *b)
     buf_printf(b, "{\"stopping\":%s,\"exchanges\":{", admin.stopping ? "true" : "false");
     for (size_t i = 0; i < EX_DONE; i++)
         buf_printf(b, "%s\"%s\":%zu", i ? "," : "", ex_state_name((enum ex_state)i),
-            admin.front->exchanges[i].count);
+            admin.front->exchanges.by_state[i].count);
     buf_printf(b, "},\"pools\":{");
-    for (size_t i = 0; i < admin.front->conf->npools; i++) {
-        struct str name = admin.front->conf->pools[i].name;
-        const struct pool *p = pools_find(admin.front->pools, name);
+    for (size_t i = 0; i < admin.front->exchanges.conf->npools; i++) {
+        struct str name = admin.front->exchanges.conf->pools[i].name;
+        const struct pool *p = pools_find(admin.front->exchanges.pools, name);
         struct pool_counts c = p ? pool_counts(p) : (struct pool_counts){ 0 };
 
         buf_printf(b,
@@ -129,12 +129,13 @@ static void admin_status(struct buf *b)
             c.servers, c.servers_paused);
     }
     buf_printf(b, "},\"upstreams\":{");
-    for (size_t i = 0; i < admin.front->conf->nupstreams; i++) {
-        const struct upstream_conf *u = &admin.front->conf->upstreams[i];
+    for (size_t i = 0; i < admin.front->exchanges.conf->nupstreams; i++) {
+        const struct upstream_conf *u = &admin.front->exchanges.conf->upstreams[i];
         struct endpoint_counts c = { 0 };
 
         for (size_t k = 0; k < u->nendpoints; k++) {
-            const struct endpoint *e = endpoints_find(admin.front->endpoints, u, &u->endpoints[k]);
+            const struct endpoint *e =
+                endpoints_find(admin.front->exchanges.endpoints, u, &u->endpoints[k]);
 
             if (e)
                 endpoint_counts_add(&c, e);
@@ -201,7 +202,7 @@ static void admin_on_request(void *owner, struct stream *s, const struct stream_
 
 static bool admin_may_accept(void *owner, bool waits)
 {
-    return acceptor_count(&admin.acceptor) < admin.front->conf->admin_connections_max;
+    return acceptor_count(&admin.acceptor) < admin.front->exchanges.conf->admin_connections_max;
 }
 
 static void admin_on_accept(void *owner, struct listener *l, int fd, const struct sockaddr *peer)
@@ -266,7 +267,7 @@ int admin_prepare(const struct conf *conf, char *why, size_t whylen)
 /* From the snapshot in force. */
 static void admin_apply_limits(void)
 {
-    const struct conf *c = admin.front->conf;
+    const struct conf *c = admin.front->exchanges.conf;
 
     admin.acceptor.limits = limits_of(c);
     admin.acceptor.header_timeout_ms = c->admin_timeout_ms;

@@ -1,7 +1,6 @@
-/* The client's response in a content coding, where the conf, the client and the response allow it.
- * What one turn brings leaves with that turn: compression never holds a piece back for longer. */
-#include "exchange/exchange.h"
-#include "http/encoder.h"
+/* Compression of what goes to the client. */
+#include "exchange/encode.h"
+
 #include "observe/counter.h"
 
 static void encode_on_flush(void *owner);
@@ -22,10 +21,8 @@ static unsigned encode_level_of(const struct compression_conf *cc, enum encoding
 }
 
 /* The encoder for a body that suits, or NULL: it goes as it is. */
-static struct encoder *encode_open_encoder(struct exchange *ex, enum encoding e)
+static struct encoder *encode_open_encoder(const struct compression_conf *cc, enum encoding e)
 {
-    const struct compression_conf *cc = &ex->conf->compression;
-
     if (encoder_memory() >= cc->memory_max) {
         counter_add(COUNTER_COMPRESSION_SKIPPED, 1);
         return NULL;
@@ -33,29 +30,28 @@ static struct encoder *encode_open_encoder(struct exchange *ex, enum encoding e)
     return encoder_new(e, encode_level_of(cc, e), cc->window);
 }
 
-const struct head *encode_begin(
-    struct exchange *ex, struct arena *a, const struct head *in, struct head *out)
+const struct head *encode_begin(struct encode *en, const struct compression_conf *cc,
+    const struct head *request, struct arena *a, const struct head *in, struct head *out)
 {
-    const struct compression_conf *cc = &ex->conf->compression;
+    bool is_head = str_eq(request->method, STR("HEAD"));
     enum encoding e;
 
-    if (cc->ntypes == 0 || !ex->client || !ex->compress ||
-        !encoding_suits(in, cc->types, cc->ntypes, cc->min_size) ||
-        head_find(&ex->request, STR("range")) ||
-        head_has_token(&ex->request, STR("cache-control"), STR("no-transform")))
+    if (cc->ntypes == 0 || !encoding_suits(in, cc->types, cc->ntypes, cc->min_size) ||
+        head_find(request, STR("range")) ||
+        head_has_token(request, STR("cache-control"), STR("no-transform")))
         return in;
-    e = encoding_choose(&ex->request, cc->encodings, cc->nencodings);
+    e = encoding_choose(request, cc->encodings, cc->nencodings);
     /* The head that answers HEAD is that of the GET, body or not. */
-    if (e != ENCODING_IDENTITY && !ex->is_head)
-        ex->encoder = encode_open_encoder(ex, e);
-    if (e != ENCODING_IDENTITY && (ex->encoder || ex->is_head)) {
+    if (e != ENCODING_IDENTITY && !is_head)
+        en->encoder = encode_open_encoder(cc, e);
+    if (e != ENCODING_IDENTITY && (en->encoder || is_head)) {
         if (encoding_make_head(a, in, e, out) == 0) {
-            if (ex->encoder)
+            if (en->encoder)
                 counter_add(COUNTER_COMPRESSED, 1);
             return out;
         }
-        encoder_free(ex->encoder);
-        ex->encoder = NULL;
+        encoder_free(en->encoder);
+        en->encoder = NULL;
     }
     /* Caches learn that another client would get something else. */
     *out = *in;
@@ -65,46 +61,46 @@ const struct head *encode_begin(
 
 static void encode_on_out(void *owner, struct str out)
 {
-    struct exchange *ex = owner;
+    struct encode *en = owner;
 
     counter_add(COUNTER_COMPRESSION_OUT, out.n);
-    if (!ex->encode_failed && exchange_pass_data(ex, out) < 0)
-        ex->encode_failed = true; /* the encoder is on the stack: told when it has returned */
+    if (!en->failed && en->pass(en->owner, out) < 0)
+        en->failed = true; /* the encoder is on the stack: told when it has returned */
 }
 
-static int encode_put(struct exchange *ex, struct str in, enum encoder_step step)
+static int encode_put(struct encode *en, struct str in, enum encoder_step step)
 {
-    if (encoder_put(ex->encoder, in, step, encode_on_out, ex) < 0)
-        ex->encode_failed = true;
-    return ex->encode_failed ? -1 : 0;
+    if (encoder_put(en->encoder, in, step, encode_on_out, en) < 0)
+        en->failed = true;
+    return en->failed ? -1 : 0;
 }
 
-int encode_data(struct exchange *ex, struct str data)
+int encode_data(struct encode *en, struct str data)
 {
     counter_add(COUNTER_COMPRESSION_IN, data.n);
-    loop_defer(&ex->encode_flush, encode_on_flush, ex);
-    return encode_put(ex, data, ENCODER_MORE);
+    loop_defer(&en->flush, encode_on_flush, en);
+    return encode_put(en, data, ENCODER_MORE);
 }
 
 static void encode_on_flush(void *owner)
 {
-    struct exchange *ex = owner;
+    struct encode *en = owner;
 
-    if (ex->encoder && ex->client && encode_put(ex, (struct str){ "", 0 }, ENCODER_FLUSH) < 0)
-        exchange_cut(ex, "out_of_memory");
+    if (en->encoder && encode_put(en, (struct str){ "", 0 }, ENCODER_FLUSH) < 0)
+        en->on_failed(en->owner);
 }
 
-int encode_end(struct exchange *ex)
+int encode_end(struct encode *en)
 {
-    int rc = encode_put(ex, (struct str){ "", 0 }, ENCODER_END);
+    int rc = encode_put(en, (struct str){ "", 0 }, ENCODER_END);
 
-    encode_release(ex);
+    encode_release(en);
     return rc;
 }
 
-void encode_release(struct exchange *ex)
+void encode_release(struct encode *en)
 {
-    loop_undefer(&ex->encode_flush);
-    encoder_free(ex->encoder);
-    ex->encoder = NULL;
+    loop_undefer(&en->flush);
+    encoder_free(en->encoder);
+    en->encoder = NULL;
 }

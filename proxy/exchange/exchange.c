@@ -1,17 +1,15 @@
-/* An exchange's beginning and end, its state, and its client. */
+/* An exchange's beginning and end, its moves, and its client. */
 #include "exchange/exchange.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/url.h"
-#include "exchange/forward.h"
-#include "exchange/front.h"
-#include "http/fields.h"
-#include "net/sni.h"
+#include "http/h1parse.h"
 #include "observe/access.h"
 #include "observe/counter.h"
+#include "observe/metric.h"
+#include "observe/panic.h"
 
 #define MAY(s) (1u << EX_##s)
 static const struct {
@@ -19,7 +17,7 @@ static const struct {
     unsigned next;
 } states[EX_NSTATES] = {
     [EX_READING] = { "reading", MAY(QUEUED) | MAY(PARKED) | MAY(ANSWERING) | MAY(DONE) },
-    [EX_QUEUED] = { "queued", MAY(VISITING) | MAY(QUEUED) | MAY(ANSWERING) | MAY(DONE) },
+    [EX_QUEUED] = { "queued", MAY(VISITING) | MAY(ANSWERING) | MAY(DONE) },
     [EX_VISITING] = { "visiting",
         MAY(QUEUED) | MAY(PARKED) | MAY(ANSWERING) | MAY(TUNNELLING) | MAY(DONE) },
     [EX_PARKED] = { "parked", MAY(QUEUED) | MAY(ANSWERING) | MAY(NOTIFYING) | MAY(DONE) },
@@ -29,16 +27,58 @@ static const struct {
     [EX_DONE] = { "done", 0 },
 };
 
+/* `keeps_visit`: it takes the visit over from the step before. */
+#define STEP(s) (1u << STEP_##s)
+static const struct {
+    const char *name;
+    unsigned next;
+    bool keeps_visit;
+} moves[STEP_COUNT] = {
+    [STEP_READ] = { "read", STEP(VISIT) | STEP(RELAY) | STEP(FINISH) | STEP(END), false },
+    [STEP_VISIT] = { "visit", STEP(CALLS) | STEP(RELAY) | STEP(TUNNEL) | STEP(FINISH) | STEP(END),
+        false },
+    [STEP_CALLS] = { "calls", STEP(VISIT) | STEP(FINISH) | STEP(END), false },
+    [STEP_RELAY] = { "relay", STEP(VISIT) | STEP(FINISH) | STEP(NOTIFY) | STEP(END), false },
+    [STEP_TUNNEL] = { "tunnel", STEP(END), true },
+    [STEP_FINISH] = { "finish", STEP(NOTIFY) | STEP(END), false },
+    [STEP_NOTIFY] = { "notify", STEP(END), false },
+    [STEP_END] = { "end", 0, false },
+};
+
 const char *ex_state_name(enum ex_state s)
 {
     return states[s].name;
 }
 
+const char *step_name(enum step_id s)
+{
+    return moves[s].name;
+}
+
+bool ex_state_may_move(enum ex_state from, enum ex_state to)
+{
+    return states[from].next & (1u << to);
+}
+
+bool step_may_follow(enum step_id from, enum step_id to)
+{
+    return moves[from].next & (1u << to);
+}
+
+static const struct step *exchange_ops(const struct exchange *ex)
+{
+    return ex->all->steps[ex->step];
+}
+
+static void exchange_log(struct exchange *ex);
+
 void exchange_set_state(struct exchange *ex, enum ex_state to)
 {
     uint64_t now = loop_precise_us(), spent = now - ex->mark_us;
 
-    BUG_IF(!(states[ex->state].next & (1u << to)));
+    if (ex->state == to)
+        return;
+    BUG_IF(!ex_state_may_move(ex->state, to));
     switch (ex->state) {
     case EX_QUEUED:
         ex->queue_us += spent;
@@ -58,27 +98,56 @@ void exchange_set_state(struct exchange *ex, enum ex_state to)
     }
     ex->mark_us = now;
     log_debug(&ex->log, "%s -> %s", states[ex->state].name, states[to].name);
-    deadline_clear(&ex->timer);
-    list_push(&ex->front->exchanges[to], &ex->node);
+    panic_move("exchange", ex->id, states[ex->state].name, states[to].name);
+    list_push(&ex->all->by_state[to], &ex->node);
+    /* The client's part is over with the first of these. */
+    if (to == EX_NOTIFYING || (to == EX_DONE && ex->state != EX_NOTIFYING))
+        exchange_log(ex);
     ex->state = to;
 }
 
-void exchange_log(struct exchange *ex)
+static void exchange_on_access_flush(void *owner)
 {
+    access_flush();
+}
+
+static struct str exchange_status_class(unsigned status)
+{
+    static const struct str classes[] = { STR_INIT("none"), STR_INIT("1xx"), STR_INIT("2xx"),
+        STR_INIT("3xx"), STR_INIT("4xx"), STR_INIT("5xx") };
+    unsigned c = status / 100;
+
+    return classes[c < sizeof(classes) / sizeof(*classes) ? c : 0];
+}
+
+static void exchange_count(const struct exchange *ex)
+{
+    metric_add(METRIC_RESPONSES, 1, METRIC_LABELS(exchange_status_class(ex->reply.status)));
+    if (!ex->pool_conf)
+        return;
+    metric_observe(METRIC_QUEUE_SECONDS, ex->queue_us, METRIC_LABELS(ex->pool_conf->name));
+    metric_add(METRIC_WORKER_BUSY, ex->worker_us, METRIC_LABELS(ex->pool_conf->name));
+    metric_add(METRIC_PARKED, ex->parked_us, METRIC_LABELS(ex->pool_conf->name));
+}
+
+/* The access log's line, and what is counted with it. */
+static void exchange_log(struct exchange *ex)
+{
+    const struct head *head = &ex->request.head;
     char peer[ADDR_TEXT_MAX] = "unknown";
     struct access_entry e = {
         .exchange = ex->id,
         .peer = peer,
-        .method = ex->request.method,
-        .path = ex->request.target,
-        .protocol = ex->protocol,
-        .user_agent = head_value(&ex->request, STR("user-agent")),
-        .referer = head_value(&ex->request, STR("referer")),
+        .method = head->method,
+        .path = head->target,
+        .protocol = ex->request.protocol,
+        .user_agent = head_value(head, STR("user-agent")),
+        .referer = head_value(head, STR("referer")),
         .end = str_of(ex->end ? ex->end : "complete"),
         .started_wall_ms = ex->started_wall_ms,
-        .status = ex->status,
+        .status = ex->reply.status,
         .bytes_in = ex->bytes_in,
-        .bytes_out = ex->bytes_out,
+        .bytes_out = ex->reply.bytes,
         .hops = ex->nhops,
         .calls = ex->ncalls,
         .queue_us = ex->queue_us,
@@ -87,46 +156,67 @@ void exchange_log(struct exchange *ex)
         .total_us = loop_precise_us() - ex->started_us,
     };
 
-    if (ex->logged || !access_enabled())
+    exchange_count(ex);
+    if (!access_enabled())
         return;
-    ex->logged = true;
-    if (ex->nanswers > 0)
-        e.upstream = ex->answers[ex->nanswers - 1]->enclosed->upstream->name;
+    if (ex->answers.n > 0)
+        e.upstream = ex->answers.list[ex->answers.n - 1]->enclosed->upstream->name;
     if (ex->gateway)
         e.route = e.upstream = ex->gateway->name;
     else if (ex->pool_conf)
         e.route = ex->pool_conf->name;
-    addr_ip_text(&ex->peer, peer);
+    addr_ip_text(&ex->request.peer, peer);
     access_write(&e);
-    front_flush_access(ex->front);
+    loop_defer(&ex->all->access_flush, exchange_on_access_flush, ex->all);
 }
 
 static void free_exchange(void *what)
 {
     struct exchange *ex = what;
 
-    for (size_t i = 0; i < ex->nanswers; i++)
-        answer_release(ex->answers[i]);
+    answers_release(&ex->answers);
     if (ex->handoff)
         handoff_release(ex->handoff);
-    body_release(&ex->body);
-    if (ex->spool)
-        body_release(ex->spool);
-    arena_release(&ex->visit_arena);
+    body_release(&ex->request.body);
+    arena_release(&ex->hop.arena);
     arena_release(&ex->arena);
     pool_unref(ex->pool);
     conf_unref(ex->conf);
     free(ex);
 }
 
-static void exchange_release_client(struct exchange *ex)
+static void exchange_close_calls(struct exchange *ex)
 {
-    struct stream *s = ex->client;
+    call_close(ex->relay);
+    ex->relay = NULL;
+    for (size_t i = ex->first_answer; i < ex->answers.n; i++) {
+        call_close(ex->answers.list[i]->call);
+        ex->answers.list[i]->call = NULL;
+    }
+}
 
-    ex->client = NULL;
-    encode_release(ex);
-    if (s)
-        stream_close(s);
+/* The one place where a step's visit, calls and timer end. */
+static void exchange_leave(struct exchange *ex, enum step_id to)
+{
+    if (exchange_ops(ex)->leave)
+        exchange_ops(ex)->leave(ex);
+    if (!moves[to].keeps_visit) {
+        visit_close(ex->hop.visit);
+        ex->hop.visit = NULL;
+        arena_release(&ex->hop.arena);
+    }
+    exchange_close_calls(ex);
+    deadline_clear(&ex->timer);
+}
+
+void exchange_enter(struct exchange *ex, enum step_id to)
+{
+    BUG_IF(!step_may_follow(ex->step, to));
+    exchange_leave(ex, to);
+    panic_move("step", ex->id, moves[ex->step].name, moves[to].name);
+    ex->step = to;
+    ex->phase = 0;
+    exchange_ops(ex)->enter(ex);
 }
 
 void exchange_end(struct exchange *ex, const char *end)
@@ -135,123 +225,78 @@ void exchange_end(struct exchange *ex, const char *end)
         return;
     if (!ex->end)
         ex->end = end;
-    visit_close(ex->visit);
-    ex->visit = NULL;
-    park_close_calls(ex);
-    exchange_release_client(ex);
+    exchange_leave(ex, STEP_END);
+    ex->step = STEP_END;
+    reply_release(&ex->reply);
     exchange_set_state(ex, EX_DONE);
-    exchange_log(ex);
     deadline_close(&ex->timer);
-    loop_undefer(&ex->relay_flush);
     list_remove(&ex->node);
-    front_exchange_ended(ex->front);
+    ex->all->on_ended(ex->all->owner);
+    panic_forget(ex);
     loop_free_later(&ex->deferred_free, ex, free_exchange);
 }
 
-void exchange_send_head(struct exchange *ex, const struct head *head)
+/* The client has its response, or never will: what is left is the notify, if one is owed. */
+static void exchange_let_go(struct exchange *ex, const char *end)
 {
-    struct arena scratch = { 0 };
-    struct head encoded;
-    int rc;
-
-    if (ex->state != EX_ANSWERING)
-        exchange_set_state(ex, EX_ANSWERING);
-    if (ex->head_sent) /* keep-alive bytes have fixed it */
-        return;
-    ex->head_sent = true;
-    ex->status = head->status;
-    if (!ex->client)
-        return;
-    rc = stream_send_head(ex->client, encode_begin(ex, &scratch, head, &encoded), false);
-    arena_release(&scratch);
-    if (rc == STREAM_FULL)
-        ex->client_full = true;
-}
-
-int exchange_pass_data(struct exchange *ex, struct str data)
-{
-    int rc = stream_send_data(ex->client, data.p, data.n);
-
-    ex->bytes_out += data.n;
-    if (rc == STREAM_FULL)
-        ex->client_full = true;
-    return rc < 0 && rc != STREAM_FULL ? -1 : 0;
-}
-
-bool exchange_send_data(struct exchange *ex, struct str data)
-{
-    int rc;
-
-    if (data.n == 0)
-        return ex->client_full;
-    ex->body_begun = true;
-    if (!ex->client) {
-        ex->bytes_out += data.n;
-        return false;
-    }
-    rc = ex->encoder ? encode_data(ex, data) : exchange_pass_data(ex, data);
-    if (rc < 0)
-        exchange_cut(ex, "out_of_memory");
-    return ex->client_full;
-}
-
-void exchange_complete(struct exchange *ex)
-{
-    if (ex->encoder && encode_end(ex) < 0) {
-        exchange_cut(ex, "out_of_memory");
-        return;
-    }
-    if (ex->client)
-        stream_send_end(ex->client);
-    exchange_release_client(ex);
-    if (notify_wanted(ex))
-        notify_begin(ex);
-    else
-        exchange_end(ex, "complete");
-}
-
-void exchange_cut(struct exchange *ex, const char *end)
-{
-    struct stream *s = ex->client;
+    bool owed = ex->handoff && ex->handoff->notify.p && ex->outcome.p;
 
     if (!ex->end)
         ex->end = end;
-    ex->client = NULL;
-    encode_release(ex);
-    if (s)
-        stream_reset(s, STREAM_ABORT);
-    if (notify_wanted(ex))
-        notify_begin(ex);
+    if (owed && ex->state != EX_NOTIFYING && ex->state != EX_DONE)
+        exchange_enter(ex, STEP_NOTIFY);
     else
         exchange_end(ex, end);
 }
 
-/* The problem as the end of what keep-alive bytes began. */
-static void exchange_send_late_problem(struct exchange *ex, enum problem p, unsigned status)
+bool exchange_replied(struct exchange *ex, int result)
 {
-    struct str json = problem_json(&ex->arena, p, status, ex->id);
-
-    if (ex->keep_alive_sent == KEEP_ALIVE_SSE)
-        json = arena_printf(&ex->arena, "event: error\ndata: " STR_FMT "\n\n", STR_ARG(json));
-    exchange_send_data(ex, json);
+    if (result >= 0)
+        return true;
+    switch ((enum reply_result)result) {
+    case REPLY_E_STORAGE:
+        exchange_fail(ex, PROBLEM_STORAGE, 0, "cannot keep the response in temp_dir");
+        break;
+    case REPLY_E_CODING:
+        exchange_fail(ex, PROBLEM_CALL_CODING, 0,
+            "the response is coded, though keep-alive bytes have announced no coding, and cannot "
+            "be decoded");
+        break;
+    case REPLY_E_MEMORY:
+    case REPLY_OK:
+    case REPLY_FULL:
+        exchange_cut(ex, "out_of_memory");
+        break;
+    }
+    return false;
 }
 
-static void exchange_send_problem(struct exchange *ex, enum problem p, unsigned status)
+void exchange_complete(struct exchange *ex)
 {
-    struct str json = problem_json(&ex->arena, p, status, ex->id);
-    struct head head;
+    int rc = reply_end(&ex->reply);
 
-    if (problem_head(&ex->arena, p, status, loop_wall_ms(), json, &head) < 0 ||
-        forward_add_cookies(&ex->arena, ex->cookies, &head) < 0 ||
-        /* Who sends what is malformed may mean something else by what follows. */
-        (p == PROBLEM_BAD_REQUEST &&
-            head_add(&head, &ex->arena, STR("Connection"), STR("close")) < 0)) {
-        exchange_cut(ex, "out_of_memory");
+    if (!exchange_replied(ex, rc))
         return;
-    }
-    exchange_send_head(ex, &head);
-    if (!ex->is_head)
-        exchange_send_data(ex, json);
+    if (rc == REPLY_FULL)
+        exchange_enter(ex, STEP_FINISH);
+    else
+        exchange_let_go(ex, "complete");
+}
+
+void exchange_cut(struct exchange *ex, const char *end)
+{
+    reply_cut(&ex->reply);
+    exchange_let_go(ex, end);
+}
+
+/* Tells of the problem; only while the reply may still answer. */
+static void exchange_answer_problem(struct exchange *ex, enum problem p, unsigned status)
+{
+    metric_add(METRIC_REFUSALS, 1, METRIC_LABELS(str_of(problem_error(p))));
+    if (reply_problem(&ex->reply, p, status, ex->id, ex->cookies) < 0)
+        exchange_cut(ex, "out_of_memory");
+    else
+        exchange_complete(ex);
 }
 
 void exchange_fail(struct exchange *ex, enum problem p, unsigned status, const char *fmt, ...)
@@ -263,165 +308,118 @@ void exchange_fail(struct exchange *ex, enum problem p, unsigned status, const c
     va_start(ap, fmt);
     vsnprintf(why, sizeof(why), fmt, ap);
     va_end(ap);
-    if (code < 500) {
-        log_info(&ex->log, "request refused with %u: %s", code, why);
-        counter_add(COUNTER_REQUESTS_REFUSED, 1);
-    } else {
-        log_warn(&ex->log, "%s (%u, %s): %s", problem_title(p), code, problem_error(p), why);
-    }
-    visit_close(ex->visit);
-    ex->visit = NULL;
-    park_close_calls(ex);
-    ex->source_ended = true;
-    ex->end = problem_error(p);
-    if (!ex->client) {
-        ex->status = ex->head_sent ? ex->status : code;
-        if (notify_wanted(ex))
-            notify_begin(ex);
-        else
-            exchange_end(ex, ex->end);
-        return;
-    }
-    if (ex->body_begun || (ex->head_sent && ex->keep_alive_sent == KEEP_ALIVE_OFF)) {
-        exchange_cut(ex, ex->end);
-        return;
-    }
-    if (ex->head_sent)
-        exchange_send_late_problem(ex, p, status);
+    if (code < 500)
+        log_write(problem_level(p), &ex->log, "request refused with %u: %s", code, why);
     else
-        exchange_send_problem(ex, p, status);
-    if (ex->state != EX_DONE)
-        exchange_complete(ex);
+        log_write(problem_level(p), &ex->log, "%s (%u, %s): %s", problem_title(p), code,
+            problem_error(p), why);
+    if (!problem_is_call(p))
+        problem_count(p);
+    exchange_leave(ex, STEP_END);
+    ex->end = problem_error(p);
+    if (!reply_is_open(&ex->reply)) {
+        if (reply_may_answer(&ex->reply) && ex->reply.keep_alive == KEEP_ALIVE_OFF)
+            ex->reply.status = code;
+        exchange_let_go(ex, ex->end);
+    } else if (reply_may_answer(&ex->reply)) {
+        exchange_answer_problem(ex, p, status);
+    } else {
+        exchange_cut(ex, ex->end);
+    }
 }
 
-/* The whole request has come. */
-static void exchange_dispatch(struct exchange *ex)
+bool exchange_cancels(const struct exchange *ex)
 {
-    if (ex->gateway)
-        park_gateway(ex);
-    else
-        hop_begin(ex, HOP_REQUEST, (struct str){ 0 });
+    if (!ex->handoff)
+        return true; /* a gateway's call is for the client alone */
+    switch (ex->handoff->on_disconnect) {
+    case DISCONNECT_CANCEL:
+        return true;
+    case DISCONNECT_FINISH:
+        return false;
+    case DISCONNECT_DEFAULT:
+        break;
+    }
+    return ex->handoff->then == THEN_RELAY && !ex->handoff->notify.p;
+}
+
+bool exchange_client_left(const struct exchange *ex)
+{
+    return !reply_is_open(&ex->reply) || ex->client == CLIENT_SENT_FIN;
+}
+
+void exchange_shut_down(struct exchange *ex)
+{
+    bool owed = ex->state == EX_PARKED || ex->state == EX_ANSWERING || ex->state == EX_NOTIFYING;
+
+    if (owed && ex->handoff && ex->handoff->notify.p) {
+        counter_add(COUNTER_NOTIFIES_LOST, 1);
+        log_error(&ex->log,
+            "the notify to " STR_FMT " is lost: Tarry stopped before it was delivered",
+            STR_ARG(ex->handoff->notify));
+    }
+    exchange_end(ex, "shutdown");
 }
 
 static void exchange_client_gone(struct exchange *ex, const char *why)
 {
     counter_add(COUNTER_CLIENTS_GONE, 1);
     log_debug(&ex->log, "client gone while %s: %s", states[ex->state].name, why);
-    exchange_release_client(ex);
-    if (!ex->end && ex->state != EX_NOTIFYING)
+    reply_client_gone(&ex->reply);
+    if (!ex->end)
         ex->end = "client_gone";
-    switch (ex->state) {
-    case EX_READING:
-        exchange_end(ex, "client_gone");
-        break;
-    case EX_QUEUED:
-        /* It frees its place and never reaches a worker; but what has been paid for is finished. */
-        if (ex->hop == 0)
-            exchange_end(ex, "client_gone");
-        break;
-    case EX_VISITING:
-        break; /* the worker works on it anyway; a handoff or a response is looked at when it comes
-                */
-    case EX_PARKED:
-        park_client_gone(ex);
-        break;
-    case EX_ANSWERING:
-        if (ex->relay)
-            relay_client_gone(ex);
-        else
-            hop_on_client_gone(ex);
-        break;
-    case EX_TUNNELLING:
-        exchange_end(ex, "client_gone");
-        break;
-    case EX_NOTIFYING:
-    case EX_DONE:
-        break;
-    }
-}
-
-static void exchange_on_client_data(struct exchange *ex, struct str data)
-{
-    ex->bytes_in += data.n;
-    if (ex->state == EX_TUNNELLING) {
-        tunnel_on_client_data(ex, data);
-        return;
-    }
-    if (ex->state != EX_READING)
-        return; /* answered already; the rest is read and dropped until the connection ends */
-    if (body_size(&ex->body) + data.n > ex->conf->body_max) {
-        exchange_fail(ex, PROBLEM_BODY_TOO_LARGE, 0, "the body is larger than body_max");
-        return;
-    }
-    if (body_append(&ex->body, data.p, data.n) < 0)
-        exchange_fail(ex, PROBLEM_INTERNAL, 0, "cannot keep the body in temp_dir");
+    exchange_ops(ex)->on_client_gone(ex);
 }
 
 static void exchange_on_client_failed(struct exchange *ex, const struct message *m)
 {
-    if (ex->state == EX_READING && m->cause == STREAM_E_BAD_REQUEST)
+    if (ex->step == STEP_READ && m->cause == STREAM_E_BAD_REQUEST)
         exchange_fail(
             ex, PROBLEM_BAD_REQUEST, h1_error_status(m->detail), "%s", h1_strerror(m->detail));
-    else if (ex->state == EX_READING && m->cause == STREAM_E_TIMEOUT)
+    else if (ex->step == STEP_READ && m->cause == STREAM_E_TIMEOUT)
         exchange_fail(ex, PROBLEM_REQUEST_TIMEOUT, 0,
             "the body came too slowly (body_timeout, body_rate_min)");
     else
         exchange_client_gone(ex, stream_strerror(m->cause));
 }
 
-/* The client is gone, or only done with sending: nobody can tell. Who waits for a slot, or for a
- * call, is taken for gone; but as long as the calls are to finish anyway, the answer is still
- * offered. */
+/* The client is gone, or only done with sending: nobody can tell. As long as the calls are to
+ * finish anyway, the answer is still offered. */
 static void exchange_on_half_closed(void *owner, struct stream *s)
 {
     struct exchange *ex = owner;
+    const struct step *ops = exchange_ops(ex);
 
-    ex->half_closed = true;
-    if (ex->state == EX_QUEUED && ex->hop == 0)
-        exchange_client_gone(ex, "closed by the client");
-    else if (ex->state != EX_PARKED && !(ex->state == EX_ANSWERING && ex->relay))
-        return;
-    else if (park_cancels(ex))
+    panic_hold(ex, exchange_describe);
+    ex->client = CLIENT_SENT_FIN;
+    if (ops->fin_is_gone && ops->fin_is_gone(ex))
         exchange_client_gone(ex, "closed by the client");
     else
-        log_debug(&ex->log, "client gone, or done with sending: the calls go on");
+        log_debug(&ex->log, "client gone, or done with sending: the exchange goes on");
 }
 
+/* What comes of the request after it was answered is read and dropped until the connection ends. */
 static void exchange_on_client_message(void *owner, struct stream *s, const struct message *m)
 {
     struct exchange *ex = owner;
 
-    switch (m->kind) {
-    case MESSAGE_HEAD:
-        break;
-    case MESSAGE_DATA:
-        exchange_on_client_data(ex, m->data);
-        break;
-    case MESSAGE_END:
-        if (ex->state == EX_READING)
-            exchange_dispatch(ex);
-        else if (ex->state == EX_TUNNELLING)
-            tunnel_on_client_end(ex);
-        break;
-    case MESSAGE_FAILED:
+    panic_hold(ex, exchange_describe);
+    if (m->kind == MESSAGE_FAILED) {
         exchange_on_client_failed(ex, m);
-        break;
+        return;
     }
+    if (m->kind == MESSAGE_DATA)
+        ex->bytes_in += m->data.n;
+    if (exchange_ops(ex)->on_message)
+        exchange_ops(ex)->on_message(ex, m);
 }
 
 static void exchange_on_client_drained(void *owner, struct stream *s)
 {
     struct exchange *ex = owner;
 
-    ex->client_full = false;
-    if (ex->state == EX_TUNNELLING)
-        tunnel_on_client_drained(ex);
-    if (ex->state != EX_ANSWERING)
-        return;
-    if (ex->relay)
-        relay_on_client_drained(ex);
-    else
-        hop_on_client_drained(ex);
+    panic_hold(ex, exchange_describe);
+    reply_drained(&ex->reply);
 }
 
 static const struct stream_handler exchange_client_handler = {
@@ -430,194 +428,112 @@ static const struct stream_handler exchange_client_handler = {
     .on_half_closed = exchange_on_half_closed,
 };
 
+static void exchange_on_reply_room(void *owner)
+{
+    struct exchange *ex = owner;
+
+    if (exchange_ops(ex)->on_client_drained)
+        exchange_ops(ex)->on_client_drained(ex);
+}
+
+static void exchange_on_reply_ended(void *owner)
+{
+    exchange_let_go(owner, "complete");
+}
+
+static void exchange_on_reply_failed(void *owner, int result)
+{
+    exchange_replied(owner, result);
+}
+
+static const struct reply_handler exchange_reply_handler = {
+    .on_room = exchange_on_reply_room,
+    .on_ended = exchange_on_reply_ended,
+    .on_failed = exchange_on_reply_failed,
+};
+
 static void exchange_on_timer(void *owner)
 {
     struct exchange *ex = owner;
 
-    switch (ex->state) {
-    case EX_PARKED:
-        park_on_timer(ex);
-        break;
-    case EX_QUEUED:
-        hop_on_timer(ex);
-        break;
-    case EX_NOTIFYING:
-        notify_on_timer(ex);
-        break;
-    case EX_TUNNELLING:
-        tunnel_on_timer(ex);
-        break;
-    case EX_READING:
-    case EX_VISITING:
-    case EX_ANSWERING:
-    case EX_DONE:
-        break;
-    }
+    panic_hold(ex, exchange_describe);
+    if (exchange_ops(ex)->on_timer)
+        exchange_ops(ex)->on_timer(ex);
 }
 
-/* The route for the request, or NULL with *bad set if the path cannot be read. A path that only
- * looks protected before it is normalised ("/internal/../x") is protected too: it is forwarded as
- * it came, and a backend may resolve nothing. */
-static const struct route_conf *exchange_find_route(
-    struct exchange *ex, const struct head *head, bool *bad)
-{
-    struct str path, raw, host = { 0 };
-    struct arena scratch = { 0 };
-    const struct route_conf *r = NULL, *seen;
-    uint16_t port;
-    bool ipv6;
-
-    *bad = false;
-    if (head->authority.n)
-        url_parse_authority(head->authority, &host, &ipv6, &port);
-    if (str_eq(head->target, STR("*"))) {
-        r = conf_find_route(ex->conf, host, STR("/"));
-    } else if (!url_normalise_path(&scratch, head->target, &path) ||
-               !url_decode_path(&scratch, head->target, &raw)) {
-        *bad = true;
-    } else {
-        r = conf_find_route(ex->conf, host, path);
-        seen = conf_find_route(ex->conf, host, raw);
-        if (seen && seen->internal)
-            r = seen;
-    }
-    arena_release(&scratch);
-    return r;
-}
-
-/* Takes over what is worth knowing of a request that is refused, for the access log. */
-static void exchange_save_refused(struct exchange *ex, const struct head *head)
-{
-    if (head)
-        head_copy(&ex->arena, &ex->request, head, 0);
-    ex->is_head = head && str_eq(head->method, STR("HEAD"));
-}
-
-/* Whether TLS was set up for another host. A trusted proxy speaks for hosts of its own choice. */
-static bool exchange_is_misdirected(const struct exchange *ex, const struct head *head)
-{
-    const struct ssl_st *tls = stream_tls(ex->client);
-    struct sockaddr_storage sa;
-    struct str host = { 0 };
-    uint16_t port;
-    bool ipv6;
-
-    if (!tls || head->authority.n == 0)
-        return false;
-    url_parse_authority(head->authority, &host, &ipv6, &port);
-    if (!sni_is_misdirected(tls, host))
-        return false;
-    addr_to_sockaddr(&ex->peer, &sa);
-    return !conf_trusts(ex->conf, (const struct sockaddr *)&sa);
-}
-
-static bool exchange_has_underscored(const struct head *h)
-{
-    for (size_t i = 0; i < h->nfields; i++)
-        if (str_find_char(h->fields[i].name, '_') >= 0 && !field_is_tarry(h->fields[i].name))
-            return true;
-    return false;
-}
-
-/* The head is there and sound. */
-static void exchange_accept_request(struct exchange *ex, const struct stream_request *r)
-{
-    const struct head *head = r->head;
-    const struct route_conf *route;
-    bool bad;
-
-    BUG_IF(!head); /* every request that is not refused has one */
-    if (forward_save_request(&ex->arena, ex->conf, head, ex->client, ex->id, &ex->request) < 0) {
-        exchange_fail(ex, PROBLEM_INTERNAL, 0, "out of memory");
-        return;
-    }
-    ex->is_head = str_eq(head->method, STR("HEAD"));
-    if (exchange_is_misdirected(ex, head)) {
-        exchange_fail(ex, PROBLEM_MISDIRECTED, 0,
-            "the host \"" STR_FMT
-            "\" is neither the name asked for in the TLS handshake nor in the "
-            "certificate shown (listen: misdirected = \"serve\" would let it pass)",
-            STR_ARG(head->authority));
-        return;
-    }
-    ex->has_body = r->body || head_find(head, STR("content-length"));
-    route = exchange_find_route(ex, head, &bad);
-    if (bad) {
-        exchange_fail(ex, PROBLEM_BAD_REQUEST, 0,
-            "the path climbs above the root, or holds a NUL or an overlong UTF-8 form");
-        return;
-    }
-    if (ex->conf->underscore_headers == UNDERSCORE_REFUSE && exchange_has_underscored(head)) {
-        exchange_fail(ex, PROBLEM_BAD_REQUEST, 0, "a field's name has an underscore");
-        return;
-    }
-    if (!route || route->internal) {
-        exchange_fail(ex, PROBLEM_NOT_FOUND, 0, route ? "the route is internal" : "no route");
-        return;
-    }
-    ex->request.websocket = head->websocket && route->websocket;
-    ex->websocket_only = r->websocket_only;
-    ex->compress = route->compress;
-    if (ex->websocket_only && !route->websocket) {
-        exchange_fail(ex, PROBLEM_BAD_REQUEST, 501, "the route has no WebSockets");
-        return;
-    }
-    if (ex->request.websocket && !r->body) /* "Content-Length: 0" says no more than nothing */
-        ex->has_body = false;
-    if (ex->request.websocket && ex->has_body) {
-        exchange_fail(ex, PROBLEM_BAD_REQUEST, 0, "a WebSocket's opening handshake has a body");
-        return;
-    }
-    ex->gateway = route->upstream;
-    if (route->pool) {
-        struct pool *pool = pools_find(ex->front->pools, route->pool->name);
-
-        ex->pool_conf = route->pool;
-        ex->pool = pool ? pool_ref(pool) : NULL;
-    }
-    if (r->body && r->length_known && r->length > ex->conf->body_max) {
-        exchange_fail(ex, PROBLEM_BODY_TOO_LARGE, 0, "the body is larger than body_max");
-        return;
-    }
-    if (!r->body) {
-        exchange_dispatch(ex);
-        return;
-    }
-    body_expect(&ex->body, r->length);
-    if (r->expects_continue)
-        stream_send_continue(ex->client);
-}
-
-void exchange_begin(struct front *f, struct stream *client, const struct stream_request *r)
+struct exchange *exchange_open(
+    struct exchanges *all, struct stream *client, const struct stream_request *r)
 {
     struct exchange *ex = calloc(1, sizeof(*ex));
 
-    if (!ex) {
-        stream_close(client);
-        return;
-    }
+    if (!ex)
+        return NULL;
     counter_add(COUNTER_REQUESTS, 1);
-    ex->front = f;
-    ex->conf = conf_ref(f->conf);
-    ex->client = client;
-    ex->peer = *client->peer;
-    ex->protocol = client->http2                    ? STR("HTTP/2.0")
-                   : r->head && r->head->minor == 0 ? STR("HTTP/1.0")
-                                                    : STR("HTTP/1.1");
+    ex->all = all;
+    ex->conf = conf_ref(all->conf);
+    ex->request.peer = *client->peer;
+    ex->request.protocol = client->http2                    ? STR("HTTP/2.0")
+                           : r->head && r->head->minor == 0 ? STR("HTTP/1.0")
+                                                            : STR("HTTP/1.1");
+    reply_init(
+        &ex->reply, client, ex->conf, &ex->request.head, &ex->arena, &exchange_reply_handler, ex);
     ex->state = EX_READING;
-    ex->attempt = 1;
+    ex->step = STEP_READ;
+    ex->hop.attempt = 1;
     entropy_id(ex->id);
     ex->log.exchange = ex->id;
     ex->started_wall_ms = loop_wall_ms();
     ex->started_us = ex->mark_us = loop_precise_us();
-    body_init(&ex->body, ex->conf->body_memory_max, ex->conf->temp_dir.p);
+    body_init(&ex->request.body, ex->conf->body_memory_max, ex->conf->temp_dir.p);
     deadline_init(&ex->timer, exchange_on_timer, ex);
-    list_push(&f->exchanges[EX_READING], &ex->node);
+    list_push(&all->by_state[EX_READING], &ex->node);
     stream_set_owner(client, &exchange_client_handler, ex);
-    if (r->error_status) {
-        exchange_save_refused(ex, r->head);
-        exchange_fail(ex, PROBLEM_BAD_REQUEST, r->error_status, "%s", r->error);
-        return;
+    panic_hold(ex, exchange_describe);
+    return ex;
+}
+
+void exchange_begin(struct exchange *ex, const struct admitted *a)
+{
+    struct message whole = { .kind = MESSAGE_END };
+
+    ex->request.head = a->head;
+    ex->request.content = a->has_body ? CONTENT_KEPT : CONTENT_NONE;
+    ex->request.websocket = a->websocket_only ? WEBSOCKET_ONLY : WEBSOCKET_MAY;
+    ex->request.address = a->address_counts ? ADDRESS_COUNTS : ADDRESS_COUNTS_NOT;
+    ex->reply.compress = a->compress;
+    ex->reply.head_only = str_eq(a->head.method, STR("HEAD"));
+    ex->gateway = a->gateway;
+    if (a->pool) {
+        struct pool *pool = pools_find(ex->all->pools, a->pool->name);
+
+        ex->pool_conf = a->pool;
+        ex->pool = pool ? pool_ref(pool) : NULL;
     }
-    exchange_accept_request(ex, r);
+    body_expect(&ex->request.body, a->length);
+    exchange_ops(ex)->enter(ex);
+    if (a->expects_continue)
+        reply_continue(&ex->reply);
+    if (!a->body_follows)
+        exchange_ops(ex)->on_message(ex, &whole);
+}
+
+void exchange_refuse(
+    struct exchange *ex, const struct head *head, enum problem p, unsigned status, const char *why)
+{
+    ex->request.head = *head;
+    ex->reply.head_only = str_eq(head->method, STR("HEAD"));
+    exchange_fail(ex, p, status, "%s", why);
+}
+
+void exchange_describe(const void *exchange, char *buf, size_t n)
+{
+    const struct exchange *ex = exchange;
+    char reply[160], visit[80];
+
+    reply_describe(&ex->reply, reply, sizeof(reply));
+    visit_describe(ex->hop.visit, visit, sizeof(visit));
+    snprintf(buf, n,
+        "exchange %s: %s, step %s (%d), hop %u attempt %u, %zu of %zu calls left; %s; %s", ex->id,
+        states[ex->state].name, moves[ex->step].name, ex->phase, ex->hop.number, ex->hop.attempt,
+        ex->calls_left, ex->handoff ? ex->handoff->ncalls : 0, reply, visit);
 }

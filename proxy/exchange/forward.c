@@ -372,6 +372,8 @@ int forward_add_tarry(struct head *h, struct arena *a, const struct conf *conf,
         rc |= head_add(h, a, STR("Tarry-Attempt"), arena_printf(a, "%u", hop->attempt));
     if (hop->outcome.p)
         rc |= head_add(h, a, STR("Tarry-Outcome"), hop->outcome);
+    if (hop->truncated.p)
+        rc |= head_add(h, a, STR("Tarry-Truncated"), hop->truncated);
     if (pool->secret.n)
         rc |= head_add(h, a, STR("Tarry-Auth"), pool->secret);
     return rc;
@@ -424,10 +426,30 @@ static bool forward_drop_from_handoff(struct str name)
     return forward_describes_handoff(name) && !forward_is_policy(name);
 }
 
+/* The service's Cache-Control where it has one, otherwise the handoff's; and never less strict than
+ * the application, which alone knows whom the response is for. */
+static int forward_put_cache_control(
+    struct arena *a, const struct head *upstream, const struct head *handoff, struct head *out)
+{
+    static const struct str strict[] = { STR_INIT("no-store"), STR_INIT("private") };
+    struct str name = STR("Cache-Control");
+    const struct head *from = head_find(upstream, name) ? upstream : handoff;
+
+    for (size_t i = 0; i < from->nfields; i++)
+        if (str_eq_nocase(from->fields[i].name, name) && !field_ends_here(from, name) &&
+            head_add(out, a, from->fields[i].name, from->fields[i].value) < 0)
+            return -1;
+    for (size_t i = 0; i < sizeof(strict) / sizeof(*strict); i++)
+        if (head_has_token(handoff, name, strict[i]) && !head_has_token(out, name, strict[i]) &&
+            head_add(out, a, name, strict[i]) < 0)
+            return -1;
+    return 0;
+}
+
 static bool forward_relayed(const struct upstream_conf *conf, struct str name)
 {
     static const struct str always[] = { STR_INIT("content-type"), STR_INIT("content-encoding"),
-        STR_INIT("content-length"), STR_INIT("cache-control"), STR_INIT("retry-after") };
+        STR_INIT("content-length"), STR_INIT("content-range"), STR_INIT("retry-after") };
 
     for (size_t i = 0; i < sizeof(always) / sizeof(*always); i++)
         if (str_eq_nocase(name, always[i]))
@@ -451,10 +473,11 @@ int forward_relay_response(struct arena *a, const struct head *upstream, const s
         const struct field *f = &upstream->fields[i];
 
         if (!field_ends_here(upstream, f->name) && !field_is_tarry(f->name) &&
-            forward_relayed(conf, f->name) && head_add(out, a, f->name, f->value) < 0)
+            forward_relayed(conf, f->name) && !str_eq_nocase(f->name, STR("cache-control")) &&
+            head_add(out, a, f->name, f->value) < 0)
             return -1;
     }
-    return 0;
+    return forward_put_cache_control(a, upstream, handoff, out);
 }
 
 /* Cookies are the application's, and who its users are is no service's business. */

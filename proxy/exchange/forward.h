@@ -28,9 +28,10 @@ struct forward_hop {
     unsigned hop;
     struct str kind;
     uint64_t started_wall_ms;
-    struct str state;   /* p NULL: none */
-    struct str outcome; /* p NULL: none */
-    unsigned attempt;   /* 1: not told */
+    struct str state;     /* p NULL: none */
+    struct str outcome;   /* p NULL: none */
+    struct str truncated; /* why the outcome is that; p NULL: not said */
+    unsigned attempt;     /* 1: not told */
 };
 
 /* Adds the Tarry-* fields of a request to a worker. 0, or -1. */

@@ -4,15 +4,15 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <zlib.h>
 
 #include "base/num.h"
 #include "base/url.h"
 #include "exchange/forward.h"
+#include "exchange/unpack.h"
 #include "http/fields.h"
 #include "http/limits.h"
 
-enum { CALL_ID_MAX = 128, GUNZIP_STEP = 16 << 10 };
+enum { CALL_ID_MAX = 128 };
 
 #define MEDIA_TYPE STR("application/http")
 
@@ -64,7 +64,7 @@ static int handoff_read_path(struct arena *a, const struct head *r, struct str n
         return HANDOFF_E_LIMIT;
     }
     *out = arena_copy(a, value);
-    return out->p ? 0 : HANDOFF_E_RESOURCES;
+    return out->p ? 0 : HANDOFF_E_MEMORY;
 }
 
 static int handoff_read_then(struct handoff *h, struct arena *a, const struct conf *conf,
@@ -92,7 +92,7 @@ static int handoff_read_then(struct handoff *h, struct arena *a, const struct co
     }
     h->then = THEN_RESUME;
     h->path = arena_copy(a, path);
-    return h->path.p ? 0 : HANDOFF_E_RESOURCES;
+    return h->path.p ? 0 : HANDOFF_E_MEMORY;
 }
 
 static int handoff_read_state(struct handoff *h, struct arena *a, const struct pool_conf *pool,
@@ -112,7 +112,7 @@ static int handoff_read_state(struct handoff *h, struct arena *a, const struct p
         return HANDOFF_E_LIMIT;
     }
     h->state = arena_copy(a, value);
-    return h->state.p ? 0 : HANDOFF_E_RESOURCES;
+    return h->state.p ? 0 : HANDOFF_E_MEMORY;
 }
 
 /* A field with one of two words: 1 or 2; 0 if absent. */
@@ -157,8 +157,46 @@ static bool handoff_is_media_type(struct str value)
     return true;
 }
 
-static int handoff_read_entity(struct handoff *h, const struct head *r, char *why, size_t n)
+static int handoff_on_plain(void *owner, struct str data)
 {
+    struct handoff *h = owner;
+
+    return body_append(&h->body, data.p, data.n);
+}
+
+/* What a decoder's result is for the worker. */
+static int handoff_decoded(struct handoff *h, int rc, char *why, size_t n)
+{
+    switch (rc) {
+    case UNPACK_OK:
+    case UNPACK_BUSY:
+        return rc;
+    case DECODER_E_TOO_LARGE:
+        snprintf(why, n, "the handoff is larger than handoff_max");
+        return HANDOFF_E_LIMIT;
+    case DECODER_E_STOPPED:
+        return HANDOFF_E_STORAGE;
+    case DECODER_E_MEMORY:
+        return HANDOFF_E_MEMORY;
+    default:
+        snprintf(why, n, "the handoff's coded body: %s", decoder_strerror(rc));
+        return HANDOFF_E_MALFORMED;
+    }
+}
+
+static void handoff_on_unpacked(void *owner, int result)
+{
+    struct handoff *h = owner;
+    char why[128] = "";
+    int rc = handoff_decoded(h, result, why, sizeof(why));
+
+    h->on_unpacked(h->owner, rc, why);
+}
+
+static int handoff_read_entity(
+    struct handoff *h, struct arena *a, const struct head *r, char *why, size_t n)
+{
+    enum coding coding;
     struct str value;
     int rc = handoff_single(r, STR("content-type"), &value, why, n);
 
@@ -167,21 +205,26 @@ static int handoff_read_entity(struct handoff *h, const struct head *r, char *wh
     if (rc == 0 || !handoff_is_media_type(value))
         return handoff_malformed(
             why, n, "the handoff's Content-Type is not application/http; msgtype=request");
-    rc = handoff_single(r, STR("content-encoding"), &value, why, n);
-    if (rc < 0)
-        return rc;
-    h->gzip = rc == 1 && (str_eq_nocase(value, STR("gzip")) || str_eq_nocase(value, STR("x-gzip")));
-    if (rc == 1 && !h->gzip && !str_eq_nocase(value, STR("identity")))
-        return handoff_malformed(why, n, "the handoff's Content-Encoding is not gzip");
-    return 0;
+    if (decoder_coding_of(r, &coding) < 0)
+        return handoff_malformed(
+            why, n, "the handoff's Content-Encoding is none of gzip, deflate, br, zstd");
+    if (coding == CODING_IDENTITY)
+        return 0;
+    h->unpack = arena_alloc(a, sizeof(*h->unpack));
+    if (h->unpack &&
+        unpack_init(h->unpack, coding, h->max, handoff_on_plain, handoff_on_unpacked, h) == 0)
+        return 0;
+    h->unpack = NULL;
+    return HANDOFF_E_MEMORY;
 }
 
 int handoff_read_head(struct handoff *h, struct arena *a, const struct conf *conf,
     const struct pool_conf *pool, const struct head *response, char *why, size_t whylen)
 {
+    uint64_t length;
     int rc;
 
-    *h = (struct handoff){ 0 };
+    *h = (struct handoff){ .max = pool->handoff_max };
     body_init(&h->body, conf->body_memory_max, conf->temp_dir.p);
     rc = handoff_read_then(h, a, conf, response, why, whylen);
     if (rc == 0)
@@ -208,64 +251,34 @@ int handoff_read_head(struct handoff *h, struct arena *a, const struct conf *con
     if (rc < 0)
         return rc;
     h->on_disconnect = (enum on_disconnect)rc;
-    return handoff_read_entity(h, response, why, whylen);
+    rc = handoff_read_entity(h, a, response, why, whylen);
+    if (rc == 0 && !h->unpack &&
+        num_parse_u64(head_value(response, STR("content-length")), &length))
+        body_expect(&h->body, length);
+    return rc;
 }
 
-/* Replaces h->body by what it is compressed from. */
-static int handoff_gunzip(struct handoff *h, const struct conf *conf, const struct pool_conf *pool,
-    char *why, size_t whylen)
+int handoff_take_data(struct handoff *h, struct str data, char *why, size_t whylen)
 {
-    char in[GUNZIP_STEP], out[GUNZIP_STEP];
-    struct body plain;
-    z_stream z = { 0 };
-    uint64_t off = 0;
-    int rc = HANDOFF_E_RESOURCES, zrc = Z_OK;
-
-    body_init(&plain, conf->body_memory_max, conf->temp_dir.p);
-    if (inflateInit2(&z, 15 + 16) != Z_OK)
-        return HANDOFF_E_RESOURCES;
-    while (zrc != Z_STREAM_END) {
-        if (z.avail_in == 0) {
-            struct str s;
-
-            if (body_read(&h->body, off, sizeof(in), in, &s) < 0)
-                goto done;
-            if (s.n == 0) {
-                rc = handoff_malformed(why, whylen, "the handoff's gzip data ends early");
-                goto done;
-            }
-            off += s.n;
-            z.next_in = (Bytef *)(uintptr_t)s.p;
-            z.avail_in = (uInt)s.n;
-        }
-        z.next_out = (Bytef *)out;
-        z.avail_out = sizeof(out);
-        zrc = inflate(&z, Z_NO_FLUSH);
-        if (zrc != Z_OK && zrc != Z_STREAM_END && zrc != Z_BUF_ERROR) {
-            rc = handoff_malformed(why, whylen, "the handoff's gzip data is damaged");
-            goto done;
-        }
-        if (body_size(&plain) + (sizeof(out) - z.avail_out) > pool->handoff_max) {
-            snprintf(why, whylen, "the handoff is larger than handoff_max");
-            rc = HANDOFF_E_LIMIT;
-            goto done;
-        }
-        if (body_append(&plain, out, sizeof(out) - z.avail_out) < 0)
-            goto done;
+    if (h->unpack)
+        return handoff_decoded(h, unpack_put(h->unpack, data), why, whylen);
+    if (body_size(&h->body) + data.n > h->max) {
+        snprintf(why, whylen, "the handoff is larger than handoff_max");
+        return HANDOFF_E_LIMIT;
     }
-    if (z.avail_in > 0 || off < body_size(&h->body)) {
-        rc = handoff_malformed(why, whylen, "bytes follow the handoff's gzip data");
-        goto done;
-    }
-    body_release(&h->body);
-    h->body = plain;
-    body_init(&plain, 0, conf->temp_dir.p);
-    rc = 0;
+    return body_append(&h->body, data.p, data.n) < 0 ? HANDOFF_E_STORAGE : 0;
+}
 
-done:
-    inflateEnd(&z);
-    body_release(&plain);
-    return rc;
+int handoff_end_data(struct handoff *h, char *why, size_t whylen)
+{
+    return h->unpack ? handoff_decoded(h, unpack_end(h->unpack), why, whylen) : 0;
+}
+
+void handoff_stop_reading(struct handoff *h)
+{
+    if (h->unpack)
+        unpack_release(h->unpack);
+    h->unpack = NULL;
 }
 
 /* One of Tarry's own fields in an enclosed request, or not its concern (0). */
@@ -288,7 +301,7 @@ static int handoff_read_call_field(
             return HANDOFF_E_LIMIT;
         }
         e->call_id = arena_copy(a, f->value);
-        return e->call_id.p ? 0 : HANDOFF_E_RESOURCES;
+        return e->call_id.p ? 0 : HANDOFF_E_MEMORY;
     }
     if (str_eq_nocase(f->name, STR("tarry-timeout"))) {
         if (e->timeout_ms || !num_parse_seconds(f->value, &v) || v == 0)
@@ -370,7 +383,7 @@ static ssize_t handoff_parse_at(const struct handoff *h, uint64_t off, const str
     ssize_t n;
 
     if (handoff_read_window(h, off, limits.head_max, scratch, &window) < 0)
-        return HANDOFF_E_RESOURCES;
+        return HANDOFF_E_STORAGE;
     n = h1_parse_head(&scan, H1_ENCLOSED_REQUEST, &limits, window, head);
     if (n > 0)
         return n;
@@ -422,7 +435,7 @@ static int64_t handoff_read_enclosed(struct enclosed *e, const struct handoff *h
     }
     if (e->body_off + e->body_len > body_size(&h->body))
         return handoff_malformed(why, whylen, "the body of an enclosed request ends early");
-    return e->method.p ? (int64_t)((uint64_t)n + e->body_len) : HANDOFF_E_RESOURCES;
+    return e->method.p ? (int64_t)((uint64_t)n + e->body_len) : HANDOFF_E_MEMORY;
 }
 
 int handoff_read_body(struct handoff *h, struct arena *a, const struct conf *conf,
@@ -431,15 +444,14 @@ int handoff_read_body(struct handoff *h, struct arena *a, const struct conf *con
     size_t max = h->then == THEN_RELAY ? 1 : pool->max_calls, room = 0;
     char *scratch = NULL;
     uint64_t off = 0;
-    int rc = h->gzip ? handoff_gunzip(h, conf, pool, why, whylen) : 0;
+    int rc = 0;
 
-    if (rc < 0)
-        return rc;
+    handoff_stop_reading(h);
     if (body_size(&h->body) == 0)
         return handoff_malformed(why, whylen, "the handoff encloses no request");
     scratch = malloc(conf->header_max);
     if (!scratch)
-        return HANDOFF_E_RESOURCES;
+        return HANDOFF_E_MEMORY;
     while (rc == 0 && off < body_size(&h->body)) {
         int64_t n;
 
@@ -458,7 +470,7 @@ int handoff_read_body(struct handoff *h, struct arena *a, const struct conf *con
             room = room ? room * 2 : 1;
             more = arena_alloc(a, room * sizeof(*more));
             if (!more) {
-                rc = HANDOFF_E_RESOURCES;
+                rc = HANDOFF_E_MEMORY;
                 break;
             }
             if (h->ncalls > 0)
@@ -479,7 +491,7 @@ int handoff_read_body(struct handoff *h, struct arena *a, const struct conf *con
 }
 
 int handoff_enclosed_head(const struct handoff *h, const struct enclosed *e,
-    const struct conf *conf, bool drop_accept_encoding, struct arena *a, struct head *out)
+    const struct conf *conf, bool identity, struct arena *a, struct head *out)
 {
     struct field fields[H1_FIELDS_MAX];
     struct head head = { .fields = fields }, kept;
@@ -492,32 +504,34 @@ int handoff_enclosed_head(const struct handoff *h, const struct enclosed *e,
     if (!scratch || handoff_read_window(h, e->head_off, e->head_len, scratch, &window) < 0 ||
         h1_parse_head(&scan, H1_ENCLOSED_REQUEST, &limits, window, &head) <= 0 ||
         url_parse(head.target, &url) < 0)
-        return HANDOFF_E_RESOURCES;
+        return HANDOFF_E_MEMORY;
     kept = head;
-    kept.room = head.nfields + 2;
+    kept.room = head.nfields + 3;
     kept.fields = arena_alloc(a, kept.room * sizeof(*kept.fields));
     kept.nfields = 0;
     if (!kept.fields)
-        return HANDOFF_E_RESOURCES;
+        return HANDOFF_E_MEMORY;
     for (size_t i = 0; i < head.nfields; i++) {
         struct str name = head.fields[i].name;
 
         if (field_ends_here(&head, name) || field_is_tarry(name) ||
             str_eq_nocase(name, STR("host")) || str_eq_nocase(name, STR("expect")) ||
-            (drop_accept_encoding && str_eq_nocase(name, STR("accept-encoding"))))
+            (identity && str_eq_nocase(name, STR("accept-encoding"))))
             continue;
         kept.fields[kept.nfields++] = head.fields[i];
     }
     kept.target = url.target;
     if (url.target.n > 0 && url.target.p[0] == '?') /* "https://host?x": the path is "/" */
         kept.target = arena_printf(a, "/" STR_FMT, STR_ARG(url.target));
-    if (!kept.target.p)
-        return HANDOFF_E_RESOURCES;
-    return head_copy(a, out, &kept, 0) < 0 ? HANDOFF_E_RESOURCES : 0;
+    if (!kept.target.p ||
+        (identity && head_add(&kept, a, STR("Accept-Encoding"), STR("identity")) < 0))
+        return HANDOFF_E_MEMORY;
+    return head_copy(a, out, &kept, 0) < 0 ? HANDOFF_E_MEMORY : 0;
 }
 
 void handoff_release(struct handoff *h)
 {
+    handoff_stop_reading(h);
     body_release(&h->body);
     h->calls = NULL;
     h->ncalls = 0;

@@ -16,6 +16,8 @@
 #include "http/body.h"
 #include "http/head.h"
 
+struct unpack;
+
 enum then { THEN_RELAY, THEN_RESUME, THEN_REPLAY };
 enum keep_alive { KEEP_ALIVE_OFF, KEEP_ALIVE_SSE, KEEP_ALIVE_SPACE };
 enum on_disconnect { DISCONNECT_DEFAULT, DISCONNECT_CANCEL, DISCONNECT_FINISH };
@@ -38,18 +40,24 @@ struct handoff {
     struct str notify, on_error; /* p NULL: none */
     enum keep_alive keep_alive;
     enum on_disconnect on_disconnect;
-    bool gzip;
+    struct unpack *unpack; /* of a body that is coded, while it comes; NULL otherwise */
     struct enclosed *calls;
     size_t ncalls;
+    size_t max; /* handoff_max */
     struct body body;
+    /* After HANDOFF_BUSY: what had come is decoded now (0), or cannot be (an error, with `why`). */
+    void (*on_unpacked)(void *owner, int rc, const char *why);
+    void *owner;
 };
 
 enum handoff_error {
     HANDOFF_E_MALFORMED = -1,
     HANDOFF_E_FORBIDDEN = -2, /* an origin that the conf does not declare */
     HANDOFF_E_LIMIT = -3,
-    HANDOFF_E_RESOURCES = -4, /* memory or disk */
+    HANDOFF_E_MEMORY = -4,
+    HANDOFF_E_STORAGE = -5,
 };
+enum { HANDOFF_BUSY = 1 };
 
 /* Whether a worker's response is a handoff (docs/handoff.md): 2xx with Tarry-Then. The caller has
  * seen that the request was no HEAD. */
@@ -60,15 +68,24 @@ bool handoff_is(const struct head *response);
 int handoff_read_head(struct handoff *h, struct arena *a, const struct conf *conf,
     const struct pool_conf *pool, const struct head *response, char *why, size_t whylen);
 
-/* The body is complete in h->body: undoes gzip, and checks every enclosed request. */
+/* A piece of the body as it came, coded or not, and its end: what it is coded from goes to h->body,
+ * a slice a turn. 0; HANDOFF_BUSY: h->on_unpacked() follows, and the source is to be held back
+ * meanwhile; or an error. */
+int handoff_take_data(struct handoff *h, struct str data, char *why, size_t whylen);
+int handoff_end_data(struct handoff *h, char *why, size_t whylen);
+
+/* No more of the body is wanted, or it has ended: on_unpacked() does not come any more. */
+void handoff_stop_reading(struct handoff *h);
+
+/* The body is complete in h->body: checks every enclosed request. */
 int handoff_read_body(struct handoff *h, struct arena *a, const struct conf *conf,
     const struct pool_conf *pool, char *why, size_t whylen);
 
 /* The enclosed request's head: the target from the absolute one, end-to-end fields, Content-Length;
- * without an authority and the conf's fields, which are the endpoint's to set.
- * `drop_accept_encoding`: the answer must come as it is. In `a`. 0 or an error. */
+ * without an authority and the conf's fields, which are the endpoint's to set. `identity`: the
+ * answer must come as it is, and Accept-Encoding says so. In `a`. 0 or an error. */
 int handoff_enclosed_head(const struct handoff *h, const struct enclosed *e,
-    const struct conf *conf, bool drop_accept_encoding, struct arena *a, struct head *out);
+    const struct conf *conf, bool identity, struct arena *a, struct head *out);
 
 void handoff_release(struct handoff *h);
 

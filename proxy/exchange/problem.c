@@ -1,53 +1,87 @@
-/* One table: what went wrong, and what the client is told. */
+/* One table: what went wrong, what the client is told, and how loudly the operator is. */
 #include "exchange/problem.h"
 
 #include <stdio.h>
 #include <time.h>
 
+#include "observe/counter.h"
+
+#define NO_COUNTER COUNTER_COUNT
+
+/* One row a failure. `counter`: where problem_count() counts it. */
 static const struct {
     unsigned status;
     const char *error, *title;
+    enum counter counter;
+    enum log_level level;
 } table[PROBLEM_COUNT] = {
-    [PROBLEM_NONE] = { 500, "proxy_internal_error", "No problem" },
-    [PROBLEM_BAD_REQUEST] = { 400, "http_request_error", "The request is malformed" },
-    [PROBLEM_REQUEST_TIMEOUT] = { 408, "http_request_error", "The request did not come in time" },
-    [PROBLEM_BODY_TOO_LARGE] = { 413, "http_request_error", "The request's body is too large" },
-    [PROBLEM_NOT_FOUND] = { 404, "destination_not_found", "There is nothing at this address" },
-    [PROBLEM_MISDIRECTED] = { 421, "http_request_error",
-        "The connection was made for another host" },
-    [PROBLEM_QUEUE_FULL] = { 503, "connection_limit_reached", "The service is busy" },
-    [PROBLEM_QUEUE_TIMEOUT] = { 503, "connection_limit_reached", "The service is busy" },
-    [PROBLEM_WORKER_UNREACHABLE] = { 502, "connection_refused",
-        "The application cannot be reached" },
-    [PROBLEM_WORKER_PROTOCOL] = { 502, "http_protocol_error",
-        "The application's response is malformed" },
-    [PROBLEM_WORKER_INCOMPLETE] = { 502, "http_response_incomplete",
-        "The application ended before its response was complete" },
-    [PROBLEM_WORKER_TIMEOUT] = { 504, "http_response_timeout", "The application took too long" },
-    [PROBLEM_HANDOFF_MALFORMED] = { 502, "handoff_malformed",
-        "The application's handoff is malformed" },
-    [PROBLEM_HANDOFF_FORBIDDEN] = { 502, "handoff_forbidden",
-        "The application's handoff names an origin that is not declared" },
-    [PROBLEM_HANDOFF_LIMIT] = { 502, "handoff_limit", "The application's handoff is over a limit" },
-    [PROBLEM_LOOP] = { 508, "loop_detected", "The application handed off too many times" },
-    [PROBLEM_CALL_UNREACHABLE] = { 502, "connection_refused",
-        "The upstream service cannot be reached" },
-    [PROBLEM_CALL_CERTIFICATE] = { 502, "tls_certificate_error",
-        "The upstream service's certificate was not accepted" },
-    [PROBLEM_CALL_TLS] = { 502, "tls_protocol_error", "TLS with the upstream service failed" },
-    [PROBLEM_CALL_TERMINATED] = { 502, "connection_terminated",
-        "The upstream service cut the connection" },
-    [PROBLEM_CALL_INCOMPLETE] = { 502, "http_response_incomplete",
-        "The upstream service ended before its response was complete" },
-    [PROBLEM_CALL_PROTOCOL] = { 502, "http_protocol_error",
-        "The upstream service's response is malformed" },
-    [PROBLEM_CALL_CONNECT_TIMEOUT] = { 504, "connection_timeout",
-        "Connecting to the upstream service took too long" },
-    [PROBLEM_CALL_TIMEOUT] = { 504, "http_response_timeout", "The upstream service took too long" },
-    [PROBLEM_CALL_TOO_LARGE] = { 502, "http_response_body_size_exceeded",
-        "The upstream service's response is too large" },
-    [PROBLEM_CALL_CANCELLED] = { 502, "connection_terminated", "The client has gone" },
-    [PROBLEM_INTERNAL] = { 503, "proxy_internal_error", "The proxy is out of resources" },
+#define ROW(id, status, error, counter, level, title)                                              \
+    [PROBLEM_##id] = { status, error, title, counter, LEVEL_##level }
+    ROW(NONE, 500, "proxy_internal_error", NO_COUNTER, WARN, "No problem"),
+    ROW(BAD_REQUEST, 400, "http_request_error", COUNTER_REQUESTS_REFUSED, INFO,
+        "The request is malformed"),
+    ROW(REQUEST_TIMEOUT, 408, "http_request_error", COUNTER_REQUESTS_REFUSED, INFO,
+        "The request did not come in time"),
+    ROW(BODY_TOO_LARGE, 413, "http_request_error", COUNTER_REQUESTS_REFUSED, INFO,
+        "The request's body is too large"),
+    ROW(NOT_FOUND, 404, "destination_not_found", COUNTER_REQUESTS_REFUSED, INFO,
+        "There is nothing at this address"),
+    ROW(MISDIRECTED, 421, "http_request_error", COUNTER_REQUESTS_REFUSED, INFO,
+        "The connection was made for another host"),
+    ROW(NO_WEBSOCKET, 501, "http_request_error", COUNTER_REQUESTS_REFUSED, INFO,
+        "There is no WebSocket at this address"),
+    ROW(QUEUE_FULL, 503, "connection_limit_reached", COUNTER_QUEUE_REFUSED, WARN,
+        "The service is busy"),
+    ROW(QUEUE_TIMEOUT, 503, "connection_limit_reached", COUNTER_QUEUE_REFUSED, WARN,
+        "The service is busy"),
+    ROW(WORKER_UNREACHABLE, 502, "connection_refused", COUNTER_VISITS_FAILED, WARN,
+        "The application cannot be reached"),
+    ROW(WORKER_DIED, 502, "http_response_incomplete", COUNTER_VISITS_FAILED, WARN,
+        "The application ended before its response was complete"),
+    ROW(WORKER_INCOMPLETE, 502, "http_response_incomplete", COUNTER_VISITS_FAILED, WARN,
+        "The application ended before its response was complete"),
+    ROW(WORKER_PROTOCOL, 502, "http_protocol_error", COUNTER_VISITS_FAILED, WARN,
+        "The application's response is malformed"),
+    ROW(WORKER_TIMEOUT, 504, "http_response_timeout", COUNTER_VISITS_FAILED, WARN,
+        "The application took too long"),
+    ROW(HANDOFF_MALFORMED, 502, "handoff_malformed", COUNTER_HANDOFFS_REFUSED, WARN,
+        "The application's handoff is malformed"),
+    ROW(HANDOFF_FORBIDDEN, 502, "handoff_forbidden", COUNTER_HANDOFFS_REFUSED, WARN,
+        "The application's handoff names an origin that is not declared"),
+    ROW(HANDOFF_LIMIT, 502, "handoff_limit", COUNTER_HANDOFFS_REFUSED, WARN,
+        "The application's handoff is over a limit"),
+    ROW(LOOP, 508, "loop_detected", COUNTER_HANDOFFS_REFUSED, WARN,
+        "The application handed off too many times"),
+    ROW(EXCHANGE_TIMEOUT, 504, "http_response_timeout", COUNTER_EXCHANGES_TIMED_OUT, WARN,
+        "The request took too long"),
+    ROW(CALL_DNS, 502, "dns_error", COUNTER_CALLS_FAILED, WARN,
+        "The upstream service's name has no address"),
+    ROW(CALL_UNREACHABLE, 502, "connection_refused", COUNTER_CALLS_FAILED, WARN,
+        "The upstream service cannot be reached"),
+    ROW(CALL_CERTIFICATE, 502, "tls_certificate_error", COUNTER_CALLS_FAILED, WARN,
+        "The upstream service's certificate was not accepted"),
+    ROW(CALL_TLS, 502, "tls_protocol_error", COUNTER_CALLS_FAILED, WARN,
+        "TLS with the upstream service failed"),
+    ROW(CALL_TERMINATED, 502, "connection_terminated", COUNTER_CALLS_FAILED, WARN,
+        "The upstream service cut the connection"),
+    ROW(CALL_INCOMPLETE, 502, "http_response_incomplete", COUNTER_CALLS_FAILED, WARN,
+        "The upstream service ended before its response was complete"),
+    ROW(CALL_PROTOCOL, 502, "http_protocol_error", COUNTER_CALLS_FAILED, WARN,
+        "The upstream service's response is malformed"),
+    ROW(CALL_CONNECT_TIMEOUT, 504, "connection_timeout", COUNTER_CALLS_FAILED, WARN,
+        "Connecting to the upstream service took too long"),
+    ROW(CALL_TIMEOUT, 504, "http_response_timeout", COUNTER_CALLS_FAILED, WARN,
+        "The upstream service took too long"),
+    ROW(CALL_TOO_LARGE, 502, "http_response_body_size_exceeded", COUNTER_CALLS_FAILED, WARN,
+        "The upstream service's response is too large"),
+    ROW(CALL_CODING, 502, "http_response_content_coding", COUNTER_CALLS_FAILED, WARN,
+        "The upstream service's response cannot be decoded"),
+    ROW(CALL_CANCELLED, 502, "connection_terminated", NO_COUNTER, DEBUG, "The client has gone"),
+    ROW(STORAGE, 503, "proxy_internal_error", COUNTER_RESOURCES_SHORT, ERROR,
+        "The proxy is out of resources"),
+    ROW(INTERNAL, 503, "proxy_internal_error", COUNTER_RESOURCES_SHORT, WARN,
+        "The proxy is out of resources"),
+#undef ROW
 };
 
 unsigned problem_status(enum problem p)
@@ -63,6 +97,22 @@ const char *problem_error(enum problem p)
 const char *problem_title(enum problem p)
 {
     return table[p].title;
+}
+
+enum log_level problem_level(enum problem p)
+{
+    return table[p].level;
+}
+
+void problem_count(enum problem p)
+{
+    if (table[p].counter != NO_COUNTER)
+        counter_add(table[p].counter, 1);
+}
+
+bool problem_is_call(enum problem p)
+{
+    return p >= PROBLEM_CALL_DNS && p <= PROBLEM_CALL_CANCELLED;
 }
 
 struct str problem_json(struct arena *a, enum problem p, unsigned status, const char *exchange)
@@ -106,6 +156,7 @@ enum problem problem_of_call(enum stream_error e)
 {
     switch (e) {
     case STREAM_E_RESOLVE:
+        return PROBLEM_CALL_DNS;
     case STREAM_E_CONNECT:
         return PROBLEM_CALL_UNREACHABLE;
     case STREAM_E_CONNECT_TIMEOUT:
@@ -129,6 +180,36 @@ enum problem problem_of_call(enum stream_error e)
     case STREAM_FULL:
     case STREAM_E_BAD_REQUEST:
     case STREAM_E_GONE:
+    case STREAM_E_MEMORY:
+        break;
+    }
+    return PROBLEM_INTERNAL;
+}
+
+enum problem problem_of_visit(enum stream_error e)
+{
+    switch (e) {
+    case STREAM_E_TERMINATED:
+    case STREAM_E_ENDED:
+        return PROBLEM_WORKER_DIED;
+    case STREAM_E_PROTOCOL:
+    case STREAM_E_HEAD_TOO_LARGE:
+        return PROBLEM_WORKER_PROTOCOL;
+    case STREAM_E_RESOLVE:
+    case STREAM_E_CONNECT:
+    case STREAM_E_CONNECT_TIMEOUT:
+    case STREAM_E_CERTIFICATE:
+    case STREAM_E_TLS:
+    case STREAM_E_REFUSED:
+    case STREAM_E_STALE:
+        return PROBLEM_WORKER_UNREACHABLE;
+    case STREAM_E_TIMEOUT:
+        return PROBLEM_WORKER_TIMEOUT;
+    case STREAM_E_INCOMPLETE:
+    case STREAM_E_GONE:
+        return PROBLEM_WORKER_INCOMPLETE;
+    case STREAM_FULL:
+    case STREAM_E_BAD_REQUEST:
     case STREAM_E_MEMORY:
         break;
     }

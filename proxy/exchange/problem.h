@@ -1,33 +1,40 @@
-/* What clients get when Tarry answers itself: application/problem+json (RFC 9457) with a
- * Proxy-Status (RFC 9209). The details go to the log; a client learns what kind of thing went wrong
- * and the exchange's id, never a secret.
+/* What can go wrong, and what the client gets when Tarry answers itself: application/problem+json
+ * (RFC 9457) with a Proxy-Status (RFC 9209). The details go to the log; a client learns what kind
+ * of thing went wrong and the exchange's id, never a secret.
  *
  * exchange/ is the product: one client request, its visits to workers and its calls to upstreams,
- * until its response is complete. Read exchange.h first, then handoff.h, visit.h and call.h. */
+ * until its response is complete. Read exchange.h first, then reply.h, handoff.h, visit.h and
+ * call.h. */
 #ifndef TARRY_EXCHANGE_PROBLEM_H
 #define TARRY_EXCHANGE_PROBLEM_H
 
 #include "base/arena.h"
 #include "http/head.h"
 #include "http/stream.h"
+#include "observe/log.h"
 
+/* Every failure inside of Tarry is one of these. */
 enum problem {
     PROBLEM_NONE,
     PROBLEM_BAD_REQUEST, /* 400, or the status that the codec says */
     PROBLEM_REQUEST_TIMEOUT,
     PROBLEM_BODY_TOO_LARGE,
     PROBLEM_NOT_FOUND,
-    PROBLEM_MISDIRECTED, /* the host is not what TLS was set up for (RFC 9110 15.5.20) */
+    PROBLEM_MISDIRECTED,  /* the host is not what TLS was set up for (RFC 9110 15.5.20) */
+    PROBLEM_NO_WEBSOCKET, /* one was asked for, where the route has none */
     PROBLEM_QUEUE_FULL,
     PROBLEM_QUEUE_TIMEOUT,
     PROBLEM_WORKER_UNREACHABLE,
+    PROBLEM_WORKER_DIED, /* before a byte of its response: the request may have been processed */
+    PROBLEM_WORKER_INCOMPLETE, /* within its response */
     PROBLEM_WORKER_PROTOCOL,
-    PROBLEM_WORKER_INCOMPLETE,
     PROBLEM_WORKER_TIMEOUT,
     PROBLEM_HANDOFF_MALFORMED,
     PROBLEM_HANDOFF_FORBIDDEN,
     PROBLEM_HANDOFF_LIMIT,
     PROBLEM_LOOP,
+    PROBLEM_EXCHANGE_TIMEOUT,
+    PROBLEM_CALL_DNS,
     PROBLEM_CALL_UNREACHABLE,
     PROBLEM_CALL_CERTIFICATE,
     PROBLEM_CALL_TLS,
@@ -37,8 +44,11 @@ enum problem {
     PROBLEM_CALL_CONNECT_TIMEOUT,
     PROBLEM_CALL_TIMEOUT,
     PROBLEM_CALL_TOO_LARGE,
+    PROBLEM_CALL_CODING,    /* keep-alive bytes have announced no coding, and this one cannot be
+                               undone */
     PROBLEM_CALL_CANCELLED, /* only ever recorded: the client has gone */
-    PROBLEM_INTERNAL,       /* out of memory or disk */
+    PROBLEM_STORAGE,        /* no disk */
+    PROBLEM_INTERNAL,       /* no memory */
 };
 #define PROBLEM_COUNT (PROBLEM_INTERNAL + 1)
 
@@ -47,6 +57,14 @@ enum { PROBLEM_DATE_MAX = 64 };
 unsigned problem_status(enum problem p);
 const char *problem_error(enum problem p); /* the `error` of Proxy-Status */
 const char *problem_title(enum problem p);
+enum log_level problem_level(enum problem p); /* of the line that tells of it */
+
+/* Counts it: in the counter of its kind, if there is one. Who decides what follows from a failure
+ * calls this once. */
+void problem_count(enum problem p);
+
+/* Whether it is a call's, which the call has counted. */
+bool problem_is_call(enum problem p);
 
 /* The JSON object, in `a`. `status` 0: the problem's own. */
 struct str problem_json(struct arena *a, enum problem p, unsigned status, const char *exchange);
@@ -55,8 +73,9 @@ struct str problem_json(struct arena *a, enum problem p, unsigned status, const 
 int problem_head(struct arena *a, enum problem p, unsigned status, uint64_t wall_ms,
     struct str body, struct head *out);
 
-/* The problem that a failed call is, by what its stream failed with. */
+/* The problem that a failed call or visit is, by what its stream failed with. */
 enum problem problem_of_call(enum stream_error e);
+enum problem problem_of_visit(enum stream_error e);
 
 /* HTTP-date (RFC 9110 5.6.7); `out` has room for PROBLEM_DATE_MAX bytes. */
 void problem_http_date(uint64_t wall_ms, char out[PROBLEM_DATE_MAX]);

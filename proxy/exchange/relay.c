@@ -1,58 +1,69 @@
-/* A call's response as it streams to the client: of a relay, or of a gateway route. With a notify
- * it is recorded on the way; with an error handler, a response that is no 2xx is kept for a worker
- * instead. */
-#include "exchange/exchange.h"
+/* The step in which a call's response streams to the client: of a relay, or of a gateway route.
+ * With a notify it is recorded on the way; with an error handler, a response that is no 2xx is kept
+ * for a worker instead. */
 #include "exchange/forward.h"
+#include "exchange/hop.h"
+#include "exchange/parked.h"
+#include "exchange/steps.h"
+#include "observe/counter.h"
+#include "observe/panic.h"
 
-static struct answer *relay_record(struct exchange *ex)
+/* What becomes of the response: ex->phase. */
+enum relay_phase {
+    RELAY_WAITING, /* no head yet */
+    RELAY_PASSING, /* to the client */
+    RELAY_KEEPING  /* for a worker, which answers instead */
+};
+
+/* Where the response is recorded; NULL for a gateway's. */
+static struct answer *relay_record(const struct exchange *ex)
 {
-    return ex->handoff ? ex->answers[ex->first_answer] : NULL;
+    return ex->handoff ? ex->answers.list[ex->first_answer] : NULL;
 }
 
 static bool relay_records(const struct exchange *ex)
 {
-    return ex->on_error || (ex->handoff && ex->handoff->notify.p);
-}
-
-static void relay_end_call(struct exchange *ex)
-{
-    ex->relay_pending = false;
-    loop_undefer(&ex->relay_flush);
-    call_close(ex->relay);
-    ex->relay = NULL;
-}
-
-/* Sends the head that was held. False if there was no way. */
-static bool relay_flush_head(struct exchange *ex)
-{
-    if (!ex->relay_pending)
-        return true;
-    ex->relay_pending = false;
-    loop_undefer(&ex->relay_flush);
-    exchange_send_head(ex, ex->relay_head);
-    return ex->state != EX_DONE;
-}
-
-static void relay_on_flush(void *owner)
-{
-    relay_flush_head(owner);
+    return ex->handoff && (ex->phase == RELAY_KEEPING || ex->handoff->notify.p);
 }
 
 /* A worker answers instead: a resume with the failed response enclosed. */
-static void relay_hand_to_worker(struct exchange *ex, enum problem p, const struct call *c)
+static void relay_hand_to_worker(struct exchange *ex, enum problem p)
 {
-    struct str path = ex->handoff->on_error;
-    int rc = answer_finish(relay_record(ex), p, c);
+    struct answer *record = relay_record(ex);
+    struct answer_facts facts = parked_facts(ex->relay);
 
-    relay_end_call(ex);
-    ex->on_error = false;
+    if (p == PROBLEM_NONE)
+        p = answer_problem(record);
     ex->handoff->notify = (struct str){ 0 }; /* not told of a call that the worker took over */
-    if (rc < 0) {
+    reply_drop_held(&ex->reply);
+    if (answer_finish(record, p, &facts) < 0) {
         exchange_fail(ex, PROBLEM_INTERNAL, 0, "out of memory");
         return;
     }
-    ex->hop++;
-    hop_begin(ex, HOP_RESUME, path);
+    hop_prepare(ex, HOP_RESUME, ex->handoff->on_error);
+    exchange_enter(ex, STEP_VISIT);
+}
+
+static int relay_make_response(struct exchange *ex, struct call *c, const struct head *in,
+    struct arena *scratch, struct head *out)
+{
+    int rc;
+
+    if (ex->gateway)
+        rc = forward_gateway_response(scratch, in, out);
+    else
+        rc = forward_relay_response(scratch, in, &ex->handoff_head, call_request(c)->upstream, out);
+    /* The answer to a HEAD announces a body that does not come: the client asked for one. */
+    if (rc == 0 && ex->handoff && str_eq(relay_record(ex)->enclosed->method, STR("HEAD")))
+        head_remove(out, STR("content-length"));
+    return rc == 0 ? forward_add_cookies(scratch, ex->cookies, out) : rc;
+}
+
+/* The record's tap; the usage scan and others join it here. */
+static void relay_tap(struct exchange *ex, const struct message *m)
+{
+    if (relay_records(ex))
+        taps_pass(&relay_record(ex)->tap, m);
 }
 
 static void relay_on_head(struct exchange *ex, struct call *c, const struct head *in)
@@ -62,103 +73,100 @@ static void relay_on_head(struct exchange *ex, struct call *c, const struct head
     struct head out;
     int rc;
 
-    ex->on_error = failed && ex->handoff && ex->handoff->on_error.p;
-    if (relay_records(ex) && answer_take_head(relay_record(ex), in) < 0) {
-        exchange_fail(ex, PROBLEM_INTERNAL, 0, "out of memory");
+    ex->phase = failed && ex->handoff && ex->handoff->on_error.p ? RELAY_KEEPING : RELAY_PASSING;
+    relay_tap(ex, &(struct message){ .kind = MESSAGE_HEAD, .head = in });
+    if (ex->phase == RELAY_KEEPING)
         return;
-    }
-    if (ex->on_error)
-        return;
-    if (ex->gateway)
-        rc = forward_gateway_response(&scratch, in, &out);
-    else
-        rc = forward_relay_response(
-            &scratch, in, &ex->handoff_head, call_request(c)->upstream, &out);
-    /* The answer to a HEAD announces a body that does not come: the client asked for one. */
-    if (rc == 0 && ex->handoff && str_eq(relay_record(ex)->enclosed->method, STR("HEAD")))
-        head_remove(&out, STR("content-length"));
-    if (rc == 0)
-        rc = forward_add_cookies(&scratch, ex->cookies, &out);
-    if (rc == 0) {
-        ex->relay_head = arena_alloc(&ex->arena, sizeof(*ex->relay_head));
-        rc = ex->relay_head ? head_copy(&ex->arena, ex->relay_head, &out, 0) : -1;
-    }
+    rc = relay_make_response(ex, c, in, &scratch, &out);
+    rc = rc < 0 ? REPLY_E_MEMORY : reply_head(&ex->reply, &out, REPLY_WITH_TURN, 0);
     arena_release(&scratch);
-    if (rc < 0) {
-        exchange_fail(ex, PROBLEM_INTERNAL, 0, "out of memory");
-        return;
-    }
-    /* An upstream that breaks off at once is an error that the client can still be told of. */
-    ex->relay_pending = true;
-    loop_defer(&ex->relay_flush, relay_on_flush, ex);
+    if (exchange_replied(ex, rc) && ex->reply.keep_alive == KEEP_ALIVE_OFF)
+        exchange_set_state(ex, EX_ANSWERING);
 }
 
 static void relay_on_data(struct exchange *ex, struct call *c, struct str data)
 {
-    if (relay_records(ex) && answer_take_data(relay_record(ex), data) < 0 && ex->on_error) {
-        relay_hand_to_worker(ex, PROBLEM_CALL_TOO_LARGE, c);
+    int rc;
+
+    relay_tap(ex, &(struct message){ .kind = MESSAGE_DATA, .data = data });
+    if (ex->phase == RELAY_KEEPING) {
+        if (relay_record(ex)->cut != ANSWER_WHOLE)
+            relay_hand_to_worker(ex, PROBLEM_NONE);
         return;
     }
-    if (ex->on_error || !relay_flush_head(ex))
-        return;
-    if (ex->client && exchange_send_data(ex, data) && ex->relay)
+    deadline_clear(&ex->timer); /* no keep-alive bytes within a response */
+    exchange_set_state(ex, EX_ANSWERING);
+    rc = reply_data(&ex->reply, data);
+    if (exchange_replied(ex, rc) && rc == REPLY_FULL)
         call_pause(c, true);
 }
 
 /* Makes the record ready for the notify. */
-static void relay_close_record(
-    struct exchange *ex, struct str outcome, enum problem p, struct call *c)
+static void relay_close_record(struct exchange *ex, struct str outcome, enum problem p)
 {
-    if (!relay_records(ex))
+    struct answer_facts facts = parked_facts(ex->relay);
+    struct answer *record = relay_record(ex);
+
+    if (!ex->handoff || !ex->handoff->notify.p)
         return;
     ex->outcome = outcome;
-    if (answer_finish(relay_record(ex), p, c) < 0) {
+    if (record->cut != ANSWER_WHOLE && p == PROBLEM_NONE) {
+        ex->outcome = STR("truncated");
+        ex->truncated = record->cut == ANSWER_CUT_LIMIT ? STR("limit") : STR("storage");
+        log_error(&ex->log, "the record for the notify to " STR_FMT " is cut: %s",
+            STR_ARG(ex->handoff->notify),
+            record->cut == ANSWER_CUT_LIMIT ? "the response is larger than response_max"
+                                            : "it cannot be kept in temp_dir");
+    }
+    if (answer_finish(record, p, &facts) < 0) {
         log_error(&ex->log, "out of memory: the notify is lost");
+        counter_add(COUNTER_NOTIFIES_LOST, 1);
         ex->outcome = (struct str){ 0 };
     }
 }
 
-static void relay_on_end(struct exchange *ex, struct call *c)
+static void relay_end_call(struct exchange *ex)
 {
-    if (ex->on_error) {
-        relay_hand_to_worker(ex, PROBLEM_NONE, c);
+    call_close(ex->relay);
+    ex->relay = NULL;
+}
+
+static void relay_on_end(struct exchange *ex)
+{
+    relay_tap(ex, &(struct message){ .kind = MESSAGE_END });
+    if (ex->phase == RELAY_KEEPING) {
+        relay_hand_to_worker(ex, PROBLEM_NONE);
         return;
     }
-    if (!relay_flush_head(ex))
-        return;
-    relay_close_record(ex, STR("complete"), PROBLEM_NONE, c);
+    relay_close_record(ex, STR("complete"), PROBLEM_NONE);
     relay_end_call(ex);
     exchange_complete(ex);
 }
 
-static void relay_on_failed(struct exchange *ex, struct call *c, const struct call_event *ev)
+static void relay_on_failed(struct exchange *ex, enum problem p, const char *why)
 {
-    bool had_head = ex->relay_pending || (relay_record(ex) && relay_record(ex)->head) ||
-                    (ex->head_sent && ex->keep_alive_sent == KEEP_ALIVE_OFF);
-    bool real = ex->head_sent && (ex->keep_alive_sent == KEEP_ALIVE_OFF || ex->body_begun);
+    bool had_head = relay_record(ex) ? relay_record(ex)->head != NULL : ex->phase != RELAY_WAITING;
 
-    loop_undefer(&ex->relay_flush);
-    ex->relay_pending = false;
-    if (ex->handoff && ex->handoff->on_error.p && !real) {
-        relay_hand_to_worker(ex, ev->problem, c);
+    relay_tap(ex, &(struct message){ .kind = MESSAGE_FAILED, .detail = (int)p, .why = why });
+    if (ex->handoff && ex->handoff->on_error.p && reply_may_answer(&ex->reply)) {
+        relay_hand_to_worker(ex, p);
         return;
     }
+    reply_drop_held(&ex->reply);
     relay_close_record(
-        ex, had_head ? STR("truncated") : STR("failed"), had_head ? PROBLEM_NONE : ev->problem, c);
+        ex, had_head ? STR("truncated") : STR("failed"), had_head ? PROBLEM_NONE : p);
     relay_end_call(ex);
-    if (real) {
-        log_warn(&ex->log, "the upstream ended in mid-response (%s): %s",
-            problem_error(ev->problem), ev->why);
-        exchange_cut(ex, problem_error(ev->problem));
-    } else {
-        exchange_fail(ex, ev->problem, 0, "%s", ev->why);
+    if (reply_may_answer(&ex->reply)) {
+        exchange_fail(ex, p, 0, "%s", why);
+        return;
     }
+    log_warn(&ex->log, "the upstream ended in mid-response (%s): %s", problem_error(p), why);
+    exchange_cut(ex, problem_error(p));
 }
 
-void relay_on_call(void *owner, struct call *c, const struct call_event *ev)
+static void relay_on_event(struct exchange *ex, struct call *c, const struct call_event *ev)
 {
-    struct exchange *ex = owner;
-
+    panic_hold(ex, exchange_describe);
     switch (ev->kind) {
     case CALL_HEAD:
         relay_on_head(ex, c, ev->head);
@@ -167,36 +175,99 @@ void relay_on_call(void *owner, struct call *c, const struct call_event *ev)
         relay_on_data(ex, c, ev->data);
         break;
     case CALL_END:
-        relay_on_end(ex, c);
+        relay_on_end(ex);
         break;
     case CALL_FAILED:
-        relay_on_failed(ex, c, ev);
+        relay_on_failed(ex, ev->problem, ev->why);
         break;
     }
 }
 
-void relay_on_client_drained(struct exchange *ex)
+static void relay_on_call(void *owner, struct call *c, const struct call_event *ev)
+{
+    struct answer *an = owner;
+
+    relay_on_event(an->owner, c, ev);
+}
+
+static void relay_on_gateway_call(void *owner, struct call *c, const struct call_event *ev)
+{
+    relay_on_event(owner, c, ev);
+}
+
+static int relay_make_gateway_head(void *owner, struct call *c, struct arena *a, struct head *out)
+{
+    struct exchange *ex = owner;
+
+    return forward_gateway_request(a, &ex->request.head, out);
+}
+
+static struct call *relay_open_gateway(struct exchange *ex)
+{
+    struct body *b = &ex->request.body;
+    struct call_request r = {
+        .upstream = ex->gateway,
+        .body = { .body = b, .len = body_size(b) },
+        .retries = SIZE_MAX,
+    };
+
+    if (ex->request.content != CONTENT_NONE) {
+        struct str n = arena_printf(&ex->arena, "%llu", (unsigned long long)body_size(b));
+
+        if (head_add(&ex->request.head, &ex->arena, STR("Content-Length"), n) < 0)
+            return NULL;
+    }
+    counter_add(COUNTER_CALLS, 1);
+    ex->ncalls++;
+    return call_open(
+        ex->all->endpoints, &r, relay_make_gateway_head, relay_on_gateway_call, ex, &ex->log);
+}
+
+static void relay_enter(struct exchange *ex)
+{
+    struct answer *an;
+
+    exchange_set_state(ex, EX_PARKED);
+    if (ex->handoff)
+        parked_begin(ex);
+    if (exchange_client_left(ex) && exchange_cancels(ex)) {
+        exchange_end(ex, "client_gone");
+        return;
+    }
+    ex->relay = ex->gateway ? relay_open_gateway(ex) : parked_open_call(ex, 0, &an, relay_on_call);
+    if (!ex->relay)
+        exchange_fail(ex, PROBLEM_INTERNAL, 0, "out of memory");
+    else if (ex->handoff && ex->handoff->keep_alive != KEEP_ALIVE_OFF)
+        deadline_set(&ex->timer, ex->pool_conf->keep_alive_interval_ms);
+}
+
+static void relay_on_timer(struct exchange *ex)
+{
+    if (reply_may_answer(&ex->reply))
+        parked_keep_alive(ex);
+}
+
+static void relay_on_client_drained(struct exchange *ex)
 {
     call_pause(ex->relay, false);
 }
 
-void relay_client_gone(struct exchange *ex)
+static void relay_on_client_gone(struct exchange *ex)
 {
-    struct call *c = ex->relay;
-
-    if (!park_cancels(ex)) {
-        ex->client_full = false;
-        call_pause(c, false);
+    if (!exchange_cancels(ex)) {
+        call_pause(ex->relay, false);
         return;
     }
-    if (ex->handoff && ex->handoff->notify.p) {
-        relay_close_record(ex, STR("cancelled"),
-            relay_record(ex)->head ? PROBLEM_NONE : PROBLEM_CALL_CANCELLED, c);
-        relay_end_call(ex);
-        if (!ex->end)
-            ex->end = "client_gone";
-        exchange_complete(ex);
-        return;
-    }
-    exchange_end(ex, "client_gone");
+    relay_close_record(ex, STR("cancelled"),
+        ex->handoff && relay_record(ex)->head ? PROBLEM_NONE : PROBLEM_CALL_CANCELLED);
+    relay_end_call(ex);
+    exchange_cut(ex, "client_gone");
 }
+
+const struct step step_relay = {
+    .enter = relay_enter,
+    .on_client_drained = relay_on_client_drained,
+    .on_client_gone = relay_on_client_gone,
+    .on_timer = relay_on_timer,
+    .fin_is_gone = exchange_cancels,
+};

@@ -1,8 +1,11 @@
-/* A WebSocket: the worker has agreed to it, and from then on bytes go both ways as they are, until
- * one end has had enough. The worker's connection and its slot are the client's for as long. */
-#include "exchange/exchange.h"
-#include "exchange/forward.h"
+/* The step of a WebSocket: the worker has agreed to it, and from then on bytes go both ways as they
+ * are, until one end has had enough. The worker's connection and its slot are the client's for as
+ * long. */
+#include "exchange/steps.h"
 #include "observe/counter.h"
+#include "observe/panic.h"
+
+static const struct visit_handler tunnel_visit_handler;
 
 /* Bytes went through, in either direction. */
 static void tunnel_touch(struct exchange *ex)
@@ -10,84 +13,97 @@ static void tunnel_touch(struct exchange *ex)
     deadline_set(&ex->timer, ex->pool_conf->tunnel_idle_timeout_ms);
 }
 
-void tunnel_begin(struct exchange *ex, const struct head *in)
+static void tunnel_enter(struct exchange *ex)
 {
-    struct arena scratch = { 0 };
-    struct head out;
-    int rc = -1;
-
-    if (!ex->client) {
-        exchange_end(ex, "client_gone");
-        return;
-    }
     exchange_set_state(ex, EX_TUNNELLING);
     counter_add(COUNTER_TUNNELS, 1);
-    if (forward_worker_response(&scratch, in, &out) == 0)
-        rc = stream_send_head(ex->client, &out, false);
-    arena_release(&scratch);
-    if (rc < 0 && rc != STREAM_FULL) {
-        exchange_cut(ex, "out_of_memory");
-        return;
-    }
-    ex->head_sent = true;
-    ex->status = in->status;
+    visit_set_handler(ex->hop.visit, &tunnel_visit_handler);
     /* What was said to the worker is not said again, and tunnels stand for long. */
-    arena_release(&ex->visit_arena);
+    arena_release(&ex->hop.arena);
     tunnel_touch(ex);
 }
 
-void tunnel_on_timer(struct exchange *ex)
+static void tunnel_on_timer(struct exchange *ex)
 {
     log_debug(&ex->log, "tunnel_idle_timeout passed");
     exchange_cut(ex, "idle_timeout");
 }
 
-void tunnel_on_client_data(struct exchange *ex, struct str data)
+static void tunnel_on_client_message(struct exchange *ex, const struct message *m)
 {
-    int rc = visit_send(ex->visit, data);
+    int rc;
 
     tunnel_touch(ex);
+    if (m->kind == MESSAGE_END) {
+        visit_send_end(ex->hop.visit); /* the client may still have something to hear */
+        return;
+    }
+    rc = visit_send(ex->hop.visit, m->data);
     if (rc == STREAM_FULL)
-        stream_pause(ex->client, true);
+        reply_pause_client(&ex->reply, true);
     else if (rc < 0)
         exchange_cut(ex, "out_of_memory");
 }
 
-/* The client will send no more. It may still have something to hear. */
-void tunnel_on_client_end(struct exchange *ex)
+static void tunnel_on_client_drained(struct exchange *ex)
 {
-    tunnel_touch(ex);
-    visit_send_end(ex->visit);
+    visit_pause(ex->hop.visit, false);
 }
 
-void tunnel_on_client_drained(struct exchange *ex)
+static void tunnel_on_client_gone(struct exchange *ex)
 {
-    visit_pause(ex->visit, false);
+    exchange_end(ex, "client_gone");
 }
 
-void tunnel_on_visit(struct exchange *ex, const struct visit_event *ev)
+static void tunnel_on_visit(void *owner, struct visit *v, const struct message *m)
 {
-    switch (ev->kind) {
-    case VISIT_STARTED:
-    case VISIT_QUEUED:
-    case VISIT_HEAD:
+    struct exchange *ex = owner;
+    int rc;
+
+    panic_hold(ex, exchange_describe);
+    switch (m->kind) {
+    case MESSAGE_HEAD:
         break;
-    case VISIT_DATA:
+    case MESSAGE_DATA:
         tunnel_touch(ex);
-        if (exchange_send_data(ex, ev->data) && ex->visit)
-            visit_pause(ex->visit, true);
+        rc = reply_data(&ex->reply, m->data);
+        if (exchange_replied(ex, rc) && rc == REPLY_FULL)
+            visit_pause(v, true);
         break;
-    case VISIT_DRAINED:
-        stream_pause(ex->client, false);
-        break;
-    case VISIT_END:
+    case MESSAGE_END:
         /* The server closes first (RFC 6455 7.1.1), and nobody is there any more for what the
          * client might still say: the slot is free for the next. */
         exchange_complete(ex);
         break;
-    case VISIT_FAILED:
-        log_debug(&ex->log, "the worker's end of the tunnel: %s", ev->why);
+    case MESSAGE_FAILED:
+        log_debug(&ex->log, "the worker's end of the tunnel: %s", m->why);
         exchange_cut(ex, "http_response_incomplete");
         break;
     }
 }
+
+static void tunnel_on_visit_drained(void *owner, struct visit *v)
+{
+    struct exchange *ex = owner;
+
+    reply_pause_client(&ex->reply, false);
+}
+
+static void tunnel_on_visit_moved(void *owner, struct visit *v)
+{
+}
+
+static const struct visit_handler tunnel_visit_handler = {
+    .on_message = tunnel_on_visit,
+    .on_started = tunnel_on_visit_moved,
+    .on_requeued = tunnel_on_visit_moved,
+    .on_drained = tunnel_on_visit_drained,
+};
+
+const struct step step_tunnel = {
+    .enter = tunnel_enter,
+    .on_message = tunnel_on_client_message,
+    .on_client_drained = tunnel_on_client_drained,
+    .on_client_gone = tunnel_on_client_gone,
+    .on_timer = tunnel_on_timer,
+};

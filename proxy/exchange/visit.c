@@ -2,8 +2,10 @@
  * no failure: the visit queues again, ahead. */
 #include "exchange/visit.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
+#include "exchange/problem.h"
 #include "net/deadline.h"
 #include "net/loop.h"
 
@@ -29,20 +31,16 @@ struct visit {
     struct visit_request request;
     struct piece_cursor cursor;
     struct deadline deadline; /* response_timeout */
-    visit_event_fn *on_event;
+    const struct visit_handler *handler;
     void *owner;
     struct deferred_free deferred_free;
     enum visit_state state;
-    bool sent; /* the request, to its end */
+    bool paused; /* by the owner: the worker owes nothing meanwhile */
+    bool sent;   /* the request, to its end */
 };
 
 static const struct stream_handler visit_stream_handler;
 static void visit_on_slot(void *owner, struct stream *s, enum pool_error error, const char *why);
-
-static void visit_emit(struct visit *v, struct visit_event ev)
-{
-    v->on_event(v->owner, v, &ev);
-}
 
 static void free_visit(void *what)
 {
@@ -53,23 +51,30 @@ static void visit_let_go(struct visit *v)
 {
     deadline_clear(&v->deadline);
     v->stream = NULL;
+    v->paused = false;
     pool_release(&v->waiter);
 }
 
-static void visit_fail(struct visit *v, enum visit_failure failure, const char *why)
+/* A worker's connection or the queue failed: the last that the owner hears. */
+static void visit_fail(
+    struct visit *v, enum stream_error cause, enum problem problem, const char *why)
 {
+    struct message m = {
+        .kind = MESSAGE_FAILED, .cause = cause, .detail = (int)problem, .why = why
+    };
+
     visit_let_go(v);
-    visit_emit(v, (struct visit_event){ .kind = VISIT_FAILED, .failure = failure, .why = why });
+    v->handler->on_message(v->owner, v, &m);
 }
 
 static void visit_on_deadline(void *owner)
 {
-    visit_fail(owner, VISIT_TIMEOUT, "response_timeout passed");
+    visit_fail(owner, STREAM_E_TIMEOUT, PROBLEM_WORKER_TIMEOUT, "response_timeout passed");
 }
 
 static void visit_touch(struct visit *v)
 {
-    if (v->state == VISIT_IS_TUNNELLING)
+    if (v->state == VISIT_IS_TUNNELLING || v->paused)
         deadline_clear(&v->deadline);
     else
         deadline_set(&v->deadline, pool_conf(v->pool)->response_timeout_ms);
@@ -82,7 +87,7 @@ static void visit_send_body(struct visit *v)
     if (rc == STREAM_FULL)
         return;
     if (rc < 0) {
-        visit_fail(v, VISIT_RESOURCES, "the request's body cannot be read");
+        visit_fail(v, STREAM_E_MEMORY, PROBLEM_STORAGE, "the request's body cannot be read");
         return;
     }
     v->sent = true;
@@ -103,7 +108,8 @@ static void visit_begin(struct visit *v, struct stream *s)
     stream_set_owner(s, &visit_stream_handler, v);
     rc = stream_send_head(s, v->request.head, bare);
     if (rc < 0 && rc != STREAM_FULL) {
-        visit_fail(v, VISIT_RESOURCES, stream_strerror((enum stream_error)rc));
+        visit_fail(
+            v, (enum stream_error)rc, PROBLEM_INTERNAL, stream_strerror((enum stream_error)rc));
         return;
     }
     visit_touch(v);
@@ -128,50 +134,26 @@ static void visit_on_slot(void *owner, struct stream *s, enum pool_error error, 
     if (s) {
         visit_begin(v, s);
         if (v->state != VISIT_IS_CLOSED && v->stream)
-            visit_emit(v, (struct visit_event){ .kind = VISIT_STARTED });
+            v->handler->on_started(v->owner, v);
         return;
     }
     switch (error) {
     case POOL_E_QUEUE_FULL:
     case POOL_E_QUEUE_SHARE:
-        visit_fail(v, VISIT_QUEUE_FULL, why);
+        visit_fail(v, STREAM_E_CONNECT, PROBLEM_QUEUE_FULL, why);
         break;
     case POOL_E_QUEUE_TIMEOUT:
-        visit_fail(v, VISIT_QUEUE_TIMEOUT, why);
+        visit_fail(v, STREAM_E_CONNECT, PROBLEM_QUEUE_TIMEOUT, why);
         break;
     case POOL_E_UNREACHABLE:
-        visit_fail(v, VISIT_UNREACHABLE, why);
+        visit_fail(v, STREAM_E_CONNECT, PROBLEM_WORKER_UNREACHABLE, why);
         break;
     }
 }
 
-static void visit_on_failed(struct visit *v, enum stream_error error)
+static bool visit_is_stale(enum stream_error e)
 {
-    const char *why = stream_strerror(error);
-
-    switch (error) {
-    case STREAM_E_STALE:
-    case STREAM_E_REFUSED:
-    case STREAM_E_CONNECT:
-        visit_let_go(v);
-        visit_ask(v, true);
-        visit_emit(v, (struct visit_event){ .kind = VISIT_QUEUED });
-        break;
-    case STREAM_E_TERMINATED:
-    case STREAM_E_ENDED:
-        visit_fail(v, VISIT_DIED, why);
-        break;
-    case STREAM_E_PROTOCOL:
-    case STREAM_E_HEAD_TOO_LARGE:
-        visit_fail(v, VISIT_PROTOCOL, why);
-        break;
-    case STREAM_E_MEMORY:
-        visit_fail(v, VISIT_RESOURCES, why);
-        break;
-    default:
-        visit_fail(v, VISIT_INCOMPLETE, why);
-        break;
-    }
+    return e == STREAM_E_STALE || e == STREAM_E_REFUSED || e == STREAM_E_CONNECT;
 }
 
 static void visit_on_message(void *owner, struct stream *s, const struct message *m)
@@ -182,18 +164,24 @@ static void visit_on_message(void *owner, struct stream *s, const struct message
     case MESSAGE_HEAD:
         v->state = m->head->status == 101 ? VISIT_IS_TUNNELLING : VISIT_IS_RECEIVING;
         visit_touch(v);
-        visit_emit(v, (struct visit_event){ .kind = VISIT_HEAD, .head = m->head });
+        v->handler->on_message(v->owner, v, m);
         break;
     case MESSAGE_DATA:
         visit_touch(v);
-        visit_emit(v, (struct visit_event){ .kind = VISIT_DATA, .data = m->data });
+        v->handler->on_message(v->owner, v, m);
         break;
     case MESSAGE_END:
         visit_let_go(v);
-        visit_emit(v, (struct visit_event){ .kind = VISIT_END });
+        v->handler->on_message(v->owner, v, m);
         break;
     case MESSAGE_FAILED:
-        visit_on_failed(v, m->cause);
+        if (visit_is_stale(m->cause)) {
+            visit_let_go(v);
+            visit_ask(v, true);
+            v->handler->on_requeued(v->owner, v);
+        } else {
+            visit_fail(v, m->cause, problem_of_visit(m->cause), stream_strerror(m->cause));
+        }
         break;
     }
 }
@@ -203,18 +191,19 @@ static void visit_on_stream_drained(void *owner, struct stream *s)
     struct visit *v = owner;
 
     visit_touch(v);
-    if (v->state == VISIT_IS_TUNNELLING)
-        visit_emit(v, (struct visit_event){ .kind = VISIT_DRAINED });
-    else if (!v->sent) /* also when the response has begun: a worker may read on before it goes on
-                        */
+    if (v->state == VISIT_IS_TUNNELLING) {
+        if (v->handler->on_drained)
+            v->handler->on_drained(v->owner, v);
+    } else if (!v->sent) { /* also when the response has begun: a worker may read on */
         visit_send_body(v);
+    }
 }
 
 static const struct stream_handler visit_stream_handler = { .on_message = visit_on_message,
     .on_drained = visit_on_stream_drained };
 
-struct visit *visit_open(
-    struct pool *pool, const struct visit_request *r, visit_event_fn *on_event, void *owner)
+struct visit *visit_open(struct pool *pool, const struct visit_request *r,
+    const struct visit_handler *handler, void *owner)
 {
     struct visit *v = calloc(1, sizeof(*v));
 
@@ -222,11 +211,16 @@ struct visit *visit_open(
         return NULL;
     v->pool = pool_ref(pool);
     v->request = *r;
-    v->on_event = on_event;
+    v->handler = handler;
     v->owner = owner;
     deadline_init(&v->deadline, visit_on_deadline, v);
     visit_ask(v, r->ahead);
     return v;
+}
+
+void visit_set_handler(struct visit *v, const struct visit_handler *handler)
+{
+    v->handler = handler;
 }
 
 int visit_send(struct visit *v, struct str data)
@@ -242,13 +236,11 @@ void visit_send_end(struct visit *v)
 
 void visit_pause(struct visit *v, bool paused)
 {
-    if (!v->stream)
+    if (!v->stream || v->paused == paused)
         return;
+    v->paused = paused;
     stream_pause(v->stream, paused);
-    if (paused)
-        deadline_clear(&v->deadline);
-    else
-        visit_touch(v);
+    visit_touch(v);
 }
 
 void visit_close(struct visit *v)
@@ -260,4 +252,21 @@ void visit_close(struct visit *v)
     deadline_close(&v->deadline);
     pool_unref(v->pool);
     loop_free_later(&v->deferred_free, v, free_visit);
+}
+
+void visit_describe(const struct visit *v, char *buf, size_t n)
+{
+    static const char *const names[] = {
+        [VISIT_IS_WAITING] = "waiting for a slot",
+        [VISIT_IS_SENDING] = "sending",
+        [VISIT_IS_AWAITING] = "awaiting the response",
+        [VISIT_IS_RECEIVING] = "receiving",
+        [VISIT_IS_TUNNELLING] = "tunnelling",
+        [VISIT_IS_CLOSED] = "closed",
+    };
+
+    if (v)
+        snprintf(buf, n, "visit %s%s", names[v->state], v->paused ? ", paused" : "");
+    else
+        snprintf(buf, n, "no visit");
 }

@@ -10,42 +10,24 @@
 
 #include "http/body.h"
 #include "http/head.h"
+#include "http/stream.h"
 #include "workers/pool.h"
 
 struct visit;
 
-enum visit_failure {
-    VISIT_QUEUE_FULL,
-    VISIT_QUEUE_TIMEOUT,
-    VISIT_UNREACHABLE,
-    VISIT_DIED, /* the connection ended before a byte of the response; the request may have been
-                   processed */
-    VISIT_INCOMPLETE, /* it ended within the response */
-    VISIT_PROTOCOL,   /* the response is malformed */
-    VISIT_TIMEOUT,    /* response_timeout */
-    VISIT_RESOURCES,  /* our memory or disk */
+/* What a visit's owner hears; each may close the visit from within. The worker's response comes as
+ * messages: HEAD, DATA, END, or FAILED (`detail` is the problem that it is, `why` says it in
+ * words), after which nothing else follows. A HEAD with status 101: the WebSocket that was asked
+ * for stands, and bytes go both ways. After END and FAILED the slot has been given back, or will
+ * be. */
+struct visit_handler {
+    void (*on_message)(void *owner, struct visit *v, const struct message *m);
+    void (*on_started)(void *owner, struct visit *v);  /* a worker has it: the queue is behind */
+    void (*on_requeued)(void *owner, struct visit *v); /* the worker had closed the connection
+                                                          before: back in the queue */
+    void (*on_drained)(void *owner, struct visit *v);  /* after STREAM_FULL from visit_send(): room
+                                                          again. NULL: it is not of interest */
 };
-
-enum visit_event_kind {
-    VISIT_STARTED, /* a worker has it: the queue is behind */
-    VISIT_QUEUED,  /* the worker had closed the connection before: back in the queue */
-    VISIT_HEAD,    /* status 101: the WebSocket that was asked for stands, and bytes go both ways */
-    VISIT_DATA,
-    VISIT_DRAINED, /* after STREAM_FULL from visit_send(): room again */
-    VISIT_END,     /* the slot has been given back, or will be */
-    VISIT_FAILED,  /* likewise; nothing else follows */
-};
-
-struct visit_event {
-    enum visit_event_kind kind;
-    const struct head *head;
-    struct str data;
-    enum visit_failure failure;
-    const char *why;
-};
-
-/* May close the visit from within. */
-typedef void visit_event_fn(void *owner, struct visit *v, const struct visit_event *ev);
 
 struct visit_request {
     const struct head *head; /* these borrow until the visit is closed, or stands as a tunnel */
@@ -57,17 +39,23 @@ struct visit_request {
 };
 
 /* Starts it; events follow from the loop. NULL if there is no memory. */
-struct visit *visit_open(
-    struct pool *pool, const struct visit_request *r, visit_event_fn *on_event, void *owner);
+struct visit *visit_open(struct pool *pool, const struct visit_request *r,
+    const struct visit_handler *handler, void *owner);
+
+/* Another handler, as the same visit serves another purpose: a tunnel. */
+void visit_set_handler(struct visit *v, const struct visit_handler *handler);
 
 /* Through the tunnel, to the worker: as stream_send_data() and stream_send_end(). */
 int visit_send(struct visit *v, struct str data);
 void visit_send_end(struct visit *v);
 
-/* Holds the worker's response back. */
+/* Holds the worker's response back; nothing happens if that is so already. */
 void visit_pause(struct visit *v, bool paused);
 
 /* Ends it, wherever it stands. NULL is allowed. */
 void visit_close(struct visit *v);
+
+/* One line for logs and the panic: "visit receiving, paused". NULL is allowed. */
+void visit_describe(const struct visit *v, char *buf, size_t n);
 
 #endif

@@ -68,7 +68,10 @@ struct message {
     const struct head *head; /* of MESSAGE_HEAD */
     struct str data;         /* of MESSAGE_DATA */
     enum stream_error cause; /* of MESSAGE_FAILED */
-    int detail;              /* of STREAM_E_BAD_REQUEST: an enum h1_error */
+    /* Of STREAM_E_BAD_REQUEST: an enum h1_error. Visits and calls, which pass messages on, say here
+     * what the failure is for the client: an enum problem. */
+    int detail;
+    const char *why; /* of MESSAGE_FAILED, in words for the log; NULL: stream_strerror(cause) */
 };
 
 /* A request as it reaches the server side. Good until the callback returns. */

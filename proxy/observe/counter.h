@@ -27,6 +27,11 @@
     X(REQUESTS_REFUSED, "tarry_requests_refused_total",                                            \
         "Client requests refused as malformed, over a limit or without a route")                   \
     X(VISITS, "tarry_visits_total", "Requests sent to workers")                                    \
+    X(QUEUE_REFUSED, "tarry_queue_refused_total",                                                  \
+        "Requests refused as the queue for a worker was full, or the wait in it too long")         \
+    X(EXCHANGES_TIMED_OUT, "tarry_exchanges_timed_out_total", "Exchanges ended by exchange_max")   \
+    X(RESOURCES_SHORT, "tarry_resources_short_total",                                              \
+        "Exchanges failed for want of memory or disk")                                             \
     X(VISITS_FAILED, "tarry_visits_failed_total", "Requests to workers that brought no response")  \
     X(ABANDONED, "tarry_visits_abandoned_total",                                                   \
         "Requests given up while a worker was at work on them; the slot stays taken until it is "  \

@@ -14,7 +14,7 @@
 
 #include "admin/admin.h"
 #include "conf/load.h"
-#include "exchange/front.h"
+#include "frontend/front.h"
 #include "net/activation.h"
 #include "net/listener.h"
 #include "net/loop.h"
@@ -83,7 +83,7 @@ static bool child_reload(struct child *c)
         log_error(NULL, "reload refused: the old conf stays in force");
         return false;
     }
-    child_warn_of_restart(c->front.conf, next);
+    child_warn_of_restart(c->front.exchanges.conf, next);
     if (admin_prepare(next, why, sizeof(why)) < 0) {
         counter_add(COUNTER_RELOADS_FAILED, 1);
         log_error(NULL, "reload refused: %s; the old conf stays in force", why);
@@ -149,7 +149,7 @@ static void child_on_drain(void *owner)
 {
     struct child *c = owner;
 
-    deadline_set(&c->shutdown, c->front.conf->shutdown_timeout_ms);
+    deadline_set(&c->shutdown, c->front.exchanges.conf->shutdown_timeout_ms);
     front_drain(&c->front, child_on_idle, NULL);
     activation_release();
     listener_unshare(NULL, false);
@@ -173,8 +173,8 @@ static void child_on_term(struct ev_loop *ev, ev_signal *w, int revents)
     if (c->setup->on_stopping)
         c->setup->on_stopping(c->setup->owner);
     admin_stop();
-    if (c->front.conf->drain_delay_ms > 0)
-        deadline_set(&c->drain, c->front.conf->drain_delay_ms);
+    if (c->front.exchanges.conf->drain_delay_ms > 0)
+        deadline_set(&c->drain, c->front.exchanges.conf->drain_delay_ms);
     else
         child_on_drain(c);
 }
@@ -215,7 +215,7 @@ static void child_watch(struct child *c)
     sigprocmask(SIG_UNBLOCK, &set, NULL);
     if (c->setup->alive_interval_ms > 0)
         ev_timer_again(loop_ev(), &c->alive);
-    if (c->front.conf->processes > 1)
+    if (c->front.exchanges.conf->processes > 1)
         ev_timer_again(loop_ev(), &c->publish);
     logs_watch();
 }

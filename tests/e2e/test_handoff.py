@@ -1,8 +1,13 @@
 """docs/handoff.md: the handoff."""
 
+import gzip
+import subprocess
+import zlib
+
+import brotli
 import pytest
 
-from harness import Gate, Raw, Reply, by_kind, call, handoff, problem
+from harness import Gate, Moments, Raw, Reply, by_kind, call, handoff, problem
 
 DONE = Reply(200, b"done")
 O = "http://model.example"  # stands for the upstream's origin in the tables below
@@ -81,6 +86,60 @@ def test_gzip_by_middleware_is_undone(bed):
     site = site_for(bed, lambda o: handoff("resume /x", [call(o, body), call(o, b"{}")], gzip=True))
     assert site.tarry.get("/").body == b"done"
     assert sorted(len(r.body) for r in site.upstream.requests) == [2, len(body)]
+
+
+def zstd(data):
+    return subprocess.run(["zstd", "-q", "-c"], input=data, stdout=subprocess.PIPE, check=True).stdout
+
+
+PACK = {"gzip": gzip.compress, "deflate": zlib.compress, "br": brotli.compress, "zstd": zstd,
+        "two gzip members": lambda data: gzip.compress(data[:500]) + gzip.compress(data[500:])}
+
+
+@pytest.mark.parametrize("coding", PACK)
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_each_coding_of_middleware_is_undone(bed, coding, framing):
+    body = b'{"a":"' + b"x" * 3_000_000 + b'"}'
+
+    def packed(o):
+        plain = handoff("resume /x", [call(o, body), call(o, b"{}")])
+        name = coding if coding in ("gzip", "deflate", "br", "zstd") else "gzip"
+        return Reply(200, PACK[coding](plain.body), plain.headers + [("Content-Encoding", name)], framing=framing)
+    site = site_for(bed, packed)
+    assert site.tarry.get("/").body == b"done"
+    assert sorted(len(r.body) for r in site.upstream.requests) == [2, len(body)]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "zstd"])
+def test_a_large_coded_handoff_is_unpacked_in_slices(bed, coding):
+    """Other requests are served between the slices: of two that begin together, the plain one is answered first."""
+    def work(r, c):
+        if r.kind != "request":
+            return Reply(200, b"done")
+        if r.path == "/plain":
+            return Reply(200, b"plain")
+        reply = Reply(200, packed, plain.headers + [("Content-Encoding", coding)])
+        return reply
+    upstream = bed.upstream()
+    plain = handoff("resume /x", [call(upstream.origin, bytes(31 << 20), headers={"Content-Type": "a/b"})] * 4)
+    packed = PACK[coding](plain.body)
+    site = bed.site(bed.worker(work), upstream, up={"retries": 0})
+    order = Moments()
+    large = bed.background(lambda: (site.tarry.get("/large"), order.note("large")))
+    site.worker.wait_for(1, lambda r: r.path == "/large")
+    while "large" not in order.list and order.list.count("plain") < 5:
+        assert site.tarry.get("/plain").body == b"plain"
+        order.note("plain")
+    large.result()
+    assert order.list[0] == "plain"
+
+
+@pytest.mark.parametrize("then", ["relay", "resume /x"])
+def test_a_damaged_coding_is_malformed(bed, then):
+    def damaged(o):
+        plain = handoff(then, [call(o)])
+        return Reply(200, gzip.compress(plain.body)[:-3], plain.headers + [("Content-Encoding", "gzip")])
+    problem(site_for(bed, damaged).tarry.get("/"), 502, "handoff_malformed")
 
 
 def test_gzip_does_not_get_past_the_size_limit(bed):

@@ -1,10 +1,18 @@
 """docs/handoff.md: Tarry-Keep-Alive."""
 
+import gzip
 import json
+import subprocess
+import zlib
 
+import brotli
 import pytest
 
 from harness import Gate, Raw, Reply, Truncated, by_kind, call, handoff, problem
+
+
+def zstd(data):
+    return subprocess.run(["zstd", "-q", "-c"], input=data, stdout=subprocess.PIPE, check=True).stdout
 
 FAST = {"keep_alive_interval": "100ms"}
 
@@ -90,14 +98,65 @@ def test_off_by_default(bed):
     assert (got.status, got.body) == (201, b"end")
 
 
-@pytest.mark.parametrize("kind", ["sse", "space"])
-def test_the_final_body_follows_whatever_its_status_was(bed, kind):
+@pytest.mark.parametrize("kind, status", [("sse", 201), ("space", 201), ("space", 422)])
+def test_the_final_body_follows_whatever_its_status_was(bed, kind, status):
     gate = Gate()
-    site = site_for(bed, kind, gated(gate, b"x"), resume=Reply(422, b'{"error": "no"}', {"Content-Type": "application/json"}))
+    site = site_for(bed, kind, gated(gate, b"x"), resume=Reply(status, b'{"error": "no"}', {"Content-Type": "application/json"}))
     c, response = begin(site)
     gate.open()
     body = response.read()
     assert response.status == 200 and body.endswith(b'{"error": "no"}')
+    c.close()
+
+
+def test_an_error_that_is_no_event_stream_follows_as_an_error_event(bed):
+    gate = Gate()
+    site = site_for(bed, "sse", gated(gate, b"x"), resume=Reply(422, b'{"error":\n"no"}', {"Content-Type": "application/json"}))
+    c, response = begin(site)
+    gate.open()
+    assert events(response.read()) == [("error", '{"error":\n"no"}')]
+    c.close()
+
+
+def test_an_error_that_is_an_event_stream_follows_as_it_is(bed):
+    gate = Gate()
+    site = site_for(bed, "sse", gated(gate, b"x"),
+                    resume=Reply(500, b"event: error\ndata: mine\n\n", {"Content-Type": "text/event-stream; charset=utf-8"}))
+    c, response = begin(site)
+    gate.open()
+    assert events(response.read()) == [("error", "mine")]
+    c.close()
+
+
+PACK = {"gzip": gzip.compress, "x-gzip": gzip.compress, "deflate": zlib.compress, "br": brotli.compress, "zstd": zstd}
+
+
+@pytest.mark.parametrize("coding", PACK)
+@pytest.mark.parametrize("then", ["relay", "resume /done"])
+def test_a_coded_answer_is_decoded(bed, coding, then):
+    """Keep-alive bytes have fixed a head without Content-Encoding."""
+    gate, text = Gate(), b"data: " + b"x" * 300000 + b"\n\n"
+    packed = Reply(200, PACK[coding](text), {"Content-Type": "text/event-stream", "Content-Encoding": coding})
+    site = site_for(bed, "sse", gated(gate, packed if then == "relay" else b"x"), then=then, resume=packed)
+    c, response = begin(site)
+    gate.open()
+    assert response.read().endswith(text)
+    c.close()
+    if then == "relay":
+        assert site.upstream.request.headers.all("Accept-Encoding") == ["identity"]
+
+
+@pytest.mark.parametrize("coding, body, seen", [("compress", b"whatever", False), ("gzip", b"no gzip at all", False)])
+def test_an_answer_that_cannot_be_decoded_is_an_error_event(bed, coding, body, seen):
+    gate = Gate()
+    site = site_for(bed, "sse", gated(gate, Reply(200, body, {"Content-Type": "text/event-stream", "Content-Encoding": coding})),
+                    then="relay")
+    c, response = begin(site)
+    gate.open()
+    found = events(response.read())
+    assert [name for name, _ in found] == ["error"]
+    assert json.loads(found[0][1])["error"] == "http_response_content_coding"
+    assert body not in response.body
     c.close()
 
 

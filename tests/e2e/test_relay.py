@@ -153,7 +153,7 @@ def test_headers_come_from_the_upstream_or_the_handoff(bed):
     assert h.get("Content-Type") == "text/upstream"
     assert h.get("Content-Encoding") == "identity"
     assert h.get("Content-Length") == "1"
-    assert h.get("Cache-Control") == "no-cache"
+    assert h.all("Cache-Control") == ["no-cache", "private"]  # the service's, and what the application insists on
     assert h.get("Retry-After") == "7"
     assert h.all("Set-Cookie") == ["a=1; Path=/", "b=2"]
     assert h.get("Access-Control-Allow-Origin") == "https://site.example"
@@ -372,3 +372,25 @@ def test_a_whole_response_stays_whole_when_the_upstream_then_ends(bed, end):
         arrived.open()
         ended.wait()
         assert len(response.read()) == size * count
+
+
+@pytest.mark.parametrize("service, app, told", [
+    (None, "max-age=60", ["max-age=60"]), ("max-age=5", "max-age=60", ["max-age=5"]),
+    ("public, max-age=5", "no-store", ["public, max-age=5", "no-store"]), ("no-store", "private", ["no-store", "private"])])
+def test_cache_control_is_never_less_strict_than_the_application_s(bed, service, app, told):
+    fields = [("Cache-Control", service)] if service else []
+    site = relay(bed, lambda r, c: Reply(200, b"x", fields), headers=[("Cache-Control", app)])
+    assert site.tarry.get("/").headers.all("Cache-Control") == told
+
+
+def test_a_relayed_range_says_which_it_is(bed):
+    site = relay(bed, lambda r, c: Reply(206, b"abc", {"Content-Range": "bytes 0-2/9", "Content-Type": "a/b"}))
+    got = site.tarry.get("/")
+    assert (got.status, got.body, got.headers.get("Content-Range")) == (206, b"abc", "bytes 0-2/9")
+
+
+def test_an_upstream_without_an_address_is_a_dns_error(bed):
+    worker = bed.worker(lambda r, c: handoff("relay", [call("http://name.invalid:8000/x")]))
+    conf = bed.conf(worker, None)
+    conf.upstreams = {"ai": {"origin": "http://name.invalid:8000", "insecure": True, "retries": 0}}
+    problem(bed.tarry(conf).get("/"), 502, "dns_error")

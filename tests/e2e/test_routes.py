@@ -493,3 +493,14 @@ def test_gateway_and_workers_side_by_side(bed):
             assert c.request("GET", "/x").json() == "/x"
             assert c.request("GET", "/v1/x").body == b"upstream"
             assert c.request("GET", "/x", {"Host": "llm.example"}).body == b"upstream"
+
+
+@pytest.mark.parametrize("target", ["//x/internal/secret", "//x//internal/secret", "//internal/secret", "//x/%69nternal/secret",
+                                    "//x/a/../internal/secret"])
+def test_an_internal_route_is_none_behind_a_host_in_the_path(bed, target):
+    """A backend may take //x/internal/ for a reference with a host (RFC 3986 4.2) and serve /internal/."""
+    worker = bed.worker(lambda r, c: Reply(200, b"secret"))
+    conf = bed.conf(worker)
+    conf.routes = [("/", {"workers": "app"}), ("/internal/", {"workers": "app", "internal": True})]
+    problem(bed.tarry(conf).get(target), 404, "destination_not_found")
+    assert worker.requests == []

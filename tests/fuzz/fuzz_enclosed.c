@@ -1,7 +1,7 @@
 /* What workers are given of an upstream's response: an octet of flags, then the response as it
  * came. The enclosed message must be read by a strict reader as one response of just that body,
  * whatever the upstream sent. */
-#include "exchange/exchange.h"
+#include "exchange/answer.h"
 #include "http/fields.h"
 #include "http/h1parse.h"
 #include "laws.h"
@@ -93,7 +93,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     struct head came = { .fields = fields };
     struct h1_scan scan = { 0 };
     struct h1_message m;
-    struct exchange ex = { .conf = &conf, .id = "fuzz" };
+    struct answer_facts facts = { .attempts = 1 };
+    struct answers answers = { 0 };
+    struct arena arena = { 0 };
     struct enclosed e = { .upstream = &upstream, .method = STR("GET") };
     struct answer *an;
     bool failed;
@@ -110,15 +112,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         e.call_id = STR("draft");
     conf.body_memory_max = data[0] & FLAG_SMALL_MEMORY ? 16 : 1 << 20;
     failed = data[0] & FLAG_FAILED;
-    an = answer_new(&ex, &e);
+    an = answer_new(&answers, &arena, &conf, "fuzz", &e);
     HOLDS(an && answer_take_head(an, &came) == 0);
     /* A response with such a status has no body on any version's wire. */
     if (m.framing != H1_NO_BODY &&
         take(an, str_make(in.p + k, in.n - (size_t)k), data[0] & FLAG_TWO_PIECES) < 0)
         failed = true;
-    HOLDS(answer_finish(an, failed ? PROBLEM_CALL_TOO_LARGE : PROBLEM_NONE, NULL) == 0);
+    HOLDS(answer_finish(an, failed ? PROBLEM_CALL_TOO_LARGE : PROBLEM_NONE, &facts) == 0);
     check_text(an, &came, failed);
-    answer_release(an);
-    arena_release(&ex.arena);
+    answers_release(&answers);
+    arena_release(&arena);
     return 0;
 }

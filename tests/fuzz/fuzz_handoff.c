@@ -151,10 +151,14 @@ static int read_handoff(const struct head *response, struct str body, size_t bor
     conf.body_memory_max = border;
     rc = handoff_read_head(&h, &a, &conf, &pool, response, why, sizeof(why));
     if (rc == 0) {
-        HOLDS(body_append(&h.body, body.p, body.n) == 0);
+        rc = handoff_take_data(&h, body, why, sizeof(why));
+        if (rc == 0)
+            rc = handoff_end_data(&h, why, sizeof(why));
+    }
+    if (rc == 0) {
         rc = handoff_read_body(&h, &a, &conf, &pool, why, sizeof(why));
     }
-    HOLDS(rc <= 0 && rc != HANDOFF_E_RESOURCES);
+    HOLDS(rc <= 0 && rc != HANDOFF_E_MEMORY && rc != HANDOFF_E_STORAGE);
     HOLDS((rc == 0) == (why[0] == '\0'));
     if (rc == 0)
         check_accepted(&h, no_coding);

@@ -323,7 +323,16 @@ static const struct {
     const char *upstream, *handoff, *out;
 } relays[] = {
     { "Content-Type=a|Content-Encoding=gzip|Content-Length=7|Cache-Control=b|Retry-After=c", "",
-        "Content-Type=a|Content-Encoding=gzip|Content-Length=7|Cache-Control=b|Retry-After=c" },
+        "Content-Type=a|Content-Encoding=gzip|Content-Length=7|Retry-After=c|Cache-Control=b" },
+    { "Content-Range=bytes 0-6/9|Content-Length=7", "Content-Range=bytes 1-2/3",
+        "Content-Range=bytes 0-6/9|Content-Length=7" },
+    /* Cache-Control: the service's, or the handoff's; never less strict than the handoff's */
+    { "Cache-Control=max-age=60", "Cache-Control=max-age=5", "Cache-Control=max-age=60" },
+    { "", "Cache-Control=max-age=5", "Cache-Control=max-age=5" },
+    { "Cache-Control=max-age=60", "Cache-Control=Private, no-store",
+        "Cache-Control=max-age=60|Cache-Control=no-store|Cache-Control=private" },
+    { "Cache-Control=no-store", "Cache-Control=no-store, private",
+        "Cache-Control=no-store|Cache-Control=private" },
     { "Set-Cookie=up=1|Server=s|X-Request-Id=r|Access-Control-Allow-Origin=*|Strict-Transport-"
       "Security=x|Link=l",
         "", "Link=l" },
@@ -333,7 +342,7 @@ static const struct {
     { "Content-Type=text/event-stream",
         "Content-Type=application/http|Content-Length=80|Content-Encoding=gzip|ETag=x|"
         "Cache-Control=private|Retry-After=1|Last-Modified=y|Content-Language=de|X=y",
-        "X=y|Content-Type=text/event-stream" },
+        "X=y|Content-Type=text/event-stream|Cache-Control=private" },
     { "", "Content-Security-Policy=a|Content-Security-Policy-Report-Only=b",
         "Content-Security-Policy=a|Content-Security-Policy-Report-Only=b" },
     /* What relay_headers names comes from the upstream alone. */

@@ -75,7 +75,13 @@ static int read_head(const char *lines)
 
 static int read_body(const void *p, size_t n)
 {
-    ck_assert_int_eq(body_append(&handoff.body, p, n), 0);
+    int rc = handoff_take_data(&handoff, str_make(p, n), why, sizeof(why));
+
+    if (rc == 0)
+        rc = handoff_end_data(&handoff, why, sizeof(why));
+    if (rc < 0)
+        return rc;
+    ck_assert_int_eq(rc, 0); /* all of it fits into a slice */
     return handoff_read_body(&handoff, &arena, conf, pool, why, sizeof(why));
 }
 
@@ -190,10 +196,13 @@ static const struct {
     { "Tarry-Then: relay\r\nContent-Encoding: gzip\r\n" TYPE, OK, "" },
     { "Tarry-Then: relay\r\nContent-Encoding: X-GZIP\r\n" TYPE, OK, "" },
     { "Tarry-Then: relay\r\nContent-Encoding: identity\r\n" TYPE, OK, "" },
-    { "Tarry-Then: relay\r\nContent-Encoding: br\r\n" TYPE, MALFORMED, "gzip" },
+    { "Tarry-Then: relay\r\nContent-Encoding: br\r\n" TYPE, OK, "" },
+    { "Tarry-Then: relay\r\nContent-Encoding: zstd\r\n" TYPE, OK, "" },
+    { "Tarry-Then: relay\r\nContent-Encoding: deflate\r\n" TYPE, OK, "" },
+    { "Tarry-Then: relay\r\nContent-Encoding: compress\r\n" TYPE, MALFORMED, "gzip" },
     { "Tarry-Then: relay\r\nContent-Encoding: gzip, gzip\r\n" TYPE, MALFORMED, "gzip" },
     { "Tarry-Then: relay\r\nContent-Encoding: gzip\r\nContent-Encoding: gzip\r\n" TYPE, MALFORMED,
-        "more than once" },
+        "Content-Encoding" },
     /* Others are not its concern */
     { "Tarry-Then: relay\r\nSet-Cookie: a=b\r\nX: y\r\nTarry-Unknown: 1\r\n" TYPE, OK, "" },
 };
@@ -518,7 +527,7 @@ static int read_gzip(const char *bytes, size_t n)
 
 START_TEST(undoes_gzip)
 {
-    char packed[500];
+    char packed[1000];
     size_t n = compress_text(CALL CALL, strlen(CALL CALL), packed, sizeof(packed), GZIP);
 
     for (int i = 0; i < COUNT_OF(borders); i++) {
@@ -532,8 +541,6 @@ START_TEST(undoes_gzip)
         ck_assert_int_eq(read_gzip(packed, cut), MALFORMED);
     packed[n] = 'x';
     ck_assert_int_eq(read_gzip(packed, n + 1), MALFORMED);
-    memcpy(packed + n, packed, n); /* a second member */
-    ck_assert_int_eq(read_gzip(packed, 2 * n), MALFORMED);
     /* one octet changed: damaged, or other text that is refused or not */
     for (size_t i = 0; i < n; i++) {
         packed[i] = (char)(packed[i] ^ 0x40);
@@ -541,6 +548,10 @@ START_TEST(undoes_gzip)
         packed[i] = (char)(packed[i] ^ 0x40);
     }
     ck_assert_int_eq(read_gzip(CALL, strlen(CALL)), MALFORMED);
+    n = compress_text(CALL, strlen(CALL), packed, sizeof(packed), GZIP);
+    memcpy(packed + n, packed, n); /* a second member (RFC 1952 2.2) */
+    ck_assert_int_eq(read_gzip(packed, 2 * n), 0);
+    ck_assert_uint_eq(handoff.ncalls, 2);
     n = compress_text(CALL, strlen(CALL), packed, sizeof(packed), ZLIB);
     ck_assert_int_eq(read_gzip(packed, n), MALFORMED);
 }
@@ -638,7 +649,7 @@ START_TEST(asks_for_no_coding_where_the_answer_must_come_plain)
         0);
     ck_assert_int_eq(handoff_enclosed_head(&handoff, &handoff.calls[0], conf, true, &a, &out), 0);
     ck_assert_int_eq(rewrite_head(&a, &handoff.calls[0].upstream->endpoints[0], &out), 0);
-    ck_assert_str_eq(head_text(&out), "GET 127.0.0.1:8002 /|B=c|");
+    ck_assert_str_eq(head_text(&out), "GET 127.0.0.1:8002 /|B=c|Accept-Encoding=identity|");
     arena_release(&a);
 }
 END_TEST

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "http/h1parse.h"
+#include "observe/counter.h"
 #include "unit.h"
 
 static const struct {
@@ -26,6 +27,15 @@ static const struct {
     { PROBLEM_HANDOFF_FORBIDDEN, 502, "handoff_forbidden" },
     { PROBLEM_HANDOFF_LIMIT, 502, "handoff_limit" },
     { PROBLEM_LOOP, 508, "loop_detected" },
+    { PROBLEM_MISDIRECTED, 421, "http_request_error" },
+    { PROBLEM_NO_WEBSOCKET, 501, "http_request_error" },
+    { PROBLEM_REQUEST_TIMEOUT, 408, "http_request_error" },
+    { PROBLEM_WORKER_DIED, 502, "http_response_incomplete" },
+    { PROBLEM_EXCHANGE_TIMEOUT, 504, "http_response_timeout" },
+    { PROBLEM_CALL_DNS, 502, "dns_error" },
+    { PROBLEM_CALL_CODING, 502, "http_response_content_coding" },
+    { PROBLEM_STORAGE, 503, "proxy_internal_error" },
+    { PROBLEM_INTERNAL, 503, "proxy_internal_error" },
     { PROBLEM_CALL_UNREACHABLE, 502, "connection_refused" },
     { PROBLEM_CALL_CERTIFICATE, 502, "tls_certificate_error" },
     { PROBLEM_CALL_TLS, 502, "tls_protocol_error" },
@@ -71,6 +81,39 @@ START_TEST(makes_a_response_of_each)
 }
 END_TEST
 
+/* Every failure has a row of its own in full: a status of an error, an `error` that RFC 9209 2.3
+ * has or that the protocol adds, a title, a level at which an operator may see it, and a counter.
+ */
+START_TEST(has_a_whole_row_for_each_failure)
+{
+    static const char *const registered[] = { "dns_error", "destination_not_found",
+        "connection_refused", "connection_terminated", "connection_timeout",
+        "connection_limit_reached", "tls_certificate_error", "tls_protocol_error",
+        "http_request_error", "http_response_incomplete", "http_response_timeout",
+        "http_response_body_size_exceeded", "http_response_content_coding", "http_protocol_error",
+        "loop_detected", "proxy_internal_error", "handoff_malformed", "handoff_forbidden",
+        "handoff_limit" };
+    enum problem p = (enum problem)_i;
+    uint64_t before = 0, after = 0;
+    bool known = false;
+
+    for (int i = 0; i < COUNT_OF(registered); i++)
+        known |= strcmp(registered[i], problem_error(p)) == 0;
+    ck_assert_msg(known, "problem %d: \"%s\"", _i, problem_error(p));
+    ck_assert_uint_ge(problem_status(p), 400);
+    ck_assert_uint_le(problem_status(p), 599);
+    ck_assert_str_ne(problem_title(p), "");
+    ck_assert(problem_status(p) >= 500 || problem_level(p) == LEVEL_INFO);
+    ck_assert_int_eq(problem_is_call(p), p >= PROBLEM_CALL_DNS && p <= PROBLEM_CALL_CANCELLED);
+    for (int i = 0; i < COUNTER_COUNT; i++)
+        before += counter_values[i];
+    problem_count(p);
+    for (int i = 0; i < COUNTER_COUNT; i++)
+        after += counter_values[i];
+    ck_assert_uint_eq(after - before, p != PROBLEM_CALL_CANCELLED);
+}
+END_TEST
+
 START_TEST(takes_another_status)
 {
     struct arena a = { 0 };
@@ -108,7 +151,7 @@ static const struct {
     enum stream_error error;
     enum problem p;
 } calls[] = {
-    { STREAM_E_RESOLVE, PROBLEM_CALL_UNREACHABLE },
+    { STREAM_E_RESOLVE, PROBLEM_CALL_DNS },
     { STREAM_E_CONNECT, PROBLEM_CALL_UNREACHABLE },
     { STREAM_E_CONNECT_TIMEOUT, PROBLEM_CALL_CONNECT_TIMEOUT },
     { STREAM_E_CERTIFICATE, PROBLEM_CALL_CERTIFICATE },
@@ -124,6 +167,26 @@ static const struct {
     { STREAM_E_MEMORY, PROBLEM_INTERNAL },
 };
 
+static const struct {
+    enum stream_error error;
+    enum problem p;
+} visits[] = {
+    { STREAM_E_CONNECT, PROBLEM_WORKER_UNREACHABLE },
+    { STREAM_E_TERMINATED, PROBLEM_WORKER_DIED },
+    { STREAM_E_ENDED, PROBLEM_WORKER_DIED },
+    { STREAM_E_INCOMPLETE, PROBLEM_WORKER_INCOMPLETE },
+    { STREAM_E_PROTOCOL, PROBLEM_WORKER_PROTOCOL },
+    { STREAM_E_HEAD_TOO_LARGE, PROBLEM_WORKER_PROTOCOL },
+    { STREAM_E_TIMEOUT, PROBLEM_WORKER_TIMEOUT },
+    { STREAM_E_MEMORY, PROBLEM_INTERNAL },
+};
+
+START_TEST(says_what_a_failed_visit_is)
+{
+    ck_assert_int_eq(problem_of_visit(visits[_i].error), visits[_i].p);
+}
+END_TEST
+
 START_TEST(says_what_a_failed_call_is)
 {
     ck_assert_int_eq(problem_of_call(calls[_i].error), calls[_i].p);
@@ -137,8 +200,10 @@ static TCase *cases(void)
 
     tcase_add_loop_test(t, has_the_protocols_status_and_error, 0, COUNT_OF(fixed));
     tcase_add_loop_test(t, makes_a_response_of_each, PROBLEM_BAD_REQUEST, PROBLEM_COUNT);
+    tcase_add_loop_test(t, has_a_whole_row_for_each_failure, PROBLEM_BAD_REQUEST, PROBLEM_COUNT);
     tcase_add_test(t, takes_another_status);
     tcase_add_test(t, writes_dates);
+    tcase_add_loop_test(t, says_what_a_failed_visit_is, 0, COUNT_OF(visits));
     tcase_add_loop_test(t, says_what_a_failed_call_is, 0, COUNT_OF(calls));
     return t;
 }

@@ -8,20 +8,33 @@
 #include <unistd.h>
 
 #include "conffile.h"
+#include "exchange/problem.h"
 #include "observe/log.h"
 #include "unit.h"
 #include "workers/server.h"
 #include "world.h"
 
+/* What the owner hears, of whatever kind. */
+enum event {
+    VISIT_STARTED,
+    VISIT_QUEUED,
+    VISIT_HEAD,
+    VISIT_DATA,
+    VISIT_DRAINED,
+    VISIT_END,
+    VISIT_FAILED
+};
+#define NKINDS (VISIT_FAILED + 1)
+
 static struct {
     struct visit *visit; /* NULL: closed */
-    unsigned kinds[VISIT_FAILED + 1];
+    unsigned kinds[NKINDS];
     char trace[64]; /* a letter an event, in order */
     unsigned status;
     struct buf data;
-    enum visit_failure failure;
+    enum problem failure;
     char why[200];
-    int close_on; /* enum visit_event_kind, or -1 */
+    int close_on; /* enum event, or -1 */
 } app;
 
 static struct conf *conf;
@@ -30,36 +43,55 @@ static struct pool *pool;
 static struct peer worker;
 static int listening;
 
-static void on_event(void *owner, struct visit *v, const struct visit_event *ev)
+static void on_event(struct visit *v, enum event kind)
 {
-    static const char letters[] = {
-        [VISIT_STARTED] = 's',
-        [VISIT_QUEUED] = 'q',
-        [VISIT_HEAD] = 'h',
-        [VISIT_DATA] = 'd',
-        [VISIT_DRAINED] = 'r',
-        [VISIT_END] = 'e',
-        [VISIT_FAILED] = 'f',
-    };
+    static const char letters[] = "sqhdref";
     size_t n = strlen(app.trace);
 
     ck_assert_ptr_eq(v, app.visit); /* nothing comes after the close */
-    app.kinds[ev->kind]++;
-    if (n + 1 < sizeof(app.trace) && !(n > 0 && app.trace[n - 1] == 'd' && ev->kind == VISIT_DATA))
-        app.trace[n] = letters[ev->kind]; /* pieces of a body may fall in any number */
-    if (ev->kind == VISIT_HEAD)
-        app.status = ev->head->status;
-    if (ev->kind == VISIT_DATA)
-        ck_assert_int_eq(buf_append_str(&app.data, ev->data), 0);
-    if (ev->kind == VISIT_FAILED) {
-        app.failure = ev->failure;
-        snprintf(app.why, sizeof(app.why), "%s", ev->why);
-    }
-    if ((int)ev->kind == app.close_on) {
+    app.kinds[kind]++;
+    if (n + 1 < sizeof(app.trace) && !(n > 0 && app.trace[n - 1] == 'd' && kind == VISIT_DATA))
+        app.trace[n] = letters[kind]; /* pieces of a body may fall in any number */
+    if ((int)kind == app.close_on) {
         app.visit = NULL;
         visit_close(v);
     }
 }
+
+static void on_message(void *owner, struct visit *v, const struct message *m)
+{
+    static const enum event kinds[] = { [MESSAGE_HEAD] = VISIT_HEAD,
+        [MESSAGE_DATA] = VISIT_DATA,
+        [MESSAGE_END] = VISIT_END,
+        [MESSAGE_FAILED] = VISIT_FAILED };
+
+    if (m->kind == MESSAGE_HEAD)
+        app.status = m->head->status;
+    if (m->kind == MESSAGE_DATA)
+        ck_assert_int_eq(buf_append_str(&app.data, m->data), 0);
+    if (m->kind == MESSAGE_FAILED) {
+        app.failure = (enum problem)m->detail;
+        snprintf(app.why, sizeof(app.why), "%s", m->why);
+    }
+    on_event(v, kinds[m->kind]);
+}
+
+static void on_started(void *owner, struct visit *v)
+{
+    on_event(v, VISIT_STARTED);
+}
+
+static void on_requeued(void *owner, struct visit *v)
+{
+    on_event(v, VISIT_QUEUED);
+}
+
+static void on_drained(void *owner, struct visit *v)
+{
+    on_event(v, VISIT_DRAINED);
+}
+
+static const struct visit_handler handler = { on_message, on_started, on_requeued, on_drained };
 
 static void set_up(void)
 {
@@ -126,7 +158,7 @@ static void visit(const struct piece *pieces, size_t n)
         .fields = &length_field,
         .nfields = n > 0 };
     memset(app.trace, 0, sizeof(app.trace));
-    app.visit = visit_open(pool, &r, on_event, NULL);
+    app.visit = visit_open(pool, &r, &handler, NULL);
     ck_assert_ptr_nonnull(app.visit);
     ck_assert_str_eq(app.trace, ""); /* nothing from within */
 }
@@ -247,17 +279,19 @@ START_TEST(says_why_there_is_no_response)
 {
     static const struct {
         const char *sent;
-        enum visit_failure failure;
+        enum problem failure;
         const char *trace;
     } rows[] = {
-        { "", VISIT_DIED, "sf" },
-        { "HTTP/1.1 200 O", VISIT_INCOMPLETE, "sf" },
-        { "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\npart", VISIT_INCOMPLETE, "shdf" },
-        { "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", VISIT_INCOMPLETE, "shf" },
-        { "nonsense\r\n\r\n", VISIT_PROTOCOL, "sf" },
-        { "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", VISIT_PROTOCOL, "shf" },
-        { "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", VISIT_PROTOCOL,
-            "sf" },
+        { "", PROBLEM_WORKER_DIED, "sf" },
+        { "HTTP/1.1 200 O", PROBLEM_WORKER_INCOMPLETE, "sf" },
+        { "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\npart", PROBLEM_WORKER_INCOMPLETE, "shdf" },
+        { "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", PROBLEM_WORKER_INCOMPLETE,
+            "shf" },
+        { "nonsense\r\n\r\n", PROBLEM_WORKER_PROTOCOL, "sf" },
+        { "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", PROBLEM_WORKER_PROTOCOL,
+            "shf" },
+        { "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+            PROBLEM_WORKER_PROTOCOL, "sf" },
     };
 
     open_pool("");
@@ -282,7 +316,7 @@ START_TEST(says_that_no_worker_can_be_reached)
     open_pool("");
     visit(NULL, 0);
     WORLD_UNTIL(app.kinds[VISIT_FAILED]);
-    ck_assert_int_eq(app.failure, VISIT_UNREACHABLE);
+    ck_assert_int_eq(app.failure, PROBLEM_WORKER_UNREACHABLE);
     expect("f", 0, 0);
 }
 END_TEST
@@ -299,7 +333,7 @@ START_TEST(says_that_it_waited_in_vain)
     app.kinds[VISIT_FAILED] = 0;
     visit(NULL, 0);
     WORLD_UNTIL(app.kinds[VISIT_FAILED]);
-    ck_assert_int_eq(app.failure, _i == 0 ? VISIT_QUEUE_FULL : VISIT_QUEUE_TIMEOUT);
+    ck_assert_int_eq(app.failure, _i == 0 ? PROBLEM_QUEUE_FULL : PROBLEM_QUEUE_TIMEOUT);
     expect("f", 1, 0);
     visit_close(first);
 }
@@ -315,7 +349,7 @@ START_TEST(does_not_wait_for_ever_for_a_response)
     arrives();
     peer_send(&worker, begun[_i]);
     WORLD_UNTIL(app.kinds[VISIT_FAILED]);
-    ck_assert_int_eq(app.failure, VISIT_TIMEOUT);
+    ck_assert_int_eq(app.failure, PROBLEM_WORKER_TIMEOUT);
     expect(_i == 2 ? "shdf" : "sf", 1, 1); /* the worker is still at it */
     ck_assert(!peer_ended(&worker));
     peer_close(&worker);
