@@ -300,13 +300,6 @@ def test_F19_a_101_that_nobody_asked_for_is_502(bed):
     problem(tarry.get("/ws"), 502, "http_protocol_error")
 
 
-def test_a_handshake_may_say_that_it_has_no_body(bed):
-    worker = bed.worker(lambda r, c: Reply(426, b"another version"))
-    tarry = open_site(bed, worker)
-    assert tarry.get("/ws", [*asking(), ("Content-Length", "0")]).status == 426
-    assert worker.request.headers.get("Upgrade") == "websocket" and "Content-Length" not in worker.request.headers
-
-
 @pytest.mark.parametrize("body", [dict(body=b"abc"), dict(chunks=[b"abc"])])
 def test_F19_an_upgrade_with_a_body_is_refused(bed, body):
     worker = scripted(bed)
