@@ -1,332 +1,344 @@
-/* Three small pages on HTTP/1.1 connections of their own. */
+/* Pages on HTTP/1.1 connections of the admin listeners. */
 #include "admin/admin.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "admin/levels.h"
+#include "admin/page.h"
+#include "admin/status.h"
 #include "base/buf.h"
+#include "base/url.h"
 #include "frontend/front.h"
-#include "http/encoder.h"
-#include "http/limits.h"
 #include "http/h1server.h"
+#include "http/limits.h"
 #include "net/conn.h"
-#include "observe/counter.h"
+#include "observe/metric.h"
 
 /* A listener of an `admin` section. */
-struct wicket {
+struct admin_listener {
     struct list_node node;
     struct listener *listener;
     bool stays;
 };
 
-static struct {
+struct admin {
     struct front *front;
+    const char *version, *commit;
     struct acceptor acceptor;
-    struct list wickets, next;
-    bool stopping;
-    bool seccomp;
-    unsigned landlock;
-} admin;
-
-/* What a line about a certificate is made of. */
-struct shown {
-    struct buf *b;
-    struct str listener;
+    struct list listeners, next;
+    struct status_process process;
 };
 
-static void admin_put_certificate(void *owner, const char *name, const char *kind, time_t ends)
-{
-    const struct shown *s = owner;
+/* ---- who may ask ---- */
 
-    buf_printf(s->b,
-        "tarry_certificate_expiry_timestamp_seconds{listener=\"" STR_FMT
-        "\",name=\"%s\",key=\"%s\"} %" PRId64 "\n",
-        STR_ARG(s->listener), name, kind, (int64_t)ends);
+static bool admin_ends_with(struct str s, const char *end)
+{
+    struct str e = str_of(end);
+
+    return s.n > e.n && memcmp(s.p + s.n - e.n, e.p, e.n) == 0;
 }
 
-static void admin_put_sni(void *owner, struct str listener, const struct sni *sites)
+static bool admin_is_address(struct str host)
 {
-    sni_each(sites, admin_put_certificate, &(struct shown){ owner, listener });
+    for (size_t i = 0; i < host.n; i++)
+        if (!(host.p[i] >= '0' && host.p[i] <= '9') && host.p[i] != '.')
+            return false;
+    return true;
 }
 
-static void admin_metrics(struct buf *b)
+/* A page of a stranger can have its own name point to this address and then read what is here, as
+ * far as the browser knows from the same place (DNS rebinding). It cannot do so with an address, or
+ * with names that exist in local networks only. */
+static bool admin_knows_host(const struct conf *c, struct str authority)
 {
-    for (size_t i = 0; i < COUNTER_COUNT; i++) {
-        const char *name = counter_name((enum counter)i);
+    static const char *const local[] = { ".localhost", ".local", ".internal", ".home.arpa", ".svc",
+        ".cluster.local" };
+    struct str host = { 0 };
+    char lower[256];
+    uint16_t port;
+    bool ipv6;
 
-        buf_printf(b, "# HELP %s %s\n# TYPE %s counter\n%s %" PRIu64 "\n", name,
-            counter_help((enum counter)i), name, name, counter_values[i]);
-    }
-    buf_printf(b, "# HELP tarry_exchanges Exchanges in flight, by state\n"
-                  "# TYPE tarry_exchanges gauge\n");
-    for (size_t i = 0; i < EX_DONE; i++)
-        buf_printf(b, "tarry_exchanges{state=\"%s\"} %zu\n", ex_state_name((enum ex_state)i),
-            admin.front->exchanges.by_state[i].count);
-    buf_printf(b,
-        "# HELP tarry_client_connections Client connections open\n"
-        "# TYPE tarry_client_connections gauge\ntarry_client_connections %zu\n",
-        acceptor_count(&admin.front->acceptor));
-    buf_printf(b,
-        "# HELP tarry_client_newcomers Client connections that owe their first request\n"
-        "# TYPE tarry_client_newcomers gauge\ntarry_client_newcomers %zu\n"
-        "# HELP tarry_client_addresses Addresses that have a client connection\n"
-        "# TYPE tarry_client_addresses gauge\ntarry_client_addresses %zu\n",
-        admin.front->entry.addresses.newcomers, admin.front->entry.addresses.ngroups);
-    buf_printf(b,
-        "# HELP tarry_compression_memory_bytes Memory of the responses being compressed now\n"
-        "# TYPE tarry_compression_memory_bytes gauge\ntarry_compression_memory_bytes %zu\n",
-        encoder_memory());
-    buf_printf(b,
-        "# HELP tarry_certificate_expiry_timestamp_seconds When a certificate of a listener ends\n"
-        "# TYPE tarry_certificate_expiry_timestamp_seconds gauge\n");
-    entry_each_sni(&admin.front->entry, admin_put_sni, b);
-    buf_printf(b, "# HELP tarry_pool_slots Slots of a pool: taken, taken for nobody, and in all\n"
-                  "# TYPE tarry_pool_slots gauge\n");
-    for (size_t i = 0; i < admin.front->exchanges.conf->npools; i++) {
-        struct str name = admin.front->exchanges.conf->pools[i].name;
-        const struct pool *p = pools_find(admin.front->exchanges.pools, name);
-        struct pool_counts c = p ? pool_counts(p) : (struct pool_counts){ 0 };
-
-        buf_printf(b,
-            "tarry_pool_slots{pool=\"" STR_FMT "\",which=\"busy\"} %zu\n"
-            "tarry_pool_slots{pool=\"" STR_FMT "\",which=\"abandoned\"} %zu\n"
-            "tarry_pool_slots{pool=\"" STR_FMT "\",which=\"all\"} %zu\n",
-            STR_ARG(name), c.busy, STR_ARG(name), c.abandoned, STR_ARG(name), c.slots);
-    }
-    buf_printf(b, "# HELP tarry_pool_queue Exchanges that wait for a slot\n"
-                  "# TYPE tarry_pool_queue gauge\n");
-    for (size_t i = 0; i < admin.front->exchanges.conf->npools; i++) {
-        struct str name = admin.front->exchanges.conf->pools[i].name;
-        const struct pool *p = pools_find(admin.front->exchanges.pools, name);
-        struct pool_counts c = p ? pool_counts(p) : (struct pool_counts){ 0 };
-
-        buf_printf(b,
-            "tarry_pool_queue{pool=\"" STR_FMT "\",which=\"resume\"} %zu\n"
-            "tarry_pool_queue{pool=\"" STR_FMT "\",which=\"new\"} %zu\n",
-            STR_ARG(name), c.queued_ahead, STR_ARG(name), c.queued_new);
-    }
+    if (authority.n == 0) /* HTTP/1.0: no browser */
+        return true;
+    if (url_parse_authority(authority, &host, &ipv6, &port) < 0 || host.n >= sizeof(lower))
+        return false;
+    for (size_t i = 0; i < host.n; i++)
+        lower[i] = str_lower_char(host.p[i]);
+    host.p = lower;
+    if (ipv6 || admin_is_address(host) || str_find_char(host, '.') < 0)
+        return true;
+    for (size_t i = 0; i < sizeof(local) / sizeof(*local); i++)
+        if (admin_ends_with(host, local[i]))
+            return true;
+    for (size_t i = 0; i < c->nadmins; i++)
+        for (size_t k = 0; k < c->admins[i].nhosts; k++)
+            if (str_eq(c->admins[i].hosts[k], host))
+                return true;
+    return false;
 }
 
-static void admin_status(struct buf *b)
+/* ---- pages ---- */
+
+static void admin_send_metrics(struct admin *a, struct stream *s, const struct head *head)
 {
-    buf_printf(b, "{\"stopping\":%s,\"exchanges\":{", admin.stopping ? "true" : "false");
-    for (size_t i = 0; i < EX_DONE; i++)
-        buf_printf(b, "%s\"%s\":%zu", i ? "," : "", ex_state_name((enum ex_state)i),
-            admin.front->exchanges.by_state[i].count);
-    buf_printf(b, "},\"pools\":{");
-    for (size_t i = 0; i < admin.front->exchanges.conf->npools; i++) {
-        struct str name = admin.front->exchanges.conf->pools[i].name;
-        const struct pool *p = pools_find(admin.front->exchanges.pools, name);
-        struct pool_counts c = p ? pool_counts(p) : (struct pool_counts){ 0 };
-
-        buf_printf(b,
-            "%s\"" STR_FMT
-            "\":{\"slots\":%zu,\"busy\":%zu,\"abandoned\":%zu,\"queued_resumes\":%zu,"
-            "\"queued_new\":%zu,"
-            "\"servers\":%zu,\"servers_paused\":%zu}",
-            i ? "," : "", STR_ARG(name), c.slots, c.busy, c.abandoned, c.queued_ahead, c.queued_new,
-            c.servers, c.servers_paused);
-    }
-    buf_printf(b, "},\"upstreams\":{");
-    for (size_t i = 0; i < admin.front->exchanges.conf->nupstreams; i++) {
-        const struct upstream_conf *u = &admin.front->exchanges.conf->upstreams[i];
-        struct endpoint_counts c = { 0 };
-
-        for (size_t k = 0; k < u->nendpoints; k++) {
-            const struct endpoint *e =
-                endpoints_find(admin.front->exchanges.endpoints, u, &u->endpoints[k]);
-
-            if (e)
-                endpoint_counts_add(&c, e);
-        }
-
-        buf_printf(b, "%s\"" STR_FMT "\":{\"connections\":%zu,\"streams\":%zu,\"waiting\":%zu}",
-            i ? "," : "", STR_ARG(u->name), c.connections, c.streams, c.waiting);
-    }
-    buf_printf(b, "},\"fences\":{\"seccomp\":%s,\"landlock\":%u}}\n",
-        admin.seccomp ? "true" : "false", admin.landlock);
-}
-
-static void admin_on_stream(void *owner, struct stream *s, const struct message *m)
-{
-    if (m->kind == MESSAGE_FAILED)
-        stream_close(s);
-}
-
-static const struct stream_handler admin_stream_handler = { .on_message = admin_on_stream };
-
-static void admin_answer(struct stream *s, unsigned code, struct str type, struct str body)
-{
-    struct arena a = { 0 };
-    struct head head = { .status = code, .minor = 1 };
-
-    if (head_add(&head, &a, STR("Content-Type"), type) < 0 ||
-        head_add(&head, &a, STR("Cache-Control"), STR("no-store")) < 0 ||
-        head_add(&head, &a, STR("Content-Length"), arena_printf(&a, "%zu", body.n)) < 0 ||
-        stream_send_head(s, &head, false) < 0 || stream_send_data(s, body.p, body.n) < 0 ||
-        stream_send_end(s) < 0)
-        stream_reset(s, STREAM_ABORT); /* no memory: a cut says so better than silence */
-    arena_release(&a);
-    stream_close(s);
-}
-
-static void admin_on_request(void *owner, struct stream *s, const struct stream_request *r)
-{
-    const struct str text = STR("text/plain; charset=utf-8");
-    struct str path, query;
+    static const char wanted[] = "application/openmetrics-text";
+    const struct field *accept = head_find(head, STR("Accept"));
+    bool openmetrics =
+        accept && memmem(accept->value.p, accept->value.n, wanted, sizeof(wanted) - 1);
     struct buf b = { 0 };
 
-    stream_set_owner(s, &admin_stream_handler, NULL);
-    if (r->error_status) {
-        admin_answer(s, r->error_status, text, STR("bad request\n"));
-        return;
-    }
-    str_cut(r->head->target, '?', &path, &query);
-    if (!str_eq(r->head->method, STR("GET")) && !str_eq(r->head->method, STR("HEAD"))) {
-        admin_answer(s, 405, text, STR("only GET\n"));
-    } else if (str_eq(path, STR("/metrics"))) {
-        admin_metrics(&b);
-        admin_answer(s, 200, STR("text/plain; version=0.0.4; charset=utf-8"), buf_str(&b));
-    } else if (str_eq(path, STR("/status"))) {
-        admin_status(&b);
-        admin_answer(s, 200, STR("application/json"), buf_str(&b));
-    } else if (str_eq(path, STR("/healthz"))) {
-        admin_answer(
-            s, admin.stopping ? 503 : 200, text, admin.stopping ? STR("stopping\n") : STR("ok\n"));
-    } else {
-        admin_answer(s, 404, text, STR("try /metrics, /status or /healthz\n"));
-    }
-    buf_release(&b);
+    levels_publish(a->front);
+    metric_print(&b, openmetrics);
+    levels_print_own(a->front, &b, a->version, a->commit);
+    if (openmetrics)
+        buf_append_str(&b, STR("# EOF\n"));
+    page_send(s, 200,
+        openmetrics ? STR("application/openmetrics-text; version=1.0.0; charset=utf-8")
+                    : STR("text/plain; version=0.0.4; charset=utf-8"),
+        &b);
 }
 
-static bool admin_may_accept(void *owner, bool waits)
+static void admin_send_status(struct admin *a, struct stream *s, const struct head *head)
 {
-    return acceptor_count(&admin.acceptor) < admin.front->exchanges.conf->admin_connections_max;
+    struct buf b = { 0 };
+
+    status_print(a->front, &a->process, &b);
+    page_send(s, 200, STR("application/json"), &b);
 }
 
-static void admin_on_accept(void *owner, struct listener *l, int fd, const struct sockaddr *peer)
+static void admin_send_live(struct admin *a, struct stream *s, const struct head *head)
 {
-    struct conn *c = conn_accept(fd, peer, NULL, NULL, NULL);
-
-    if (c)
-        h1_server_open(c, &admin.acceptor);
+    page_send_text(s, 200, "ok\n");
 }
 
-static void admin_close_wicket(struct wicket *w)
+/* A pool that the conf calls required, and none of whose servers can be reached. */
+static const struct pool_conf *admin_find_lost_pool(const struct admin *a)
 {
-    list_remove(&w->node);
-    listener_close(w->listener, true);
-    free(w);
-}
+    const struct conf *c = front_conf(a->front);
 
-static struct wicket *admin_find(struct str text)
-{
-    LIST_EACH(n, &admin.wickets)
-    {
-        struct wicket *w = LIST_OWNER(n, struct wicket, node);
+    for (size_t i = 0; i < c->npools; i++) {
+        const struct pool *p = c->pools[i].required_for_ready
+                                   ? pools_find(a->front->exchanges.pools, c->pools[i].name)
+                                   : NULL;
 
-        if (str_eq(listener_text(w->listener), text))
-            return w;
+        if (p && pool_counts(p).servers == pool_counts(p).servers_paused)
+            return &c->pools[i];
     }
     return NULL;
 }
 
-void admin_abandon(void)
+static void admin_send_ready(struct admin *a, struct stream *s, const struct head *head)
 {
-    while (list_first(&admin.next))
-        admin_close_wicket(LIST_OWNER(list_first(&admin.next), struct wicket, node));
-    LIST_EACH(n, &admin.wickets)
-    LIST_OWNER(n, struct wicket, node)->stays = false;
+    const struct pool_conf *lost = admin_find_lost_pool(a);
+    struct buf b = { 0 };
+
+    if (a->process.stopping) {
+        page_send_text(s, 503, "stopping\n");
+    } else if (lost) {
+        buf_printf(
+            &b, "no server of the pool \"" STR_FMT "\" can be reached\n", STR_ARG(lost->name));
+        page_send(s, 503, STR("text/plain; charset=utf-8"), &b);
+    } else {
+        page_send_text(s, 200, "ok\n");
+    }
 }
 
-/* Opens what is new on admin.next; marks what stays. */
-int admin_prepare(const struct conf *conf, char *why, size_t whylen)
+static const struct {
+    const char *path;
+    void (*send)(struct admin *a, struct stream *s, const struct head *head);
+} pages[] = { { "/metrics", admin_send_metrics }, { "/status", admin_send_status },
+    { "/livez", admin_send_live }, { "/readyz", admin_send_ready },
+    { "/healthz", admin_send_ready } };
+
+static void admin_send_page(struct admin *a, struct stream *s, const struct head *head)
+{
+    struct str path, query;
+
+    str_cut(head->target, '?', &path, &query);
+    for (size_t i = 0; i < sizeof(pages) / sizeof(*pages); i++)
+        if (str_eq(path, str_of(pages[i].path))) {
+            pages[i].send(a, s, head);
+            return;
+        }
+    page_send_text(s, 404, "try /metrics, /status, /livez or /readyz\n");
+}
+
+static void admin_on_request(void *owner, struct stream *s, const struct stream_request *r)
+{
+    struct admin *a = owner;
+
+    if (r->error_status)
+        page_send_text(s, r->error_status, "bad request\n");
+    else if (s->peer->family != AF_UNIX &&
+             !admin_knows_host(front_conf(a->front), r->head->authority))
+        page_send_text(s, 403,
+            "this host is not known here; name it in the admin section, as in hosts = "
+            "{ \"tarry.example\" }\n");
+    else if (!str_eq(r->head->method, STR("GET")) && !str_eq(r->head->method, STR("HEAD")))
+        page_send_text(s, 405, "only GET; what changes something is done with tarryctl\n");
+    else
+        admin_send_page(a, s, r->head);
+}
+
+/* ---- listeners ---- */
+
+static bool admin_may_accept(void *owner, bool waits)
+{
+    const struct admin *a = owner;
+
+    return acceptor_count(&a->acceptor) < front_conf(a->front)->admin_connections_max;
+}
+
+static void admin_on_accept(void *owner, struct listener *l, int fd, const struct sockaddr *peer)
+{
+    struct admin *a = owner;
+    struct conn *c = conn_accept(fd, peer, NULL, NULL, NULL);
+
+    if (c)
+        h1_server_open(c, &a->acceptor);
+}
+
+static void admin_close_listener(struct admin_listener *l)
+{
+    list_remove(&l->node);
+    listener_close(l->listener, true);
+    free(l);
+}
+
+static struct admin_listener *admin_find(const struct admin *a, struct str text)
+{
+    LIST_EACH(n, &a->listeners)
+    {
+        struct admin_listener *l = LIST_OWNER(n, struct admin_listener, node);
+
+        if (str_eq(listener_text(l->listener), text))
+            return l;
+    }
+    return NULL;
+}
+
+static void admin_forget_marks(struct admin *a)
+{
+    LIST_EACH(n, &a->listeners)
+    {
+        LIST_OWNER(n, struct admin_listener, node)->stays = false;
+    }
+}
+
+void admin_abandon(struct admin *a)
+{
+    while (list_first(&a->next))
+        admin_close_listener(LIST_OWNER(list_first(&a->next), struct admin_listener, node));
+    admin_forget_marks(a);
+}
+
+/* Opens what is new on a->next; marks what stays. */
+int admin_prepare(struct admin *a, const struct conf *conf, char *why, size_t whylen)
 {
     for (size_t i = 0; i < conf->nadmins; i++) {
         const struct addr_conf *ac = &conf->admins[i].addr;
-        struct wicket *w = admin_find(ac->text);
+        struct admin_listener *l = admin_find(a, ac->text);
 
-        if (!w) {
-            w = calloc(1, sizeof(*w));
-            if (w)
-                w->listener = listener_open(ac->text, (const struct sockaddr *)&ac->sa, ac->salen,
-                    (unsigned)conf->admin_connections_max, conf->processes > 1, why, whylen);
-            if (!w || !w->listener) {
-                free(w);
-                admin_abandon();
+        if (!l) {
+            l = calloc(1, sizeof(*l));
+            if (l)
+                l->listener = listener_open(
+                    ac, (unsigned)conf->admin_connections_max, conf->processes > 1, why, whylen);
+            if (!l || !l->listener) {
+                free(l);
+                admin_abandon(a);
                 return -1;
             }
-            list_push(&admin.next, &w->node);
+            list_push(&a->next, &l->node);
         }
-        w->stays = true;
+        l->stays = true;
     }
     return 0;
 }
 
 /* From the snapshot in force. */
-static void admin_apply_limits(void)
+static void admin_apply_limits(struct admin *a)
 {
-    const struct conf *c = admin.front->exchanges.conf;
+    const struct conf *c = front_conf(a->front);
 
-    admin.acceptor.limits = limits_of(c);
-    admin.acceptor.header_timeout_ms = c->admin_timeout_ms;
-    admin.acceptor.body_timeout_ms = c->admin_timeout_ms;
-    admin.acceptor.send_timeout_ms = c->admin_timeout_ms;
-    admin.acceptor.keep_alive_timeout_ms = c->admin_keep_alive_timeout_ms;
+    a->acceptor.limits = limits_of(c);
+    a->acceptor.header_timeout_ms = c->admin_timeout_ms;
+    a->acceptor.body_timeout_ms = c->admin_timeout_ms;
+    a->acceptor.send_timeout_ms = c->admin_timeout_ms;
+    a->acceptor.keep_alive_timeout_ms = c->admin_keep_alive_timeout_ms;
 }
 
-void admin_commit(void)
+void admin_commit(struct admin *a)
 {
-    admin_apply_limits();
-    LIST_EACH(n, &admin.wickets)
+    admin_apply_limits(a);
+    LIST_EACH(n, &a->listeners)
     {
-        struct wicket *w = LIST_OWNER(n, struct wicket, node);
+        struct admin_listener *l = LIST_OWNER(n, struct admin_listener, node);
 
-        if (!w->stays)
-            admin_close_wicket(w);
+        if (!l->stays)
+            admin_close_listener(l);
     }
-    while (list_first(&admin.next)) {
-        struct wicket *w = LIST_OWNER(list_first(&admin.next), struct wicket, node);
+    while (list_first(&a->next)) {
+        struct admin_listener *l = LIST_OWNER(list_first(&a->next), struct admin_listener, node);
 
-        list_push(&admin.wickets, &w->node);
-        listener_start(w->listener, admin_on_accept, admin_may_accept, &admin);
+        list_push(&a->listeners, &l->node);
+        listener_start(l->listener, admin_on_accept, admin_may_accept, a);
     }
-    LIST_EACH(n, &admin.wickets)
-    LIST_OWNER(n, struct wicket, node)->stays = false;
+    admin_forget_marks(a);
 }
 
-int admin_open(struct front *front, const struct conf *conf, char *why, size_t whylen)
+struct admin *admin_open(struct front *front, const struct conf *conf, const char *version,
+    const char *commit, char *why, size_t whylen)
 {
-    admin.front = front;
-    list_init(&admin.wickets);
-    list_init(&admin.next);
-    acceptor_init(&admin.acceptor);
-    admin.acceptor.on_request = admin_on_request;
-    if (admin_prepare(conf, why, whylen) < 0)
-        return -1;
-    admin_commit();
-    return 0;
+    struct admin *a = calloc(1, sizeof(*a));
+
+    if (!a) {
+        snprintf(why, whylen, "out of memory");
+        return NULL;
+    }
+    a->front = front;
+    a->version = version;
+    a->commit = commit;
+    list_init(&a->listeners);
+    list_init(&a->next);
+    acceptor_init(&a->acceptor);
+    a->acceptor.on_request = admin_on_request;
+    a->acceptor.owner = a;
+    if (admin_prepare(a, conf, why, whylen) < 0) {
+        admin_close(a);
+        return NULL;
+    }
+    levels_open();
+    admin_commit(a);
+    return a;
 }
 
-void admin_set_fences(bool seccomp, unsigned landlock)
+void admin_set_sandbox(struct admin *a, bool seccomp, unsigned landlock)
 {
-    admin.seccomp = seccomp;
-    admin.landlock = landlock;
+    a->process.seccomp = seccomp;
+    a->process.landlock = landlock;
 }
 
-void admin_publish(void)
+void admin_publish(struct admin *a)
 {
+    levels_publish(a->front);
 }
 
-void admin_stop(void)
+void admin_stop(struct admin *a)
 {
-    admin.stopping = true;
+    a->process.stopping = true;
 }
 
-void admin_close(void)
+void admin_close(struct admin *a)
 {
-    LIST_EACH(n, &admin.wickets)
-    admin_close_wicket(LIST_OWNER(n, struct wicket, node));
-    acceptor_close(&admin.acceptor);
+    if (!a)
+        return;
+    LIST_EACH(n, &a->listeners)
+    {
+        admin_close_listener(LIST_OWNER(n, struct admin_listener, node));
+    }
+    acceptor_close(&a->acceptor);
+    levels_close();
+    free(a);
 }

@@ -1,7 +1,8 @@
-/* The operators' page, over listeners of its own: GET /metrics (Prometheus text), GET /status
- * (JSON), GET /healthz. Never on a client's listener.
+/* The operators' pages, over listeners of their own: GET /metrics (Prometheus text or OpenMetrics),
+ * /status (JSON), /livez, /readyz and /healthz. Never on a client's listener, and nothing here
+ * changes anything: that is what the control socket is for (control.h).
  *
- * admin/ reads what the other rooms count; it changes nothing. */
+ * admin/ reads what the other rooms count. */
 #ifndef TARRY_ADMIN_ADMIN_H
 #define TARRY_ADMIN_ADMIN_H
 
@@ -10,28 +11,30 @@
 
 #include "conf/snapshot.h"
 
+struct admin;
 struct front;
 
-/* Listens on every `admin` section's address. 0, or -1 with one line in `why`. */
-int admin_open(struct front *front, const struct conf *conf, char *why, size_t whylen);
+/* Listens on every `admin` section's address. `version` and `commit` are literals. NULL with one
+ * line in `why`. */
+struct admin *admin_open(struct front *front, const struct conf *conf, const char *version,
+    const char *commit, char *why, size_t whylen);
 
 /* A reload: binds what is new in `next` (0, or -1 with one line in `why` and nothing changed), then
  * takes it into use, or forgets it. Listeners that are in both confs stay open. */
-int admin_prepare(const struct conf *next, char *why, size_t whylen);
-void admin_commit(void);
-void admin_abandon(void);
+int admin_prepare(struct admin *a, const struct conf *next, char *why, size_t whylen);
+void admin_commit(struct admin *a);
+void admin_abandon(struct admin *a);
 
-/* For /status: the fences that the kernel keeps around the process (landlock: its version, 0:
- * none).
- */
-void admin_set_fences(bool seccomp, unsigned landlock);
+/* For /status: the kernel's sandboxes around the process (landlock: its version, 0: none). */
+void admin_set_sandbox(struct admin *a, bool seccomp, unsigned landlock);
 
-/* Shows this process's levels (connections, exchanges, slots) to the others, one of which may be
- * asked for the metrics of all. */
-void admin_publish(void);
+/* Publishes this process's levels (connections, exchanges, slots) for the scrape of any process. */
+void admin_publish(struct admin *a);
 
-/* The process is stopping: /healthz answers 503 from now on. */
-void admin_stop(void);
-void admin_close(void);
+/* The process is stopping: /readyz and /healthz answer 503 from now on. */
+void admin_stop(struct admin *a);
+
+/* NULL: nothing. */
+void admin_close(struct admin *a);
 
 #endif

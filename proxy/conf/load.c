@@ -174,6 +174,8 @@ static bool load_read_value(struct draft *d, const struct draft_section *s, cons
         return value_path(a, text, to, why);
     case OPT_SELECTOR:
         return value_selector(a, text, to, why);
+    case OPT_MODE:
+        return value_mode(text, to, why);
     case OPT_USER:
     case OPT_GROUP:
         *(struct str *)to = arena_copy(a, text);
@@ -186,6 +188,7 @@ static bool load_read_value(struct draft *d, const struct draft_section *s, cons
     case OPT_STATUSES:
     case OPT_KINDS:
     case OPT_NAMES:
+    case OPT_HOSTS:
     case OPT_TYPES:
     case OPT_ENCODINGS:
         break;
@@ -268,6 +271,16 @@ static bool load_read_element(struct draft *d, const struct draft_section *s, co
         return load_read_kind(d, row, (void *)((char *)s->base + row->offset), text, i, why);
     if (row->type == OPT_ENCODINGS)
         return load_read_encoding(d, row, cc, text, i, n, why);
+    if (row->type == OPT_HOSTS) {
+        struct admin_conf *admin = s->base;
+
+        if (i == 0)
+            admin->hosts = arena_alloc(a, n * sizeof(*admin->hosts));
+        if (!admin->hosts)
+            return WHY("out of memory");
+        admin->nhosts = i + 1;
+        return value_host(a, text, &admin->hosts[i], why);
+    }
     if (row->type == OPT_TYPES) {
         if (i == 0)
             cc->types = arena_alloc(a, n * sizeof(*cc->types));

@@ -309,6 +309,20 @@ static const struct opt identity_rows[] = {
         .required = true },
 };
 
+static const struct opt admin_rows[] = {
+    { "group", OPT_GROUP, IN(admin_conf, addr.group), "", NULL, NULL, OPT_RESTART,
+        .help = "Of a unix socket: the group of its file. Empty: the group that Tarry runs as." },
+    { "hosts", OPT_HOSTS, IN(admin_conf, hosts), NULL, NULL, NULL, OPT_LIVE,
+        .help =
+            "Names under which the pages may be asked for, beside addresses, names without a dot "
+            "and names that exist in local networks only (.localhost, .local, .internal, "
+            ".home.arpa, .svc, .cluster.local). A request for another host gets 403: it may come "
+            "from a page of a stranger whose name was made to point here (DNS rebinding)." },
+    { "mode", OPT_MODE, IN(admin_conf, addr.mode), "0660", NULL, NULL, OPT_RESTART,
+        .help = "Of a unix socket: who may connect to it, as the permissions of its file in octal. "
+                "Connecting needs the right to write." },
+};
+
 static const struct opt listen_rows[] = {
     { "backlog", OPT_NUMBER, IN(listen_conf, backlog), "4096", "1", "65535", OPT_LIVE,
         .help = "How many connections may wait in the kernel until they are accepted "
@@ -331,6 +345,8 @@ static const struct opt listen_rows[] = {
         .words = client_certificate_words },
     { "client_chain_max", OPT_NUMBER, IN(listen_conf, client_chain_max), "2", "0", "16", OPT_LIVE,
         .help = "How many certificates may stand between a client's and that of the authority." },
+    { "group", OPT_GROUP, IN(listen_conf, addr.group), "", NULL, NULL, OPT_RESTART,
+        .help = "Of a unix socket: the group of its file. Empty: the group that Tarry runs as." },
     { "http2", OPT_BOOL, IN(listen_conf, http2), "true", NULL, NULL, OPT_LIVE,
         .help =
             "HTTP/2 too: over TLS by ALPN, in the clear for clients that begin with its preface "
@@ -340,6 +356,9 @@ static const struct opt listen_rows[] = {
                 "named in the handshake nor in the certificate that it was shown: \"refuse\" "
                 "answers 421. From trusted_proxies all are served.",
         .words = misdirected_words },
+    { "mode", OPT_MODE, IN(listen_conf, addr.mode), "0660", NULL, NULL, OPT_RESTART,
+        .help = "Of a unix socket: who may connect to it, as the permissions of its file in octal. "
+                "Connecting needs the right to write." },
     { "ocsp_staple", OPT_FILE, IN(listen_conf, ocsp_staple), "", NULL, NULL, OPT_LIVE,
         .help = "As in identity, for this certificate." },
     { "private_key", OPT_FILE, IN(listen_conf, private_key), NULL, NULL, NULL, OPT_LIVE,
@@ -404,6 +423,11 @@ static const struct opt workers_rows[] = {
         .help = "How long a request may wait for a free worker before the client gets 503." },
     { "replay_body_max", OPT_SIZE, IN(pool_conf, replay_body_max), "10M", "0", "64G", OPT_LIVE,
         .help = "Up to which size a request's body is kept, so that a replay can bring it again." },
+    { "required_for_ready", OPT_BOOL, IN(pool_conf, required_for_ready), "false", NULL, NULL,
+        OPT_LIVE,
+        .help =
+            "Whether /readyz of the admin listeners answers 503 while no server of the pool can "
+            "be reached." },
     { "response_timeout", OPT_DURATION, IN(pool_conf, response_timeout_ms), "60s", "1ms", "1d",
         OPT_LIVE,
         .help = "How long a worker may take until the first byte of its response, and between two "
@@ -653,7 +677,7 @@ static const struct opt_section sections[OPT_NSECTIONS] = {
     [SECTION_ACCESS_LOG] = { "access_log", NULL, NULL, SECTION_ROOT, false, ROWS(access_log_rows),
         "With this section each exchange writes a line when it ends. Without it there is no access "
         "log." },
-    [SECTION_ADMIN] = { "admin", "address", "127.0.0.1:9180", SECTION_ROOT, true, NULL, 0,
+    [SECTION_ADMIN] = { "admin", "address", "127.0.0.1:9180", SECTION_ROOT, true, ROWS(admin_rows),
         "A listener for /metrics (Prometheus), /status (JSON) and /healthz. It knows no passwords: "
         "keep it on loopback "
         "or a "
@@ -729,7 +753,7 @@ int options_find_section(enum opt_section_id parent, struct str name)
 bool options_is_list(enum opt_type type)
 {
     return type == OPT_CIDRS || type == OPT_HEADERS || type == OPT_NAMES || type == OPT_TYPES ||
-           type == OPT_ENCODINGS || type == OPT_STATUSES || type == OPT_KINDS;
+           type == OPT_HOSTS || type == OPT_ENCODINGS || type == OPT_STATUSES || type == OPT_KINDS;
 }
 
 /* Letters to change, add or leave out to make one of the other (Levenshtein), case ignored; long

@@ -44,12 +44,14 @@ enum opt_type {
     OPT_POOL,      /* const struct pool_conf *: the name of a workers section */
     OPT_UPSTREAM,  /* const struct upstream_conf *: the name of an upstream section */
     OPT_USER,      /* struct str: the name of an account */
+    OPT_MODE,      /* unsigned: the permissions of a file, in octal */
     OPT_GROUP,     /* struct str: the name of a group */
     OPT_CIDRS,     /* of struct conf: trusted_proxies */
     OPT_HEADERS,   /* of struct endpoint_conf, at its `set_header`: set_header */
     OPT_STATUSES,  /* of struct upstream_conf: retry_on */
     OPT_KINDS,     /* unsigned: a bit for each of opt.words */
     OPT_NAMES,     /* of struct upstream_conf: relay_headers */
+    OPT_HOSTS,     /* of struct admin_conf: hosts */
     OPT_TYPES,     /* of struct compression_conf: types */
     OPT_ENCODINGS, /* of struct compression_conf: encodings; words from opt.words */
 };

@@ -23,6 +23,8 @@ struct addr_conf {
                         reload */
     struct sockaddr_storage sa; /* sockaddr_in, sockaddr_in6 or sockaddr_un */
     socklen_t salen;
+    unsigned mode; /* of a unix socket's file, and its group (empty: as it comes); listeners only */
+    struct str group;
 };
 
 struct cidr_conf {
@@ -119,6 +121,7 @@ struct pool_conf {
     uint64_t unreachable_first_pause_ms; /* a server that refuses connections is left alone */
     uint64_t unreachable_max_pause_ms;
     uint64_t unreachable_wait_ms;    /* how long all servers may refuse before a request fails */
+    bool required_for_ready;         /* /readyz needs a server of it that can be reached */
     uint64_t tunnel_idle_timeout_ms; /* a WebSocket through which nothing goes for so long ends */
     unsigned line;
 };
@@ -234,6 +237,8 @@ struct route_conf {
 
 struct admin_conf {
     struct addr_conf addr;
+    struct str *hosts; /* lower case: names under which browsers may ask, beside local ones */
+    size_t nhosts;
     unsigned line;
 };
 

@@ -499,6 +499,23 @@ bool value_target(struct arena *a, const char *file, struct str text, struct log
     return true;
 }
 
+bool value_mode(struct str text, unsigned *out, char why[VALUE_WHY_MAX])
+{
+    unsigned mode = 0;
+
+    if (text.n < 3 || text.n > 4)
+        return WHY("write the permissions in octal, as in \"0660\"");
+    for (size_t i = 0; i < text.n; i++) {
+        if (text.p[i] < '0' || text.p[i] > '7')
+            return WHY("write the permissions in octal, as in \"0660\"");
+        mode = mode * 8 + (unsigned)(text.p[i] - '0');
+    }
+    if (mode > 0777)
+        return WHY("is more than a socket's permissions; write at most \"0777\"");
+    *out = mode;
+    return true;
+}
+
 bool value_prefix(struct arena *a, struct str text, struct str *out, char why[VALUE_WHY_MAX])
 {
     const char *shown = mistake_quote(a, text);

@@ -66,6 +66,9 @@ bool value_media_type(struct arena *a, struct str text, struct str *out, char wh
 bool value_target(struct arena *a, const char *file, struct str text, struct log_target *out,
     char why[VALUE_WHY_MAX]);
 
+/* Octal, as chmod(1) has it: at most 0777. */
+bool value_mode(struct str text, unsigned *out, char why[VALUE_WHY_MAX]);
+
 /* A route's prefix: a path in the form in which requests' paths are compared. */
 bool value_prefix(struct arena *a, struct str text, struct str *out, char why[VALUE_WHY_MAX]);
 

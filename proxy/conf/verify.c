@@ -177,6 +177,22 @@ static void verify_check_orders(struct draft *d, struct draft_section *s)
 
 /* ---- accounts ---- */
 
+/* Of a unix socket: who may connect. */
+static void verify_check_access(
+    struct draft *d, const struct draft_section *s, const struct addr_conf *a)
+{
+    static const char *const names[] = { "group", "mode" };
+
+    for (size_t i = 0; i < 2; i++)
+        if (a->salen > 0 && a->sa.ss_family != AF_UNIX && draft_find(s, names[i]))
+            mistake_add(&d->mistakes, draft_place(s, names[i]),
+                "%s is for unix sockets; leave it out", names[i]);
+    if (a->group.n > 0 && !getgrnam(a->group.p))
+        mistake_add(&d->mistakes, draft_place(s, "group"),
+            "group: there is no group %s; make it (addgroup --system NAME), or name another",
+            verify_quote(d, a->group));
+}
+
 static void verify_check_accounts(struct draft *d, const struct draft_section *root)
 {
     const struct conf *c = d->conf;
@@ -327,6 +343,10 @@ void verify_draft(struct draft *d)
 
         verify_check_orders(d, s);
         verifyfiles_section(d, s);
+        if (s->id == SECTION_LISTEN)
+            verify_check_access(d, s, &((const struct listen_conf *)s->base)->addr);
+        else if (s->id == SECTION_ADMIN)
+            verify_check_access(d, s, &((const struct admin_conf *)s->base)->addr);
         if (s->id == SECTION_LISTEN)
             verifylisten_section(d, s);
         else if (s->id == SECTION_COMPRESSION)

@@ -272,8 +272,7 @@ int entry_prepare(struct entry *e, struct conf *conf, char *why, size_t whylen)
         if (!l) {
             l = calloc(1, sizeof(*l));
             if (l)
-                l->listener = listener_open(lc->addr.text, (const struct sockaddr *)&lc->addr.sa,
-                    lc->addr.salen, lc->backlog, e->reuse_port, why, whylen);
+                l->listener = listener_open(&lc->addr, lc->backlog, e->reuse_port, why, whylen);
             if (!l || !l->listener) {
                 free(l);
                 goto failed;

@@ -2,6 +2,7 @@
 #include "net/listener.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <ev.h>
 #include <fcntl.h>
 #include <linux/tcp.h>
@@ -144,21 +145,61 @@ void listener_set_bind(listener_bind_fn *fn)
     bind_fn = fn ? fn : bind;
 }
 
-/* socket(), bind(), listen(). The descriptor, or -1 with errno. */
-static int listener_bind_to(const struct sockaddr *sa, socklen_t salen, unsigned backlog, bool many)
+static gid_t listener_default_group = (gid_t)-1;
+
+void listener_set_group(gid_t gid)
 {
-    const char *path =
-        sa->sa_family == AF_UNIX ? ((const struct sockaddr_un *)(const void *)sa)->sun_path : NULL;
+    listener_default_group = gid;
+}
+
+/* The group that a unix socket's file shall have; -1: as it comes. */
+static gid_t listener_group_of(const struct addr_conf *a)
+{
+    const struct group *g = a->group.n > 0 ? getgrnam(a->group.p) : NULL;
+
+    return g ? g->gr_gid : listener_default_group;
+}
+
+/* Who may connect is told by the file's permissions and its group. Both come with the file and are
+ * not set afterwards: chmod() and chown() would follow a link that somebody puts there. Only a
+ * process that is not root, and cannot take on another group, has to. */
+static int listener_bind_unix(int fd, const struct addr_conf *a)
+{
+    gid_t group = listener_group_of(a), mine = getegid();
+    bool other = group != (gid_t)-1 && group != mine;
+    bool borrowed = other && setegid(group) == 0;
+    mode_t mask = umask(~(mode_t)a->mode & 0777);
+    int err = bind_fn(fd, (const struct sockaddr *)&a->sa, a->salen), saved = errno;
+
+    umask(mask);
+    if (borrowed && setegid(mine) < 0)
+        err = -1;
+    if (err == 0 && other && !borrowed &&
+        lchown(((const struct sockaddr_un *)(const void *)&a->sa)->sun_path, (uid_t)-1, group) <
+            0 &&
+        a->group.n > 0) {
+        saved = errno;
+        err = -1;
+    }
+    errno = saved;
+    return err;
+}
+
+/* socket(), bind(), listen(). The descriptor, or -1 with errno. */
+static int listener_bind_to(const struct addr_conf *a, unsigned backlog, bool many)
+{
+    const struct sockaddr *sa = (const struct sockaddr *)&a->sa;
+    bool is_unix = sa->sa_family == AF_UNIX;
     int fd, on = 1, saved;
-    mode_t mask;
     bool good;
 
-    if (path)
-        listener_remove_stale(path, sa, salen);
+    if (is_unix)
+        listener_remove_stale(
+            ((const struct sockaddr_un *)(const void *)sa)->sun_path, sa, a->salen);
     fd = socket(sa->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -1;
-    if (!path) {
+    if (!is_unix) {
         /* Accepted sockets inherit the next two. */
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
         setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
@@ -168,16 +209,10 @@ static int listener_bind_to(const struct sockaddr *sa, socklen_t salen, unsigned
         if (sa->sa_family == AF_INET6)
             setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
     }
-    /* Who may connect to a unix socket is told by its folder's permissions, as with other servers.
-     * By the mask and not by chmod(), which would follow a link that somebody puts there. */
-    mask = umask(0111);
-    good = bind_fn(fd, sa, salen) == 0;
-    saved = errno;
-    umask(mask);
+    good = (is_unix ? listener_bind_unix(fd, a) : bind_fn(fd, sa, a->salen)) == 0;
     if (good && listen(fd, (int)backlog) == 0)
         return fd;
-    if (good)
-        saved = errno;
+    saved = errno;
     close(fd);
     errno = saved;
     return -1;
@@ -191,9 +226,9 @@ static const struct shared *listener_find_shared(struct str text)
     return NULL;
 }
 
-int listener_share(struct str text, const struct sockaddr *sa, socklen_t salen, unsigned backlog,
-    bool many, char *why, size_t whylen)
+int listener_share(const struct addr_conf *a, unsigned backlog, bool many, char *why, size_t whylen)
 {
+    const struct sockaddr *sa = (const struct sockaddr *)&a->sa;
     bool is_unix = sa->sa_family == AF_UNIX;
     struct shared *s;
 
@@ -201,16 +236,16 @@ int listener_share(struct str text, const struct sockaddr *sa, socklen_t salen, 
         return 0;
     s = calloc(1, sizeof(*s));
     if (s) {
-        s->text = strndup(text.p, text.n);
+        s->text = strndup(a->text.p, a->text.n);
         s->path = is_unix ? strdup(((const struct sockaddr_un *)(const void *)sa)->sun_path) : NULL;
     }
     if (s && s->text && (s->path || !is_unix) &&
-        (s->fd = listener_bind_to(sa, salen, backlog, many)) >= 0) {
+        (s->fd = listener_bind_to(a, backlog, many)) >= 0) {
         s->next = shared;
         shared = s;
         return 0;
     }
-    snprintf(why, whylen, "cannot listen on " STR_FMT ": %s", STR_ARG(text), strerror(errno));
+    snprintf(why, whylen, "cannot listen on " STR_FMT ": %s", STR_ARG(a->text), strerror(errno));
     if (s) {
         free(s->text);
         free(s->path);
@@ -256,26 +291,27 @@ void listener_unshare(const struct conf *except, bool unlink_files)
     }
 }
 
-struct listener *listener_open(struct str text, const struct sockaddr *sa, socklen_t salen,
-    unsigned backlog, bool many, char *why, size_t whylen)
+struct listener *listener_open(
+    const struct addr_conf *a, unsigned backlog, bool many, char *why, size_t whylen)
 {
+    const struct sockaddr *sa = (const struct sockaddr *)&a->sa;
     struct listener *l = calloc(1, sizeof(*l));
     const struct shared *s = NULL;
     int given = activation_find(sa);
 
-    if (!l || !(l->text = strndup(text.p, text.n))) {
+    if (!l || !(l->text = strndup(a->text.p, a->text.n))) {
         errno = ENOMEM;
         goto failed;
     }
     if (given >= 0) {
         listen(given, (int)backlog); /* its length; it listens already */
-    } else if ((s = listener_find_shared(text)) != NULL) {
+    } else if ((s = listener_find_shared(a->text)) != NULL) {
         listen(s->fd, (int)backlog);
     } else if (many && sa->sa_family == AF_UNIX) {
         snprintf(why, whylen,
             "cannot listen on " STR_FMT ": several processes share a unix socket only from "
             "their start on: restart",
-            STR_ARG(text));
+            STR_ARG(a->text));
         free_listener(l);
         return NULL;
     } else if (sa->sa_family == AF_UNIX) {
@@ -288,8 +324,7 @@ struct listener *listener_open(struct str text, const struct sockaddr *sa, sockl
     l->is_unix = sa->sa_family == AF_UNIX;
     if (s)
         given = s->fd;
-    l->fd =
-        given >= 0 ? fcntl(given, F_DUPFD_CLOEXEC, 0) : listener_bind_to(sa, salen, backlog, many);
+    l->fd = given >= 0 ? fcntl(given, F_DUPFD_CLOEXEC, 0) : listener_bind_to(a, backlog, many);
     if (l->fd < 0)
         goto failed;
     ev_io_init(&l->io, listener_on_io, l->fd, EV_READ);
@@ -299,7 +334,7 @@ struct listener *listener_open(struct str text, const struct sockaddr *sa, sockl
     return l;
 
 failed:
-    snprintf(why, whylen, "cannot listen on " STR_FMT ": %s", STR_ARG(text), strerror(errno));
+    snprintf(why, whylen, "cannot listen on " STR_FMT ": %s", STR_ARG(a->text), strerror(errno));
     if (l)
         free_listener(l);
     return NULL;

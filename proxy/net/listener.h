@@ -30,15 +30,18 @@ void listener_set_bind(listener_bind_fn *fn);
 /* Binds and listens; accepts nothing until listener_start(). A stale unix socket file (nobody
  * listens behind it) is replaced. `many`: several processes serve the address, a TCP one by
  * SO_REUSEPORT, a unix socket by what listener_share() has bound. NULL with one line in `why`.
- * `text` is copied. Where inherit.h has a socket of that address, that one is used. */
-struct listener *listener_open(struct str text, const struct sockaddr *sa, socklen_t salen,
-    unsigned backlog, bool many, char *why, size_t whylen);
+ * Its text is copied. Where inherit.h has a socket of that address, that one is used. */
+struct listener *listener_open(
+    const struct addr_conf *a, unsigned backlog, bool many, char *why, size_t whylen);
+
+/* The group of unix sockets whose section names none; -1: as they come. */
+void listener_set_group(gid_t gid);
 
 /* In a master, before it forks: binds a socket for all its children. `many`: there are several,
  * each of which binds TCP addresses by itself (nothing is done for those). 0, or -1 with one line
  * in `why`. */
-int listener_share(struct str text, const struct sockaddr *sa, socklen_t salen, unsigned backlog,
-    bool many, char *why, size_t whylen);
+int listener_share(
+    const struct addr_conf *a, unsigned backlog, bool many, char *why, size_t whylen);
 
 /* Closes what was shared, as far as this process has it: all, or what `except` does not name any
  * more. Clients must not connect to a socket that nobody accepts from. The master, whose files they

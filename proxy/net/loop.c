@@ -19,6 +19,7 @@ static struct {
     struct list next_turn; /* calls of the next one */
     struct deferred_free *closed;
     uint64_t now_ms, wall_ms;
+    uint64_t turn_began_us, longest_turn_us;
     uint64_t turn;
     uint64_t complained_ms; /* of memory */
 } loop;
@@ -35,7 +36,8 @@ static uint64_t loop_clock_us(clockid_t id)
 
 static void loop_read_clocks(void)
 {
-    loop.now_ms = loop_clock_us(CLOCK_MONOTONIC) / 1000;
+    loop.turn_began_us = loop_clock_us(CLOCK_MONOTONIC);
+    loop.now_ms = loop.turn_began_us / 1000;
     loop.wall_ms = loop_clock_us(CLOCK_REALTIME) / 1000;
 }
 
@@ -125,6 +127,14 @@ static void loop_refill_reserve(void)
                     "down, or give Tarry more");
 }
 
+static void loop_measure_turn(void)
+{
+    uint64_t us = loop_clock_us(CLOCK_MONOTONIC) - loop.turn_began_us;
+
+    if (us > loop.longest_turn_us)
+        loop.longest_turn_us = us;
+}
+
 static void loop_on_prepare(struct ev_loop *ev, ev_prepare *w, int revents)
 {
     loop_run_deferred();
@@ -139,6 +149,7 @@ static void loop_on_prepare(struct ev_loop *ev, ev_prepare *w, int revents)
     if (list_first(&loop.deferred))
         ev_idle_start(ev, &loop.idle);
     loop.turn++;
+    loop_measure_turn();
 }
 
 static void loop_on_check(struct ev_loop *ev, ev_check *w, int revents)
@@ -205,6 +216,14 @@ uint64_t loop_now_ms(void)
 uint64_t loop_precise_us(void)
 {
     return loop_clock_us(CLOCK_MONOTONIC);
+}
+
+uint64_t loop_take_longest_turn_us(void)
+{
+    uint64_t us = loop.longest_turn_us;
+
+    loop.longest_turn_us = 0;
+    return us;
 }
 
 uint64_t loop_wall_ms(void)

@@ -54,6 +54,9 @@ uint64_t loop_now_ms(void);
 /* Microseconds of the monotonic clock, read now: for measuring. */
 uint64_t loop_precise_us(void);
 
+/* Microseconds of the longest turn since the last such call, the wait for events not included. */
+uint64_t loop_take_longest_turn_us(void);
+
 /* Milliseconds since 1970, read once a turn. */
 uint64_t loop_wall_ms(void);
 

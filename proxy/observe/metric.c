@@ -65,6 +65,7 @@ static struct {
     size_t nslots, mine;
     uint16_t by_hash[HASH_SIZE]; /* index + 1; 0: empty */
     uint32_t nhashed;            /* series that this process has put into its table */
+    bool set[SERIES_MAX];        /* since the last sweep */
 } metric;
 
 static size_t metric_width(enum metric m)
@@ -258,8 +259,21 @@ void metric_set(enum metric m, uint64_t value, const struct str *labels)
 {
     const struct metric_series *s = metric_find(m, labels);
 
-    if (s)
-        metric_store(&metric.slots[metric.mine].cells[s->cell], value);
+    if (!s)
+        return;
+    metric_store(&metric.slots[metric.mine].cells[s->cell], value);
+    metric.set[s - metric.area->series] = true;
+}
+
+void metric_sweep_gauges(void)
+{
+    for (uint32_t i = 0; metric.area && i < metric_nseries(); i++) {
+        const struct metric_series *s = &metric.area->series[i];
+
+        if (metric_ready(s) && table[s->metric].kind >= METRIC_GAUGE && !metric.set[i])
+            metric_store(&metric.slots[metric.mine].cells[s->cell], 0);
+        metric.set[i] = false;
+    }
 }
 
 void metric_observe(enum metric m, uint64_t us, const struct str *labels)

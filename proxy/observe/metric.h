@@ -47,30 +47,46 @@ enum { METRIC_LABELS_MAX = 3 };
         "Time for which workers were at work")                                                     \
     X(PARKED, SECONDS, "tarry_parked_seconds_total", ("pool"),                                     \
         "Time for which requests were parked: with worker_busy, the workers that were saved")      \
+    X(CPU, SECONDS, "tarry_cpu_seconds_total", (NULL), "Processor time used")                      \
+    X(LOOP_TURN, HISTOGRAM, "tarry_loop_turn_seconds", (NULL),                                     \
+        "The longest turn of the event loop in each second: for so long everybody waited")         \
     X(EXCHANGES, GAUGE, "tarry_exchanges", ("state"), "Exchanges in flight, by state")             \
     X(CLIENT_CONNECTIONS, GAUGE, "tarry_client_connections", (NULL), "Client connections open")    \
+    X(CLIENT_CONNECTIONS_MAX, GAUGE, "tarry_client_connections_max", (NULL),                       \
+        "How many there may be: max_connections, or fewer where the descriptors do not suffice")   \
     X(CLIENT_NEWCOMERS, GAUGE, "tarry_client_newcomers", (NULL),                                   \
         "Client connections that owe their first request")                                         \
     X(CLIENT_ADDRESSES, GAUGE, "tarry_client_addresses", (NULL),                                   \
         "Addresses that have a client connection")                                                 \
     X(COMPRESSION_MEMORY, GAUGE, "tarry_compression_memory_bytes", (NULL),                         \
         "Memory of the responses being compressed now")                                            \
+    X(COMPRESSION_MEMORY_MAX, GAUGE, "tarry_compression_memory_max_bytes", (NULL),                 \
+        "How much that may be")                                                                    \
     X(POOL_SLOTS, GAUGE, "tarry_pool_slots", ("pool", "which"),                                    \
         "Slots of a pool: taken, taken for nobody, and in all")                                    \
     X(POOL_QUEUE, GAUGE, "tarry_pool_queue", ("pool", "which"), "Exchanges that wait for a slot")  \
+    X(POOL_QUEUE_MAX, GAUGE, "tarry_pool_queue_max", ("pool"), "How many new ones may wait")       \
+    X(POOL_SERVERS, GAUGE, "tarry_pool_servers", ("pool", "which"),                                \
+        "Servers of a pool: in all, and left alone because they could not be reached")             \
     X(UPSTREAM_STREAMS, GAUGE, "tarry_upstream_streams", ("upstream"),                             \
         "Attempts that have a stream to an upstream")                                              \
     X(UPSTREAM_CONNECTIONS, GAUGE, "tarry_upstream_connections", ("upstream"),                     \
         "Connections to an upstream")                                                              \
     X(UPSTREAM_WAITING, GAUGE, "tarry_upstream_waiting", ("upstream"),                             \
-        "Attempts that wait for a connection to an upstream")
+        "Attempts that wait for a connection to an upstream")                                      \
+    X(MEMORY, GAUGE, "tarry_resident_memory_bytes", (NULL),                                        \
+        "Memory that serving processes have in use")                                               \
+    X(DESCRIPTORS, GAUGE, "tarry_open_descriptors", (NULL),                                        \
+        "Open file descriptors of serving processes")                                              \
+    X(DESCRIPTORS_MAX, GAUGE, "tarry_open_descriptors_max", (NULL), "How many there may be")       \
+    X(PROCESSES, GAUGE, "tarry_processes", (NULL), "Serving processes")
 
 enum metric {
 #define METRIC_ID(id, kind, name, labels, help) METRIC_##id,
     METRICS(METRIC_ID)
 #undef METRIC_ID
 };
-#define METRIC_COUNT (METRIC_UPSTREAM_WAITING + 1)
+#define METRIC_COUNT (METRIC_PROCESSES + 1)
 
 /* The values of a metric's labels: metric_add(METRIC_RESPONSES, 1, METRIC_LABELS(STR("2xx"))). */
 #define METRIC_LABELS(...)                                                                         \
@@ -99,6 +115,10 @@ void metric_observe(enum metric m, uint64_t us, const struct str *labels);
 
 /* For gauges: this process's level. */
 void metric_set(enum metric m, uint64_t value, const struct str *labels);
+
+/* Ends a round of metric_set() calls: gauges of this process that were not set in it are zero,
+ * since what they were about is gone. */
+void metric_sweep_gauges(void);
 
 /* The sum over all processes: of a counter or gauge as it was added, of a histogram the number of
  * observations. 0 if there is no such series. */

@@ -33,6 +33,7 @@ struct question {
     enum question_kind kind;
     int flags;                  /* ASK_FILE */
     socklen_t salen;            /* ASK_BIND */
+    mode_t mask;                /* ASK_BIND: the asker's, which makes a unix socket's mode */
     struct sockaddr_storage sa; /* ASK_BIND */
     char path[4096];            /* ASK_FILE */
 };
@@ -199,7 +200,7 @@ static int broker_bind_named(const struct question *q, int fd)
 {
     if (fd < 0 || !broker_is_listener(q))
         return EACCES;
-    umask(0111); /* see listener.c */
+    umask(q->mask); /* see listener.c */
     return bind(fd, (const struct sockaddr *)&q->sa, q->salen) < 0 ? errno : 0;
 }
 
@@ -338,6 +339,8 @@ static int broker_bind_or_ask(int fd, const struct sockaddr *sa, socklen_t salen
     denied = errno;
     if ((denied == EACCES || denied == EPERM) && salen <= sizeof(q.sa)) {
         memcpy(&q.sa, sa, salen);
+        q.mask = umask(0);
+        umask(q.mask);
         err = broker_ask(&q, fd, &none);
         if (err == 0)
             return 0;

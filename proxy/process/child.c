@@ -37,6 +37,7 @@ enum { NSIGNALS = 6 };
 struct child {
     const struct child_setup *setup;
     struct front front;
+    struct admin *admin;
     ev_signal signals[NSIGNALS];
     ev_timer alive, publish;
     struct deadline drain, shutdown;
@@ -83,16 +84,16 @@ static bool child_reload(struct child *c)
         log_error(NULL, "reload refused: the old conf stays in force");
         return false;
     }
-    child_warn_of_restart(c->front.exchanges.conf, next);
-    if (admin_prepare(next, why, sizeof(why)) < 0) {
+    child_warn_of_restart(front_conf(&c->front), next);
+    if (admin_prepare(c->admin, next, why, sizeof(why)) < 0) {
         counter_add(COUNTER_RELOADS_FAILED, 1);
         log_error(NULL, "reload refused: %s; the old conf stays in force", why);
     } else if (front_reload(&c->front, next, why, sizeof(why)) < 0) {
-        admin_abandon();
+        admin_abandon(c->admin);
         counter_add(COUNTER_RELOADS_FAILED, 1);
         log_error(NULL, "reload refused: %s; the old conf stays in force", why);
     } else {
-        admin_commit();
+        admin_commit(c->admin);
         listener_unshare(next, false);
         logs_open(next, true);
         counter_add(COUNTER_RELOADS, 1);
@@ -149,7 +150,7 @@ static void child_on_drain(void *owner)
 {
     struct child *c = owner;
 
-    deadline_set(&c->shutdown, c->front.exchanges.conf->shutdown_timeout_ms);
+    deadline_set(&c->shutdown, front_conf(&c->front)->shutdown_timeout_ms);
     front_drain(&c->front, child_on_idle, NULL);
     activation_release();
     listener_unshare(NULL, false);
@@ -172,9 +173,9 @@ static void child_on_term(struct ev_loop *ev, ev_signal *w, int revents)
     log_info(NULL, "stopping: %zu exchange(s) are in flight", front_in_flight(&c->front));
     if (c->setup->on_stopping)
         c->setup->on_stopping(c->setup->owner);
-    admin_stop();
-    if (c->front.exchanges.conf->drain_delay_ms > 0)
-        deadline_set(&c->drain, c->front.exchanges.conf->drain_delay_ms);
+    admin_stop(c->admin);
+    if (front_conf(&c->front)->drain_delay_ms > 0)
+        deadline_set(&c->drain, front_conf(&c->front)->drain_delay_ms);
     else
         child_on_drain(c);
 }
@@ -188,7 +189,9 @@ static void child_on_alive(struct ev_loop *ev, ev_timer *w, int revents)
 
 static void child_on_publish(struct ev_loop *ev, ev_timer *w, int revents)
 {
-    admin_publish();
+    struct child *c = w->data;
+
+    admin_publish(c->admin);
 }
 
 static const struct child_signal child_signals[NSIGNALS] = {
@@ -215,8 +218,7 @@ static void child_watch(struct child *c)
     sigprocmask(SIG_UNBLOCK, &set, NULL);
     if (c->setup->alive_interval_ms > 0)
         ev_timer_again(loop_ev(), &c->alive);
-    if (c->front.exchanges.conf->processes > 1)
-        ev_timer_again(loop_ev(), &c->publish);
+    ev_timer_again(loop_ev(), &c->publish);
     logs_watch();
 }
 
@@ -258,8 +260,9 @@ static void child_announce(const struct conf *conf, const struct sandbox_plan *f
 }
 
 /* Everything is bound and read: no more rights from here on than serving needs. */
-static int child_confine(const struct child_setup *setup)
+static int child_confine(struct child *c)
 {
+    const struct child_setup *setup = c->setup;
     uint64_t caps = broker_running() ? 0 : PRIVILEGES_CAP(CAP_NET_BIND_SERVICE);
     struct sandbox_plan fences = *setup->fences;
     char why[512];
@@ -269,7 +272,7 @@ static int child_confine(const struct child_setup *setup)
     if (sandbox_enter(&fences, setup->conf, why, sizeof(why)) < 0)
         goto failed;
     child_announce(setup->conf, &fences);
-    admin_set_fences(fences.seccomp, fences.landlock);
+    admin_set_sandbox(c->admin, fences.seccomp, fences.landlock);
     return 0;
 
 failed:
@@ -302,6 +305,7 @@ static int child_open(struct child *c)
     ev_timer_init(&c->alive, child_on_alive, 0., (double)setup->alive_interval_ms / 1e3);
     c->alive.data = c;
     ev_timer_init(&c->publish, child_on_publish, 0., PUBLISH_S);
+    c->publish.data = c;
     if (child_open_first_logs(setup) < 0)
         return -1;
     if (front_open(&c->front, setup->conf, setup->tickets, setup->conf->processes > 1, why,
@@ -309,13 +313,14 @@ static int child_open(struct child *c)
         log_error(NULL, "%s", why);
         return -1;
     }
-    if (admin_open(&c->front, setup->conf, why, sizeof(why)) < 0) {
+    c->admin = admin_open(&c->front, setup->conf, setup->version, setup->commit, why, sizeof(why));
+    if (!c->admin) {
         log_error(NULL, "%s", why);
         front_close(&c->front);
         return -1;
     }
-    if (child_confine(setup) < 0) {
-        admin_close();
+    if (child_confine(c) < 0) {
+        admin_close(c->admin);
         front_close(&c->front);
         return -1;
     }
@@ -332,7 +337,7 @@ static void child_serve(struct child *c)
     loop_run();
 
     child_unwatch(c);
-    admin_close();
+    admin_close(c->admin);
     front_close(&c->front);
     activation_release();
     broker_stop();

@@ -22,8 +22,9 @@ enum { SAME_SIGNAL_MS = 1000 };
 
 struct child_setup {
     const char *conf_path;
-    struct conf *conf;       /* taken over */
-    struct tickets *tickets; /* made before the first fork; taken over */
+    const char *version, *commit; /* for the metrics */
+    struct conf *conf;            /* taken over */
+    struct tickets *tickets;      /* made before the first fork; taken over */
     /* To be dropped once everything is bound; NULL: the master has done it. */
     const struct privileges *privileges;
     const struct sandbox_plan *fences;

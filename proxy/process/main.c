@@ -18,6 +18,7 @@
 #include "base/str.h"
 #include "conf/load.h"
 #include "net/activation.h"
+#include "net/listener.h"
 #include "net/tickets.h"
 #include "observe/log.h"
 #include "process/child.h"
@@ -114,6 +115,8 @@ static int start(const struct command *given, struct conf *conf)
         privileges_hand_over_logs(&p, conf, why, sizeof(why)) < 0 ||
         privileges_check_folders(&p, conf, why, sizeof(why)) < 0)
         goto failed;
+    if (p.change)
+        listener_set_group(p.gid);
     if (given->lifeline >= 0 &&
         lifeline_start(given->lifeline, given->folder, &p, why, sizeof(why)) < 0)
         goto failed;
@@ -129,11 +132,15 @@ static int start(const struct command *given, struct conf *conf)
     supervisor_open();
     if (conf->processes > 1 || conf->master_process)
         return master_run(&(struct master_setup){ .conf_path = given->path,
+            .version = PACKAGE_VERSION,
+            .commit = TARRY_COMMIT,
             .conf = conf,
             .tickets = tickets,
             .privileges = &p,
             .fences = &fences });
     return child_run(&(struct child_setup){ .conf_path = given->path,
+        .version = PACKAGE_VERSION,
+        .commit = TARRY_COMMIT,
         .tickets = tickets,
         .conf = conf,
         .privileges = &p,

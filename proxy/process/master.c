@@ -114,6 +114,8 @@ static _Noreturn void master_run_child(struct master *m, size_t slot)
     free(m->children);
     m->children = NULL;
     exit(child_run(&(struct child_setup){ .conf_path = m->setup->conf_path,
+        .version = m->setup->version,
+        .commit = m->setup->commit,
         .conf = m->conf,
         .tickets = m->tickets,
         .fences = m->setup->fences,
@@ -353,8 +355,7 @@ static int master_share_listeners(const struct conf *conf)
             i < conf->nlistens ? &conf->listens[i].addr : &conf->admins[i - conf->nlistens].addr;
         unsigned backlog = i < conf->nlistens ? conf->listens[i].backlog : BACKLOG_ADMIN;
 
-        if (listener_share(a->text, (const struct sockaddr *)&a->sa, a->salen, backlog,
-                conf->processes > 1, why, sizeof(why)) < 0) {
+        if (listener_share(a, backlog, conf->processes > 1, why, sizeof(why)) < 0) {
             log_error(NULL, "%s", why);
             return -1;
         }

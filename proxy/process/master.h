@@ -12,6 +12,7 @@ struct tickets;
 
 struct master_setup {
     const char *conf_path;
+    const char *version, *commit;
     struct conf *conf;                   /* taken over */
     struct tickets *tickets;             /* taken over */
     const struct privileges *privileges; /* dropped once unix sockets are bound */

@@ -336,7 +336,7 @@ def test_unix_sockets_are_bound_by_root_and_removed_by_the_user(bed, place, proc
     tarry = start(bed, place, conf)
     with Client(f"unix:{path}") as c:
         assert c.request(host="a").status == 200
-    assert path.stat().st_mode & 0o777 == 0o666
+    assert path.stat().st_mode & 0o777 == 0o660 and path.stat().st_gid == NOBODY.pw_gid
     tarry.stop()
     assert not path.exists()
 

@@ -18,6 +18,7 @@ static const char *const value_words[] = {
     [OPT_SECRET] = "file",
     [OPT_TARGET] = "target",
     [OPT_USER] = "name",
+    [OPT_MODE] = "permissions",
     [OPT_GROUP] = "name",
     [OPT_HOST] = "host",
     [OPT_ORIGIN] = "origin",
@@ -31,6 +32,7 @@ static const char *const value_words[] = {
     [OPT_CIDRS] = "list of networks",
     [OPT_HEADERS] = "list of fields",
     [OPT_NAMES] = "list of names",
+    [OPT_HOSTS] = "list of hosts",
     [OPT_TYPES] = "list of media types",
     [OPT_ENCODINGS] = "list of words",
 };

@@ -42,14 +42,22 @@ static unsigned free_port(void)
     return port;
 }
 
+static struct listener *open_at(
+    const char *text, const void *sa, socklen_t n, char *why, size_t whylen)
+{
+    struct addr_conf a = { .text = str_of(text), .salen = n, .mode = 0660 };
+
+    memcpy(&a.sa, sa, n);
+    return listener_open(&a, MANY, false, why, whylen);
+}
+
 static struct listener *open_tcp(unsigned port, char *why, size_t n)
 {
     struct sockaddr_in sa = { .sin_family = AF_INET,
         .sin_port = htons((uint16_t)port),
         .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 
-    return listener_open(
-        STR("127.0.0.1:0"), (struct sockaddr *)&sa, sizeof(sa), MANY, false, why, n);
+    return open_at("127.0.0.1:0", &sa, sizeof(sa), why, n);
 }
 
 static struct sockaddr_un unix_address(const char *name)
@@ -64,7 +72,7 @@ static struct listener *open_unix(const char *name, char *why, size_t n)
 {
     struct sockaddr_un sa = unix_address(name);
 
-    return listener_open(str_of(name), (struct sockaddr *)&sa, sizeof(sa), MANY, false, why, n);
+    return open_at(name, &sa, sizeof(sa), why, n);
 }
 
 static int connect_tcp(unsigned port)

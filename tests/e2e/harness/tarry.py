@@ -237,7 +237,11 @@ class Tarry:
     def metrics(self):
         """The lines of /metrics: name (with labels) -> value."""
         lines = (line for line in self.ask_admin("/metrics").splitlines() if not line.startswith("#"))
-        return {name: int(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+        return {name: float(value) if "." in value else int(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+    def metric_lines(self, start):
+        """The lines of /metrics that begin so."""
+        return [line for line in self.ask_admin("/metrics").splitlines() if line.startswith(start)]
 
     def metric(self, name):
         return self.metrics()[name]
