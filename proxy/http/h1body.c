@@ -1,6 +1,8 @@
 /* Bodies: by length, chunked, or until the connection closes. */
 #include "http/h1body.h"
 
+#include <string.h>
+
 #include "http/fields.h"
 
 /*   SIZE -> [EXTENSION ->] SIZE_LF -> DATA -> DATA_CR -> DATA_LF -> SIZE
@@ -27,7 +29,10 @@ enum state {
     BROKEN,
 };
 
-enum { SIZE_DIGITS_MAX = 15 };
+enum {
+    SIZE_DIGITS_MAX = 15,
+    ENOUGH = 2048, /* such a piece is worth a call of its own */
+};
 
 void h1_body_begin(struct h1_body *b, const struct h1_message *m, const struct h1_limits *limits)
 {
@@ -218,6 +223,31 @@ ssize_t h1_body_next(struct h1_body *b, struct str in, struct str *data)
         return (ssize_t)in.n;
     }
     return 0;
+}
+
+ssize_t h1_body_gather(
+    struct h1_body *b, struct str in, char *scratch, size_t room, struct str *data)
+{
+    ssize_t n = h1_body_next(b, in, data);
+    size_t used, filled;
+
+    if (n <= 0 || b->complete || (size_t)n == in.n || data->n >= ENOUGH || data->n >= room)
+        return n;
+    used = (size_t)n;
+    filled = data->n;
+    memcpy(scratch, data->p, filled);
+    while (used < in.n && filled < room && !b->complete) {
+        size_t left = in.n - used < room - filled ? in.n - used : room - filled;
+
+        n = h1_body_next(b, str_make(in.p + used, left), data);
+        if (n <= 0)
+            break; /* an error comes again */
+        memcpy(scratch + filled, data->p, data->n);
+        filled += data->n;
+        used += (size_t)n;
+    }
+    *data = str_make(scratch, filled);
+    return (ssize_t)used;
 }
 
 int h1_body_end(struct h1_body *b)

@@ -10,6 +10,9 @@
 #include "base/str.h"
 #include "http/h1parse.h"
 
+/* How much is worth gathering: what one read brings. */
+enum { H1_BODY_GATHER = 16 << 10 };
+
 /* A body being decoded. Owns nothing; needs no end. */
 struct h1_body {
     enum h1_framing framing;
@@ -29,6 +32,12 @@ void h1_body_begin(struct h1_body *b, const struct h1_message *m, const struct h
  * extensions are checked and dropped. Negative: an enum h1_error, and the same again if it is
  * called again. */
 ssize_t h1_body_next(struct h1_body *b, struct str in, struct str *data);
+
+/* The same for all of `in` at once, as far as it goes into `room` bytes of `scratch`: small pieces
+ * are put together there, so that a body in chunks of one byte costs its owner one call a read and
+ * not one a byte. *data is in `in` or in `scratch`. An error is told behind the data before it. */
+ssize_t h1_body_gather(
+    struct h1_body *b, struct str in, char *scratch, size_t room, struct str *data);
 
 /* The connection's end came. 0 if the body is complete by that (H1_UNTIL_CLOSE) or already was,
  * else H1_E_ENDED. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "http/h1write.h"
+#include "http/h1body.h"
 #include "http/websocket.h"
 #include "net/loop.h"
 
@@ -180,9 +181,13 @@ static void h1client_complete(struct h1_client *h)
 
 static void h1client_take_body(struct h1_client *h)
 {
+    char scratch[H1_BODY_GATHER];
+
     while (!h->closed && h->in == IN_BODY && !h->paused) {
         struct str data = { 0 };
-        ssize_t n = h->body.complete ? 0 : h1_body_next(&h->body, conn_input(h->conn), &data);
+        ssize_t n = h->body.complete ? 0
+                                     : h1_body_gather(&h->body, conn_input(h->conn), scratch,
+                                           sizeof(scratch), &data);
 
         if (n < 0) {
             h1client_fail(h, STREAM_E_PROTOCOL);
@@ -249,13 +254,19 @@ static void h1client_go_on(struct h1_client *h)
     }
 }
 
+/* A response that may have no end, or that costs more to read than a connection is worth: fifty
+ * megabytes for nobody would keep the worker and us busy. */
+static bool h1client_goes_on_for_long(const struct h1_client *h)
+{
+    return h->in == IN_BODY && (h->body.framing != H1_LENGTH || h->body.left > CONN_READ_MAX);
+}
+
 static void h1client_process(struct h1_client *h)
 {
     bool for_nobody = h->abandoned;
 
     h1client_go_on(h);
-    if (for_nobody && h->abandoned &&
-        ((h->in == IN_BODY && h->body.framing != H1_LENGTH) || h->in == IN_TUNNEL))
+    if (for_nobody && h->abandoned && (h1client_goes_on_for_long(h) || h->in == IN_TUNNEL))
         h1client_let_go(h);
 }
 

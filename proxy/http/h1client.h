@@ -38,8 +38,9 @@ struct stream *h1_client_begin(struct h1_client *c);
 
 /* The owner of the stream wants no more of it, but the peer may still work on the request: what
  * comes is read and dropped until the response is complete or the connection ends, and then
- * H1_CLIENT_IDLE or H1_CLIENT_CLOSED follows. A response of unknown length is cut with its next
- * bytes: it may have no end, and only so does the peer learn that nobody listens. A request that
+ * H1_CLIENT_IDLE or H1_CLIENT_CLOSED follows. A response of unknown length, or of which more
+ * than CONN_READ_MAX bytes are to come, is cut with its next bytes: it may have no end, and only so
+ * does the peer learn that nobody listens. A request that
  * was not all sent ends early. False: nothing is under way (any more): the stream is still the
  * owner's to close. */
 bool h1_client_abandon(struct h1_client *c);

@@ -8,6 +8,7 @@
 
 #include "base/num.h"
 #include "http/fields.h"
+#include "http/h1body.h"
 #include "http/websocket.h"
 #include "net/deadline.h"
 #include "net/loop.h"
@@ -215,9 +216,11 @@ static ssize_t h1server_take_head(struct h1_server *h)
 /* Hands over what has come of the body. */
 static void h1server_take_body(struct h1_server *h)
 {
+    char scratch[H1_BODY_GATHER];
+
     while (!h->closed && h->in == IN_BODY && !h->paused) {
         struct str data;
-        ssize_t n = h1_body_next(&h->body, conn_input(h->conn), &data);
+        ssize_t n = h1_body_gather(&h->body, conn_input(h->conn), scratch, sizeof(scratch), &data);
 
         if (n < 0) {
             h->in = IN_FAILED;

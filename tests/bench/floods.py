@@ -215,6 +215,10 @@ ATTACKS = {
     "A06 windows of a byte": once(big_ones(50), lambda a: b"".join(window(s, 1) for s in range(1, 100, 2)), 0.05, settings=setting(4, 0)),
     "A06 toggled window": once(big_ones(50), lambda a: frame(SETTINGS, 0, 0, setting(4, 1)) + frame(SETTINGS, 0, 0, setting(4, 0)), 0.01,
                                settings=setting(4, 0)),
+    # Half of the workers' slots: the honest client never waits for one.
+    "A06 windows of a byte, eight": once(big_ones(8), lambda a: b"".join(window(s, 1) for s in range(1, 16, 2)), 0.05, settings=setting(4, 0)),
+    "A06 toggled window, eight": once(big_ones(8), lambda a: window(0, 1 << 24) + frame(SETTINGS, 0, 0, setting(4, 1 << 20)) + frame(SETTINGS, 0, 0, setting(4, 0)),
+                                      0.01, settings=setting(4, 0)),
     "A07 closed TCP window": once(open_windows, reads=False, small=True),
     "A08 PING": forever(lambda a: frame(PING, 0, 0, b"12345678") * 100),
     "A08 PING, unread": forever(lambda a: frame(PING, 0, 0, b"12345678") * 100, reads=False),

@@ -7,6 +7,7 @@
 #include "cuts.h"
 #include "unit.h"
 
+enum { GATHER_MAX = 64 };
 enum { CHUNK_LINE_MAX = 4096, CHUNK_OVERHEAD_MAX = 65536 };
 
 static const struct h1_limits limits = { .chunk_line_max = CHUNK_LINE_MAX,
@@ -20,9 +21,12 @@ struct decoded {
     struct h1_body body;
 };
 
-/* As a connection would: what a call did not use comes again with more behind it. */
-static void decode(struct cuts *c, const struct h1_message *m, struct str in, struct decoded *d)
+/* As a connection would: what a call did not use comes again with more behind it. `room`: how much
+ * is gathered; 0: nothing is. */
+static void decode(
+    struct cuts *c, const struct h1_message *m, struct str in, size_t room, struct decoded *d)
 {
+    char scratch[GATHER_MAX];
     size_t given = 0;
 
     *d = (struct decoded){ 0 };
@@ -34,8 +38,10 @@ static void decode(struct cuts *c, const struct h1_message *m, struct str in, st
         do {
             struct str data;
 
-            n = h1_body_next(
-                &d->body, cuts_guarded(str_make(in.p + d->used, given - d->used)), &data);
+            struct str rest = cuts_guarded(str_make(in.p + d->used, given - d->used));
+
+            n = room > 0 ? h1_body_gather(&d->body, rest, scratch, room, &data)
+                         : h1_body_next(&d->body, rest, &data);
             if (n < 0) {
                 d->err = (int)n;
                 break;
@@ -53,12 +59,13 @@ enum outcome { COMPLETE, MORE };
 
 static void expect(const struct h1_message *m, struct str in, struct str data, size_t used, int rc)
 {
+    static const size_t rooms[] = { 0, 1, 3, GATHER_MAX };
     struct cuts c = { .n = in.n };
 
-    while (cuts_next(&c)) {
+    for (size_t i = 0; cuts_next(&c); i++) {
         struct decoded d;
 
-        decode(&c, m, in, &d);
+        decode(&c, m, in, rooms[i % COUNT_OF(rooms)], &d);
         ck_assert_msg(d.err == (rc < 0 ? rc : 0), "\"" STR_FMT "\" cut %zu: %d (%s)", STR_ARG(in),
             c.way, d.err, h1_strerror(d.err));
         ck_assert_msg(str_eq(str_make(d.data, d.n), data), "\"" STR_FMT "\" cut %zu: \"%.*s\"",
@@ -127,7 +134,7 @@ START_TEST(is_not_complete_before_the_last_byte) /* U04 */
     for (size_t n = 1; n < in.n; n++) {
         c = (struct cuts){ .n = n };
         while (cuts_next(&c)) {
-            decode(&c, &chunked, str_make(in.p, n), &d);
+            decode(&c, &chunked, str_make(in.p, n), 0, &d);
             ck_assert_int_eq(d.err, 0);
             ck_assert_uint_eq(d.used, n);
             ck_assert_int_eq(h1_body_end(&d.body), H1_E_ENDED);
@@ -353,6 +360,24 @@ START_TEST(tells_an_early_end)
 }
 END_TEST
 
+/* Issue 8, point 9: one call for what one read brings. */
+START_TEST(gathers_small_chunks)
+{
+    static const struct str in = STR_INIT("1\r\na\r\n1\r\nb\r\n2;x\r\ncd\r\n1\r");
+    char scratch[GATHER_MAX];
+    struct h1_body b;
+    struct str data;
+
+    h1_body_begin(&b, &chunked, &limits);
+    ck_assert_int_eq(h1_body_gather(&b, in, scratch, sizeof(scratch), &data), (ssize_t)in.n);
+    ck_assert_span_eq(data, "abcd");
+    /* an error is told behind the data */
+    ck_assert_int_gt(h1_body_gather(&b, STR("\ne\r\nxx"), scratch, sizeof(scratch), &data), 0);
+    ck_assert_span_eq(data, "e");
+    ck_assert_int_eq(h1_body_gather(&b, STR("xx"), scratch, sizeof(scratch), &data), H1_E_CHUNK);
+}
+END_TEST
+
 static TCase *cases(void)
 {
     TCase *t = tcase_create("bodies");
@@ -364,6 +389,7 @@ static TCase *cases(void)
     tcase_add_loop_test(t, bounds_what_carries_nothing, 0, 15);
     tcase_add_test(t, takes_the_largest_chunk_size);
     tcase_add_test(t, borrows_data_where_it_lies);
+    tcase_add_test(t, gathers_small_chunks);
     tcase_add_test(t, decodes_lengths);
     tcase_add_test(t, knows_when_there_is_no_body);
     tcase_add_test(t, reads_until_the_connection_closes);

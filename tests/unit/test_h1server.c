@@ -16,6 +16,7 @@ static struct {
     unsigned requests;
     struct buf story; /* "METHOD target authority|" or "refused STATUS|", one after the other */
     struct buf body;  /* of the last one */
+    unsigned pieces;  /* that it came in */
     unsigned error_status;
     bool expects_continue, ended, half_closed, drained;
     int failed; /* enum stream_error */
@@ -69,6 +70,7 @@ static void on_event(void *owner, struct stream *s, const struct message *m)
     case MESSAGE_DATA:
         ck_assert(!app.ended);
         buf_append_str(&app.body, m->data);
+        app.pieces++;
         break;
     case MESSAGE_END:
         ck_assert(!app.ended);
@@ -253,6 +255,24 @@ START_TEST(serves_nothing_after_a_tunnel_that_was_refused)
     ck_assert_str_eq(peer_take(&client),
         "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno");
     ck_assert_uint_eq(app.requests, 1);
+}
+END_TEST
+
+/* Issue 8, point 9: chunks of one byte cost their owner one call a read. */
+START_TEST(hands_over_what_one_read_brings)
+{
+    struct buf b = { 0 };
+
+    buf_printf(&b, "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n");
+    for (int i = 0; i < 1000; i++)
+        buf_printf(&b, "1\r\nx\r\n");
+    buf_printf(&b, "0\r\n\r\n%c", '\0');
+    peer_send(&client, buf_str(&b).p);
+    WORLD_UNTIL(app.ended);
+    ck_assert_uint_eq(buf_len(&app.body), 1000);
+    ck_assert_uint_le(app.pieces, 10);
+    buf_release(&b);
+    let_go();
 }
 END_TEST
 
@@ -761,6 +781,7 @@ static TCase *cases(void)
     tcase_add_test(t, holds_pipelined_requests_back);
     tcase_add_test(t, becomes_a_tunnel);
     tcase_add_test(t, serves_nothing_after_a_tunnel_that_was_refused);
+    tcase_add_test(t, hands_over_what_one_read_brings);
     tcase_add_loop_test(t, sends_a_head_whole_or_not_at_all, 1015, 1100);
     tcase_add_loop_test(t, tells_how_a_tunnel_ends, 0, 3);
     tcase_add_test(t, reads_the_same_however_it_is_cut);
