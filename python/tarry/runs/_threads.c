@@ -18,6 +18,7 @@
 #if KNOWN
 
 #if PY_VERSION_HEX >= 0x030E0000
+#include <internal/pycore_frame.h>
 #include <internal/pycore_interpframe.h>
 #include <internal/pycore_interpframe_structs.h>
 #include <internal/pycore_stackref.h>

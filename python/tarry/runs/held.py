@@ -25,6 +25,7 @@ _PROCESS_WIDE = frozenset(
         "time_machine.travel",
         "unittest.mock._patch",
         "unittest.mock._patch_dict",
+        "_py_warnings.catch_warnings",
         "warnings.catch_warnings",
         # The lock of an import in progress.
         "_frozen_importlib._ModuleLockManager",

@@ -21,8 +21,11 @@ TICK_MAX = 0.5
 _LOOKS = 4
 """How often a wait is looked at before it is believed."""
 
+_UNKNOWN = 5
+"""How many times as long a wait must last where the system does not tell what it is for."""
+
 # Numbers of futex, flock and fcntl: where a thread waits for a lock.
-_LOCKING = {"x86_64": {202, 73, 72}, "aarch64": {98, 32, 25}}.get(os.uname().machine, set())
+_LOCKING = {"x86_64": {202, 73, 72}, "aarch64": {98, 32, 25}}.get(os.uname().machine)
 # Waits for another thread, which a suspended run has no part in.
 _FOR_THREADS = frozenset(["wait", "wait_for", "join", "_wait_for_tstate_lock", "result"])
 
@@ -89,7 +92,8 @@ class _Waits:
             self._place, self._since, self._looks = place, time.monotonic(), 1
             return False
         self._looks += 1
-        return self._looks >= _LOOKS and time.monotonic() - self._since >= settings.rescue_seconds
+        seconds = settings.rescue_seconds * (1 if place[-1] else _UNKNOWN)
+        return self._looks >= _LOOKS and time.monotonic() - self._since >= seconds
 
     def _where(self) -> Optional[tuple[Any, ...]]:
         frame = sys._current_frames().get(self._main)
@@ -99,10 +103,12 @@ class _Waits:
             with open(f"/proc/self/task/{self._native}/syscall", encoding="ascii") as file:
                 words = file.read().split()
         except OSError:
-            return None
+            return (id(frame), frame.f_lasti, "")
+        if _LOCKING is None:
+            return (id(frame), frame.f_lasti, "")
         if len(words) < 2 or not words[0].isdigit() or int(words[0]) not in _LOCKING:
             return None
-        return (id(frame), frame.f_lasti, words[0], words[1])
+        return (id(frame), frame.f_lasti, f"{words[0]} {words[1]}")
 
 
 def _is_for_lock(frame: Any) -> bool:

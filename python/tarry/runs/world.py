@@ -6,6 +6,7 @@ To the app a suspended run is then what a thread of its own would be: code that 
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from typing import Any, Callable
 
@@ -85,6 +86,5 @@ def _asgiref_take() -> dict[str, Any]:
 
 
 def _swap_task(loop: Any, task: Any) -> Any:
-    """From 3.12 on the current task can be exchanged, and from 3.14 on it is the thread's: before, it is the loop's, and stays."""
-    swap = getattr(asyncio.tasks, "_swap_current_task", None)
-    return swap(loop, task) if swap is not None else None
+    """From 3.14 on the current task is the thread's; before, it is the loop's, and stays."""
+    return asyncio.tasks._swap_current_task(loop, task) if sys.version_info >= (3, 14) else None
