@@ -1,6 +1,7 @@
-/* What CPython keeps for a thread and greenlet does not switch, for tarry.runs.world; and what stands on a frame's value stack,
- * for tarry.runs.held. Both depend on the interpreter's version, so both are compiled against its own headers. A version that is
- * not known here gives a module that cannot be imported, and views are then run again. */
+/* What CPython keeps for a thread and greenlet does not switch, for tarry.runs.world; and what
+ * stands on a frame's value stack, for tarry.runs.held. Both depend on the interpreter's version,
+ * so both are compiled against its own headers. A version that is not known here gives a module
+ * that cannot be imported, and views are then run again. */
 
 #define PY_SSIZE_T_CLEAN
 #if !defined(Py_BUILD_CORE)
@@ -9,7 +10,8 @@
 #include <Python.h>
 #include <structmember.h>
 
-#if defined(Py_GIL_DISABLED) || PY_VERSION_HEX < 0x03090000 || PY_VERSION_HEX >= 0x030F0000 || defined(PYPY_VERSION)
+#if defined(Py_GIL_DISABLED) || PY_VERSION_HEX < 0x03090000 || PY_VERSION_HEX >= 0x03100000 ||     \
+    defined(PYPY_VERSION)
 #define KNOWN 0
 #else
 #define KNOWN 1
@@ -28,11 +30,11 @@
 #include <frameobject.h>
 #endif
 
-/* A thread's own things while the thread has others: the dict behind PyThreadState_GetDict() (up to 3.12 with all of threading.local
- * in it), from 3.13 the key and the sentinel of threading.local, and the hooks of asynchronous generators. */
+/* A thread's own things while the thread has others: the dict behind PyThreadState_GetDict() (up
+ * to 3.12 with all of threading.local in it), from 3.13 the key and the sentinel of
+ * threading.local, and the hooks of asynchronous generators. */
 typedef struct {
-    PyObject_HEAD
-    PyObject *dict;
+    PyObject_HEAD PyObject *dict;
     PyObject *local_key;
     PyObject *local_sentinel;
     PyObject *firstiter;
@@ -103,7 +105,8 @@ static PyObject *world_swap(PyObject *self, PyObject *unused)
 }
 
 static PyMethodDef world_methods[] = {
-    { "swap", world_swap, METH_NOARGS, "Exchanges what is in here with what the calling thread has." },
+    { "swap", world_swap, METH_NOARGS,
+        "Exchanges what is in here with what the calling thread has." },
     { NULL, NULL, 0, NULL },
 };
 
@@ -148,7 +151,8 @@ static PyObject *value_at(PyFrameObject *frame, int n)
 
 #if PY_VERSION_HEX >= 0x030B0000
 
-static const unsigned char *read_varint(const unsigned char *p, const unsigned char *end, int *value)
+static const unsigned char *read_varint(
+    const unsigned char *p, const unsigned char *end, int *value)
 {
     int v = 0;
 
@@ -161,7 +165,8 @@ static const unsigned char *read_varint(const unsigned char *p, const unsigned c
     return p;
 }
 
-/* How much of the frame's stack an exception there would leave in place: the exits of `with` that are open stand in it. */
+/* How much of the frame's stack an exception there would leave in place: the exits of `with` that
+ * are open stand in it. */
 static int kept_depth(PyFrameObject *frame)
 {
     PyCodeObject *code = PyFrame_GetCode(frame);
@@ -198,7 +203,8 @@ static int kept_depth(PyFrameObject *frame)
 static int is_exit(PyObject *name)
 {
     return name && PyUnicode_Check(name) &&
-        (PyUnicode_CompareWithASCIIString(name, "__exit__") == 0 || PyUnicode_CompareWithASCIIString(name, "__aexit__") == 0);
+           (PyUnicode_CompareWithASCIIString(name, "__exit__") == 0 ||
+               PyUnicode_CompareWithASCIIString(name, "__aexit__") == 0);
 }
 
 static int is_exit_ascii(const char *name)
@@ -206,7 +212,8 @@ static int is_exit_ascii(const char *name)
     return name && (!strcmp(name, "__exit__") || !strcmp(name, "__aexit__"));
 }
 
-/* The context manager whose exit `value` is; with the exit apart from its object, as from 3.14, that is the next value. Borrowed. */
+/* The context manager whose exit `value` is; with the exit apart from its object, as from 3.14,
+ * that is the next value. Borrowed. */
 static PyObject *manager_of(PyObject *value, PyObject *next)
 {
     if (PyMethod_Check(value)) {
@@ -217,7 +224,9 @@ static PyObject *manager_of(PyObject *value, PyObject *next)
         return NULL;
     }
     if (PyCFunction_Check(value))
-        return is_exit_ascii(((PyCFunctionObject *)value)->m_ml->ml_name) ? PyCFunction_GET_SELF(value) : NULL;
+        return is_exit_ascii(((PyCFunctionObject *)value)->m_ml->ml_name)
+                   ? PyCFunction_GET_SELF(value)
+                   : NULL;
     if (PyFunction_Check(value))
         return is_exit(((PyFunctionObject *)value)->func_name) ? next : NULL;
     if (Py_IS_TYPE(value, &PyMethodDescr_Type))
@@ -231,7 +240,8 @@ static int append_managers(PyFrameObject *frame, PyObject *found)
 
     for (int n = 0; n < depth; n++) {
         PyObject *value = value_at(frame, n);
-        PyObject *manager = value ? manager_of(value, n + 1 < depth ? value_at(frame, n + 1) : NULL) : NULL;
+        PyObject *manager =
+            value ? manager_of(value, n + 1 < depth ? value_at(frame, n + 1) : NULL) : NULL;
 
         if (manager && PyList_Append(found, manager) < 0)
             return -1;
@@ -241,9 +251,10 @@ static int append_managers(PyFrameObject *frame, PyObject *found)
 
 static PyObject *entered(PyObject *module, PyObject *args)
 {
-    PyObject *first, *until = Py_None, *found = PyList_New(0);
+    PyObject *first, *until = Py_None, *marked = NULL, *found = PyList_New(0);
 
-    if (!found || !PyArg_ParseTuple(args, "O!|O:entered", &PyFrame_Type, &first, &until)) {
+    if (!found ||
+        !PyArg_ParseTuple(args, "O!|OO:entered", &PyFrame_Type, &first, &until, &marked)) {
         Py_XDECREF(found);
         return NULL;
     }
@@ -252,13 +263,14 @@ static PyObject *entered(PyObject *module, PyObject *args)
         PyCodeObject *code = PyFrame_GetCode(frame);
         int last = (PyObject *)code == until || until == Py_None;
         int failed = (PyObject *)code != until && append_managers(frame, found) < 0;
-        PyFrameObject *back = last || failed ? NULL : PyFrame_GetBack(frame);
 
+        if ((PyObject *)code == marked)
+            failed |= PyList_Append(found, marked) < 0;
         Py_DECREF(code);
+        PyFrameObject *back = last || failed ? NULL : PyFrame_GetBack(frame);
         Py_DECREF(frame);
         if (failed) {
             Py_DECREF(found);
-            Py_XDECREF(back);
             return NULL;
         }
         frame = back;
@@ -268,8 +280,11 @@ static PyObject *entered(PyObject *module, PyObject *args)
 
 static PyMethodDef methods[] = {
     { "entered", entered, METH_VARARGS,
-        "entered(frame, until=None): the context managers that the frame is in by `with`, or those of all frames from there up to the\n"
-        "one that runs the code object `until`, the innermost frame's first." },
+        "entered(frame, until=None, marked=None): the context managers that the frame is in by "
+        "`with`, or those of all frames from\n"
+        "there up to the one that runs the code object `until`, the innermost frame's first; and "
+        "the code object `marked`, where a\n"
+        "frame runs it." },
     { NULL, NULL, 0, NULL },
 };
 
@@ -290,7 +305,8 @@ static PyMethodDef methods[] = { { NULL, NULL, 0, NULL } };
 
 static int module_exec(PyObject *module)
 {
-    PyErr_SetString(PyExc_ImportError, "tarry does not know this version of Python: views are run again, and not suspended");
+    PyErr_SetString(PyExc_ImportError,
+        "tarry does not know this version of Python: views are run again, and not suspended");
     return -1;
 }
 

