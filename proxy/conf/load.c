@@ -385,8 +385,10 @@ static void load_read_title(struct draft *d, struct draft_section *s, struct str
     bool good;
 
     *line = s->place.line;
-    if (addr)
-        good = value_address(a, s->place.file, s->title, addr, why);
+    if (s->id == SECTION_SERVER)
+        good = value_server_address(a, s->place.file, s->title, addr, why);
+    else if (addr)
+        good = value_listen_address(a, s->place.file, s->title, addr, why);
     else if (s->id == SECTION_ROUTE)
         good = value_prefix(a, s->title, name, why);
     else
@@ -429,18 +431,89 @@ static void load_read_listen(struct draft *d, const struct tree_section *in, str
             load_read_title(d, s, &l->identities[i].name, NULL, &l->identities[i].line);
 }
 
+/* The place of "%d" in a server's path, or -1. */
+static ptrdiff_t load_find_number(struct str text)
+{
+    const char *at = text.n > 0 ? memmem(text.p, text.n, "%d", 2) : NULL;
+
+    return at && str_starts_with(text, STR("unix:")) ? at - text.p : -1;
+}
+
+/* A server section stands for as many servers as its count says. Reports a count or first that does
+ * not belong there. */
+static unsigned load_count_servers(
+    struct draft *d, const struct draft_section *s, const struct server_conf *sc)
+{
+    bool numbered = load_find_number(sc->addr.text) >= 0;
+
+    if (numbered && !draft_find(s, "count") && !draft_lost_option(s, "count"))
+        mistake_add(&d->mistakes, s->place,
+            "server: the path has %%d but the section has no count; write count = 4, say");
+    if (!numbered && (draft_find(s, "count") || draft_find(s, "first")))
+        mistake_add(&d->mistakes, draft_place(s, draft_find(s, "count") ? "count" : "first"),
+            "count and first are for a path with %%d; write server \"unix:/run/app/%%d.sock\"");
+    return numbered ? sc->count : 1;
+}
+
+/* The servers themselves, in the place of their sections. */
+static void load_expand_servers(
+    struct draft *d, struct pool_conf *p, const struct place *places, size_t total)
+{
+    struct arena *a = &d->conf->arena;
+    struct server_conf *all = arena_alloc(a, total * sizeof(*all));
+    char why[VALUE_WHY_MAX];
+    size_t n = 0;
+
+    for (size_t i = 0; all && i < p->nservers; i++) {
+        const struct server_conf *sc = &p->servers[i];
+        ptrdiff_t at = load_find_number(sc->addr.text);
+        struct str text = sc->addr.text;
+
+        if (at < 0) {
+            all[n++] = *sc;
+            continue;
+        }
+        for (unsigned k = 0; k < sc->count; k++) {
+            struct str each =
+                arena_printf(a, STR_FMT "%u" STR_FMT, STR_ARG(str_make(text.p, (size_t)at)),
+                    sc->first + k, STR_ARG(str_make(text.p + at + 2, text.n - (size_t)at - 2)));
+
+            all[n] = *sc;
+            if (each.p && !value_server_address(a, places[i].file, each, &all[n].addr, why))
+                mistake_add(&d->mistakes, places[i], "server: %s", why);
+            n++;
+        }
+    }
+    if (!all)
+        d->mistakes.no_memory = true;
+    p->servers = all;
+    p->nservers = n;
+}
+
 static void load_read_pool(struct draft *d, const struct tree_section *in, struct pool_conf *p)
 {
     struct draft_section *s = load_read_section(d, SECTION_WORKERS, in, p);
     const struct tree_section *next = tree_find(in, SECTION_SERVER);
+    struct place *places;
+    size_t total = 0;
 
     if (!s)
         return;
     load_read_title(d, s, &p->name, NULL, &p->line);
     p->servers = load_make_list(d, in, SECTION_SERVER, sizeof(*p->servers), &p->nservers);
-    for (size_t i = 0; i < p->nservers; i++, next = tree_next(next))
-        if ((s = load_read_section(d, SECTION_SERVER, next, &p->servers[i])))
-            load_read_title(d, s, NULL, &p->servers[i].addr, &p->servers[i].line);
+    places = arena_alloc(&d->scratch, (p->nservers + 1) * sizeof(*places));
+    for (size_t i = 0; places && i < p->nservers; i++, next = tree_next(next)) {
+        s = load_read_section(d, SECTION_SERVER, next, &p->servers[i]);
+        if (!s) {
+            p->nservers = i; /* no memory */
+            break;
+        }
+        load_read_title(d, s, NULL, &p->servers[i].addr, &p->servers[i].line);
+        total += load_count_servers(d, s, &p->servers[i]);
+        places[i] = s->place;
+    }
+    if (places && total > p->nservers)
+        load_expand_servers(d, p, places, total);
 }
 
 static void load_read_upstream(

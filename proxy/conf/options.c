@@ -66,11 +66,6 @@ static const struct opt root_rows[] = {
     { "core_dumps", OPT_BOOL, IN(conf, core_dumps), "false", NULL, NULL, OPT_RESTART,
         .help = "Whether a crash may leave a core, and other processes of the same user may look "
                 "into Tarry's memory: keys, prompts and answers are in both." },
-    { "descriptors_reserved", OPT_NUMBER, IN(conf, descriptors_reserved), "16", "0", "1024",
-        OPT_RESTART,
-        .help = "How many file descriptors are kept for reloads, logs and the admin listeners, so "
-                "that these work when clients, workers and bodies have taken all others; at most "
-                "an eighth of the limit." },
     { "drain_delay", OPT_DURATION, IN(conf, drain_delay_ms), "0ms", "0ms", "1h", OPT_LIVE,
         .help = "How long after SIGTERM the listeners stay open and serve as before, while /readyz "
                 "of the admin listeners answers 503: time for a load balancer to look elsewhere. "
@@ -356,6 +351,9 @@ static const struct opt listen_rows[] = {
         .help =
             "HTTP/2 too: over TLS by ALPN, in the clear for clients that begin with its preface "
             "(prior knowledge)." },
+    { "ipv6_only", OPT_BOOL, IN(listen_conf, ipv6_only), "false", NULL, NULL, OPT_LIVE,
+        .help = "Whether an IPv6 address takes IPv6 clients alone. Otherwise \"[::]:443\" and "
+                "\"*:443\" take IPv4 clients too. Takes effect for new listeners." },
     { "misdirected", OPT_WORD, IN(listen_conf, misdirected), "refuse", NULL, NULL, OPT_LIVE,
         .help = "What becomes of a request over TLS for a host that is neither the one the client "
                 "named in the handshake nor in the certificate that it was shown: \"refuse\" "
@@ -469,12 +467,18 @@ static const struct opt workers_rows[] = {
         "1h", OPT_LIVE, .help = "The longest such pause." },
     { "unreachable_wait", OPT_DURATION, IN(pool_conf, unreachable_wait_ms), "0ms", "0ms", "1h",
         OPT_LIVE,
-        .help = "How long a request waits while every server of the pool refuses connections, "
-                "because the workers are being restarted, say. Then, or at once with 0ms, the "
-                "client gets 502. queue_timeout bounds it too." },
+        .help = "How long a request waits while no server of the pool can be reached, because the "
+                "workers are being restarted, say. Then, or at once with 0ms, the client gets 502. "
+                "The time does not count towards queue_timeout." },
 };
 
 static const struct opt server_rows[] = {
+    { "count", OPT_NUMBER, IN(server_conf, count), "1", "1", "1024", OPT_LIVE,
+        .help = "How many servers there are, each with its slots, where the address is a path "
+                "with %d in it: with \"unix:/run/app/%d.sock\" and count = 4, /run/app/0.sock to "
+                "/run/app/3.sock." },
+    { "first", OPT_NUMBER, IN(server_conf, first), "0", "0", "65535", OPT_LIVE,
+        .help = "The number that %d stands for in the first of them." },
     { "slots", OPT_NUMBER, IN(server_conf, slots), "1", "1", "65535", OPT_LIVE,
         .help = "How many requests the server works on at once (gunicorn: workers times threads). "
                 "Tarry "

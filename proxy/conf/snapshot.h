@@ -15,16 +15,18 @@
 #include "base/arena.h"
 #include "base/str.h"
 
-/* A literal address: HOST:PORT with a numeric host, [V6]:PORT or unix:PATH. A name in HOST of a
- * worker's server is refused by verify (the backend is local; names would need a resolver before
- * the first request) except "localhost". */
+/* An address: HOST:PORT with a numeric host or "localhost", [V6]:PORT or unix:PATH. A listener's
+ * may be *:PORT, which is [::]:PORT. A server's HOST may be a name, which is looked up at run time.
+ */
 struct addr_conf {
     struct str text; /* as written: the key by which listeners and servers are found again after a
                         reload */
     struct sockaddr_storage sa; /* sockaddr_in, sockaddr_in6 or sockaddr_un */
-    socklen_t salen;
+    socklen_t salen;            /* 0: `host` is a name */
     unsigned mode; /* of a unix socket's file, and its group (empty: as it comes); listeners only */
     struct str group;
+    struct str host; /* empty unless it is a name; servers only */
+    uint16_t port;   /* beside `host` */
 };
 
 struct cidr_conf {
@@ -79,12 +81,14 @@ struct listen_conf {
     uint64_t proxy_protocol_timeout_ms;
     unsigned backlog;
     bool http2;
+    bool ipv6_only; /* an IPv6 address takes no IPv4 clients */
     unsigned line;
 };
 
 struct server_conf {
     struct addr_conf addr;
     unsigned slots;
+    unsigned count, first; /* of a path with %d; the snapshot has each server by itself */
     unsigned line;
 };
 
@@ -277,7 +281,6 @@ struct conf {
     struct str env_file; /* "": none; its values are in the options already */
     struct str temp_dir;
     size_t max_connections;
-    size_t descriptors_reserved;    /* for reloads, logs and the admin listeners */
     size_t address_connections_max; /* client connections of one address; 0: no bound */
     size_t address_newcomers_max; /* of those, the ones that owe their first request; 0: no bound */
     bool address_limit_loopback;  /* both hold for loopback addresses too */

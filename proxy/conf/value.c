@@ -84,8 +84,8 @@ static bool value_ip_address(
     if (str_eq_nocase(host, STR("localhost")))
         host = STR("127.0.0.1");
     if (!value_parse_ip(AF_INET, host, &in->sin_addr))
-        return WHY(
-            "the host of %s is no IP address (names are not looked up here, but for localhost)",
+        return WHY("the host of %s is neither an IP address nor localhost; names are looked up "
+                   "only for servers and origins",
             shown);
     in->sin_family = AF_INET;
     in->sin_port = htons((uint16_t)port);
@@ -103,6 +103,56 @@ bool value_address(struct arena *a, const char *file, struct str text, struct ad
     if (str_starts_with(text, STR("unix:")))
         return value_unix_address(a, file, text, out, why);
     return value_ip_address(a, text, out, why);
+}
+
+bool value_listen_address(struct arena *a, const char *file, struct str text, struct addr_conf *out,
+    char why[VALUE_WHY_MAX])
+{
+    struct str written = text;
+
+    if (str_starts_with(text, STR("*:")))
+        text = arena_printf(a, "[::]" STR_FMT, STR_ARG(str_make(text.p + 1, text.n - 1)));
+    if (!text.p)
+        return WHY("out of memory");
+    if (!value_address(a, file, text, out, why))
+        return false;
+    out->text = arena_copy(a, written);
+    return out->text.p ? true : WHY("out of memory");
+}
+
+/* Whether it can be a name of the DNS or of /etc/hosts, and no address that was mistyped. */
+static bool value_is_name(struct str host)
+{
+    bool any_letter = false;
+
+    for (size_t i = 0; i < host.n; i++) {
+        char c = str_lower_char(host.p[i]);
+
+        any_letter = any_letter || (c >= 'a' && c <= 'z');
+        if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.'))
+            return false;
+    }
+    return any_letter && host.n <= 253 && host.p[0] != '.' && host.p[0] != '-' &&
+           !memmem(host.p, host.n, "..", 2);
+}
+
+bool value_server_address(struct arena *a, const char *file, struct str text, struct addr_conf *out,
+    char why[VALUE_WHY_MAX])
+{
+    struct str host, port;
+    uint64_t n;
+
+    out->host = (struct str){ 0 };
+    if (str_starts_with(text, STR("unix:")) || !str_cut(text, ':', &host, &port) ||
+        !value_is_name(host) || str_eq_nocase(host, STR("localhost")) || !num_parse_u64(port, &n) ||
+        n == 0 || n > 65535)
+        return value_address(a, file, text, out, why);
+    memset(&out->sa, 0, sizeof(out->sa));
+    out->salen = 0;
+    out->text = arena_copy(a, text);
+    out->host = str_make(out->text.p, host.n);
+    out->port = (uint16_t)n;
+    return out->text.p ? true : WHY("out of memory");
 }
 
 /* Clears the bits behind the first `bits`; whether any was set. */

@@ -19,6 +19,14 @@ enum { VALUE_WHY_MAX = 256 };
 bool value_address(struct arena *a, const char *file, struct str text, struct addr_conf *out,
     char why[VALUE_WHY_MAX]);
 
+/* The same for an address to listen at: *:PORT is [::]:PORT. */
+bool value_listen_address(struct arena *a, const char *file, struct str text, struct addr_conf *out,
+    char why[VALUE_WHY_MAX]);
+
+/* The same for a server's address: HOST may be a name, which goes to out->host. */
+bool value_server_address(struct arena *a, const char *file, struct str text, struct addr_conf *out,
+    char why[VALUE_WHY_MAX]);
+
 /* ADDRESS/BITS, ADDRESS, or "unix". */
 bool value_cidr(struct arena *a, struct str text, struct cidr_conf *out, char why[VALUE_WHY_MAX]);
 

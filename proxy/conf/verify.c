@@ -30,7 +30,9 @@ static struct str verify_address_key(struct draft *d, const struct draft_section
         : s->id == SECTION_ADMIN ? &((const struct admin_conf *)s->base)->addr
                                  : &((const struct server_conf *)s->base)->addr;
 
-    return str_make((const char *)&a->sa, a->salen);
+    return a->salen > 0    ? str_make((const char *)&a->sa, a->salen)
+           : a->host.n > 0 ? a->text
+                           : a->host;
 }
 
 static struct str verify_route_key(struct draft *d, const struct draft_section *s)

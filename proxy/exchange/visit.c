@@ -124,7 +124,11 @@ static void visit_ask(struct visit *v, bool ahead)
     v->state = VISIT_IS_WAITING;
     v->waiter.on_answer = visit_on_slot;
     v->waiter.owner = v;
-    pool_ask(v->pool, &v->waiter, ahead, v->request.client, v->request.queue_timeout_ms);
+    pool_ask(v->pool, &v->waiter,
+        &(struct pool_want){ .ahead = ahead,
+            .client = v->request.client,
+            .timeout_ms = v->request.queue_timeout_ms,
+            .unreachable_wait_ms = v->request.unreachable_wait_ms });
 }
 
 static void visit_on_slot(void *owner, struct stream *s, enum pool_error error, const char *why)
@@ -146,6 +150,7 @@ static void visit_on_slot(void *owner, struct stream *s, enum pool_error error, 
         visit_fail(v, STREAM_E_CONNECT, PROBLEM_QUEUE_TIMEOUT, why);
         break;
     case POOL_E_UNREACHABLE:
+    case POOL_E_GONE:
         visit_fail(v, STREAM_E_CONNECT, PROBLEM_WORKER_UNREACHABLE, why);
         break;
     }

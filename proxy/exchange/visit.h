@@ -36,6 +36,8 @@ struct visit_request {
     const struct addr *client; /* of whose requests only so many may wait; NULL: any number */
     bool ahead;                /* goes before new requests in the queue */
     uint64_t queue_timeout_ms; /* 0: the pool's */
+    uint64_t
+        unreachable_wait_ms; /* how long it waits while no server can be reached; 0: the pool's */
 };
 
 /* Starts it; events follow from the loop. NULL if there is no memory. */

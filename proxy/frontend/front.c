@@ -10,7 +10,6 @@
 #include "net/conn.h"
 #include "net/linger.h"
 #include "observe/access.h"
-#include "workers/server.h"
 
 enum {
     HTTP2_OUT_MAX = 16 << 10, /* of one response: what fills a frame; more waits behind it */
@@ -102,7 +101,6 @@ static void front_apply_limits(struct front *f)
     linger_set_limits(
         &(struct linger_limits){ c->linger_timeout_ms, c->send_rate_min, c->rate_window_ms });
     f->acceptor.requests_max = c->connection_requests_max;
-    server_set_limits(&limits);
 }
 
 /* The parts of a reload */

@@ -138,7 +138,7 @@ static void resolver_answer_all(void *owner)
 
     for (;;) {
         struct list_node *first = list_take_first(&n->answering);
-        struct resolver_answer a = { n->addrs, n->naddrs, n->why };
+        struct resolver_answer a = { n->addrs, n->naddrs, n->why, n->expires_ms };
         struct resolver_lookup *l;
 
         if (!first)

@@ -6,6 +6,7 @@
 #define TARRY_NET_RESOLVER_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/list.h"
 #include "base/str.h"
@@ -18,6 +19,8 @@ struct resolver_answer {
         *addrs; /* in the resolver's order (RFC 6724), port 0; good until the callback returns */
     size_t n;   /* 0: there is none, and `why` says so in words */
     const char *why;
+    uint64_t until_ms; /* by loop_now_ms(): the answer's time is over then, and it can be asked for
+                          again */
 };
 
 /* One question. Embedded in who asks; zeroed at first. Answered exactly once, never from within

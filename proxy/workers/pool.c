@@ -3,64 +3,23 @@
 #include "workers/pool.h"
 
 #include <stdio.h>
-#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
 
 #include "observe/counter.h"
 #include "observe/log.h"
+#include "workers/poolstate.h"
 #include "workers/server.h"
 
-struct pool {
-    struct list_node node; /* on the registry's list */
-    unsigned refs;
-    struct conf *snapshot;
-    const struct pool_conf *conf;
-    struct list servers;
-    struct list ahead;      /* waiters: resumes, replays, notifies */
-    struct list fresh;      /* waiters: new requests */
-    struct addrlimit crowd; /* those of them whose address is bounded */
-    struct deferred dispatch;
-    struct deadline again; /* a server that was full or refused may serve again */
-    struct deferred_free deferred_free;
-};
+/*   QUEUED -> CONNECTING -> HELD        from anywhere to answered with an error, or taken back
+ *     ^  v        |
+ *     |  SET ASIDE<        every server is unreachable: tries again with all others, after a pause
+ *     RETURNING            waits for one server (want.server), and is served there before QUEUED
+ *
+ *   The list that the waiter's node is on tells these apart: a queue of the pool, a list of those
+ * set aside, the server's `returning`, or none. */
 
-struct pools {
-    struct list all;
-    struct conf *next;
-    struct list fresh; /* pools prepared for `next` */
-};
-
-static void pool_want_dispatch(struct pool *p);
-
-static void free_pool(void *what)
-{
-    struct pool *p = what;
-
-    while (list_first(&p->servers)) {
-        struct server *s = LIST_OWNER(list_take_first(&p->servers), struct server, node);
-
-        free(s);
-    }
-    addrlimit_release(&p->crowd);
-    conf_unref(p->snapshot);
-    free(p);
-}
-
-struct pool *pool_ref(struct pool *p)
-{
-    p->refs++;
-    return p;
-}
-
-void pool_unref(struct pool *p)
-{
-    if (!p || --p->refs > 0)
-        return;
-    LIST_EACH(n, &p->servers)
-    server_close(LIST_OWNER(n, struct server, node), true);
-    loop_undefer(&p->dispatch);
-    deadline_close(&p->again);
-    loop_free_later(&p->deferred_free, p, free_pool);
-}
+enum { UNREACHED_MAX_MS = 1000 }; /* the longest pause between tries of those set aside */
 
 const struct pool_conf *pool_conf(const struct pool *p)
 {
@@ -70,9 +29,11 @@ const struct pool_conf *pool_conf(const struct pool *p)
 static void pool_close_waiter(struct slot_waiter *w)
 {
     list_remove(&w->node);
-    addrlimit_remove(&w->place);
+    addrlimit_remove(&w->share);
     deadline_close(&w->deadline);
+    deadline_close(&w->server_wait);
     loop_undefer(&w->deferred);
+    w->server = NULL;
 }
 
 static void pool_answer(struct slot_waiter *w, enum pool_error error, const char *why)
@@ -80,35 +41,136 @@ static void pool_answer(struct slot_waiter *w, enum pool_error error, const char
     struct pool *p = w->pool;
 
     pool_close_waiter(w);
-    if (w->link) {
-        server_take_back(w->link); /* it is still connecting */
+    if (w->conn) {
+        server_take_back(w->conn); /* it is still connecting */
         pool_want_dispatch(p);
     }
     w->pool = NULL;
-    w->link = NULL;
+    w->conn = NULL;
     LOOP_ASSERT_OPEN(w->owner);
     w->on_answer(w->owner, NULL, error, why);
     pool_unref(p);
+}
+
+static const char *pool_explain(int error)
+{
+    switch ((enum pool_error)error) {
+    case POOL_E_QUEUE_FULL:
+        return "the queue is full";
+    case POOL_E_QUEUE_TIMEOUT:
+        return "waited too long for a free worker";
+    case POOL_E_UNREACHABLE:
+        return "no server can be reached";
+    case POOL_E_QUEUE_SHARE:
+        return "its address has queue_address_share of the queue";
+    case POOL_E_GONE:
+        return "the process that has the run is gone or busy";
+    }
+    return "";
 }
 
 static void pool_on_deferred_error(void *owner)
 {
     struct slot_waiter *w = owner;
 
-    pool_answer(w, w->error,
-        w->error == POOL_E_QUEUE_SHARE ? "its address has queue_address_share of the queue"
-                                       : "the queue is full");
+    pool_answer(w, w->error, pool_explain(w->error));
 }
 
-static void pool_on_wish_deadline(void *owner)
+static void pool_refuse(struct slot_waiter *w, enum pool_error error)
 {
-    pool_answer(owner, POOL_E_QUEUE_TIMEOUT, "waited too long for a free worker");
+    list_remove(&w->node);
+    w->error = error;
+    loop_defer(&w->deferred, pool_on_deferred_error, w);
 }
+
+static void pool_on_waiter_deadline(void *owner)
+{
+    pool_answer(owner, POOL_E_QUEUE_TIMEOUT, pool_explain(POOL_E_QUEUE_TIMEOUT));
+}
+
+static struct list *pool_queue_of(struct pool *p, const struct slot_waiter *w)
+{
+    return &p->queue[w->want.ahead];
+}
+
+/* ---- coming back to a server ---- */
+
+/* It does not wait for its server any longer. */
+static void pool_take_any(struct pool *p, struct slot_waiter *w)
+{
+    deadline_clear(&w->server_wait);
+    w->server = NULL;
+    if (w->want.only)
+        pool_refuse(w, POOL_E_GONE);
+    else
+        list_push(pool_queue_of(p, w), &w->node);
+    pool_want_dispatch(p);
+}
+
+static void pool_on_server_wait(void *owner)
+{
+    struct slot_waiter *w = owner;
+
+    if (w->conn)
+        return; /* its turn came in time, and the connection is being made */
+    pool_take_any(w->pool, w);
+}
+
+/* A process with an address of its own may take visits though the server takes no new ones. */
+static bool pool_may_return(const struct slot_waiter *w, const struct server *s)
+{
+    return !s->removed && (w->want.at.n > 0 || s->paused_until_ms <= loop_now_ms());
+}
+
+void pool_send_elsewhere(struct pool *p, struct server *s)
+{
+    while (list_first(&s->returning))
+        pool_take_any(p, LIST_OWNER(list_first(&s->returning), struct slot_waiter, node));
+}
+
+static void pool_check_returning(struct pool *p, struct server *s)
+{
+    LIST_EACH(n, &s->returning)
+    {
+        struct slot_waiter *w = LIST_OWNER(n, struct slot_waiter, node);
+
+        if (!pool_may_return(w, s))
+            pool_take_any(p, w);
+    }
+}
+
+static bool pool_has_queue(const struct pool *p)
+{
+    return list_first(&p->queue[0]) || list_first(&p->queue[1]);
+}
+
+/* The next of those who wait for `s`. A visit with pieces does not follow another while anybody
+ * else waits. */
+static struct slot_waiter *pool_next_returning(struct pool *p, struct server *s)
+{
+    struct slot_waiter *pieces = NULL;
+
+    LIST_EACH(n, &s->returning)
+    {
+        struct slot_waiter *w = LIST_OWNER(n, struct slot_waiter, node);
+
+        if (!w->want.pieces || !s->served_pieces)
+            return w;
+        if (!pieces)
+            pieces = w;
+    }
+    return pool_has_queue(p) ? NULL : pieces;
+}
+
+/* ---- what came of a connection ---- */
 
 void pool_on_connected(struct pool *p, struct slot_waiter *w, struct worker_conn *l)
 {
     struct stream *s = h1_client_begin(l->client);
 
+    p->unreached_pause_ms = 0;
+    if (deadline_is_set(&p->unreached))
+        deadline_set(&p->unreached, 0); /* the others try again at once */
     pool_close_waiter(w);
     w->stream = s;
     LOOP_ASSERT_OPEN(w->owner);
@@ -118,8 +180,8 @@ void pool_on_connected(struct pool *p, struct slot_waiter *w, struct worker_conn
 /* Back to the front of its queue: it was its turn. */
 static void pool_requeue(struct pool *p, struct slot_waiter *w)
 {
-    w->link = NULL;
-    list_push_front(w->ahead ? &p->ahead : &p->fresh, &w->node);
+    w->conn = NULL;
+    list_push_front(w->server ? &w->server->returning : pool_queue_of(p, w), &w->node);
     pool_want_dispatch(p);
 }
 
@@ -135,37 +197,94 @@ static bool pool_any_serves(const struct pool *p)
     return false;
 }
 
-/* All servers have refused. Whether the waiter may hope that one comes back: it keeps its place
- * then, and the next try is due when the first pause ends. */
-static bool pool_may_wait(struct pool *p, struct slot_waiter *w)
+/* Every server is unreachable, and the waiter has time: it tries again with all others after a
+ * pause. The time does not count as time in the queue. */
+static void pool_set_aside(struct pool *p, struct slot_waiter *w)
 {
-    uint64_t now = loop_now_ms();
+    uint64_t now = loop_now_ms(), longest;
 
-    if (w->refused_since_ms == 0)
-        w->refused_since_ms = now;
-    w->tries = 0;
-    return now - w->refused_since_ms < p->conf->unreachable_wait_ms;
+    if (w->unreachable_since_ms == 0)
+        w->unreachable_since_ms = now;
+    w->left_ms = w->deadline.at_ms > now ? w->deadline.at_ms - now : 1;
+    deadline_clear(&w->deadline);
+    list_push(&p->set_aside[w->want.ahead], &w->node);
+    if (deadline_is_set(&p->unreached))
+        return;
+    longest = p->conf->unreachable_max_pause_ms < UNREACHED_MAX_MS
+                  ? p->conf->unreachable_max_pause_ms
+                  : UNREACHED_MAX_MS;
+    p->unreached_pause_ms =
+        p->unreached_pause_ms ? p->unreached_pause_ms * 2 : p->conf->unreachable_first_pause_ms;
+    if (p->unreached_pause_ms > longest)
+        p->unreached_pause_ms = longest;
+    deadline_set(&p->unreached, p->unreached_pause_ms);
+}
+
+static bool pool_has_patience(const struct slot_waiter *w)
+{
+    uint64_t wait_ms = w->want.unreachable_wait_ms ? w->want.unreachable_wait_ms
+                                                   : w->pool->conf->unreachable_wait_ms;
+
+    return wait_ms > 0 &&
+           (w->unreachable_since_ms == 0 || loop_now_ms() - w->unreachable_since_ms < wait_ms);
+}
+
+static void pool_on_unreached(void *owner)
+{
+    struct pool *p = owner;
+
+    pool_ref(p); /* an answer may drop the last reference */
+    for (int ahead = 1; ahead >= 0; ahead--) {
+        struct list due;
+        struct list_node *n;
+
+        list_init(&due);
+        while ((n = list_first(&p->set_aside[ahead])))
+            list_push(&due, n);
+        while ((n = list_first(&due))) {
+            struct slot_waiter *w = LIST_OWNER(n, struct slot_waiter, node);
+
+            if (!pool_has_patience(w)) {
+                pool_answer(w, POOL_E_UNREACHABLE, p->why);
+                continue;
+            }
+            w->tries = 0;
+            deadline_set(&w->deadline, w->left_ms);
+            list_push(pool_queue_of(p, w), &w->node);
+        }
+    }
+    pool_want_dispatch(p);
+    pool_unref(p);
 }
 
 void pool_on_connect_failed(
     struct pool *p, struct slot_waiter *w, struct server *s, const char *why)
 {
-    char text[256];
-
-    w->link = NULL;
-    /* Where requests wait for servers that come back, a refusal is no news. */
-    log_write(p->conf->unreachable_wait_ms > 0 ? LEVEL_DEBUG : LEVEL_WARN, NULL,
-        "cannot connect to worker " STR_FMT " of pool \"" STR_FMT "\": %s", STR_ARG(s->text),
-        STR_ARG(p->conf->name), why);
+    w->conn = NULL;
+    if (w->server && w->want.at.n > 0)
+        log_debug(NULL, "the process at " STR_FMT " is gone: %s", STR_ARG(w->want.at), why);
+    else /* where requests wait for servers that come back, a refusal is no news */
+        log_write(p->conf->unreachable_wait_ms > 0 ? LEVEL_DEBUG : LEVEL_WARN, NULL,
+            "cannot connect to worker " STR_FMT " of pool \"" STR_FMT "\": %s", STR_ARG(s->text),
+            STR_ARG(p->conf->name), why);
+    if (w->server) {
+        pool_take_any(p, w);
+        if (list_on(&w->node))
+            list_push_front(pool_queue_of(p, w), &w->node); /* it was its turn */
+        return;
+    }
+    pool_want_dispatch(p);
     /* Nothing was sent: another server may take it. Each gets one chance; while one serves, its
      * next slot is waited for. */
-    if (++w->tries < p->servers.count || pool_any_serves(p) || pool_may_wait(p, w)) {
+    if (++w->tries < p->servers.count || pool_any_serves(p)) {
         pool_requeue(p, w);
         return;
     }
-    snprintf(text, sizeof(text), "worker " STR_FMT ": %s", STR_ARG(s->text), why);
-    pool_want_dispatch(p);
-    pool_answer(w, POOL_E_UNREACHABLE, text);
+    snprintf(p->why, sizeof(p->why), "worker " STR_FMT ": %s", STR_ARG(s->text), why);
+    if (pool_has_patience(w))
+        pool_set_aside(p, w);
+    else
+        pool_answer(w, POOL_E_UNREACHABLE, p->why);
 }
 
 void pool_on_backlog_full(struct pool *p, struct slot_waiter *w, struct server *s)
@@ -173,9 +292,11 @@ void pool_on_backlog_full(struct pool *p, struct slot_waiter *w, struct server *
     pool_requeue(p, w);
 }
 
+/* ---- dispatch ---- */
+
 /* The server with the smallest share of its slots taken. One that refuses connections is left alone
- * while there is another that does not, busy or not. If all refuse, they are tried at once, unless
- * requests may wait for the end of the first pause. */
+ * while there is another that does not, busy or not; if all refuse, they are tried: nobody would
+ * notice otherwise that they are back. */
 static struct server *pool_pick(struct pool *p)
 {
     uint64_t now = loop_now_ms();
@@ -195,7 +316,7 @@ static struct server *pool_pick(struct pool *p)
 
         if (!server_has_room(s) || s->full_until_ms > now)
             continue;
-        if ((any_healthy || p->conf->unreachable_wait_ms > 0) && s->paused_until_ms > now)
+        if (any_healthy && s->paused_until_ms > now)
             continue;
         if (!best || (uint64_t)s->busy * best->slots < (uint64_t)best->busy * s->slots)
             best = s;
@@ -203,7 +324,7 @@ static struct server *pool_pick(struct pool *p)
     return best;
 }
 
-/* Nobody can serve now: whose pause ends first is tried then. */
+/* No server can serve now: the one whose pause ends first is tried then. */
 static void pool_look_again(struct pool *p)
 {
     uint64_t now = loop_now_ms(), soonest = UINT64_MAX;
@@ -220,29 +341,70 @@ static void pool_look_again(struct pool *p)
         deadline_set(&p->again, soonest - now);
 }
 
+static void pool_serve(struct pool *p, struct server *s, struct slot_waiter *w)
+{
+    list_remove(&w->node);
+    s->served_pieces = w->want.pieces;
+    /* Of equals, the one that served least recently is next. */
+    list_push(&p->servers, &s->node);
+    server_serve(s, w);
+}
+
+/* Serves one of those who come back to a server, if that has room. */
+static bool pool_serve_returning(struct pool *p)
+{
+    bool wait = false;
+
+    LIST_EACH(n, &p->servers)
+    {
+        struct server *s = LIST_OWNER(n, struct server, node);
+        struct slot_waiter *w;
+
+        pool_check_returning(p, s);
+        if (!list_first(&s->returning) || !server_has_room(s))
+            continue;
+        if (s->full_until_ms > loop_now_ms()) {
+            wait = true;
+        } else if ((w = pool_next_returning(p, s))) {
+            pool_serve(p, s, w);
+            return true;
+        }
+    }
+    if (wait)
+        pool_look_again(p);
+    return false;
+}
+
 static void pool_on_dispatch(void *owner)
 {
     struct pool *p = owner;
     struct list_node *n;
 
-    pool_ref(p); /* an pool_answer may drop the last reference */
-    while ((n = list_first(&p->ahead)) || (n = list_first(&p->fresh))) {
+    pool_ref(p); /* an answer may drop the last reference */
+    while (pool_serve_returning(p))
+        ;
+    while ((n = list_first(&p->queue[1])) || (n = list_first(&p->queue[0]))) {
         struct slot_waiter *w = LIST_OWNER(n, struct slot_waiter, node);
-        struct server *s = pool_pick(p);
+        struct server *s;
 
+        /* A try failed a moment ago at every server: not each waiter has to find that out. */
+        if (deadline_is_set(&p->unreached) && pool_has_patience(w) && !pool_any_serves(p)) {
+            pool_set_aside(p, w);
+            continue;
+        }
+        s = pool_pick(p);
         if (!s) {
             pool_look_again(p);
             break;
         }
-        list_remove(&w->node);
-        list_push(
-            &p->servers, &s->node); /* of equals, the one that served least recently is next */
-        server_serve(s, w);
+        pool_serve(p, s, w);
     }
+    while (pool_serve_returning(p)) /* pieces, which gave way to the others */
+        ;
     pool_unref(p);
 }
 
-static void pool_want_dispatch(struct pool *p)
+void pool_want_dispatch(struct pool *p)
 {
     loop_defer(&p->dispatch, pool_on_dispatch, p);
 }
@@ -257,6 +419,26 @@ static void pool_on_again(void *owner)
     pool_want_dispatch(owner);
 }
 
+void pool_init_queue(struct pool *p)
+{
+    for (int i = 0; i < 2; i++) {
+        list_init(&p->queue[i]);
+        list_init(&p->set_aside[i]);
+    }
+    addrlimit_init(&p->shares);
+    deadline_init(&p->again, pool_on_again, p);
+    deadline_init(&p->unreached, pool_on_unreached, p);
+}
+
+void pool_release_queue(struct pool *p)
+{
+    loop_undefer(&p->dispatch);
+    deadline_close(&p->again);
+    deadline_close(&p->unreached);
+}
+
+/* ---- asking ---- */
+
 /* Slots that nobody has and nobody who goes ahead waits for: who joins the queue now does not have
  * to wait in it. */
 static size_t pool_free_slots(const struct pool *p)
@@ -270,109 +452,26 @@ static size_t pool_free_slots(const struct pool *p)
         if (server_has_room(s))
             n += s->slots - s->busy;
     }
-    return n > p->ahead.count ? n - p->ahead.count : 0;
+    return n > p->queue[1].count ? n - p->queue[1].count : 0;
 }
 
-/* Whether one more of the client's may wait; then it is counted. Who does not have to wait is not
- * bounded, and without memory to count with nobody is. */
-static bool pool_has_share(struct pool *p, struct slot_waiter *w, const struct addr *client)
+static size_t pool_new_count(const struct pool *p)
+{
+    return p->queue[0].count + p->set_aside[0].count;
+}
+
+/* Whether one more of the client's may wait; then it is counted. A request that does not have to
+ * wait is not bounded, and without memory to count with nobody is. */
+static bool pool_has_share(struct pool *p, struct slot_waiter *w)
 {
     size_t share = p->conf->queue_max / 100 * p->conf->queue_address_share +
                    p->conf->queue_max % 100 * p->conf->queue_address_share / 100;
 
-    if (!client || p->conf->queue_address_share == 100)
+    if (!w->want.client || p->conf->queue_address_share == 100)
         return true;
-    p->crowd.limits.connections_max = share > 0 ? share : 1;
-    return addrlimit_add(&p->crowd, &w->place, client, p->fresh.count >= pool_free_slots(p)) !=
-           ADDRLIMIT_E_CONNECTIONS;
-}
-
-static void pool_refuse(struct slot_waiter *w, enum pool_error error)
-{
-    w->error = error;
-    loop_defer(&w->deferred, pool_on_deferred_error, w);
-}
-
-void pool_ask(struct pool *p, struct slot_waiter *w, bool ahead, const struct addr *client,
-    uint64_t timeout_ms)
-{
-    BUG_IF(w->pool);
-    w->pool = pool_ref(p);
-    w->link = NULL;
-    w->stream = NULL;
-    w->tries = 0;
-    w->refused_since_ms = 0;
-    w->ahead = ahead;
-    deadline_init(&w->deadline, pool_on_wish_deadline, w);
-    /* The bound is for those who wait behind taken slots; resumes are bounded by the exchanges that
-     * exist. */
-    if (!ahead && p->fresh.count >= p->conf->queue_max &&
-        p->fresh.count >= p->conf->queue_max + pool_free_slots(p)) {
-        pool_refuse(w, POOL_E_QUEUE_FULL);
-        return;
-    }
-    if (!ahead && !pool_has_share(p, w, client)) {
-        counter_add(COUNTER_QUEUE_SHARE, 1);
-        pool_refuse(w, POOL_E_QUEUE_SHARE);
-        return;
-    }
-    deadline_set(&w->deadline, timeout_ms ? timeout_ms : p->conf->queue_timeout_ms);
-    list_push(ahead ? &p->ahead : &p->fresh, &w->node);
-    pool_want_dispatch(p);
-}
-
-void pool_release(struct slot_waiter *w)
-{
-    struct pool *p = w->pool;
-
-    if (!p)
-        return;
-    pool_close_waiter(w);
-    if (w->link && !(w->stream && server_abandon(w->link))) {
-        if (w->stream)
-            stream_close(w->stream);
-        server_take_back(w->link);
-    }
-    w->link = NULL;
-    w->stream = NULL;
-    w->pool = NULL;
-    pool_want_dispatch(p);
-    pool_unref(p);
-}
-
-struct pool_counts pool_counts(const struct pool *p)
-{
-    struct pool_counts c = { .queued_ahead = p->ahead.count, .queued_new = p->fresh.count };
-
-    LIST_EACH(n, &p->servers)
-    {
-        const struct server *s = LIST_OWNER(n, struct server, node);
-
-        if (s->removed)
-            continue;
-        c.servers++;
-        c.servers_paused += s->paused_until_ms > loop_now_ms();
-        c.slots += s->slots;
-        c.busy += s->busy;
-        c.abandoned += s->conns[WORKER_CONN_ABANDONED].count;
-    }
-    return c;
-}
-
-static struct pool *pool_make(const struct pool_conf *pc)
-{
-    struct pool *p = calloc(1, sizeof(*p));
-
-    if (!p)
-        return NULL;
-    p->refs = 1;
-    p->conf = pc;
-    list_init(&p->servers);
-    list_init(&p->ahead);
-    list_init(&p->fresh);
-    addrlimit_init(&p->crowd);
-    deadline_init(&p->again, pool_on_again, p);
-    return p;
+    p->shares.limits.connections_max = share > 0 ? share : 1;
+    return addrlimit_add(&p->shares, &w->share, w->want.client,
+               pool_new_count(p) >= pool_free_slots(p)) != ADDRLIMIT_E_CONNECTIONS;
 }
 
 static struct server *pool_find_server(struct pool *p, struct str text)
@@ -387,158 +486,122 @@ static struct server *pool_find_server(struct pool *p, struct str text)
     return NULL;
 }
 
-static struct pool *pool_find_in(struct list *l, struct str name)
+/* Joins those who wait for the one server that it wants. False if it has to make do with any. */
+static bool pool_join_server(struct pool *p, struct slot_waiter *w)
 {
-    LIST_EACH(n, l)
-    {
-        struct pool *p = LIST_OWNER(n, struct pool, node);
+    struct server *s = pool_find_server(p, w->want.server);
 
-        if (str_eq(p->conf->name, name)) /* NOLINT(clang-analyzer-core.NullDereference) */
-            return p;
-    }
-    return NULL;
+    if (!s || !pool_may_return(w, s))
+        return false;
+    w->server = s;
+    deadline_set(&w->server_wait, w->want.server_wait_ms);
+    list_push(&s->returning, &w->node);
+    return true;
 }
 
-struct pool *pools_find(struct pools *ps, struct str name)
+void pool_ask(struct pool *p, struct slot_waiter *w, const struct pool_want *want)
 {
-    return pool_find_in(&ps->all, name);
-}
-
-/* Builds the pools of `conf` with their servers on `to`. */
-static int pool_build(struct list *to, struct conf *conf)
-{
-    for (size_t i = 0; i < conf->npools; i++) {
-        struct pool *p = pool_make(&conf->pools[i]);
-
-        if (!p)
-            return -1;
-        p->snapshot = conf_ref(conf);
-        list_push(to, &p->node);
-        for (size_t k = 0; k < p->conf->nservers; k++) {
-            struct server *s = malloc(sizeof(*s));
-
-            if (!s)
-                return -1;
-            server_init(s, p, &p->conf->servers[k]);
-            list_push(&p->servers, &s->node);
-        }
-    }
-    return 0;
-}
-
-static void pool_drop_all(struct list *l)
-{
-    struct list_node *n;
-
-    while ((n = list_take_first(l)))
-        pool_unref(LIST_OWNER(n, struct pool, node));
-}
-
-int pools_prepare(struct pools *ps, struct conf *next)
-{
-    list_init(&ps->fresh);
-    if (pool_build(&ps->fresh, next) < 0) {
-        pool_drop_all(&ps->fresh);
-        return -1;
-    }
-    ps->next = next;
-    return 0;
-}
-
-void pools_abandon(struct pools *ps)
-{
-    pool_drop_all(&ps->fresh);
-    ps->next = NULL;
-}
-
-/* A server without a slot taken can go; one that still serves goes when its pool does. */
-static void pool_remove_server(struct server *s)
-{
-    s->removed = true;
-    server_close(s, false);
-    if (s->busy == 0 && !list_first(&s->conns[WORKER_CONN_BUSY])) {
-        list_remove(&s->node);
-        free(s);
-    }
-}
-
-/* The live pool takes over what the prepared one says; servers that are in both keep their
- * connections and their counts. */
-static void pool_merge(struct pool *live, struct pool *fresh)
-{
-    struct conf *old = live->snapshot;
-
-    LIST_EACH(n, &live->servers)
-    {
-        struct server *s = LIST_OWNER(n, struct server, node);
-        struct server *next = pool_find_server(fresh, s->text);
-
-        if (!next) {
-            s->text = (struct str){ 0 };
-            pool_remove_server(s);
-            continue;
-        }
-        s->text = next->text;
-        s->slots = next->slots;
-        list_remove(&next->node);
-        free(next);
-    }
-    while (list_first(&fresh->servers)) {
-        struct server *s = LIST_OWNER(list_first(&fresh->servers), struct server, node);
-
-        s->pool = live;
-        list_push(&live->servers, &s->node);
-    }
-    live->snapshot = fresh->snapshot;
-    live->conf = fresh->conf;
-    fresh->snapshot = old;
-    pool_want_dispatch(live);
-}
-
-void pools_commit(struct pools *ps)
-{
-    struct list kept;
-    struct list_node *n;
-
-    list_init(&kept);
-    while ((n = list_first(&ps->fresh))) {
-        struct pool *fresh = LIST_OWNER(n, struct pool, node);
-        struct pool *live = pool_find_in(&ps->all, fresh->conf->name);
-
-        if (live) {
-            pool_merge(live, fresh);
-            list_push(&kept, &live->node);
-            list_remove(&fresh->node);
-            pool_unref(fresh);
-        } else {
-            list_push(&kept, &fresh->node);
-        }
-    }
-    pool_drop_all(&ps->all);
-    while ((n = list_first(&kept)))
-        list_push(&ps->all, n);
-    ps->next = NULL;
-}
-
-struct pools *pools_open(struct conf *conf)
-{
-    struct pools *ps = calloc(1, sizeof(*ps));
-
-    if (!ps)
-        return NULL;
-    list_init(&ps->all);
-    list_init(&ps->fresh);
-    if (pool_build(&ps->all, conf) < 0) {
-        pools_close(ps);
-        return NULL;
-    }
-    return ps;
-}
-
-void pools_close(struct pools *ps)
-{
-    if (!ps)
+    BUG_IF(w->pool);
+    w->pool = pool_ref(p);
+    w->conn = NULL;
+    w->server = NULL;
+    w->stream = NULL;
+    w->want = *want;
+    w->tries = 0;
+    w->unreachable_since_ms = 0;
+    deadline_init(&w->deadline, pool_on_waiter_deadline, w);
+    deadline_init(&w->server_wait, pool_on_server_wait, w);
+    /* The bound is for those who wait behind taken slots; resumes are bounded by the exchanges that
+     * exist. */
+    if (!want->ahead && pool_new_count(p) >= p->conf->queue_max &&
+        pool_new_count(p) >= p->conf->queue_max + pool_free_slots(p)) {
+        pool_refuse(w, POOL_E_QUEUE_FULL);
         return;
-    pool_drop_all(&ps->all);
-    free(ps);
+    }
+    if (!want->ahead && !pool_has_share(p, w)) {
+        counter_add(COUNTER_QUEUE_SHARE, 1);
+        pool_refuse(w, POOL_E_QUEUE_SHARE);
+        return;
+    }
+    deadline_set(&w->deadline, want->timeout_ms ? want->timeout_ms : p->conf->queue_timeout_ms);
+    if (want->server.n == 0)
+        list_push(pool_queue_of(p, w), &w->node);
+    else if (!pool_join_server(p, w))
+        pool_take_any(p, w);
+    pool_want_dispatch(p);
+}
+
+void pool_release(struct slot_waiter *w)
+{
+    struct pool *p = w->pool;
+
+    if (!p)
+        return;
+    pool_close_waiter(w);
+    if (w->conn && !(w->stream && server_abandon(w->conn))) {
+        if (w->stream)
+            stream_close(w->stream);
+        server_take_back(w->conn);
+    }
+    w->conn = NULL;
+    w->stream = NULL;
+    w->pool = NULL;
+    pool_want_dispatch(p);
+    pool_unref(p);
+}
+
+/* ---- questions ---- */
+
+struct str pool_server(const struct slot_waiter *w)
+{
+    return w->conn ? w->conn->server->text : STR("");
+}
+
+bool pool_server_is_one_process(const struct slot_waiter *w)
+{
+    return w->conn && w->conn->server->slots == 1 && w->conn->server->naddrs <= 1;
+}
+
+static size_t pool_folder_length(struct str path)
+{
+    while (path.n > 0 && path.p[path.n - 1] != '/')
+        path.n--;
+    return path.n;
+}
+
+bool pool_server_may_be_at(const struct slot_waiter *w, struct str at)
+{
+    const struct sockaddr_un *un;
+    struct str own, path;
+    size_t n;
+
+    if (!w->conn || w->conn->server->sa.ss_family != AF_UNIX || !str_starts_with(at, STR("unix:")))
+        return false;
+    un = (const struct sockaddr_un *)(const void *)&w->conn->server->sa;
+    own = str_of(un->sun_path);
+    path = str_make(at.p + 5, at.n - 5);
+    n = pool_folder_length(own);
+    return n > 0 && path.n < sizeof(un->sun_path) && pool_folder_length(path) == n &&
+           memcmp(path.p, own.p, n) == 0 && path.n > n && !memchr(path.p, 0, path.n);
+}
+
+struct pool_counts pool_counts(const struct pool *p)
+{
+    struct pool_counts c = { .queued_ahead = p->queue[1].count + p->set_aside[1].count,
+        .queued_new = pool_new_count(p) };
+
+    LIST_EACH(n, &p->servers)
+    {
+        const struct server *s = LIST_OWNER(n, struct server, node);
+
+        c.queued_ahead += s->returning.count;
+        if (s->removed)
+            continue;
+        c.servers++;
+        c.servers_paused += s->paused_until_ms > loop_now_ms();
+        c.slots += s->slots;
+        c.busy += s->busy;
+        c.abandoned += s->conns[WORKER_CONN_ABANDONED].count;
+    }
+    return c;
 }

@@ -13,17 +13,21 @@
 #include "net/conn.h"
 #include "net/deadline.h"
 #include "net/loop.h"
+#include "net/resolver.h"
 
 struct pool;
 struct server;
 struct slot_waiter;
 
+enum { SERVER_ADDRS_MAX = 32 };
+
 /*   CONNECTING -> BUSY <-> IDLE        from anywhere to closed
  *                  v         ^
  *              ABANDONED ----+
- *   CONNECTING and BUSY hold a slot and serve `waiter`. ABANDONED holds one too, though nobody
- * waits for the response any more: a worker cannot be interrupted, and is free when it says so or
- *   abandoned_timeout has passed. IDLE is kept for the next. */
+ *   CONNECTING and BUSY hold a slot and serve `waiter`; CONNECTING without `conn` waits for the
+ *   address of a host name. ABANDONED holds a slot too, though nobody waits for the response any
+ *   more: a worker cannot be interrupted, and is free when it says so or abandoned_timeout has
+ *   passed. IDLE is kept for the next request. */
 enum worker_conn_state {
     WORKER_CONN_CONNECTING,
     WORKER_CONN_BUSY,
@@ -36,13 +40,16 @@ enum worker_conn_state {
 struct worker_conn {
     struct list_node node; /* on the server's list of its state */
     struct server *server;
-    struct conn *conn;        /* while CONNECTING */
+    struct conn *conn;        /* while CONNECTING; NULL: the name is being looked up */
     struct h1_client *client; /* afterwards */
     struct slot_waiter
         *waiter; /* NULL: IDLE, or the slot is given back and the connection is about to settle */
     struct deadline deadline;
+    struct addr addr; /* of a server with a host name: where it goes */
     uint64_t idle_since_ms;
+    uint32_t tried;    /* of a server with a host name: bits of the addresses tried */
     unsigned answered; /* responses that came over it and left it usable */
+    bool once;         /* not kept: it goes to the address that the process itself has named */
     struct deferred_free deferred_free;
     bool closed;
 };
@@ -53,14 +60,24 @@ struct server {
     struct str text; /* the address as written: the key over reloads; in the pool's snapshot */
     struct sockaddr_storage sa;
     socklen_t salen;
+    struct str host; /* empty: `sa` is the address; otherwise its name, in the pool's snapshot */
+    uint16_t port;
+    struct addr addrs[SERVER_ADDRS_MAX]; /* that the name has */
+    size_t naddrs, next_addr;
+    uint16_t family;       /* of the last address that answered: tried before the others */
+    uint64_t ask_again_ms; /* when the answer's time is over */
+    struct resolver_lookup lookup;
     unsigned slots;
     unsigned busy; /* slots taken */
     struct list conns[WORKER_CONN_NSTATES];
+    struct list returning;    /* waiters that want this server again */
     uint64_t paused_until_ms; /* refuses connections: others first until then */
-    uint64_t full_until_ms;   /* its backlog was full: nobody knocks until then */
+    uint64_t full_until_ms;   /* its backlog was full: no connection is tried until then */
     uint64_t pause_ms;        /* the last pause; doubles */
     bool keeps;               /* a kept connection was used again */
     bool drops;               /* closes connections without saying so: none is kept */
+    bool served_pieces;       /* its last visit was one with pieces */
+    bool stays;               /* in the conf that is being taken over */
     bool removed;             /* no longer in the conf: finishes what it has */
 };
 
@@ -73,16 +90,21 @@ void pool_on_connect_failed(
     struct pool *p, struct slot_waiter *w, struct server *s, const char *why);
 void pool_on_backlog_full(struct pool *p, struct slot_waiter *w, struct server *s);
 
-/* The bounds of responses' heads, for all servers of the process. */
-void server_set_limits(const struct h1_limits *l);
-
+/* `s` is zeroed memory of the caller's, from malloc(); it belongs to the pool. */
 void server_init(struct server *s, struct pool *p, const struct server_conf *conf);
+
+/* A reload: takes over what may change. NULL: it is in the conf no longer. */
+void server_set_conf(struct server *s, const struct server_conf *conf);
+
+/* Takes it off its pool and frees it: there are no connections and no waiters. */
+void server_free(struct server *s);
 
 /* Whether it can take one more now. */
 bool server_has_room(const struct server *s);
 
 /* Takes a slot for the waiter and gets it a connection, kept or new; one of the three above
- * follows, or (kept) at once pool_on_connected(). */
+ * follows, or (kept) at once pool_on_connected(). One new connection goes to the waiter's own
+ * address (pool_want's `at`) where it has one. */
 void server_serve(struct server *s, struct slot_waiter *w);
 
 /* The waiter wants nothing more, but the worker is not done: the slot stays taken until it is. The

@@ -127,7 +127,7 @@ MISTAKES = {
     "plain http to a public address": (text(more='upstream "u" {\n origin = "http://8.8.8.8" #!\n}\n'), "insecure", "https"),
     "address without a port": (text(listen='listen "127.0.0.1" { } #!\n'), "127.0.0.1", "HOST:PORT"),
     "address with a bad port": (text(listen='listen "127.0.0.1:99999" { } #!\n'), "65535"),
-    "address with a name": (text(pool='workers "app" {\n  server "app.example:80" { } #!\n}\n'), "app.example"),
+    "address with a name": (text(listen='listen "app.example:80" { } #!\n'), "app.example"),
     "IPv6 without brackets": (text(listen='listen "::1:8080" { } #!\n'), "[::1]"),
     "unix path too long": (text(listen='listen "unix:/' + "a" * 200 + '" { } #!\n'), "unix", "107"),
     # The file is no certificate either.

@@ -401,6 +401,39 @@ START_TEST(reads_addresses)
 }
 END_TEST
 
+START_TEST(makes_servers_of_a_count)
+{
+    struct conf *c = conffile_must_load("workers \"app\" {\n"
+                                        "server \"unix:/run/%d.sock\" { count = 3  slots = 2 }\n"
+                                        "server \"app.lan:8001\" { slots = 5 }\n"
+                                        "server \"unix:/run/b%d\" { count = 2  first = 7 }\n}\n"
+                                        "route \"/\" { workers = \"app\" }\n"
+                                        "listen \"*:8080\" { }\n");
+    static const char *const want[] = { "unix:/run/0.sock", "unix:/run/1.sock", "unix:/run/2.sock",
+        "app.lan:8001", "unix:/run/b7", "unix:/run/b8" };
+    const struct pool_conf *p = &c->pools[0];
+    const struct sockaddr_in6 *any = (const void *)&c->listens[0].addr.sa;
+
+    ck_assert_uint_eq(p->nservers, COUNT_OF(want));
+    for (size_t i = 0; i < p->nservers; i++) {
+        const struct addr_conf *a = &p->servers[i].addr;
+
+        ck_assert_span_eq(a->text, want[i]);
+        if (a->salen > 0)
+            ck_assert_str_eq(
+                ((const struct sockaddr_un *)(const void *)&a->sa)->sun_path, want[i] + 5);
+    }
+    ck_assert_uint_eq(p->servers[2].slots, 2);
+    ck_assert_span_eq(p->servers[3].addr.host, "app.lan");
+    ck_assert_uint_eq(p->servers[3].addr.port, 8001);
+    ck_assert_uint_eq(p->servers[4].slots, 1);
+    ck_assert_span_eq(c->listens[0].addr.text, "*:8080");
+    ck_assert_int_eq(any->sin6_family, AF_INET6);
+    ck_assert(!c->listens[0].ipv6_only);
+    conf_unref(c);
+}
+END_TEST
+
 START_TEST(reads_certificates)
 {
     struct conf *c;
@@ -610,6 +643,7 @@ static TCase *cases(void)
     tcase_add_loop_test(t, normalises_origins, 0, COUNT_OF(origins));
     tcase_add_test(t, allows_plain_http_anywhere_if_told_so);
     tcase_add_test(t, reads_addresses);
+    tcase_add_test(t, makes_servers_of_a_count);
     tcase_add_test(t, reads_certificates);
     tcase_add_test(t, replaces_variables_inside_double_quotes);
     tcase_add_test(t, understands_the_forms_of_the_language);

@@ -10,14 +10,14 @@
 #include "conffile.h"
 #include "observe/log.h"
 #include "unit.h"
-#include "workers/server.h"
 #include "world.h"
 
 enum { WANTS = 12 };
 
-/* One who waiters for a slot. */
+/* An owner that waits for a slot. */
 struct want {
     struct slot_waiter waiter;
+    struct pool_want want;
     struct stream *stream;
     unsigned answers, rank; /* rank: as the how manieth it was served */
     int error;
@@ -33,6 +33,7 @@ static struct pool *pool;
 static struct conf *conf;
 static int servers[3]; /* listening, "a" to "c"; -1: nobody listens */
 static struct peer peers[WANTS];
+static unsigned named_port;
 
 static void on_event(void *owner, struct stream *s, const struct message *m)
 {
@@ -67,7 +68,9 @@ static void want(int i, bool ahead)
     wants[i].answers = wants[i].rank = 0;
     wants[i].error = 0;
     wants[i].got_end = false;
-    pool_ask(pool, &wants[i].waiter, ahead, wants[i].client, 0);
+    wants[i].want.ahead = ahead;
+    wants[i].want.client = wants[i].client;
+    pool_ask(pool, &wants[i].waiter, &wants[i].want);
     ck_assert_uint_eq(wants[i].answers, 0); /* never from within */
 }
 
@@ -108,16 +111,9 @@ static void open_pool(const char *options, unsigned a, unsigned b, unsigned c)
 {
     struct arena mem = { 0 };
     const char *text = servers_text((const unsigned[]){ a, b, c });
-    static const struct h1_limits limits = { .head_max = 4096,
-        .fields_max = 50,
-        .target_max = 1000,
-        .interim_max = 16,
-        .chunk_line_max = 4096,
-        .chunk_overhead_max = 65536 };
     struct log_target log = { LOG_TO_FILE, str_of(conffile_path("log")) };
 
     ck_assert_int_eq(log_open(LEVEL_DEBUG, &log), 0);
-    server_set_limits(&limits);
     conf = load("app", arena_printf(&mem, "%s%s", text, options).p);
     arena_release(&mem);
     pools = pools_open(conf);
@@ -293,7 +289,8 @@ START_TEST(bounds_the_wait)
     want(1, false);
     wants[2].waiter.on_answer = on_answer;
     wants[2].waiter.owner = &wants[2];
-    pool_ask(pool, &wants[2].waiter, true, NULL, 3600000); /* its own bound */
+    wants[2].want = (struct pool_want){ .ahead = true, .timeout_ms = 3600000 }; /* its own bound */
+    pool_ask(pool, &wants[2].waiter, &wants[2].want);
     WORLD_UNTIL(wants[1].answers);
     ck_assert_int_eq(wants[1].error, POOL_E_QUEUE_TIMEOUT);
     ck_assert_uint_eq(wants[2].answers, 0);
@@ -765,6 +762,336 @@ START_TEST(forgets_a_waiter_whose_connection_is_being_made)
 }
 END_TEST
 
+/* Coming back to a server (PROTOCOL.md section 9) */
+
+static char returning_to[WANTS][200];
+
+/* `i` wants the server that it is given by number, for so long. */
+static void return_to(int i, int server, uint64_t wait_ms)
+{
+    snprintf(returning_to[i], sizeof(returning_to[i]), "unix:%s",
+        conffile_path((const char *[]){ "a", "b", "c" }[server]));
+    wants[i].want.server = str_of(returning_to[i]);
+    wants[i].want.server_wait_ms = wait_ms;
+    want(i, true);
+}
+
+static int server_of(int i)
+{
+    struct str text = pool_server(&wants[i].waiter);
+
+    return text.n > 0 ? text.p[text.n - 1] - 'a' : -1;
+}
+
+START_TEST(comes_back_to_a_server_before_all_others)
+{
+    open_pool("", 1, 1, 0);
+    want(0, false);
+    WORLD_UNTIL(wants[0].stream);
+    want(1, false);
+    WORLD_UNTIL(wants[1].stream);
+    ck_assert_int_ne(server_of(0), server_of(1));
+    ck_assert(pool_server_is_one_process(&wants[0].waiter));
+    want(2, false);
+    want(3, true);
+    return_to(4, server_of(0), 3600000);
+    world_settle();
+    ck_assert_uint_eq(wants[4].answers, 0);
+    expect_counts(2, 2, 1);
+    release(0);
+    WORLD_UNTIL(wants[4].stream);
+    ck_assert_uint_eq(wants[3].answers, 0);
+    ck_assert_str_eq(returning_to[4],
+        arena_printf(&conf->arena, STR_FMT, STR_ARG(pool_server(&wants[4].waiter))).p);
+    release(1);
+    WORLD_UNTIL(wants[3].stream);
+}
+END_TEST
+
+/* Row 0: its time passes; 1: the server is unknown; 2: it refuses; 3: it is paused; 4: a reload
+ * takes it out of the conf. With `only`, the waiter is told instead. */
+START_TEST(takes_another_where_it_cannot_come_back)
+{
+    int row = _i % 5;
+
+    open_pool("unreachable_first_pause = \"1h\" unreachable_max_pause = \"1h\"", 1, 1, 0);
+    wants[4].want.only = _i >= 5;
+    if (row == 2 || row == 3)
+        stop_listening(0);
+    if (row == 3) {
+        want(0, false); /* finds out that the server refuses */
+        WORLD_UNTIL(wants[0].stream && pool_counts(pool).servers_paused == 1);
+        release(0);
+    }
+    if (row == 0 || row == 4) {
+        want(0, false);
+        WORLD_UNTIL(wants[0].stream);
+        if (server_of(0) != 0) {
+            want(1, false);
+            WORLD_UNTIL(wants[1].stream);
+            release(0);
+        }
+    }
+    return_to(4, row == 1 ? 2 : 0, row == 0 ? 30 : 3600000);
+    if (row == 4) {
+        world_settle();
+        ck_assert_uint_eq(wants[4].answers, 0);
+        reload("app", servers_text((const unsigned[]){ 0, 1, 0 }));
+    }
+    WORLD_UNTIL(wants[4].answers);
+    if (_i >= 5) {
+        ck_assert_int_eq(wants[4].error, POOL_E_GONE);
+    } else {
+        ck_assert_ptr_nonnull(wants[4].stream);
+        ck_assert(row == 1 || server_of(4) == 1);
+    }
+}
+END_TEST
+
+START_TEST(comes_back_to_the_process_itself)
+{
+    int own;
+    char at[200];
+
+    open_pool("", 1, 1, 0);
+    snprintf(at, sizeof(at), "unix:%s", conffile_path("own"));
+    own = peer_listen_unix("own", 4);
+    want(0, false);
+    WORLD_UNTIL(wants[0].stream);
+    ck_assert(pool_server_may_be_at(&wants[0].waiter, str_of(at)));
+    release(0);
+    stop_listening(0); /* the server takes no new requests */
+    wants[4].want.at = str_of(at);
+    return_to(4, 0, 3600000);
+    WORLD_UNTIL(wants[4].stream);
+    ck_assert_int_eq(server_of(4), 0);
+    ck_assert_uint_eq(pool_counts(pool).servers_paused, 0);
+    ck_assert(peer_accept(&peers[4], own));
+    release(4);
+    close(own);
+    return_to(4, 0, 3600000); /* the process is gone: another, and the server is not blamed */
+    WORLD_UNTIL(wants[4].stream);
+    ck_assert_int_eq(server_of(4), 1);
+    ck_assert_uint_le(pool_counts(pool).servers_paused, 1);
+}
+END_TEST
+
+START_TEST(knows_where_a_process_may_be)
+{
+    static const struct {
+        const char *suffix;
+        bool good;
+    } rows[] = {
+        { "/7.sock", true },
+        { "/", false },
+        { "/../x", false },
+        { "/x/y", false },
+        { "", false },
+    };
+    char text[300], folder[200];
+
+    open_pool("", 1, 0, 0);
+    want(0, false);
+    WORLD_UNTIL(wants[0].stream);
+    snprintf(folder, sizeof(folder), "%s", conffile_path("a"));
+    folder[strlen(folder) - 2] = '\0';
+    for (int i = 0; i < COUNT_OF(rows); i++) {
+        snprintf(text, sizeof(text), "unix:%s%s", folder, rows[i].suffix);
+        ck_assert_msg(
+            pool_server_may_be_at(&wants[0].waiter, str_of(text)) == rows[i].good, "%s", text);
+    }
+    ck_assert(!pool_server_may_be_at(&wants[0].waiter, STR("unix:/etc/passwd")));
+    ck_assert(!pool_server_may_be_at(&wants[0].waiter, STR("127.0.0.1:80")));
+    ck_assert(!pool_server_may_be_at(&wants[0].waiter, STR("")));
+}
+END_TEST
+
+/* After a visit with pieces somebody else's turn comes first. */
+START_TEST(lets_others_in_between_pieces)
+{
+    open_pool("", 1, 0, 0);
+    wants[0].want.pieces = wants[2].want.pieces = true;
+    return_to(0, 0, 3600000);
+    WORLD_UNTIL(wants[0].stream);
+    return_to(2, 0, 3600000);
+    want(1, false);
+    release(0);
+    WORLD_UNTIL(wants[1].stream);
+    ck_assert_uint_eq(wants[2].answers, 0);
+    release(1);
+    WORLD_UNTIL(wants[2].stream);
+    release(2);
+    return_to(0, 0, 3600000); /* nobody else waits */
+    WORLD_UNTIL(wants[0].stream);
+}
+END_TEST
+
+/* No server can be reached */
+
+START_TEST(waits_while_no_server_can_be_reached)
+{
+    open_pool("queue_timeout = \"50ms\"", 1, 1, 0);
+    stop_listening(0);
+    stop_listening(1);
+    for (int i = 0; i < 4; i++)
+        wants[i].want.unreachable_wait_ms = 3600000;
+    wants[4].want.unreachable_wait_ms = 1;
+    for (int i = 0; i < 6; i++)
+        want(i, i % 2);
+    WORLD_UNTIL(wants[4].answers && wants[5].answers);
+    ck_assert_int_eq(wants[4].error, POOL_E_UNREACHABLE);
+    ck_assert_ptr_nonnull(strstr(wants[4].why, "worker unix:"));
+    ck_assert_int_eq(wants[5].error, POOL_E_UNREACHABLE);
+    expect_counts(0, 2, 2); /* longer than queue_timeout: it does not count there */
+    release(3);
+    unlink(conffile_path("b"));
+    servers[1] = peer_listen_unix("b", 16);
+    WORLD_UNTIL(served == 1);
+    for (int i = 0; i < 3; i++) {
+        WORLD_UNTIL(wants[0].stream || wants[1].stream || wants[2].stream);
+        for (int k = 0; k < 3; k++)
+            if (wants[k].stream)
+                release(k);
+    }
+    ck_assert_uint_eq(served, 3);
+}
+END_TEST
+
+/* Host names */
+
+/* A name server that knows one address of every name. */
+static struct {
+    ev_io io;
+    unsigned char v4[4];
+    char text[64];
+} names;
+
+static void on_query(struct ev_loop *ev, ev_io *w, int revents)
+{
+    unsigned char q[512];
+    struct sockaddr_in from;
+    socklen_t fromlen = sizeof(from);
+    ssize_t n = recvfrom(w->fd, q, 400, 0, (struct sockaddr *)&from, &fromlen);
+    size_t end = 12;
+
+    ck_assert_int_gt(n, 16);
+    while (q[end])
+        end += q[end] + 1u;
+    end += 5;
+    q[2] = 0x81;
+    q[3] = 0x80;
+    memset(q + 6, 0, 6);
+    if (q[end - 3] == 1) {                                                         /* A */
+        const unsigned char answer[] = { 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4 }; /* for 1 s */
+
+        q[7] = 1;
+        memcpy(q + end, answer, sizeof(answer));
+        memcpy(q + end + sizeof(answer), names.v4, 4);
+        end += sizeof(answer) + 4;
+    }
+    sendto(w->fd, q, end, 0, (struct sockaddr *)&from, fromlen);
+}
+
+static int open_name_server(void)
+{
+    struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t n = sizeof(sa);
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&sa, n), 0);
+    getsockname(fd, (struct sockaddr *)&sa, &n);
+    snprintf(names.text, sizeof(names.text), "127.0.0.1:%u", ntohs(sa.sin_port));
+    return fd;
+}
+
+static void open_named_pool(const char *options)
+{
+    char text[300];
+
+    snprintf(text, sizeof(text), "server \"app.lan:%u\" { slots = 2 }\n%s", named_port, options);
+    open_pool(text, 0, 0, 0);
+    ck_assert_int_eq(pools_set_name_servers(pools, names.text), 0);
+}
+
+START_TEST(asks_for_a_name_again_when_its_time_is_over)
+{
+    struct sockaddr_in other = { .sin_family = AF_INET };
+    int listening = peer_listen_tcp(&named_port), elsewhere, fd = open_name_server();
+
+    memcpy(names.v4, (const unsigned char[]){ 127, 0, 0, 1 }, 4);
+    ev_io_init(&names.io, on_query, fd, EV_READ);
+    ev_io_start(loop_ev(), &names.io);
+    open_named_pool("");
+    want(0, false);
+    WORLD_UNTIL(wants[0].answers);
+    ck_assert_msg(wants[0].stream != NULL, "%s", wants[0].why);
+    WORLD_UNTIL(peer_accept(&peers[0], listening));
+    use(0, 0, ""); /* the connection is kept */
+    want(0, false);
+    WORLD_UNTIL(wants[0].stream);
+    ck_assert(wants[0].stream->reused);
+    use(0, 0, "");
+    /* The name moves. Its old address still listens, and the connection is still kept. */
+    memcpy(names.v4, (const unsigned char[]){ 127, 0, 0, 2 }, 4);
+    elsewhere = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    memcpy(&other.sin_addr, names.v4, 4);
+    other.sin_port = htons((uint16_t)named_port);
+    ck_assert_int_eq(bind(elsewhere, (struct sockaddr *)&other, sizeof(other)), 0);
+    ck_assert_int_eq(listen(elsewhere, 4), 0);
+    while (!peer_ended(&peers[0])) {
+        want(0, false);
+        WORLD_UNTIL(wants[0].stream);
+        if (wants[0].stream->reused)
+            use(0, 0, "");
+        else
+            break;
+        world_settle();
+    }
+    if (wants[0].stream)
+        release(0);
+    want(1, false);
+    WORLD_UNTIL(wants[1].stream);
+    WORLD_UNTIL(peer_accept(&peers[1], elsewhere));
+    ev_io_stop(loop_ev(), &names.io);
+    close(fd);
+    close(listening);
+    close(elsewhere);
+}
+END_TEST
+
+/* Row 0: the name server answers that there is none; 1: it is silent; 2: the waiter is taken back
+ * meanwhile; 3: the pool goes meanwhile. */
+START_TEST(opens_though_a_name_has_no_address)
+{
+    int silent = open_name_server();
+
+    named_port = 9;
+    open_named_pool("connect_timeout = \"80ms\"");
+    if (_i == 0)
+        close(silent); /* refused: c-ares gives up at once */
+    want(0, false);
+    if (_i >= 2) {
+        WORLD_UNTIL(pool_counts(pool).busy == 1);
+        release(0);
+        expect_counts(0, 0, 0);
+    }
+    if (_i == 3) {
+        pools_close(pools);
+        pools = NULL;
+    }
+    if (_i < 2) {
+        WORLD_UNTIL(wants[0].answers);
+        ck_assert_int_eq(wants[0].error, POOL_E_UNREACHABLE);
+        ck_assert_ptr_nonnull(strstr(wants[0].why, "its name"));
+    } else {
+        world_settle();
+        ck_assert_uint_eq(wants[0].answers, 0);
+    }
+    if (_i != 0)
+        close(silent);
+}
+END_TEST
+
 /* Reloads */
 
 START_TEST(keeps_servers_that_stay)
@@ -894,6 +1221,14 @@ static TCase *cases(void)
     tcase_add_test(t, knocks_again_at_a_full_backlog);
     tcase_add_test(t, bounds_the_time_to_connect);
     tcase_add_loop_test(t, forgets_a_waiter_whose_connection_is_being_made, 0, 3);
+    tcase_add_test(t, comes_back_to_a_server_before_all_others);
+    tcase_add_loop_test(t, takes_another_where_it_cannot_come_back, 0, 10);
+    tcase_add_test(t, comes_back_to_the_process_itself);
+    tcase_add_test(t, knows_where_a_process_may_be);
+    tcase_add_test(t, lets_others_in_between_pieces);
+    tcase_add_test(t, waits_while_no_server_can_be_reached);
+    tcase_add_test(t, asks_for_a_name_again_when_its_time_is_over);
+    tcase_add_loop_test(t, opens_though_a_name_has_no_address, 0, 4);
     tcase_add_test(t, keeps_servers_that_stay);
     tcase_add_test(t, lets_a_removed_server_finish);
     tcase_add_test(t, closes_what_a_removed_server_kept);

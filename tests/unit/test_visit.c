@@ -11,7 +11,6 @@
 #include "exchange/problem.h"
 #include "observe/log.h"
 #include "unit.h"
-#include "workers/server.h"
 #include "world.h"
 
 /* What the owner hears, of whatever kind. */
@@ -95,19 +94,12 @@ static const struct visit_handler handler = { on_message, on_started, on_requeue
 
 static void set_up(void)
 {
-    static const struct h1_limits limits = { .head_max = 4096,
-        .fields_max = 50,
-        .target_max = 1000,
-        .interim_max = 16,
-        .chunk_line_max = 4096,
-        .chunk_overhead_max = 65536 };
 
     world_open();
     memset(&app, 0, sizeof(app));
     app.close_on = -1;
     worker = (struct peer){ .fd = -1 };
     listening = peer_listen_unix("w", 16);
-    server_set_limits(&limits);
 }
 
 static void tear_down(void)
