@@ -38,7 +38,7 @@ class Sent:
         self.headers = None  # of the request
         self.enclosed = None
         self.request_whole = False
-        self.tls = False
+        self.tls = self.local = False  # of its connection
         self.__dict__.update(more)
 
 

@@ -123,6 +123,7 @@ class Peer(Server):
         """One request. True if another may come on the connection."""
         answer, sent, what = self.choose(m, record, found)
         sent.tls = wire.sock.tls is not None
+        sent.local = wire.sock.local
         if not answer.early:
             await self.take_body(wire, m, record, sent)
         try:

@@ -23,7 +23,8 @@ class Sock:
     def __init__(self, raw):
         self.raw = raw
         raw.setblocking(False)
-        if raw.family != socket.AF_UNIX:
+        self.local = raw.family == socket.AF_UNIX  # it knows no reset
+        if not self.local:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.tls = self._in = self._out = None
         self._waits = {}  # what is waited for, "reader" or "writer" -> future
@@ -164,7 +165,7 @@ class Sock:
 
     def reset(self):
         if not self.closed:
-            if self.raw.family != socket.AF_UNIX:
+            if not self.local:
                 with contextlib.suppress(OSError):
                     self.raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             self.close()

@@ -25,11 +25,12 @@ def _reachable(folder):
 
 
 def _make(folder, requirements):
+    """Without pip's cache: what has to be built, such as uWSGI, may lie there as another Python of this machine has built it."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run([PYTHON, "-m", "venv", folder], check=True)
     for args in (("wheel", "setuptools"), ("--no-build-isolation", "-r", requirements)):
-        done = _pip(folder, "install", "-q", *args)
+        done = _pip(folder, "install", "-q", "--no-cache-dir", *args)
         if done.returncode:
             if not _reachable(folder):
                 raise Unreachable("PyPI is not reachable")
