@@ -208,8 +208,7 @@ static void admin_close_listener(struct admin_listener *l)
 
 static struct admin_listener *admin_find(const struct admin *a, struct str text)
 {
-    LIST_EACH(n, &a->listeners)
-    {
+    LIST_EACH(n, &a->listeners) {
         struct admin_listener *l = LIST_OWNER(n, struct admin_listener, node);
 
         if (str_eq(listener_text(l->listener), text))
@@ -220,8 +219,7 @@ static struct admin_listener *admin_find(const struct admin *a, struct str text)
 
 static void admin_forget_marks(struct admin *a)
 {
-    LIST_EACH(n, &a->listeners)
-    {
+    LIST_EACH(n, &a->listeners) {
         LIST_OWNER(n, struct admin_listener, node)->stays = false;
     }
 }
@@ -272,8 +270,7 @@ static void admin_apply_limits(struct admin *a)
 void admin_commit(struct admin *a)
 {
     admin_apply_limits(a);
-    LIST_EACH(n, &a->listeners)
-    {
+    LIST_EACH(n, &a->listeners) {
         struct admin_listener *l = LIST_OWNER(n, struct admin_listener, node);
 
         if (!l->stays)
@@ -334,8 +331,7 @@ void admin_close(struct admin *a)
 {
     if (!a)
         return;
-    LIST_EACH(n, &a->listeners)
-    {
+    LIST_EACH(n, &a->listeners) {
         admin_close_listener(LIST_OWNER(n, struct admin_listener, node));
     }
     acceptor_close(&a->acceptor);

@@ -239,8 +239,7 @@ static size_t entry_connections_max(const struct conf *conf)
 
 static struct entry_listener *entry_find_listener(struct entry *e, struct str text)
 {
-    LIST_EACH(n, &e->listeners)
-    {
+    LIST_EACH(n, &e->listeners) {
         struct entry_listener *l = LIST_OWNER(n, struct entry_listener, node);
 
         if (str_eq(listener_text(l->listener), text))
@@ -252,9 +251,8 @@ static struct entry_listener *entry_find_listener(struct entry *e, struct str te
 void entry_abandon(struct entry *e)
 {
     LIST_EACH(n, &e->next_listeners)
-    entry_close_listener(LIST_OWNER(n, struct entry_listener, node), true);
-    LIST_EACH(n, &e->listeners)
-    {
+        entry_close_listener(LIST_OWNER(n, struct entry_listener, node), true);
+    LIST_EACH(n, &e->listeners) {
         struct entry_listener *l = LIST_OWNER(n, struct entry_listener, node);
 
         sni_unref(l->next_sni);
@@ -311,8 +309,7 @@ void entry_commit(struct entry *e, struct conf *conf)
     e->connections_max = entry_connections_max(conf);
     e->addresses.limits =
         (struct addrlimit_bounds){ conf->address_connections_max, conf->address_newcomers_max };
-    LIST_EACH(at, &e->listeners)
-    {
+    LIST_EACH(at, &e->listeners) {
         struct entry_listener *l = LIST_OWNER(at, struct entry_listener, node);
 
         if (!l->stays)
@@ -326,8 +323,7 @@ void entry_commit(struct entry *e, struct conf *conf)
     }
     if (e->tickets)
         tickets_set_secret(e->tickets, conf->ticket_secret, loop_wall_ms());
-    LIST_EACH(at, &e->listeners)
-    {
+    LIST_EACH(at, &e->listeners) {
         struct entry_listener *l = LIST_OWNER(at, struct entry_listener, node);
 
         if (l->next_sni)
@@ -362,14 +358,14 @@ void entry_start(struct entry *e)
 {
     e->started = true;
     LIST_EACH(n, &e->listeners)
-    listener_start(
-        LIST_OWNER(n, struct entry_listener, node)->listener, entry_on_accept, entry_may_accept, e);
+        listener_start(LIST_OWNER(n, struct entry_listener, node)->listener, entry_on_accept,
+            entry_may_accept, e);
 }
 
 void entry_stop(struct entry *e)
 {
     LIST_EACH(n, &e->listeners)
-    entry_close_listener(LIST_OWNER(n, struct entry_listener, node), true);
+        entry_close_listener(LIST_OWNER(n, struct entry_listener, node), true);
 }
 
 void entry_close(struct entry *e)
@@ -381,8 +377,7 @@ void entry_close(struct entry *e)
 
 void entry_each_sni(const struct entry *e, entry_sni_fn *fn, void *owner)
 {
-    LIST_EACH(n, &e->listeners)
-    {
+    LIST_EACH(n, &e->listeners) {
         const struct entry_listener *l = LIST_OWNER(n, struct entry_listener, node);
 
         if (l->sni)

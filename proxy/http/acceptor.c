@@ -182,8 +182,7 @@ size_t acceptor_make_room(struct acceptor *a, size_t n)
 {
     size_t ended = 0;
 
-    LIST_EACH(at, &a->idle)
-    {
+    LIST_EACH(at, &a->idle) {
         struct accepted *c = LIST_OWNER(at, struct accepted, node);
 
         if (ended == n)

@@ -664,8 +664,7 @@ void h2_die(struct h2 *h, enum stream_error error, const char *why, bool quietly
     deadline_close(&h->probe);
     while (list_first(&h->quiet))
         list_push(&h->ready, list_first(&h->quiet));
-    LIST_EACH(n, &h->ready)
-    {
+    LIST_EACH(n, &h->ready) {
         struct h2_stream *s = LIST_OWNER(n, struct h2_stream, node);
 
         if (h2_stream_may_fail(s))

@@ -253,8 +253,7 @@ static struct h2_stream *h2server_find_slow(struct h2_server *v, bool *sending)
     struct list *lists[] = { &v->h2.quiet, &v->h2.ready };
 
     for (size_t i = 0; i < 2; i++) {
-        LIST_EACH(n, lists[i])
-        {
+        LIST_EACH(n, lists[i]) {
             struct h2_stream *s = LIST_OWNER(n, struct h2_stream, node);
 
             if (h2server_is_slow(v, s, sending))
@@ -274,8 +273,7 @@ static bool h2server_needs_watch(const struct h2_server *v)
         conn_queued(h->conn) > 0)
         return true;
     for (size_t i = 0; i < 2; i++) {
-        LIST_EACH(n, lists[i])
-        {
+        LIST_EACH(n, lists[i]) {
             const struct h2_stream *s = LIST_OWNER(n, struct h2_stream, node);
 
             if (h2_stream_waits(s) || !s->owned ||
@@ -305,8 +303,7 @@ static bool h2server_waits_for_window(struct h2_server *v)
     struct list *lists[] = { &v->h2.quiet, &v->h2.ready };
 
     for (size_t i = 0; i < 2; i++) {
-        LIST_EACH(n, lists[i])
-        {
+        LIST_EACH(n, lists[i]) {
             struct h2_stream *s = LIST_OWNER(n, struct h2_stream, node);
 
             if (h2_stream_waits(s) &&
@@ -327,8 +324,7 @@ static bool h2server_is_stalled(struct h2_server *v)
     size_t n = 0;
 
     for (size_t i = 0; i < 2; i++) {
-        LIST_EACH(at, lists[i])
-        {
+        LIST_EACH(at, lists[i]) {
             struct h2_stream *s = LIST_OWNER(at, struct h2_stream, node);
 
             n += h2_stream_waits(s) &&

@@ -87,8 +87,7 @@ static struct addrlimit_entry *addrlimit_find(
 {
     if (!c->buckets)
         return NULL;
-    LIST_EACH(n, addrlimit_bucket(c, like->hash))
-    {
+    LIST_EACH(n, addrlimit_bucket(c, like->hash)) {
         struct addrlimit_entry *g = LIST_OWNER(n, struct addrlimit_entry, node);
 
         if (g->hash == like->hash && g->family == like->family &&

@@ -171,7 +171,7 @@ static void linger_on_sweep(struct ev_loop *ev, ev_timer *w, int revents)
     uint64_t now = loop_now_ms();
 
     LIST_EACH(n, &all.sending)
-    linger_look_at_sending(LIST_OWNER(n, struct farewell, node), now);
+        linger_look_at_sending(LIST_OWNER(n, struct farewell, node), now);
     /* All have the same time: the first one that has some left is the last to look at. */
     while (list_first(&all.dropping)) {
         struct farewell *l = LIST_OWNER(list_first(&all.dropping), struct farewell, node);

@@ -79,8 +79,7 @@ static void resolver_on_socket_state(void *data, ares_socket_t fd, int readable,
     struct watched_socket *s = NULL;
     int want = (readable ? EV_READ : 0) | (writable ? EV_WRITE : 0);
 
-    LIST_EACH(n, &r->sockets)
-    {
+    LIST_EACH(n, &r->sockets) {
         struct watched_socket *each = LIST_OWNER(n, struct watched_socket, node);
 
         if (each->io.fd == fd)
@@ -242,8 +241,7 @@ static struct name *resolver_find_name(struct resolver *r, struct str text)
 {
     struct name *n;
 
-    LIST_EACH(at, &r->names)
-    {
+    LIST_EACH(at, &r->names) {
         n = LIST_OWNER(at, struct name, node);
         if (str_eq_nocase(str_of(n->text), text))
             return n;
@@ -318,8 +316,7 @@ int resolver_renew(struct resolver *r, const char *servers)
     ares_destroy(r->channel);
     r->renewing = false;
     r->channel = fresh;
-    LIST_EACH(at, &r->names)
-    {
+    LIST_EACH(at, &r->names) {
         struct name *n = LIST_OWNER(at, struct name, node);
 
         if (n->expires_ms != UINT64_MAX)

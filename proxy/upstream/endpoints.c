@@ -27,8 +27,7 @@ struct endpoints {
 static struct endpoint *endpoints_find_in(
     struct list *list, const struct upstream_conf *u, const struct endpoint_conf *e)
 {
-    LIST_EACH(n, list)
-    {
+    LIST_EACH(n, list) {
         if (endpoint_is_for(endpoint_on(n), u, e))
             return endpoint_on(n);
     }
@@ -40,8 +39,7 @@ static struct endpoint *endpoints_find_in(
 static struct tls_client *endpoints_client_for(
     struct endpoints *es, const struct endpoint_conf *e, char *why, size_t whylen)
 {
-    LIST_EACH(n, &es->prepared)
-    {
+    LIST_EACH(n, &es->prepared) {
         struct prepared *p = LIST_OWNER(n, struct prepared, node);
 
         if (p->terms.tls && str_eq(p->terms.endpoint->ca_file, e->ca_file))
@@ -135,8 +133,7 @@ void endpoints_commit(struct endpoints *es)
     list_init(&old);
     while ((n = list_first(&es->live)))
         list_push(&old, n);
-    LIST_EACH(at, &es->prepared)
-    {
+    LIST_EACH(at, &es->prepared) {
         struct prepared *p = LIST_OWNER(at, struct prepared, node);
 
         endpoint_update(p->endpoint, &p->terms);

@@ -243,8 +243,7 @@ struct stream *origin_take(struct origin *o)
     static const enum upstream_conn_state from[] = { UPSTREAM_CONN_OPEN, UPSTREAM_CONN_IDLE };
 
     for (size_t i = 0; i < sizeof(from) / sizeof(*from); i++) {
-        LIST_EACH(n, &o->conns[from[i]])
-        {
+        LIST_EACH(n, &o->conns[from[i]]) {
             struct upstream_conn *c = LIST_OWNER(n, struct upstream_conn, node);
             struct stream *s = NULL;
 
@@ -347,8 +346,7 @@ static bool origin_dial_one(struct origin *o)
 
 static bool origin_any_unsettled(const struct origin *o)
 {
-    LIST_EACH(at, &o->conns[UPSTREAM_CONN_FULL])
-    {
+    LIST_EACH(at, &o->conns[UPSTREAM_CONN_FULL]) {
         const struct upstream_conn *c = LIST_OWNER(at, struct upstream_conn, node);
 
         if (c->h2 && !h2_client_settled(c->h2))
@@ -362,8 +360,7 @@ static size_t origin_promised(const struct origin *o, size_t each)
 {
     size_t n = o->conns[UPSTREAM_CONN_DIALLING].count * each;
 
-    LIST_EACH(at, &o->conns[UPSTREAM_CONN_FULL])
-    {
+    LIST_EACH(at, &o->conns[UPSTREAM_CONN_FULL]) {
         const struct upstream_conn *c = LIST_OWNER(at, struct upstream_conn, node);
 
         /* Its SETTINGS may have come within this turn and not been told yet. */
@@ -407,8 +404,7 @@ int origin_need(struct origin *o, size_t waiting)
 
 bool origin_let_idle_go(struct origin *o)
 {
-    LIST_EACH(n, &o->conns[UPSTREAM_CONN_IDLE])
-    {
+    LIST_EACH(n, &o->conns[UPSTREAM_CONN_IDLE]) {
         origin_on_unused(LIST_OWNER(n, struct upstream_conn, node));
     }
     for (int i = 0; i < UPSTREAM_CONN_NSTATES; i++) {
@@ -429,8 +425,7 @@ struct origin_counts origin_counts(const struct origin *o)
 
     for (int i = UPSTREAM_CONN_IDLE; i < UPSTREAM_CONN_NSTATES; i++) {
         counts.connections += o->conns[i].count;
-        LIST_EACH(n, &o->conns[i])
-        {
+        LIST_EACH(n, &o->conns[i]) {
             const struct upstream_conn *c = LIST_OWNER(n, struct upstream_conn, node);
 
             counts.streams += c->h2 ? h2_client_streams(c->h2) : c->state == UPSTREAM_CONN_FULL;
@@ -502,8 +497,7 @@ void origin_drain(struct origin *o)
 
     origin_let_idle_go(o);
     for (size_t i = 0; i < sizeof(from) / sizeof(*from); i++) {
-        LIST_EACH(n, &o->conns[from[i]])
-        {
+        LIST_EACH(n, &o->conns[from[i]]) {
             struct upstream_conn *c = LIST_OWNER(n, struct upstream_conn, node);
 
             origin_retire_conn(c);

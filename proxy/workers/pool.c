@@ -130,8 +130,7 @@ void pool_send_elsewhere(struct pool *p, struct server *s)
 
 static void pool_check_returning(struct pool *p, struct server *s)
 {
-    LIST_EACH(n, &s->returning)
-    {
+    LIST_EACH(n, &s->returning) {
         struct slot_waiter *w = LIST_OWNER(n, struct slot_waiter, node);
 
         if (!pool_may_return(w, s))
@@ -150,8 +149,7 @@ static struct slot_waiter *pool_next_returning(struct pool *p, struct server *s)
 {
     struct slot_waiter *pieces = NULL;
 
-    LIST_EACH(n, &s->returning)
-    {
+    LIST_EACH(n, &s->returning) {
         struct slot_waiter *w = LIST_OWNER(n, struct slot_waiter, node);
 
         if (!w->want.pieces || !s->served_pieces)
@@ -187,8 +185,7 @@ static void pool_requeue(struct pool *p, struct slot_waiter *w)
 
 static bool pool_any_serves(const struct pool *p)
 {
-    LIST_EACH(n, &p->servers)
-    {
+    LIST_EACH(n, &p->servers) {
         const struct server *s = LIST_OWNER(n, struct server, node);
 
         if (!s->removed && s->busy > 0 && s->pause_ms == 0)
@@ -303,15 +300,13 @@ static struct server *pool_pick(struct pool *p)
     struct server *best = NULL;
     bool any_healthy = false;
 
-    LIST_EACH(n, &p->servers)
-    {
+    LIST_EACH(n, &p->servers) {
         struct server *s = LIST_OWNER(n, struct server, node);
 
         if (!s->removed && s->paused_until_ms <= now)
             any_healthy = true;
     }
-    LIST_EACH(n, &p->servers)
-    {
+    LIST_EACH(n, &p->servers) {
         struct server *s = LIST_OWNER(n, struct server, node);
 
         if (!server_has_room(s) || s->full_until_ms > now)
@@ -329,8 +324,7 @@ static void pool_look_again(struct pool *p)
 {
     uint64_t now = loop_now_ms(), soonest = UINT64_MAX;
 
-    LIST_EACH(n, &p->servers)
-    {
+    LIST_EACH(n, &p->servers) {
         const struct server *s = LIST_OWNER(n, struct server, node);
         uint64_t at = s->paused_until_ms > s->full_until_ms ? s->paused_until_ms : s->full_until_ms;
 
@@ -355,8 +349,7 @@ static bool pool_serve_returning(struct pool *p)
 {
     bool wait = false;
 
-    LIST_EACH(n, &p->servers)
-    {
+    LIST_EACH(n, &p->servers) {
         struct server *s = LIST_OWNER(n, struct server, node);
         struct slot_waiter *w;
 
@@ -445,8 +438,7 @@ static size_t pool_free_slots(const struct pool *p)
 {
     size_t n = 0;
 
-    LIST_EACH(at, &p->servers)
-    {
+    LIST_EACH(at, &p->servers) {
         const struct server *s = LIST_OWNER(at, struct server, node);
 
         if (server_has_room(s))
@@ -476,8 +468,7 @@ static bool pool_has_share(struct pool *p, struct slot_waiter *w)
 
 static struct server *pool_find_server(struct pool *p, struct str text)
 {
-    LIST_EACH(n, &p->servers)
-    {
+    LIST_EACH(n, &p->servers) {
         struct server *s = LIST_OWNER(n, struct server, node);
 
         if (str_eq(s->text, text))
@@ -590,8 +581,7 @@ struct pool_counts pool_counts(const struct pool *p)
     struct pool_counts c = { .queued_ahead = p->queue[1].count + p->set_aside[1].count,
         .queued_new = pool_new_count(p) };
 
-    LIST_EACH(n, &p->servers)
-    {
+    LIST_EACH(n, &p->servers) {
         const struct server *s = LIST_OWNER(n, struct server, node);
 
         c.queued_ahead += s->returning.count;

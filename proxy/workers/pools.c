@@ -85,7 +85,7 @@ void pool_unref(struct pool *p)
     if (!p || --p->refs > 0)
         return;
     LIST_EACH(n, &p->servers)
-    server_close(LIST_OWNER(n, struct server, node), true);
+        server_close(LIST_OWNER(n, struct server, node), true);
     pool_release_queue(p);
     loop_free_later(&p->deferred_free, p, pools_free_pool);
 }
@@ -111,8 +111,7 @@ static struct pool *pools_make_pool(
 
 static struct pool *pools_find_in(struct list *l, struct str name)
 {
-    LIST_EACH(n, l)
-    {
+    LIST_EACH(n, l) {
         struct pool *p = LIST_OWNER(n, struct pool, node);
 
         if (str_eq(p->conf->name, name)) /* NOLINT(clang-analyzer-core.NullDereference) */
@@ -187,8 +186,7 @@ static void pools_remove_server(struct pool *p, struct server *s)
 
 static struct server *pools_find_server(struct pool *p, struct str text)
 {
-    LIST_EACH(n, &p->servers)
-    {
+    LIST_EACH(n, &p->servers) {
         struct server *s = LIST_OWNER(n, struct server, node);
 
         if (str_eq(s->text, text))
@@ -215,8 +213,7 @@ static void pools_merge(struct pool *live, struct pool *staged)
             server_free(twin);
         kept->stays = true;
     }
-    LIST_EACH(n, &live->servers)
-    {
+    LIST_EACH(n, &live->servers) {
         struct server *s = LIST_OWNER(n, struct server, node);
 
         if (!s->stays)

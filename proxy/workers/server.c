@@ -303,8 +303,7 @@ static void server_connect(struct worker_conn *l)
 /* One that waits for the address of the name. */
 static struct worker_conn *server_first_unaddressed(struct server *s)
 {
-    LIST_EACH(n, &s->conns[WORKER_CONN_CONNECTING])
-    {
+    LIST_EACH(n, &s->conns[WORKER_CONN_CONNECTING]) {
         struct worker_conn *l = LIST_OWNER(n, struct worker_conn, node);
 
         if (!l->conn && !l->once)
@@ -315,8 +314,7 @@ static struct worker_conn *server_first_unaddressed(struct server *s)
 
 static void server_close_moved(struct server *s)
 {
-    LIST_EACH(n, &s->conns[WORKER_CONN_IDLE])
-    {
+    LIST_EACH(n, &s->conns[WORKER_CONN_IDLE]) {
         struct worker_conn *l = LIST_OWNER(n, struct worker_conn, node);
 
         if (server_has_moved(l))

@@ -94,8 +94,7 @@ static void tear_down(void)
 static enum ex_state state(void)
 {
     for (int s = 0; s < EX_DONE; s++)
-        LIST_EACH(n, &front.exchanges.by_state[s])
-        {
+        LIST_EACH(n, &front.exchanges.by_state[s]) {
             if (LIST_OWNER(n, struct exchange, node) == ex)
                 return (enum ex_state)s;
         }

@@ -67,8 +67,7 @@ START_TEST(the_walk_may_remove_its_node)
         i[k].number = k;
         list_push(&l, &i[k].node);
     }
-    LIST_EACH(n, &l)
-    {
+    LIST_EACH(n, &l) {
         ck_assert_int_eq(item_of(n)->number, seen++);
         if (item_of(n)->number % 2 == 0)
             list_remove(n);
