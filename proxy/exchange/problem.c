@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "observe/counter.h"
+#include "http/date.h"
 
 #define NO_COUNTER COUNTER_COUNT
 
@@ -121,27 +122,14 @@ struct str problem_json(struct arena *a, enum problem p, unsigned status, const 
         table[p].title, status ? status : table[p].status, table[p].error, exchange);
 }
 
-void problem_http_date(uint64_t wall_ms, char out[PROBLEM_DATE_MAX])
-{
-    static const char days[] = "SunMonTueWedThuFriSat";
-    static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
-    time_t seconds = (time_t)(wall_ms / 1000);
-    struct tm tm;
-
-    gmtime_r(&seconds, &tm);
-    snprintf(out, PROBLEM_DATE_MAX, "%.3s, %02d %.3s %04d %02d:%02d:%02d GMT",
-        days + 3 * (tm.tm_wday % 7), tm.tm_mday % 100, months + 3 * (tm.tm_mon % 12),
-        (tm.tm_year + 1900) % 10000, tm.tm_hour % 100, tm.tm_min % 100, tm.tm_sec % 100);
-}
-
 int problem_head(struct arena *a, enum problem p, unsigned status, uint64_t wall_ms,
     struct str body, struct head *out)
 {
-    char date[PROBLEM_DATE_MAX];
+    char date[DATE_TEXT_MAX];
     int rc = 0;
 
     *out = (struct head){ .status = status ? status : table[p].status, .minor = 1 };
-    problem_http_date(wall_ms, date);
+    date_write(wall_ms, date);
     rc |= head_add(out, a, STR("Date"), arena_copy(a, str_of(date)));
     rc |= head_add(out, a, STR("Content-Type"), STR("application/problem+json"));
     rc |= head_add(out, a, STR("Content-Length"), arena_printf(a, "%zu", body.n));

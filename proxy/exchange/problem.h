@@ -52,8 +52,6 @@ enum problem {
 };
 #define PROBLEM_COUNT (PROBLEM_INTERNAL + 1)
 
-enum { PROBLEM_DATE_MAX = 64 };
-
 unsigned problem_status(enum problem p);
 const char *problem_error(enum problem p); /* the `error` of Proxy-Status */
 const char *problem_title(enum problem p);
@@ -76,8 +74,5 @@ int problem_head(struct arena *a, enum problem p, unsigned status, uint64_t wall
 /* The problem that a failed call or visit is, by what its stream failed with. */
 enum problem problem_of_call(enum stream_error e);
 enum problem problem_of_visit(enum stream_error e);
-
-/* HTTP-date (RFC 9110 5.6.7); `out` has room for PROBLEM_DATE_MAX bytes. */
-void problem_http_date(uint64_t wall_ms, char out[PROBLEM_DATE_MAX]);
 
 #endif

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "base/list.h"
+#include "http/date.h"
 #include "http/h1parse.h"
 #include "http/h2limits.h"
 #include "http/stream.h"
@@ -35,8 +36,9 @@ struct acceptor {
     size_t requests_max;            /* of one connection, which ends with the last; 0: no bound */
     stream_accept_fn *on_request;
     void *owner;
-    bool websockets;  /* may be asked for over HTTP/2 (RFC 8441); for connections that begin */
-    bool draining;    /* each connection ends with the requests that it is at */
+    bool websockets; /* may be asked for over HTTP/2 (RFC 8441); for connections that begin */
+    bool draining;   /* each connection ends with the requests that it is at */
+    struct date_cache date;
     struct list idle; /* connections between requests, longest idle first */
     struct list busy;
     struct list arriving; /* whose version is not known yet */

@@ -526,6 +526,10 @@ static int h1server_op_send_head(struct stream *s, const struct head *head, bool
         return STREAM_E_HEAD_TOO_LARGE;
     if (head->status == 101)
         return h1server_begin_tunnel(h, &out);
+    /* RFC 9110 6.6.1: whoever forwards a response without a Date adds one. */
+    if (!head_find(&out, STR("date")) &&
+        head_append(&out, STR("Date"), date_cached(&h->acceptor->date, loop_wall_ms())) < 0)
+        return STREAM_E_HEAD_TOO_LARGE;
     if (h1server_add_framing(h, head, &out, last) < 0 ||
         h1server_add_connection(h, head, &out) < 0) {
         h->out = OUT_NOTHING;

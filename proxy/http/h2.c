@@ -204,6 +204,12 @@ static int h2_on_begin_frame(nghttp2_session *library, const nghttp2_frame_hd *h
     case NGHTTP2_WINDOW_UPDATE:
         h2_note(h, H2_UPDATES);
         break;
+    case NGHTTP2_PRIORITY:
+        /* RFC 9113 6.3. The library ignores all of them, since we use no priorities. */
+        if (hd->stream_id == 0)
+            h->fault = "PRIORITY on stream 0";
+        h2_note(h, H2_CONTROLS);
+        break;
     default:
         h2_note(h, H2_CONTROLS);
         break;
@@ -482,6 +488,10 @@ void h2_receive(struct h2 *h)
             return;
         }
         conn_consume(h->conn, most);
+        if (h->fault) {
+            h2_refuse(h, NGHTTP2_PROTOCOL_ERROR, h->fault);
+            return;
+        }
         if (h->nuisance) {
             h2_refuse(h, NGHTTP2_ENHANCE_YOUR_CALM, h->nuisance);
             return;

@@ -82,6 +82,7 @@ struct h2 {
     struct h2_block block;        /* the header block that is being received */
     struct h2_stream *block_stream;
     char why[128];        /* it died, for logs */
+    const char *fault;    /* not NULL: a connection error that the library lets pass */
     const char *nuisance; /* not NULL: the peer is to be refused, and why */
     uint64_t block_ms;    /* when the header block began */
     uint64_t held_ms;     /* since when nothing is read (held) */

@@ -127,14 +127,16 @@ nghttp2_nv *h2_head_request(const struct head *head, bool secure, size_t *n)
     return h2head_add_fields(head, nv, n);
 }
 
-nghttp2_nv *h2_head_response(const struct head *head, char *status, size_t *n)
+nghttp2_nv *h2_head_response(const struct head *head, char *status, struct str date, size_t *n)
 {
-    nghttp2_nv *nv = malloc((head->nfields + 1) * sizeof(*nv));
+    nghttp2_nv *nv = malloc((head->nfields + 2) * sizeof(*nv));
 
     *n = 0;
     if (!nv)
         return NULL;
     snprintf(status, 4, "%03u", head->status == 101 ? 200 : head->status % 1000);
     nv[(*n)++] = h2head_pair(STR(":status"), str_of(status));
+    if (head->status != 101 && !head_find(head, STR("date")))
+        nv[(*n)++] = h2head_pair(STR("date"), date);
     return h2head_add_fields(head, nv, n);
 }

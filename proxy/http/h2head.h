@@ -35,9 +35,10 @@ enum stream_error h2_head_take(struct h2_block *block, size_t head_max, size_t f
  * no memory, or a field could inject something. */
 nghttp2_nv *h2_head_request(const struct head *head, bool secure, size_t *n);
 
-/* The same of a response, for nghttp2_submit_response(). `status` has room for 4 characters and
- * must live as long as the array. 101 begins a WebSocket: that is 200 here, and no accept is told
+/* The same of a response, for nghttp2_submit_response(). `status` has room for 4 characters; it and
+ * `date`, which is the Date of a response without one (RFC 9110 6.6.1), must live as long as the
+ * array. 101 begins a WebSocket: that is 200 here, and no accept is told
  * (RFC 8441 5). */
-nghttp2_nv *h2_head_response(const struct head *head, char *status, size_t *n);
+nghttp2_nv *h2_head_response(const struct head *head, char *status, struct str date, size_t *n);
 
 #endif

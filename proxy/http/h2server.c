@@ -547,7 +547,8 @@ static int h2server_op_send_head(struct stream *stream, const struct head *head,
 
     if (!h2server_is_open(s) || s->given_out != H2_OUT_NOTHING)
         return 0;
-    nv = h2_head_response(head, status, &n);
+    nv = h2_head_response(head, status,
+        date_cached(&h2server_server_of(s->session)->acceptor->date, loop_wall_ms()), &n);
     s->serving->bodiless |= head->status == 204 || head->status == 304;
     rc = nv ? nghttp2_submit_response(
                   s->session->library, s->id, nv, n, end || s->serving->bodiless ? NULL : &body)

@@ -169,6 +169,19 @@ static void expect_story(const char *want)
     ck_assert_span_eq(buf_str(&app.story), want);
 }
 
+/* What the client got, without the Date that a response has. */
+static const char *take_undated(void)
+{
+    static char text[1 << 16];
+    const char *got = peer_take(&client), *date = strstr(got, "Date: ");
+
+    if (!date)
+        return got;
+    ck_assert_int_eq(strncmp(date + 31, " GMT\r\n", 6), 0);
+    snprintf(text, sizeof(text), "%.*s%s", (int)(date - got), got, date + 37);
+    return text;
+}
+
 #define GET "GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
 #define POST(n) "POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: " n "\r\n\r\n"
 
@@ -178,7 +191,7 @@ START_TEST(serves_requests_one_after_the_other)
     for (int i = 0; i < 3; i++) {
         peer_send(&client, GET);
         WORLD_UNTIL(peer_has(&client, "yes"));
-        ck_assert_str_eq(peer_take(&client),
+        ck_assert_str_eq(take_undated(),
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nyes\r\n0\r\n\r\n");
         ck_assert_uint_eq(acceptor.idle.count, 1);
     }
@@ -252,9 +265,23 @@ START_TEST(serves_nothing_after_a_tunnel_that_was_refused)
     answer(403, "Content-Length=2", "no");
     let_go();
     WORLD_UNTIL(peer_ended(&client));
-    ck_assert_str_eq(peer_take(&client),
+    ck_assert_str_eq(take_undated(),
         "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno");
     ck_assert_uint_eq(app.requests, 1);
+}
+END_TEST
+
+/* RFC 9110 6.6.1 */
+START_TEST(adds_a_date_where_there_is_none)
+{
+    peer_send(&client, GET);
+    WORLD_UNTIL(app.stream);
+    answer(200, _i == 0 ? "" : "date=then", NULL);
+    let_go();
+    WORLD_UNTIL(peer_has(&client, "\r\n\r\n"));
+    ck_assert_int_eq(peer_has(&client, "\r\nDate: "), _i == 0);
+    ck_assert_int_eq(peer_has(&client, " GMT\r\n"), _i == 0);
+    ck_assert_int_eq(peer_has(&client, "\r\ndate: then\r\n"), _i == 1);
 }
 END_TEST
 
@@ -291,7 +318,7 @@ START_TEST(sends_a_head_whole_or_not_at_all)
     rc = stream_send_head(app.stream, &h, true);
     world_settle();
     if (rc == 0) {
-        ck_assert(peer_has(&client, "A: b\r\nContent-Length: 0\r\n\r\n"));
+        ck_assert(peer_has(&client, " GMT\r\nContent-Length: 0\r\n\r\n"));
     } else {
         ck_assert_int_eq(rc, STREAM_E_HEAD_TOO_LARGE);
         ck_assert_int_gt(_i, H1_FIELDS_MAX + 50);
@@ -402,7 +429,7 @@ START_TEST(tells_of_a_malformed_body)
     answer(400, "Content-Length=3", "bad");
     let_go();
     WORLD_UNTIL(peer_ended(&client));
-    ck_assert(peer_has(&client, "400 Bad Request\r\nContent-Length: 3\r\nConnection: close"));
+    ck_assert(peer_has(&client, " GMT\r\nContent-Length: 3\r\nConnection: close"));
     ck_assert_uint_eq(app.requests, 1);
 }
 END_TEST
@@ -471,7 +498,7 @@ START_TEST(frames_responses)
     world_settle();
     ck_assert_int_eq(peer_ended(&client), !framed[_i].stays);
     ck_assert_uint_eq(acceptor.idle.count, framed[_i].stays);
-    got = peer_take(&client);
+    got = take_undated();
     ck_assert_int_eq(strncmp(got, "HTTP/1.1 ", 9), 0);
     ck_assert_str_eq(strchr(got, '\n') + 1, framed[_i].want);
 }
@@ -781,6 +808,7 @@ static TCase *cases(void)
     tcase_add_test(t, holds_pipelined_requests_back);
     tcase_add_test(t, becomes_a_tunnel);
     tcase_add_test(t, serves_nothing_after_a_tunnel_that_was_refused);
+    tcase_add_loop_test(t, adds_a_date_where_there_is_none, 0, 2);
     tcase_add_test(t, hands_over_what_one_read_brings);
     tcase_add_loop_test(t, sends_a_head_whole_or_not_at_all, 1015, 1100);
     tcase_add_loop_test(t, tells_how_a_tunnel_ends, 0, 3);

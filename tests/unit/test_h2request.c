@@ -58,11 +58,26 @@ START_TEST(tells_of_a_tunnel_as_200)
     struct head h = { .status = 101, .fields = list, .nfields = COUNT_OF(list) };
     char status[4];
     size_t n;
-    nghttp2_nv *nv = h2_head_response(&h, status, &n);
+    nghttp2_nv *nv = h2_head_response(&h, status, STR("now"), &n);
 
     ck_assert_uint_eq(n, 2);
     ck_assert_span_eq(str_make((char *)nv[0].value, nv[0].valuelen), "200");
     ck_assert_span_eq(str_make((char *)nv[1].value, nv[1].valuelen), "chat");
+    free(nv);
+}
+END_TEST
+
+/* RFC 9110 6.6.1 */
+START_TEST(adds_a_date_where_there_is_none)
+{
+    struct field own = { STR_INIT("Date"), STR_INIT("then") };
+    struct head h = { .status = 200, .fields = &own, .nfields = (size_t)_i };
+    char status[4];
+    size_t n;
+    nghttp2_nv *nv = h2_head_response(&h, status, STR("now"), &n);
+
+    ck_assert_uint_eq(n, 2);
+    ck_assert_span_eq(str_make((char *)nv[1].value, nv[1].valuelen), _i == 0 ? "now" : "then");
     free(nv);
 }
 END_TEST
@@ -73,6 +88,7 @@ static TCase *cases(void)
 
     tcase_add_loop_test(t, knows_who_asks_for_a_websocket, 0, COUNT_OF(requests));
     tcase_add_test(t, tells_of_a_tunnel_as_200);
+    tcase_add_loop_test(t, adds_a_date_where_there_is_none, 0, 2);
     return t;
 }
 

@@ -384,6 +384,32 @@ START_TEST(a_client_that_says_nothing_is_let_go)
 }
 END_TEST
 
+/* RFC 9113 6.3: a connection error. */
+START_TEST(refuses_priority_on_stream_0)
+{
+    static const uint8_t priority[] = { 0, 0, 5, NGHTTP2_PRIORITY, 0, 0, 0, 0, (uint8_t)0, 0, 0, 0,
+        0, 16 };
+    struct buf b = { 0 };
+
+    add_greeting();
+    send_script();
+    world_settle();
+    memcpy(buf_reserve(&b, sizeof(priority), NULL), priority, sizeof(priority));
+    b.mem[8] = (char)_i;
+    ck_assert_int_eq(write(client.fd, b.mem, sizeof(priority)), sizeof(priority));
+    buf_settle(&b);
+    add_head(3, LAST, HEAD("GET", "/next"));
+    app.answers = true;
+    send_script();
+    if (_i == 0) {
+        WORLD_UNTIL(got(NGHTTP2_GOAWAY, 0, NULL) == 1);
+        ck_assert_uint_eq(app.n, 0);
+    } else {
+        WORLD_UNTIL(got(NGHTTP2_DATA, 3, NULL) == 1);
+    }
+}
+END_TEST
+
 /* What is refused, and how: a status, or the code of a reset. */
 static const struct {
     const char *fields;
@@ -720,6 +746,7 @@ static TCase *cases(void)
     tcase_add_test(t, reads_requests_however_they_are_cut);
     tcase_add_loop_test(t, knows_http1_from_its_first_bytes, 0, 3);
     tcase_add_loop_test(t, a_client_that_says_nothing_is_let_go, 0, 2);
+    tcase_add_loop_test(t, refuses_priority_on_stream_0, 0, 2);
     tcase_add_loop_test(t, refuses, 0, COUNT_OF(refused));
     tcase_add_test(t, sends_all_of_a_response_whose_owner_has_gone);
     tcase_add_test(t, says_when_a_reader_is_slow);

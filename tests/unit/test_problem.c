@@ -7,6 +7,7 @@
 
 #include "http/h1parse.h"
 #include "observe/counter.h"
+#include "http/date.h"
 #include "unit.h"
 
 static const struct {
@@ -138,10 +139,10 @@ START_TEST(writes_dates)
         { 951782400000, "Tue, 29 Feb 2000 00:00:00 GMT" },
         { 4102444799000, "Thu, 31 Dec 2099 23:59:59 GMT" },
     };
-    char out[PROBLEM_DATE_MAX];
+    char out[DATE_TEXT_MAX];
 
     for (int i = 0; i < COUNT_OF(rows); i++) {
-        problem_http_date(rows[i].ms, out);
+        date_write(rows[i].ms, out);
         ck_assert_str_eq(out, rows[i].text);
     }
 }
