@@ -298,6 +298,15 @@ def _handoff(rng, taste, e):
     h.keep_alive = rng.choice(("sse", "space")) if taste.has("keep_alive") else None
     h.on_error, h.notify = relay and taste.has("on_error"), relay and taste.has("notify")
     h.on_disconnect = rng.choice(("cancel", "cancel", "finish")) if taste.has("cancel") else None
+    if h.keep_alive:  # which means nothing unless an upstream takes its time
+        for call in h.calls:
+            for a in call.attempts:
+                if rng.random() < 0.7:
+                    a.delay, a.gap = rng.choice((0.05, 0.1, 0.3)), rng.choice((0, 0.05, 0.1))
+                if a.fault and rng.random() < 0.3:
+                    a.fault, a.size = "behind", max(a.size, 20)
+    if (h.notify or h.on_disconnect) and rng.random() < 0.3:
+        e.leave = rng.choice(RACES), rng.choice(("fin", "close", "rst", "stream"))
     h.state = f"state-{e.number}" if rng.random() < 0.5 else None
     if h.fault == "trailing" or h.framing == "close" and h.fault:
         h.framing = "length"
