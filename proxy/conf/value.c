@@ -1,6 +1,7 @@
 /* The forms of single values. */
 #include "conf/value.h"
 
+#include <ctype.h>
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -247,6 +248,10 @@ static bool value_check_host(struct str host, bool ipv6, const char *shown, char
         return WHY("the host of %s is no IPv6 address", shown);
     if (!ipv6 && value_looks_like_ipv4(host) && !value_parse_ip(AF_INET, host, ip))
         return WHY("the host of %s is no IPv4 address", shown);
+    /* Requests may name hosts with other characters (RFC 3986 3.2.2); a conf never means that. */
+    for (size_t i = 0; !ipv6 && i < host.n; i++)
+        if (!isalnum((unsigned char)host.p[i]) && !strchr("-._", host.p[i]))
+            return WHY("%s is no host name: \"%c\" cannot stand in one", shown, host.p[i]);
     if (!ipv6 && (host.p[0] == '.' || memmem(host.p, host.n, "..", 2)))
         return WHY("the host of %s has an empty part between its dots", shown);
     return true;

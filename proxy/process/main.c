@@ -196,6 +196,20 @@ static struct conf *load(const char *path, FILE *print_to)
     return conf;
 }
 
+/* The one line of a good conf. Where calls may go is what is most often missing. */
+static void say_good(const char *path, const struct conf *conf)
+{
+    const char *before = "; calls may go to ";
+
+    printf("%s: the conf is good", path);
+    for (size_t i = 0; i < conf->nupstreams; i++)
+        for (size_t j = 0; j < conf->upstreams[i].nendpoints; j++) {
+            printf("%s" STR_FMT, before, STR_ARG(conf->upstreams[i].endpoints[j].origin));
+            before = ", ";
+        }
+    putchar('\n');
+}
+
 static int check(const char *path, bool print)
 {
     struct conf *conf = load(path, print ? stdout : NULL);
@@ -205,7 +219,7 @@ static int check(const char *path, bool print)
         return 1;
     status = check_as_user(conf);
     if (status == 0 && !print)
-        printf("%s: the conf is good\n", path);
+        say_good(path, conf);
     conf_unref(conf);
     return status;
 }
