@@ -13,6 +13,7 @@
 #include "http/h1server.h"
 #include "http/limits.h"
 #include "net/conn.h"
+#include "net/fdreserve.h"
 #include "observe/metric.h"
 
 /* A listener of an `admin` section. */
@@ -187,6 +188,8 @@ static bool admin_may_accept(void *owner, bool waits)
 {
     const struct admin *a = owner;
 
+    if (waits)
+        fdreserve_make_room();
     return acceptor_count(&a->acceptor) < front_conf(a->front)->admin_connections_max;
 }
 

@@ -66,6 +66,11 @@ static const struct opt root_rows[] = {
     { "core_dumps", OPT_BOOL, IN(conf, core_dumps), "false", NULL, NULL, OPT_RESTART,
         .help = "Whether a crash may leave a core, and other processes of the same user may look "
                 "into Tarry's memory: keys, prompts and answers are in both." },
+    { "descriptors_reserved", OPT_NUMBER, IN(conf, descriptors_reserved), "16", "0", "1024",
+        OPT_RESTART,
+        .help = "How many file descriptors are kept for reloads, logs and the admin listeners, so "
+                "that these work when clients, workers and bodies have taken all others; at most "
+                "an eighth of the limit." },
     { "drain_delay", OPT_DURATION, IN(conf, drain_delay_ms), "0ms", "0ms", "1h", OPT_LIVE,
         .help = "How long after SIGTERM the listeners stay open and serve as before, while /readyz "
                 "of the admin listeners answers 503: time for a load balancer to look elsewhere. "

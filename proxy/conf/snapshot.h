@@ -281,6 +281,7 @@ struct conf {
     struct str env_file; /* "": none; its values are in the options already */
     struct str temp_dir;
     size_t max_connections;
+    size_t descriptors_reserved;    /* for reloads, logs and the admin listeners */
     size_t address_connections_max; /* client connections of one address; 0: no bound */
     size_t address_newcomers_max; /* of those, the ones that owe their first request; 0: no bound */
     bool address_limit_loopback;  /* both hold for loopback addresses too */

@@ -371,6 +371,7 @@ static int reply_pump(struct reply *r)
         if (body_read(r->spool, r->spool_off, sizeof(scratch), scratch, &data) < 0)
             return REPLY_E_STORAGE;
         r->spool_off += data.n;
+        body_forget(r->spool, r->spool_off);
         rc = reply_send(r, data);
         if (rc < 0)
             return rc;

@@ -211,7 +211,7 @@ static bool entry_may_accept(void *owner, bool waits)
  * nobody could be answered. */
 static size_t entry_reserved_fds(const struct conf *conf)
 {
-    size_t n = OTHER_FDS;
+    size_t n = OTHER_FDS + conf->descriptors_reserved;
 
     for (size_t i = 0; i < conf->npools; i++)
         for (size_t k = 0; k < conf->pools[i].nservers; k++)

@@ -8,8 +8,9 @@
 #include <unistd.h>
 
 #include "conf/file.h"
+#include "http/filereaper.h"
 
-enum { GROW_MIN = 512, SEND_STEP = 16 << 10 };
+enum { GROW_MIN = 512, SEND_STEP = 16 << 10, FORGET_STEP = 1 << 20 };
 
 void body_init(struct body *b, size_t memory_max, const char *temp_dir)
 {
@@ -123,11 +124,23 @@ int body_read(const struct body *b, uint64_t off, size_t max, char *scratch, str
     return 0;
 }
 
+void body_forget(struct body *b, uint64_t off)
+{
+    uint64_t upto = off < b->mem_len ? 0 : off - b->mem_len;
+
+    if (b->fd < 0 || upto < b->forgotten + FORGET_STEP)
+        return;
+    upto -= upto % FORGET_STEP;
+    fallocate(b->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)b->forgotten,
+        (off_t)(upto - b->forgotten));
+    b->forgotten = upto;
+}
+
 void body_clear(struct body *b)
 {
     free(b->mem);
     if (b->fd >= 0)
-        close(b->fd);
+        filereaper_take(b->fd, b->size - b->mem_len);
     body_init(b, b->mem_max, b->temp_dir);
 }
 

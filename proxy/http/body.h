@@ -1,6 +1,7 @@
 /* A body that is kept: in memory up to a limit, the rest in an unlinked temporary file. Appended to
- * at its end, read at any place, any number of times. File I/O goes to the page cache, as is usual
- * for proxies.
+ * at its end, read at any place, any number of times, until body_forget() gives up what has been
+ * read. File I/O goes to the page cache, as is usual for proxies. A large file is given back to the
+ * file system a slice a turn: to delete a gigabyte at once would hold up everybody.
  *
  * Embedded; a zeroed struct after body_init() is an empty body. Its owner ends it with
  * body_release(). */
@@ -17,6 +18,7 @@ struct body {
     char *mem;
     size_t mem_len, mem_cap, mem_max;
     uint64_t size;
+    uint64_t forgotten; /* bytes of the file, from its beginning, that the disk has back */
     const char *temp_dir;
     int fd; /* -1: none */
 };
@@ -38,6 +40,10 @@ static inline uint64_t body_size(const struct body *b)
 /* Up to `max` bytes at `off`: from memory without a copy, or read from the file into `scratch` (of
  * at least `max` bytes). 0, or -1 with errno. An empty span at the end. */
 int body_read(const struct body *b, uint64_t off, size_t max, char *scratch, struct str *out);
+
+/* What lies before `off` will not be read again: the disk gets it back, a mebibyte at a time. A
+ * file system that cannot make holes keeps it until the body ends. */
+void body_forget(struct body *b, uint64_t off);
 
 /* Empties it; it can be appended to again. */
 void body_clear(struct body *b);

@@ -16,6 +16,7 @@
 #include "conf/load.h"
 #include "frontend/front.h"
 #include "net/activation.h"
+#include "net/fdreserve.h"
 #include "net/listener.h"
 #include "net/loop.h"
 #include "net/tickets.h"
@@ -115,14 +116,18 @@ static void child_on_hup(struct ev_loop *ev, ev_signal *w, int revents)
     }
     if (c->setup->on_reload_begun)
         c->setup->on_reload_begun(c->setup->owner);
+    fdreserve_lend();
     taken = child_reload(c);
+    fdreserve_fill();
     if (c->setup->on_reload_ended)
         c->setup->on_reload_ended(c->setup->owner, taken);
 }
 
 static void child_on_usr1(struct ev_loop *ev, ev_signal *w, int revents)
 {
+    fdreserve_lend();
     logs_reopen();
+    fdreserve_fill();
 }
 
 static void child_on_usr2(struct ev_loop *ev, ev_signal *w, int revents)
@@ -191,6 +196,7 @@ static void child_on_publish(struct ev_loop *ev, ev_timer *w, int revents)
 {
     struct child *c = w->data;
 
+    fdreserve_fill();
     admin_publish(c->admin);
 }
 
@@ -308,6 +314,7 @@ static int child_open(struct child *c)
     c->publish.data = c;
     if (child_open_first_logs(setup) < 0)
         return -1;
+    fdreserve_open(setup->conf->descriptors_reserved);
     if (front_open(&c->front, setup->conf, setup->tickets, setup->conf->processes > 1, why,
             sizeof(why)) < 0) {
         log_error(NULL, "%s", why);
@@ -364,6 +371,7 @@ int child_run(const struct child_setup *setup)
     } else {
         conf_unref(setup->conf);
     }
+    fdreserve_close();
     loop_release();
     tickets_free(setup->tickets);
     access_close();

@@ -9,13 +9,15 @@ application = tarry.wsgi(get_wsgi_application())   # any WSGI app
 from .capture import capture
 from .completed import Completed, completed
 from .continuation import NotResumed, Resumed, continuation, resumed
-from .errors import BadRecord, CommittedWrites, Handoff, OnceUncertain, OnceUndone, ReplayMismatch, TarryError
+from .errors import BadRecord, CommittedWrites, Handoff, OnceUncertain, OnceUndone, ReplayMismatch, RunRefused, TarryError
 from .format.message import Answer, Call
 from .gather import gather
 from .handoffs import relay, resume
 from .once import once
 from .patch import patch_all
 from .runs.exchange import Exchange, current
+from .runs.pause import sleep
+from .views import direct, rerun, suspend
 from .wrapper import wsgi
 
 __all__ = [
@@ -31,17 +33,22 @@ __all__ = [
     "OnceUndone",
     "ReplayMismatch",
     "Resumed",
+    "RunRefused",
     "TarryError",
     "capture",
     "completed",
     "continuation",
     "current",
+    "direct",
     "gather",
     "once",
     "patch_all",
     "relay",
+    "rerun",
     "resume",
     "resumed",
+    "sleep",
+    "suspend",
     "wsgi",
 ]
 __version__ = "0.1.0"

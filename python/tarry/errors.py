@@ -22,6 +22,10 @@ class CommittedWrites(TarryError):
     """A view committed rows before a call: they would be written again when it is run again."""
 
 
+class RunRefused(TarryError):
+    """lost="error": a run that has committed a write is at a call that it cannot be suspended at."""
+
+
 class OnceUncertain(TarryError):
     """A worker died where once() was running: whether the function did its work cannot be known."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Any, Callable
 
+from .common import notices
 from .common.importing import Patch, when_imported
-from .runs import buffers
+from .runs import buffers, pools, suspended
 from .settings import settings
 from .transports import aiohttp, grpc, http_client, httpx, requests, sleep, urllib3, websockets
 
@@ -21,6 +22,8 @@ _LIBRARIES: dict[str, tuple[Patch, Callable[..., None]]] = {
     "websockets.sync.client": (websockets.patch, websockets.unpatch),
 }
 
+_others: dict[str, Patch] = {"sqlalchemy.pool": pools.watch}
+
 _waiting: set[str] = set()
 
 
@@ -30,9 +33,11 @@ def patch_all(**options: Any) -> None:
     Requests that did not come through Tarry, and everything outside of a request (commands, task queues, tests), make their
     calls as before. To call it again does no harm."""
     settings.update(options)
+    if settings.suspends and suspended.missing():
+        notices.warn_once(f"views are run again with each answer, and not suspended: {suspended.missing()}")
     sleep.patch()
     buffers.look()
-    for name, (patch, _) in _LIBRARIES.items():
+    for name, patch in [*[(name, patch) for name, (patch, _) in _LIBRARIES.items()], *_others.items()]:
         if name in sys.modules or name not in _waiting:
             _waiting.add(name)
             when_imported(name, patch)

@@ -9,6 +9,7 @@ from typing import Any, Callable, Iterable, Iterator, Optional
 from .alone.local import Local
 from .common import notices
 from .errors import Handoff
+from .runs import suspended
 from .runs.exchange import Exchange, of
 from .settings import settings
 
@@ -19,10 +20,17 @@ App = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
 def wsgi(app: App) -> App:
     """application = tarry.wsgi(application)"""
 
+    def run(exchange: Exchange, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        return _Run(exchange, environ).of(app, start_response)
+
     def application(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         exchange = of(environ)
         if exchange is not None:
-            return _Run(exchange, environ).of(app, start_response)
+            if exchange.kind in ("request", "replay") and suspended.possible(environ):
+                return suspended.serve(exchange, environ, run, start_response)
+            if suspended.is_lost(exchange):
+                return suspended.answer_lost(exchange, start_response)
+            return run(exchange, environ, start_response)
         if settings.required:
             return app(environ, start_response)
         return Local(application).serve(environ, start_response)
@@ -59,7 +67,7 @@ class _Run:
                 left = True
             except Exception as raised:
                 error = raised
-        if self.exchange.pending and not self._is_handoff():
+        if self.exchange.leaving and not self._is_handoff():
             self._close(body, left)
             return self._handoff(start_response, left)
         if left:

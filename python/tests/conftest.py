@@ -12,6 +12,25 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "project.settings"
 for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
     os.environ.pop(name, None)
 
+
+
+def _build_extension():
+    """Beside the source, where it is not there or old; without a compiler its tests are skipped."""
+    import fcntl
+    import subprocess
+    import sysconfig
+
+    runs = HERE.parent / "tarry" / "runs"
+    built = runs / f"_threads{sysconfig.get_config_var('EXT_SUFFIX')}"
+    with open(runs / "_threads.c", "rb") as source:
+        fcntl.flock(source, fcntl.LOCK_EX)  # several processes may run tests
+        if not built.exists() or built.stat().st_mtime < os.fstat(source.fileno()).st_mtime:
+            command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace", "--force"]
+            subprocess.run(command, cwd=HERE.parent, capture_output=True)
+
+
+_build_extension()
+
 import tarry  # noqa: E402
 
 tarry.patch_all()

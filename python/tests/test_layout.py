@@ -16,7 +16,7 @@ ROOMS = [
     ["runs"],
     ["transports"],
     ["alone"],
-    ["capture", "completed", "continuation", "gather", "handoffs", "once", "patch", "wrapper", "__init__"],
+    ["capture", "completed", "continuation", "gather", "handoffs", "once", "patch", "views", "wrapper", "__init__"],
     ["testing"],
     ["django"],
     ["servers"],
@@ -27,7 +27,7 @@ FLOOR = {name: n for n, room in enumerate(ROOMS) for name in room}
 
 def _modules():
     found = {}
-    for path in HERE.rglob("*.py"):
+    for path in [*HERE.rglob("*.py"), *HERE.rglob("*.pyi")]:
         parts = path.relative_to(HERE).with_suffix("").parts
         found[".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)] = path
     return found

@@ -63,6 +63,7 @@ class Http1:
             record = self.world.records[e.number]
             record.result = result = Result()
             try:
+                result.reused = self.sock is not None
                 if self.sock is None:
                     await self.connect()
             except (OSError, Gone):
@@ -327,6 +328,7 @@ class Http2:
         e = record.exchange
         path, fields, body = request_of(e)
         number = self.h2.get_next_available_stream_id()
+        s.result.reused = number > 1
         head = [(":method", e.method), (":scheme", "https" if self.plan.listener == "tls" else "http"), (":authority", "localhost"),
                 (":path", path), *((n.lower(), v) for n, v in fields)]
         if e.method in ("POST", "PUT") and e.framing == "length":

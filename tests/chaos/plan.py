@@ -9,6 +9,7 @@ FAULTS = ("before", "head", "behind", "body", "garbage", "silent", "trailing")
 # Moments of an exchange, in about their order. A client may leave at each; a peer's deeds make the others come true.
 POINTS = ("request_head", "request_body", "sent", "visited", "worker_head", "worker_body", "handoff", "called", "upstream_head", "upstream_body", "upstream_end",
           "resumed", "head", "body")
+RACES = ("worker_head", "upstream_head", "upstream_end")  # the client's leaving comes in the same turn as these
 SIZES = {"none": (0, 0), "small": (1, 300), "middle": (3000, 20000), "spool": (60000, 140000), "large": (200000, 500000),
          "megabyte": (900000, 1300000)}
 
@@ -145,8 +146,11 @@ class Taste:
 
     def __init__(self, rng):
         self.rng = rng
+        rich = rng.random() < 0.4  # what only comes of several things at once needs rounds in which all of them happen
         for name in self.NAMES:
-            setattr(self, name, rng.choice((0, 0, 0.05, 0.3, 0.8)))
+            setattr(self, name, rng.choice((0.1, 0.3, 0.5) if rich else (0, 0, 0.05, 0.3, 0.8)))
+        if rng.random() < 0.5:
+            self.limits = 0
         self.kinds = weights(rng, {"plain": 3, "relay": 4, "resume": 2, "replay": 1, "gateway": 1})
         self.sizes = weights(rng, {"none": 1, "small": 6, "middle": 2, "spool": 2, "large": 1, "megabyte": 1})
         self.framings = weights(rng, {"length": 4, "chunked": 4, "close": 1})
@@ -231,7 +235,7 @@ def _exchange(rng, taste, number):
         e.read_delay, e.read_most = rng.choice((0.02, 0.15, 0.4)), rng.choice((1000, 8000, 65536))
         e.read_pause = rng.choice((0, 0.001, 0.01))
     if taste.has("leave"):
-        e.leave = rng.choice(POINTS), rng.choice(("fin", "close", "rst", "stream", "rst"))
+        e.leave = rng.choice(POINTS + RACES * 3), rng.choice(("fin", "close", "rst", "stream", "rst"))
     if e.kind == "gateway":
         e.calls = [_call(rng, taste, 0)]
         return e

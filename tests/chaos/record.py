@@ -52,11 +52,12 @@ class Result:
         self.complete = False
         self.how = None  # of a cut: eof, reset, or a stream's error code
         self.left = False  # it left by itself
+        self.reused = False  # it was not the connection's first
         self.sent = False  # the request went out whole
         self.refused = False  # no connection, or it ended before a byte of the response
 
     def __repr__(self):
-        return (f"{'' if self.seconds is None else f'{self.seconds:.1f} s, '}status {self.status} {'complete' if self.complete else f'cut ({self.how})'}{', left' if self.left else ''}, "
+        return (f"{'' if self.seconds is None else f'{self.seconds:.1f} s, '}status {self.status} {'complete' if self.complete else f'cut ({self.how})'}{', left' if self.left else ''}{', connection reused' if self.reused else ''}, "
                 f"{len(self.body)} bytes {self.body[:80]!r}")
 
 

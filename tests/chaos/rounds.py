@@ -258,6 +258,7 @@ def main(arguments=None):
     print(f"{find_binary()}", flush=True)
     home = pathlib.Path(given.folder or tempfile.mkdtemp(prefix="tarry-chaos-", dir="/var/tmp"))
     home.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(home / "certs", ignore_errors=True)  # of an earlier run, by another authority
     authority = Authority(home / "certs")
     only = {int(n) for n in given.only.split(",") if n}
     seeds = iter([given.seed] * given.repeat) if given.seed else fresh_seeds()
@@ -275,7 +276,7 @@ def main(arguments=None):
         exchanges += len(plan.exchanges)
         if failures:
             failed += 1
-            report(seed, folder, failures)
+            report(seed, folder, failures + round_.world.notes[:3])
             if not given.keep_going:
                 break
         else:

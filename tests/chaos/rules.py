@@ -41,10 +41,12 @@ class Judge:
             return
         elif self.result.complete:
             self.whole()
+            if self.good():
+                self.fine()
+        elif self.result.reused and self.result.status is None and self.result.how in ("eof", "reset", "connection") and not self.record.visits:
+            pass  # an idle connection may end just when the next request is sent
         elif not self.result.left and not self.excused():
             self.fail("the client was cut without a cause")
-        if self.good() and not self.result.left:
-            self.fine()
 
     # --- what excuses a failure ---
 
@@ -83,8 +85,8 @@ class Judge:
             if body:
                 self.fail("a body in answer to HEAD")
             return
-        handoff = self.e.handoff()
-        keep_alive = handoff.keep_alive if handoff else None
+        # The first handoff that asks for it fixes the head.
+        keep_alive = next((v.answer.keep_alive for v in self.record.visits if isinstance(v.answer, Handoff) and v.answer.keep_alive), None)
         if keep_alive:
             body = self.without_keep_alive(body, keep_alive)
         if body in self.bodies() or not body and r.status in (204, 304):
@@ -153,10 +155,7 @@ class Judge:
 
     def fine(self):
         """A good exchange in a calm round: complete, and with the right answer."""
-        r, e = self.result, self.e
-        if not r.complete:
-            self.fail("a good exchange has not ended well")
-            return
+        e = self.e
         if e.kind in ("resume", "replay") and not any(v.kind.startswith(e.kind) for v in self.record.visits):
             self.fail(f"no {e.kind} was delivered")
 

@@ -2,6 +2,7 @@
 
 import grp
 import os
+import resource
 import signal
 import stat
 
@@ -229,3 +230,33 @@ def test_a_unix_socket_that_a_reload_adds_has_its_group(bed):
     conf.listens[f"unix:{path}"] = {"group": "users", "mode": "0600"}
     tarry.reload(conf)
     assert access_of(path) == (0o600, group.gr_gid)
+
+
+@pytest.mark.parametrize("landlock", ["auto", "off"])
+def test_a_reload_logs_and_admin_have_descriptors_when_all_others_are_taken(bed, landlock):
+    """Each client sends a body that goes to a file: two descriptors each (issue 8, point 13)."""
+    conf = bed.conf(bed.worker(lambda r, c: Reply(200, b"ok")))
+    conf.top.update(body_memory_max="4K", landlock=landlock)
+    conf.log["target"] = str(bed.folder / "tarry.log")
+    conf.admins = {f"unix:{bed.folder}/admin": {}}
+    log = bed.folder / "tarry.log"
+    tarry = bed.tarry(conf, preexec=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (300, 300)))
+    clients = []
+    for _ in range(300):
+        c = bed.add(tarry.client())
+        c.stop = c.close
+        clients.append(c)
+        c.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n" + b"x" * 50000)
+    eventually(lambda: tarry.descriptors() >= 290, "all descriptors to be taken")
+    for i in range(3):
+        assert ask(f"unix:{bed.folder}/admin", "/healthz").status == 200
+        conf.pool["queue_max"] = 100 + i
+        tarry.write(conf)
+        tarry.signal(signal.SIGHUP)
+        eventually(lambda: "reloaded" in log.read_text(), "the reload")
+        log.rename(bed.folder / f"tarry.log.{i}")
+        tarry.signal(signal.SIGUSR1)
+        eventually(lambda: log.exists() and "logs reopened" in log.read_text(), "the new log")
+    for c in clients:
+        c.close()
+    eventually(lambda: tarry.get("/").status == 200, "a client to be served")

@@ -2,10 +2,13 @@
 #include "http/body.h"
 
 #include <errno.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "conffile.h"
 #include "fakestream.h"
+#include "http/filereaper.h"
+#include "net/loop.h"
 #include "unit.h"
 #include "world.h"
 
@@ -99,6 +102,53 @@ START_TEST(leaves_no_file_behind)
     expect_range(&b, 0, 2);
     body_release(&b);
     conffile_open();
+}
+END_TEST
+
+/* Bytes that the disk holds for it. */
+static uint64_t on_disk(const struct body *b)
+{
+    struct stat st;
+
+    ck_assert_int_eq(fstat(b->fd, &st), 0);
+    return (uint64_t)st.st_blocks * 512;
+}
+
+/* Issue 8, point 12: spool_max bounds what waits, and the disk was never given back the rest. */
+START_TEST(gives_the_disk_back_what_was_read)
+{
+    enum { AHEAD = 1 << 20, ALL = 16 << 20 };
+    uint64_t most = 0;
+    struct body b;
+
+    body_init(&b, 1000, ".");
+    for (uint64_t read = 0; read < ALL; read += 4096) {
+        while (body_size(&b) < read + AHEAD)
+            append(&b, 4096);
+        expect_range(&b, read, 4096);
+        body_forget(&b, read + 4096);
+        most = on_disk(&b) > most ? on_disk(&b) : most;
+    }
+    expect_range(&b, ALL, AHEAD);
+    /* what waits, what is not a whole step yet, and the file system's own */
+    ck_assert_uint_le(most, 3 * AHEAD);
+    body_release(&b);
+    WORLD_UNTIL(filereaper_count() == 0);
+}
+END_TEST
+
+START_TEST(ends_a_large_file_a_slice_a_turn)
+{
+    struct body b;
+    uint64_t began = loop_turn();
+
+    body_init(&b, 0, ".");
+    while (body_size(&b) < 20 << 20)
+        append(&b, 4096);
+    body_release(&b);
+    ck_assert_uint_eq(filereaper_count(), 1);
+    WORLD_UNTIL(filereaper_count() == 0);
+    ck_assert_uint_ge(loop_turn() - began, 4);
 }
 END_TEST
 
@@ -218,6 +268,8 @@ static TCase *cases(void)
     tcase_add_loop_test(t, keeps_what_is_appended, 0, COUNT_OF(kept));
     tcase_add_test(t, ends_with_an_empty_span);
     tcase_add_test(t, leaves_no_file_behind);
+    tcase_add_test(t, gives_the_disk_back_what_was_read);
+    tcase_add_test(t, ends_a_large_file_a_slice_a_turn);
     tcase_add_test(t, says_when_there_is_no_disk);
     tcase_add_test(t, takes_one_block_of_the_announced_size);
     tcase_add_test(t, is_empty_after_clear);

@@ -8,6 +8,8 @@ import threading
 
 log = logging.getLogger("tarry")
 
+INFO = logging.INFO
+
 _said: set[str] = set()
 _seen: set[str] = set()
 _lock = threading.Lock()

@@ -130,7 +130,7 @@ def _roll_back_while_pending() -> None:
     @functools.wraps(original)
     def __exit__(self: Any, exc_type: Any, exc_value: Any, traceback: Any) -> Any:
         exchange = current()
-        if exchange is not None and exchange.pending and exc_type is None:
+        if exchange is not None and exchange.leaving and exc_type is None:
             transaction.get_connection(self.using).needs_rollback = True
         return original(self, exc_type, exc_value, traceback)
 

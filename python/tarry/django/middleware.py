@@ -12,7 +12,7 @@ from ..common import notices
 from ..errors import Handoff
 from ..runs.exchange import ENVIRON_KEY, Exchange, of
 from ..settings import settings
-from . import alone, database, throttles
+from . import alone, database, suspension, throttles
 from .store import SharedCache
 from .undo import drop_conditions, undo_request
 
@@ -22,6 +22,14 @@ SETTINGS = {
     "TARRY_COMMITTED_WRITES": "committed_writes",
     "TARRY_ONCE_STORE": "once_store",
     "TARRY_REQUIRED": "required",
+    "TARRY_RESUME": "resume",
+    "TARRY_VIEWS": "views",
+    "TARRY_LOST": "lost",
+    "TARRY_SUSPEND_MAX": "suspend_max",
+    "TARRY_SUSPEND_SECONDS": "suspend_seconds",
+    "TARRY_SUSPEND_MEMORY": "suspend_memory",
+    "TARRY_STICKY_SECONDS": "sticky_seconds",
+    "TARRY_RESCUE_SECONDS": "rescue_seconds",
 }
 
 
@@ -46,6 +54,7 @@ class Middleware:
         if isinstance(settings.once_store, str):
             settings.once_store = SharedCache(settings.once_store)
         database.watch()
+        suspension.guard()
         throttles.count_once()
         request_started.connect(_read_exchange, dispatch_uid="tarry")
 
@@ -64,7 +73,7 @@ class Middleware:
             except Handoff as handoff:
                 handoff.__traceback__ = None  # its frames hold the bodies
                 left = True
-            if exchange.pending:
+            if exchange.leaving:
                 if not left and not getattr(response, "tarry_handoff", False):
                     _warn_swallowed(exchange)
                     _close(response)
@@ -86,7 +95,7 @@ class Middleware:
     def process_exception(self, request: Any, exception: Exception) -> Any:
         """A view that made another exception of the handoff: before Django logs an error that is none."""
         exchange: Optional[Exchange] = request.META.get(ENVIRON_KEY)
-        if exchange is None or not exchange.pending:
+        if exchange is None or not exchange.leaving:
             return None
         _warn_swallowed(exchange)
         return self._handoff(exchange, request)

@@ -46,6 +46,11 @@ class Source(io.RawIOBase):
         buffer[: len(data)] = data
         return len(data)
 
+    def keep(self) -> None:
+        """Reads the rest of the body from the server now, for the app to read later: its run is being suspended."""
+        if self._left > 0:
+            self._stream = _keep(self._stream, self._left)
+
     def drain(self) -> None:
         """A worker that answers with unread data resets the connection, and the answer may be lost with it."""
         while self._left > 0 and self.read(_PIECE):

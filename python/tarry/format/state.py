@@ -23,18 +23,33 @@ class State:
     notes: dict[str, tuple[str, str]] = field(default_factory=dict)
     """By path: the URL of a call and the outline of its body, for messages only."""
 
+    writes: list[str] = field(default_factory=list)
+    """A statement that a suspended run had committed: for the case that the run is lost."""
+
+    runs: int = 0
+    """How often the view has been run so far; 0 where that is said by the hop."""
+
+    waits: int = 0
+    """Hops without a call, which do not count towards max_hops."""
+
+    sleeps: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """By a branch's path: the number of the sleep that it is in, and when that ends."""
+
     def note(self, path: str, url: str, outline: str) -> None:
         self.notes[path] = (url[:_URL_MAX], outline)
 
     def encode(self) -> str:
         """ "" for nothing. The oldest notes are left out when there are too many."""
+        rest = {"w": self.writes, "r": self.runs, "v": self.waits, "s": self.sleeps}
+        kept: dict[str, Any] = {"o": self.once, **{name: value for name, value in rest.items() if value}}
         notes = dict(self.notes)
         while notes:
-            packed = _pack({"o": self.once, "n": notes})
+            packed = _pack({**kept, "n": notes})
             if len(packed) <= NOTES_MAX:
                 return packed
-            del notes[next(iter(notes))]
-        return _pack({"o": self.once}) if self.once else ""
+            for path in list(notes)[: max(len(notes) // 4, 1)]:
+                del notes[path]
+        return _pack(kept) if len(kept) > 1 or self.once else ""
 
 
 def decode(text: str) -> State:
@@ -44,7 +59,15 @@ def decode(text: str) -> State:
         data = unpacker.decompress(base64.urlsafe_b64decode(text), _UNPACKED_MAX)
         value = json.loads(data)
         notes = {path: (url, shape) for path, (url, shape) in value.get("n", {}).items()}
-        return State(dict(value.get("o", {})), notes)
+        sleeps = {path: (int(n), float(wake)) for path, (n, wake) in value.get("s", {}).items()}
+        return State(
+            dict(value.get("o", {})),
+            notes,
+            [str(statement) for statement in value.get("w", [])],
+            int(value.get("r", 0)),
+            int(value.get("v", 0)),
+            sleeps,
+        )
     except (ValueError, zlib.error, AttributeError, TypeError):
         return State()
 

@@ -37,6 +37,9 @@ class Branch:
         self.sleeps = 0
         """How many more sleeps are skipped, because they would wait for what Tarry has already waited for."""
 
+        self.slept = 0
+        """How many sleeps of the view's there have been."""
+
         self._next = 0
 
     @contextlib.contextmanager
@@ -53,6 +56,11 @@ class Branch:
         path = f"{self.path}{self._next}"
         self._next += 1
         return path
+
+    def leave(self) -> None:
+        """A handoff is raised here."""
+        self.left = True
+        self.skip_sleeps()
 
     def skip_sleeps(self) -> None:
         self.sleeps = SLEEPS_SKIPPED_MAX

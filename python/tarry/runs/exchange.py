@@ -23,7 +23,7 @@ from .buffers import state_max
 ENVIRON_KEY = "tarry.exchange"
 
 _current: ContextVar[Optional["Exchange"]] = ContextVar("tarry_exchange", default=None)
-_running: dict[int, "Exchange"] = {}
+running: dict[int, "Exchange"] = {}
 """The exchanges that views work on right now, by thread."""
 
 
@@ -36,6 +36,7 @@ class Limits:
     replay_body: int = 10 << 20
     call: int = 32 << 20
     state: int = 8000
+    wait: int = 60
 
 
 @dataclass
@@ -78,22 +79,34 @@ class Exchange:
     lock: threading.RLock = field(default_factory=threading.RLock)
     root: Branch = field(default_factory=lambda: Branch(""))
 
+    run: Any = None
+    """The Run (suspended.py) that may be suspended; None where the view is run again."""
+
+    marked: str = ""
+    """How the view is to go on after a call, as its decorator says."""
+
+    dropped: bool = False
+    """The run was suspended and is given up: its response is dropped."""
+
+    replayed: frozenset[str] = frozenset()
+    """The paths of the answers that this run began with."""
+
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
         """Calls made in this context belong to the exchange."""
         token = _current.set(self)
         thread = threading.get_ident()
-        before = _running.get(thread)
-        _running[thread] = self
+        before = running.get(thread)
+        running[thread] = self
         try:
             with self.root.entered():
                 yield
         finally:
             _current.reset(token)
             if before is None:
-                _running.pop(thread, None)
+                running.pop(thread, None)
             else:
-                _running[thread] = before
+                running[thread] = before
 
     @classmethod
     def alone(cls, id: str) -> "Exchange":
@@ -105,6 +118,21 @@ class Exchange:
     def name(self) -> str:
         """What messages call the view."""
         return self.view or "the view"
+
+    @property
+    def mode(self) -> str:
+        """How the view goes on after a call: "rerun", "auto", "suspend" or "direct"."""
+        return self.marked or settings.mode_of(self.view, self.path)
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the run ends in a handoff, or is given up."""
+        return self.dropped or bool(self.pending)
+
+    @property
+    def runs(self) -> int:
+        """How often the view has been run, this run included."""
+        return self.state.runs or self.hop - self.state.waits + 1
 
     def add(self, call_id: str, call: Call) -> None:
         with self.lock:
@@ -124,12 +152,39 @@ class Exchange:
             self.direct = "the response has begun; a call must come before its first byte, or the response be a tarry.relay"
 
     def handoff(self) -> tuple[Headers, bytes]:
-        """Headers and body of the response that names the pending calls."""
+        """Headers and body of the response that names the pending calls, and after which the view is run again."""
         if self.source is not None:
             self.source.drain()
-        if self.writes:
+        if self.writes and not self.dropped:
             notices.warn_once(self.about_writes())
         self._about_clients()
+        self.state.writes = []  # it is not by accident that the view is run again
+        return self._headers([])
+
+    def suspension(self, pause: Optional[float], address: str) -> tuple[Headers, bytes]:
+        """The same for a run that is being suspended. `pause`: no call is pending, and the run goes on after so many seconds."""
+        if self.source is not None:
+            self.source.keep()
+        self.state.runs = self.runs
+        self.state.writes = self.writes[:1]
+        more: Headers = []
+        if "sticky" in self.features:
+            more.append(("Tarry-Sticky", f"{settings.sticky_seconds:.3f}"))
+            if address:
+                more.append(("Tarry-At", address))
+        if pause is not None:
+            self.state.waits += 1
+            more.append(("Tarry-Wait", f"{min(pause, self.limits.wait):.3f}"))
+        return self._headers(more)
+
+    def continue_with(self, visit: "Exchange") -> None:
+        """This run goes on with what that visit brings."""
+        self.hop, self.attempt = visit.hop, visit.attempt
+        self.features, self.origins, self.limits = visit.features, visit.origins, visit.limits
+        self.direct = visit.direct or self.direct
+        self.record = {path: found for path, found in visit.record.items() if path not in self.used}
+
+    def _headers(self, more: Headers) -> tuple[Headers, bytes]:
         body = encode_handoff(self.pending)
         headers = [
             ("Content-Type", HANDOFF_TYPE),
@@ -137,6 +192,7 @@ class Exchange:
             # Nothing on the way may store it, give it an ETag, or answer 304 in its place.
             ("Cache-Control", "no-store, private, max-age=0"),
             ("Tarry-Then", "replay"),
+            *more,
         ]
         state = self.state.encode()
         if state:
@@ -147,7 +203,7 @@ class Exchange:
         """The view has answered: tells how often it was run."""
         if self.hop and self.kind == "replay":
             view = self.view or f"{self.method} {self.path}"
-            notices.log.info("%s was run %d times (exchange %s)", view, self.hop + 1, self.id)
+            notices.log.info("%s was run %d time%s (exchange %s)", view, self.runs, "s" if self.runs > 1 else "", self.id)
 
     def _about_clients(self) -> None:
         # On the first run they may belong to a module that is loaded then, as Django's URLconf is: that is done once.
@@ -175,9 +231,9 @@ def of(environ: dict[str, Any]) -> Optional[Exchange]:
 
 def runs_elsewhere(origin: str) -> bool:
     """Whether this code is in a thread of no request while another one works on a request that may call that origin."""
-    if not _running or threading.get_ident() in _running:
+    if not running or threading.get_ident() in running:
         return False
-    return any(origin in exchange.origins for exchange in list(_running.values()))
+    return any(origin in exchange.origins for exchange in list(running.values()))
 
 
 @contextlib.contextmanager
@@ -222,6 +278,9 @@ def _read(environ: dict[str, Any]) -> Optional[Exchange]:
         for answer in answers:
             path, _, digests = answer.call_id.partition(";")
             exchange.record[path] = (digests, answer)
+        exchange.replayed = frozenset(exchange.record)
+        if exchange.state.runs:
+            exchange.state.runs += 1  # unless this visit's run is here, and goes on
     else:
         exchange.source = Source.of_request(environ)
     exchange.direct = _why_direct(exchange)
@@ -237,7 +296,7 @@ def _why_direct(exchange: Exchange) -> str:
         return "the answer to HEAD cannot be a handoff"
     if exchange.source is not None and exchange.source.length > exchange.limits.replay_body:
         return "the request's body is larger than what Tarry keeps for a replay (replay_body_max)"
-    if exchange.hop + 1 >= exchange.limits.max_hops:
+    if exchange.hop - exchange.state.waits + 1 >= exchange.limits.max_hops:
         return "the exchange is at its last hop (max_hops)"
     return ""
 

@@ -5,13 +5,15 @@ The transports (on_urllib3, on_httpx, on_http_client) ask `answer_to`; none of t
 from __future__ import annotations
 
 import logging
-from typing import Optional
+import sys
+from typing import Any, Optional, Union
 
 from ..common import notices
-from ..errors import CommittedWrites, Handoff, ReplayMismatch, TarryError
+from ..errors import CommittedWrites, Handoff, ReplayMismatch, RunRefused, TarryError
 from ..format.digest import body_digest, first_difference, is_streamed, outline, url_digest
 from ..format.message import Answer, Call, origin_of
 from ..settings import settings
+from . import loops
 from .branch import Branch, here
 from .capturing import taker
 from .exchange import Exchange, current, runs_elsewhere
@@ -57,7 +59,61 @@ def _note_lost_thread(url: str) -> None:
 
 
 def answer_to(call: Call) -> Optional[Answer]:
-    """The recorded answer; None if the library shall make the call itself. Raises Handoff to leave the view."""
+    """The answer, recorded or waited for in a suspended run; None if the library shall make the call itself. Raises Handoff to leave the
+    view."""
+    found = _ask(call, sys._getframe(1))
+    return found.wait() if isinstance(found, Pending) else found
+
+
+async def answer_to_async(call: Call) -> Optional[Answer]:
+    """The same in an event loop, which is suspended when it has nothing else to do."""
+    found = _ask(call, sys._getframe(1))
+    return await found.wait_in_loop() if isinstance(found, Pending) else found
+
+
+class Pending:
+    """A call that is handed off from a run that can be suspended."""
+
+    def __init__(self, exchange: Exchange, branch: Branch, path: str, call: Call, digests: tuple[str, str]) -> None:
+        self._exchange = exchange
+        self._branch = branch
+        self._path = path
+        self._call = call
+        self._digests = digests
+
+    def wait(self) -> Answer:
+        exchange = self._exchange
+        try:
+            while self._path not in exchange.record:
+                exchange.run.wait()
+                self._again()
+        except Handoff:
+            self._branch.leave()
+            raise
+        return self._recorded()
+
+    async def wait_in_loop(self) -> Answer:
+        exchange = self._exchange
+        try:
+            while self._path not in exchange.record:
+                await loops.answered(exchange.run)
+                self._again()
+        except Handoff:
+            self._branch.leave()
+            raise
+        return self._recorded()
+
+    def _again(self) -> None:
+        """There may have been more calls than one handoff takes."""
+        if self._path not in self._exchange.record:
+            self._exchange.add(f"{self._path};{'.'.join(self._digests)}", self._call)
+
+    def _recorded(self) -> Answer:
+        return _recorded(self._exchange, self._branch, self._path, self._call, *self._digests)
+
+
+def _ask(call: Call, frame: Any) -> Union[Answer, Pending, None]:
+    """`frame` is the innermost one that is not the interception's."""
     take = taker()
     if take is not None:
         take(call)
@@ -75,14 +131,18 @@ def answer_to(call: Call) -> Optional[Answer]:
         path = _path(exchange, branch, call, url, body)
         if path in exchange.record:
             return _recorded(exchange, branch, path, call, url, body)
-        if not _may_leave(exchange, call):
+        refusal = _refusal(exchange, frame)
+        if not _may_leave(exchange, call, refusal):
             return None
         if is_streamed(call):
             call.timeout = None
         exchange.state.note(path, call.url, outline(call))
         exchange.add(f"{path};{url}.{body}", call)
-        branch.left = True
-        branch.skip_sleeps()
+        if refusal == "":
+            return Pending(exchange, branch, path, call, (url, body))
+        branch.leave()
+        if exchange.run is not None:
+            exchange.run.ending = True
     raise Handoff()
 
 
@@ -162,24 +222,52 @@ def _same_failure(branch: Branch, digests: str) -> Optional[Answer]:
     return branch.failure[1]
 
 
-def _may_leave(exchange: Exchange, call: Call) -> bool:
+def _refusal(exchange: Exchange, frame: Any) -> Optional[str]:
+    """Why the run cannot be suspended here, "" if it can; None if it is not to be."""
+    run = exchange.run
+    if run is None or exchange.direct or exchange.responded or exchange.mode not in ("auto", "suspend"):
+        return None
+    return run.why_not(frame) or loops.why_not()
+
+
+def _may_leave(exchange: Exchange, call: Call, refusal: Optional[str]) -> bool:
     """Whether a new call can be handed off; says so if not."""
-    why = exchange.direct or exchange.fence
+    mode = exchange.mode
+    why = exchange.direct
     level = logging.WARNING if exchange.responded or exchange.fence else logging.INFO
+    if not why and mode == "direct":
+        why, level = "it is set to direct", logging.DEBUG
     if not why and len(call.body) > exchange.limits.call:
         why = "it is larger than an enclosed request may be (call_max)"
-    if not why and exchange.writes:
-        if settings.committed_writes == "raise":
-            raise CommittedWrites(exchange.about_writes())
-        if settings.committed_writes == "warn":
-            notices.warn_once(exchange.about_writes())
-        else:
-            why = f"handing it off would run committed writes again: {exchange.writes[0]}"
-            level = logging.WARNING
+    if not why and refusal != "":
+        why = exchange.fence
+    if not why and refusal and mode == "suspend":
+        why, level = f"the view is never run again, and cannot be suspended: {refusal}", logging.WARNING
+    if not why and refusal != "" and exchange.writes:
+        why = _why_not_again(exchange, refusal)
+        level = logging.WARNING
     if not why:
         return True
     _go_direct(exchange, why, level)
     return False
+
+
+def _why_not_again(exchange: Exchange, refusal: Optional[str]) -> str:
+    """The view has committed a write: why it must not be run again; "" if it may."""
+    choice = settings.committed_writes
+    if choice is None and refusal:
+        if settings.lost == "error":
+            raise RunRefused(f"{exchange.about_writes()}; it cannot be suspended there: {refusal}")
+        choice = "direct"
+    if choice == "raise":
+        raise CommittedWrites(exchange.about_writes())
+    if choice == "direct":
+        because = f" ({refusal})" if refusal else ""
+        return f"handing it off would run committed writes again: {exchange.writes[0]}{because}"
+    if refusal and settings.lost == "error":
+        raise RunRefused(f"{exchange.about_writes()}; it cannot be suspended there: {refusal}")
+    notices.warn_once(exchange.about_writes())
+    return ""
 
 
 def _go_direct(exchange: Exchange, why: str, level: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Optional
 from ..format.failures import REFUSED, SLOW, SLOW_CONNECT, TERMINATED, kind_of
 from ..format.message import Answer, Call
 from ..runs.exchange import current
-from ..runs.intercept import answer_to, wanted
+from ..runs.intercept import answer_to, answer_to_async, wanted
 
 
 def patch(httpx: ModuleType) -> None:
@@ -74,7 +74,7 @@ def _patch_async(httpx: ModuleType) -> None:
     async def handle_async_request(self: Any, request: Any) -> Any:
         if wanted(str(request.url)):
             await request.aread()
-            answer = answer_to(_call(request))
+            answer = await answer_to_async(_call(request))
             if answer is not None:
                 return _respond(httpx, request, answer)
         return await original(self, request)

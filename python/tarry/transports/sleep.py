@@ -1,15 +1,18 @@
 """time.sleep and asyncio.sleep after a failure: retry loops pause before they try again, and would hold the worker on every run of the view.
-Tarry has waited already, so a few sleeps after a failed recorded answer, or after a handoff that was swallowed, are skipped."""
+Tarry has waited already, so a few sleeps after a failed recorded answer, or after a handoff that was swallowed, are skipped. Other sleeps,
+as between two looks at a job, are slept once: see runs/pause.py."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import sys
 import time
 from typing import Any
 
 from ..runs.branch import existing
 from ..runs.exchange import current
+from ..runs.pause import passed
 
 _real = time.sleep
 _real_async: Any = asyncio.sleep
@@ -17,7 +20,7 @@ _real_async: Any = asyncio.sleep
 
 @functools.wraps(_real)
 def _sleep(seconds: float) -> None:
-    if not _is_skipped(seconds):
+    if not _is_skipped(seconds) and not passed(seconds, sys._getframe(1)):
         _real(seconds)
 
 
