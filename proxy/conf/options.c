@@ -356,9 +356,9 @@ static const struct opt listen_rows[] = {
         .help =
             "HTTP/2 too: over TLS by ALPN, in the clear for clients that begin with its preface "
             "(prior knowledge)." },
-    { "ipv6_only", OPT_BOOL, IN(listen_conf, ipv6_only), "false", NULL, NULL, OPT_LIVE,
+    { "ipv6_only", OPT_BOOL, IN(listen_conf, addr.ipv6_only), "false", NULL, NULL, OPT_RESTART,
         .help = "Whether an IPv6 address takes IPv6 clients alone. Otherwise \"[::]:443\" and "
-                "\"*:443\" take IPv4 clients too. Takes effect for new listeners." },
+                "\"*:443\" take IPv4 clients too." },
     { "misdirected", OPT_WORD, IN(listen_conf, misdirected), "refuse", NULL, NULL, OPT_LIVE,
         .help = "What becomes of a request over TLS for a host that is neither the one the client "
                 "named in the handshake nor in the certificate that it was shown: \"refuse\" "

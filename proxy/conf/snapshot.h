@@ -25,6 +25,7 @@ struct addr_conf {
     socklen_t salen;            /* 0: `host` is a name */
     unsigned mode; /* of a unix socket's file, and its group (empty: as it comes); listeners only */
     struct str group;
+    bool ipv6_only;  /* [::] takes no IPv4 clients; listeners only */
     struct str host; /* empty unless it is a name; servers only */
     uint16_t port;   /* beside `host` */
 };
@@ -81,7 +82,6 @@ struct listen_conf {
     uint64_t proxy_protocol_timeout_ms;
     unsigned backlog;
     bool http2;
-    bool ipv6_only; /* an IPv6 address takes no IPv4 clients */
     unsigned line;
 };
 

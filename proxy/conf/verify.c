@@ -93,8 +93,37 @@ static bool verify_leads_to(const struct addr_conf *server, const struct addr_co
         return false;
     /* The port stands at the same place in both families. */
     return a->sin_port == b->sin_port && verify_is_any(&l->sa) &&
-           (server->sa.ss_family == l->sa.ss_family || l->sa.ss_family == AF_INET6) &&
+           (server->sa.ss_family == l->sa.ss_family ||
+               (l->sa.ss_family == AF_INET6 && !l->ipv6_only)) &&
            (verify_is_any(&server->sa) || verify_is_own_address(&server->sa));
+}
+
+static const struct addr_conf *verify_bound_address(const struct draft_section *s)
+{
+    return s->id == SECTION_LISTEN  ? &((const struct listen_conf *)s->base)->addr
+           : s->id == SECTION_ADMIN ? &((const struct admin_conf *)s->base)->addr
+                                    : NULL;
+}
+
+/* [::]:PORT is IPv4's port as well, unless it is told to be IPv6's alone. */
+static void verify_check_families(struct draft *d)
+{
+    for (size_t i = 0; i < d->nsections; i++)
+        for (size_t j = 0; j < d->nsections; j++) {
+            const struct addr_conf *both = verify_bound_address(&d->sections[i]),
+                                   *v4 = verify_bound_address(&d->sections[j]);
+
+            if (!both || !v4 || both->salen == 0 || both->sa.ss_family != AF_INET6 ||
+                both->ipv6_only || !verify_is_any(&both->sa) || v4->sa.ss_family != AF_INET ||
+                ((const struct sockaddr_in6 *)(const void *)&both->sa)->sin6_port !=
+                    ((const struct sockaddr_in *)(const void *)&v4->sa)->sin_port)
+                continue;
+            mistake_add(&d->mistakes, d->sections[i].place,
+                "%s takes IPv4 clients too, and %s (%s:%u) has their port; write ipv6_only = true, "
+                "or leave the other out",
+                verify_quote(d, d->sections[i].title), verify_quote(d, d->sections[j].title),
+                d->sections[j].place.file, d->sections[j].place.line);
+        }
 }
 
 static void verify_check_loops(struct draft *d)
@@ -102,10 +131,7 @@ static void verify_check_loops(struct draft *d)
     for (size_t i = 0; i < d->nsections; i++)
         for (size_t j = 0; d->sections[i].id == SECTION_SERVER && j < d->nsections; j++) {
             const struct draft_section *server = &d->sections[i], *l = &d->sections[j];
-            const struct addr_conf *at =
-                l->id == SECTION_LISTEN  ? &((const struct listen_conf *)l->base)->addr
-                : l->id == SECTION_ADMIN ? &((const struct admin_conf *)l->base)->addr
-                                         : NULL;
+            const struct addr_conf *at = verify_bound_address(l);
 
             if (!at || !verify_leads_to(&((const struct server_conf *)server->base)->addr, at))
                 continue;
@@ -368,6 +394,7 @@ void verify_draft(struct draft *d)
         "the address", "take another");
     twins_refuse(d, 0, d->nsections, SECTION_SERVER, SECTION_SERVER, verify_address_key, "server",
         "name it once, with all its slots: a server belongs to one pool, which counts them");
+    verify_check_families(d);
     verify_check_loops(d);
     verifyfiles_conf(d);
     twins_refuse(d, 0, d->nsections, SECTION_ROUTE, SECTION_ROUTE, verify_route_key,

@@ -26,18 +26,40 @@ struct entry_listener {
     struct sni *sni;      /* NULL: in the clear */
     struct sni *next_sni; /* prepared by a reload */
     bool http2, next_http2;
+    unsigned next_backlog;
     bool proxy_protocol, next_proxy_protocol;
     uint64_t proxy_protocol_timeout_ms, next_proxy_protocol_timeout_ms;
     bool stays; /* in the snapshot that is being prepared */
 };
 
-static void entry_close_listener(struct entry_listener *l, bool unlink_file)
+static void entry_free_listener(struct entry_listener *l)
 {
     list_remove(&l->node);
-    listener_close(l->listener, unlink_file);
     sni_unref(l->sni);
     sni_unref(l->next_sni);
     free(l);
+}
+
+static void entry_close_listener(struct entry_listener *l)
+{
+    listener_close(l->listener, true);
+    entry_free_listener(l);
+}
+
+static void entry_on_listener_closed(void *owner, struct listener *listener)
+{
+    entry_free_listener(listener_data(listener));
+}
+
+/* Clients that have connected already are served. */
+static void entry_drain_listener(struct entry_listener *l)
+{
+    if (!l->entry->started) {
+        entry_close_listener(l);
+        return;
+    }
+    list_push(&l->entry->draining, &l->node);
+    listener_drain(l->listener, true, entry_on_listener_closed);
 }
 
 /* `fd` and `place` are taken over; `sni` NULL: in the clear. */
@@ -251,7 +273,7 @@ static struct entry_listener *entry_find_listener(struct entry *e, struct str te
 void entry_abandon(struct entry *e)
 {
     LIST_EACH(n, &e->next_listeners)
-        entry_close_listener(LIST_OWNER(n, struct entry_listener, node), true);
+        entry_close_listener(LIST_OWNER(n, struct entry_listener, node));
     LIST_EACH(n, &e->listeners) {
         struct entry_listener *l = LIST_OWNER(n, struct entry_listener, node);
 
@@ -281,6 +303,7 @@ int entry_prepare(struct entry *e, struct conf *conf, char *why, size_t whylen)
         }
         l->stays = true;
         l->next_http2 = lc->http2;
+        l->next_backlog = lc->backlog;
         l->next_proxy_protocol = lc->proxy_protocol;
         l->next_proxy_protocol_timeout_ms = lc->proxy_protocol_timeout_ms;
         if (lc->certificate.n) {
@@ -313,7 +336,7 @@ void entry_commit(struct entry *e, struct conf *conf)
         struct entry_listener *l = LIST_OWNER(at, struct entry_listener, node);
 
         if (!l->stays)
-            entry_close_listener(l, true);
+            entry_drain_listener(l);
     }
     while ((n = list_first(&e->next_listeners))) {
         list_push(&e->listeners, n);
@@ -334,6 +357,7 @@ void entry_commit(struct entry *e, struct conf *conf)
         l->http2 = l->next_http2;
         l->proxy_protocol = l->next_proxy_protocol;
         l->proxy_protocol_timeout_ms = l->next_proxy_protocol_timeout_ms;
+        listener_set_backlog(l->listener, l->next_backlog);
         l->stays = false;
     }
 }
@@ -350,6 +374,7 @@ void entry_init(struct entry *e, struct acceptor *acceptor, struct tickets *tick
     };
     list_init(&e->listeners);
     list_init(&e->next_listeners);
+    list_init(&e->draining);
     list_init(&e->pending);
     addrlimit_init(&e->addresses);
 }
@@ -365,12 +390,20 @@ void entry_start(struct entry *e)
 void entry_stop(struct entry *e)
 {
     LIST_EACH(n, &e->listeners)
-        entry_close_listener(LIST_OWNER(n, struct entry_listener, node), true);
+        entry_drain_listener(LIST_OWNER(n, struct entry_listener, node));
+}
+
+bool entry_is_draining(const struct entry *e)
+{
+    return list_first(&e->draining) != NULL;
 }
 
 void entry_close(struct entry *e)
 {
-    entry_stop(e);
+    LIST_EACH(n, &e->listeners)
+        entry_close_listener(LIST_OWNER(n, struct entry_listener, node));
+    LIST_EACH(n, &e->draining)
+        entry_close_listener(LIST_OWNER(n, struct entry_listener, node));
     while (list_first(&e->pending))
         entry_end_pending(LIST_OWNER(list_first(&e->pending), struct entry_pending, node));
 }

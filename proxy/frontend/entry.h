@@ -22,6 +22,7 @@ struct entry {
     struct addrlimit addresses; /* the clients' connections, by address */
     struct list listeners;      /* struct entry_listener */
     struct list next_listeners; /* prepared by a reload */
+    struct list draining;       /* they accept what waits in their backlog, and close */
     struct list pending;        /* connections whose proxy has not said yet who the client is */
     struct tickets *tickets;    /* keys of TLS sessions, shared by all processes; NULL: no TLS */
     size_t connections_max;     /* max_connections, or fewer where the descriptors do not suffice */
@@ -49,6 +50,9 @@ void entry_close(struct entry *e);
 
 /* Connections, those that are pending included. */
 size_t entry_count(const struct entry *e);
+
+/* Whether a listener still has connections to accept though it has been stopped. */
+bool entry_is_draining(const struct entry *e);
 
 /* Whether a connection from `a` may come in: counts it among those of its address, in `p`, and logs
  * it if it may not. On the accept; and again if it turns out that it comes from elsewhere. */

@@ -257,7 +257,8 @@ size_t front_in_flight(const struct front *f)
 
 static void front_check_idle(struct front *f)
 {
-    if (!f->draining || front_in_flight(f) > 0 || entry_count(&f->entry) > 0)
+    if (!f->draining || front_in_flight(f) > 0 || entry_count(&f->entry) > 0 ||
+        entry_is_draining(&f->entry))
         return;
     f->draining = false;
     f->on_idle(f->owner);

@@ -1,4 +1,5 @@
-/* Accepting, in batches, with a pause instead of a spin when the process is out of descriptors. */
+/* Accepting, in batches, with a pause instead of a spin when the process is out of descriptors. A
+ * listener that drains accepts what waits in its backlog, a batch a turn, and then closes. */
 #include "net/listener.h"
 
 #include <errno.h>
@@ -29,8 +30,12 @@ struct listener {
     listener_may_accept_fn *may_accept;
     void *owner;
     void *data;
+    void (*on_closed)(void *owner, struct listener *l); /* while it drains */
+    struct deferred drain;
     struct deferred_free deferred_free;
     uint64_t complained_ms;
+    unsigned backlog;
+    unsigned left; /* to accept at most while it drains: others may connect all the time */
     bool is_unix;
     bool closed;
 };
@@ -185,18 +190,44 @@ static int listener_bind_unix(int fd, const struct addr_conf *a)
     return err;
 }
 
+static int listener_bind_to(const struct addr_conf *a, unsigned backlog, bool many);
+
+/* A kernel without IPv6 still has the half of [::]:PORT that is IPv4's. */
+static int listener_bind_ipv4_half(const struct addr_conf *a, unsigned backlog, bool many)
+{
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)(const void *)&a->sa;
+    struct addr_conf half = *a;
+    struct sockaddr_in *in = (struct sockaddr_in *)(void *)&half.sa;
+
+    memset(&half.sa, 0, sizeof(half.sa));
+    in->sin_family = AF_INET;
+    in->sin_port = in6->sin6_port;
+    half.salen = sizeof(*in);
+    return listener_bind_to(&half, backlog, many);
+}
+
+static bool listener_has_ipv4_half(const struct addr_conf *a)
+{
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)(const void *)&a->sa;
+
+    return in6->sin6_family == AF_INET6 && !a->ipv6_only &&
+           IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr);
+}
+
 /* socket(), bind(), listen(). The descriptor, or -1 with errno. */
 static int listener_bind_to(const struct addr_conf *a, unsigned backlog, bool many)
 {
     const struct sockaddr *sa = (const struct sockaddr *)&a->sa;
     bool is_unix = sa->sa_family == AF_UNIX;
-    int fd, on = 1, saved;
+    int fd, on = 1, only = a->ipv6_only, saved;
     bool good;
 
     if (is_unix)
         listener_remove_stale(
             ((const struct sockaddr_un *)(const void *)sa)->sun_path, sa, a->salen);
     fd = socket(sa->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0 && errno == EAFNOSUPPORT && listener_has_ipv4_half(a))
+        return listener_bind_ipv4_half(a, backlog, many);
     if (fd < 0)
         return -1;
     if (!is_unix) {
@@ -207,13 +238,15 @@ static int listener_bind_to(const struct addr_conf *a, unsigned backlog, bool ma
         if (many)
             setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
         if (sa->sa_family == AF_INET6)
-            setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+            setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only, sizeof(only));
     }
     good = (is_unix ? listener_bind_unix(fd, a) : bind_fn(fd, sa, a->salen)) == 0;
     if (good && listen(fd, (int)backlog) == 0)
         return fd;
     saved = errno;
     close(fd);
+    if (saved == EADDRNOTAVAIL && listener_has_ipv4_half(a))
+        return listener_bind_ipv4_half(a, backlog, many);
     errno = saved;
     return -1;
 }
@@ -327,6 +360,7 @@ struct listener *listener_open(
     l->fd = given >= 0 ? fcntl(given, F_DUPFD_CLOEXEC, 0) : listener_bind_to(a, backlog, many);
     if (l->fd < 0)
         goto failed;
+    l->backlog = backlog;
     ev_io_init(&l->io, listener_on_io, l->fd, EV_READ);
     l->io.data = l;
     ev_timer_init(&l->pause, listener_on_pause, PAUSE_MS / 1e3, 0.);
@@ -354,21 +388,66 @@ struct str listener_text(const struct listener *l)
     return str_of(l->text);
 }
 
+void listener_set_backlog(struct listener *l, unsigned backlog)
+{
+    if (l->backlog == backlog || l->closed)
+        return;
+    l->backlog = backlog;
+    if (listen(l->fd, (int)backlog) < 0)
+        log_warn(NULL, "cannot set the backlog of %s: %s", l->text, strerror(errno));
+}
+
+static void listener_end(struct listener *l)
+{
+    l->closed = true;
+    loop_undefer(&l->drain);
+    ev_io_stop(loop_ev(), &l->io);
+    ev_timer_stop(loop_ev(), &l->pause);
+    close(l->fd);
+    loop_free_later(&l->deferred_free, l, free_listener);
+}
+
+static void listener_remove_file(struct listener *l, bool unlink_file)
+{
+    if (l->unix_path && unlink_file)
+        unlink(l->unix_path);
+    free(l->unix_path);
+    l->unix_path = NULL;
+}
+
+static void listener_on_drain(void *owner)
+{
+    struct listener *l = owner;
+    bool more = true;
+
+    for (int i = 0; i < BATCH && l->left > 0 && more; i++, l->left--)
+        more = listener_accept_one(l, false);
+    if (l->left > 0 && more) {
+        loop_defer_to_next_turn(&l->drain, listener_on_drain, l);
+        return;
+    }
+    listener_end(l);
+    l->on_closed(l->owner, l);
+}
+
+void listener_drain(
+    struct listener *l, bool unlink_file, void (*on_closed)(void *owner, struct listener *l))
+{
+    BUG_IF(!l->on_accept || l->on_closed);
+    listener_remove_file(l, unlink_file);
+    ev_io_stop(loop_ev(), &l->io);
+    ev_timer_stop(loop_ev(), &l->pause);
+    l->on_closed = on_closed;
+    l->left = l->backlog + 1; /* the kernel holds one more than it is told */
+    loop_defer(&l->drain, listener_on_drain, l);
+}
+
 void listener_close(struct listener *l, bool unlink_file)
 {
     if (!l || l->closed)
         return;
-    /* Who has connected already is served: the kernel would reset what is left in the backlog. */
-    if (l->on_accept)
-        while (listener_accept_one(l, false))
-            ;
-    l->closed = true;
-    ev_io_stop(loop_ev(), &l->io);
-    ev_timer_stop(loop_ev(), &l->pause);
-    close(l->fd);
-    if (l->unix_path && unlink_file)
-        unlink(l->unix_path);
-    loop_free_later(&l->deferred_free, l, free_listener);
+    listener_remove_file(l, unlink_file);
+    listener_end(l);
 }
 
 void listener_set_data(struct listener *l, void *data)

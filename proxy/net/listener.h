@@ -30,7 +30,7 @@ void listener_set_bind(listener_bind_fn *fn);
 /* Binds and listens; accepts nothing until listener_start(). A stale unix socket file (nobody
  * listens behind it) is replaced. `many`: several processes serve the address, a TCP one by
  * SO_REUSEPORT, a unix socket by what listener_share() has bound. NULL with one line in `why`.
- * Its text is copied. Where inherit.h has a socket of that address, that one is used. */
+ * Its text is copied. Where activation.h has a socket of that address, that one is used. */
 struct listener *listener_open(
     const struct addr_conf *a, unsigned backlog, bool many, char *why, size_t whylen);
 
@@ -54,8 +54,16 @@ void listener_start(struct listener *l, listener_accept_fn *on_accept,
 /* What was given at the open: the key by which it is found again. */
 struct str listener_text(const struct listener *l);
 
-/* Accepts what already waits in the backlog, then closes. A unix socket's file is removed if
- * `unlink_file`. */
+/* How many connections may wait to be accepted, from now on. */
+void listener_set_backlog(struct listener *l, unsigned backlog);
+
+/* Of a listener that was started: accepts the connections that wait in the backlog already (the
+ * kernel would reset them), some each turn, then closes and calls on_closed() with the owner of
+ * listener_start(); never from within. A unix socket's file is removed at once if `unlink_file`. */
+void listener_drain(
+    struct listener *l, bool unlink_file, void (*on_closed)(void *owner, struct listener *l));
+
+/* Closes at once, a listener that drains as well. Idempotent. */
 void listener_close(struct listener *l, bool unlink_file);
 
 /* A slot for the owner's own data. */

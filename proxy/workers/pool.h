@@ -45,7 +45,7 @@ struct pool_want {
     uint64_t unreachable_wait_ms; /* how long it waits while no server can be reached, on top of
                                      that; 0: the pool's unreachable_wait */
 
-    /* PROTOCOL.md section 9: back to the server of an earlier visit, ahead of everything else.
+    /* Back to the server of an earlier visit, ahead of everything else.
      * After `server_wait_ms`, or at once if that server is gone, refuses or is paused, any other
      * does. */
     struct str server; /* pool_server() of that visit; empty: any */
@@ -116,7 +116,7 @@ struct str pool_server(const struct slot_waiter *w);
  * a later visit can come back to it (the feature "sticky"). */
 bool pool_server_is_one_process(const struct slot_waiter *w);
 
-/* Whether `at` ("unix:PATH", PROTOCOL.md section 9) lies in the folder of that server's address:
+/* Whether `at` ("unix:PATH") lies in the folder of that server's address:
  * an app may not send Tarry anywhere else. */
 bool pool_server_may_be_at(const struct slot_waiter *w, struct str at);
 

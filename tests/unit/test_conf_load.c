@@ -429,7 +429,7 @@ START_TEST(makes_servers_of_a_count)
     ck_assert_uint_eq(p->servers[4].slots, 1);
     ck_assert_span_eq(c->listens[0].addr.text, "*:8080");
     ck_assert_int_eq(any->sin6_family, AF_INET6);
-    ck_assert(!c->listens[0].ipv6_only);
+    ck_assert(!c->listens[0].addr.ipv6_only);
     conf_unref(c);
 }
 END_TEST

@@ -28,6 +28,14 @@ static void on_accept(void *owner, struct listener *l, int fd, const struct sock
     family = peer->sa_family;
 }
 
+static unsigned nclosed;
+
+static void on_closed(void *owner, struct listener *l)
+{
+    ck_assert_ptr_eq(owner, &naccepted);
+    nclosed++;
+}
+
 static bool may_accept(void *owner, bool waits)
 {
     return naccepted < most;
@@ -104,6 +112,7 @@ static void tear_down(void)
 {
     while (naccepted > 0)
         close(accepted[--naccepted]);
+    nclosed = 0;
     log_close();
     world_close();
 }
@@ -147,11 +156,123 @@ START_TEST(serves_who_waits_when_it_closes)
     listener_start(l, on_accept, may_accept, &naccepted);
     for (int i = 0; i < MANY; i++)
         fd[i] = connect_tcp(port);
-    listener_close(l, true); /* before the loop has looked */
+    listener_drain(l, true, on_closed); /* before the loop has looked */
+    ck_assert_uint_eq(naccepted, 0);
+    WORLD_UNTIL(nclosed == 1);
     ck_assert_uint_eq(naccepted, MANY);
     ck_assert_int_eq(connect_tcp(port), -1);
     for (int i = 0; i < MANY; i++)
         close(fd[i]);
+}
+END_TEST
+
+/* Others have their turn while a long backlog is accepted, and an end comes although clients go on
+ * connecting. */
+START_TEST(drains_a_batch_a_turn)
+{
+    char why[200];
+    struct listener *l = open_unix("s", why, sizeof(why));
+    struct sockaddr_un un = unix_address("s");
+    int fd[MANY];
+
+    listener_start(l, on_accept, may_accept, &naccepted);
+    for (int i = 0; i < MANY; i++) {
+        fd[i] = socket(AF_UNIX, SOCK_STREAM, 0);
+        ck_assert_int_eq(connect(fd[i], (struct sockaddr *)&un, sizeof(un)), 0);
+    }
+    listener_drain(l, true, on_closed);
+    ck_assert_int_eq(access(conffile_path("s"), F_OK), -1); /* nobody connects any more */
+    world_turn();
+    ck_assert_uint_gt(naccepted, 0);
+    ck_assert_uint_lt(naccepted, MANY);
+    if (_i == 0)
+        WORLD_UNTIL(nclosed == 1);
+    else
+        listener_close(l, true); /* the process ends first */
+    world_settle();
+    ck_assert_uint_eq(nclosed, _i == 0);
+    ck_assert(naccepted == MANY || _i == 1);
+    for (int i = 0; i < MANY; i++)
+        close(fd[i]);
+}
+END_TEST
+
+/* How many connections wait at once, until the kernel lets no more in. */
+static int fill_backlog(int *fd, int most_fds)
+{
+    struct sockaddr_un un = unix_address("s");
+    int n = 0;
+
+    for (; n < most_fds; n++) {
+        fd[n] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        if (connect(fd[n], (struct sockaddr *)&un, sizeof(un)) < 0) {
+            close(fd[n]);
+            break;
+        }
+    }
+    return n;
+}
+
+/* Issue 8, fault t11. */
+START_TEST(takes_another_backlog)
+{
+    char why[200];
+    struct listener *l = open_unix("s", why, sizeof(why));
+    int fd[MANY], n;
+
+    listener_set_backlog(l, 2);
+    n = fill_backlog(fd, MANY);
+    ck_assert_int_eq(n, 3); /* the kernel holds one more than it is told */
+    listener_set_backlog(l, 5);
+    n += fill_backlog(fd + n, MANY - n);
+    ck_assert_int_eq(n, 6);
+    while (n > 0)
+        close(fd[--n]);
+    listener_close(l, true);
+}
+END_TEST
+
+static int connect_ipv6(unsigned port)
+{
+    struct sockaddr_in6 sa = { .sin6_family = AF_INET6,
+        .sin6_port = htons((uint16_t)port),
+        .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+    int fd = socket(AF_INET6, SOCK_STREAM, 0);
+
+    if (fd >= 0 && connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
+START_TEST(takes_clients_of_both_families)
+{
+    char why[200];
+    unsigned port = free_port();
+    struct addr_conf a = {
+        .text = STR("[::]"), .salen = sizeof(struct sockaddr_in6), .ipv6_only = _i
+    };
+    struct sockaddr_in6 *sa = (void *)&a.sa;
+    struct listener *l;
+    int v4, v6;
+
+    sa->sin6_family = AF_INET6;
+    sa->sin6_port = htons((uint16_t)port);
+    while (!(l = listener_open(&a, MANY, false, why, sizeof(why))) && strstr(why, "in use")) {
+        port = free_port(); /* another process has it in the other family */
+        sa->sin6_port = htons((uint16_t)port);
+    }
+    v6 = connect_ipv6(port);
+    if (v6 < 0 && _i == 1) { /* a machine without IPv6 */
+        listener_close(l, true);
+        return;
+    }
+    ck_assert_msg(l != NULL, "%s", why);
+    v4 = connect_tcp(port);
+    ck_assert_int_eq(v4 >= 0, !a.ipv6_only);
+    close(v4);
+    close(v6);
+    listener_close(l, true);
 }
 END_TEST
 
@@ -247,6 +368,9 @@ static TCase *cases(void)
     tcase_add_checked_fixture(t, set_up, tear_down);
     tcase_add_loop_test(t, accepts, 0, 2);
     tcase_add_test(t, serves_who_waits_when_it_closes);
+    tcase_add_loop_test(t, drains_a_batch_a_turn, 0, 2);
+    tcase_add_test(t, takes_another_backlog);
+    tcase_add_loop_test(t, takes_clients_of_both_families, 0, 2);
     tcase_add_test(t, waits_while_there_are_too_many);
     tcase_add_test(t, waits_when_descriptors_are_short);
     tcase_add_test(t, replaces_a_stale_socket_file);

@@ -762,7 +762,7 @@ START_TEST(forgets_a_waiter_whose_connection_is_being_made)
 }
 END_TEST
 
-/* Coming back to a server (PROTOCOL.md section 9) */
+/* Coming back to a server ("coming back to the same process") */
 
 static char returning_to[WANTS][200];
 
