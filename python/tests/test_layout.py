@@ -20,7 +20,7 @@ ROOMS = [
     ["testing"],
     ["django"],
     ["servers"],
-    ["test", "gunicorn"],
+    ["test", "gunicorn", "__main__"],
 ]
 FLOOR = {name: n for n, room in enumerate(ROOMS) for name in room}
 

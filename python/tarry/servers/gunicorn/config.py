@@ -35,7 +35,8 @@ def load() -> dict[str, Any]:
     names = _users_config()
     for name, ours in HOOKS.items():
         names[name] = chain(names.get(name), ours)
-    patch_all()
+    # Views are suspended at their calls where that is safe; TARRY_RESUME and Django's setting of that name say otherwise.
+    patch_all(**({} if os.environ.get("TARRY_RESUME") else {"resume": "auto"}))
     middleware.insert_when_django_is_loaded()
     return names
 

@@ -15,7 +15,7 @@ def insert_when_django_is_loaded() -> None:
 
 
 def _patch(module: ModuleType) -> None:
-    real = module.BaseHandler.load_middleware  # type: ignore[attr-defined]
+    real = module.BaseHandler.load_middleware
     if getattr(real, "tarry", False):
         return
 
@@ -27,4 +27,4 @@ def _patch(module: ModuleType) -> None:
         real(self, is_async)
 
     load_middleware.tarry = True  # type: ignore[attr-defined]
-    module.BaseHandler.load_middleware = load_middleware  # type: ignore[attr-defined]
+    module.BaseHandler.load_middleware = load_middleware

@@ -6,10 +6,10 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sys
 import time
 from typing import Any, Optional
 
+from ...runs import suspended
 from ...wrapper import wsgi
 from .arbiter import hook
 from .client import RestoreClient
@@ -50,7 +50,7 @@ def post_worker_init(worker: Any) -> None:
     worker.sockets = [place]
     worker.wait_fds = [place, worker.PIPE[0]]
     worker.tarry_place = place
-    _tell_suspended(place.own)
+    suspended.address = f"unix:{place.own}"  # views that wait in this process go on here, whatever becomes of its number
     place.appear()
     worker.__class__ = _leaving(type(worker))
     if not worker.__dict__.pop("alive", True):  # stopped while it was loading the app
@@ -62,20 +62,6 @@ def worker_exit(server: Any, worker: Any) -> None:
     place: Optional[Place] = getattr(worker, "tarry_place", None)
     if place is not None:
         place.vanish()
-
-
-def _tell_suspended(own: str) -> None:
-    """Views that wait in this process are continued here, whatever becomes of its number."""
-    suspended: Any = sys.modules.get("tarry.runs.suspended")
-    if suspended is not None:
-        suspended.address = f"unix:{own}"
-
-
-def unfinished() -> int:
-    """How many views wait in this process for an answer that only it can continue with. A leaving worker stays for them."""
-    suspended: Any = sys.modules.get("tarry.runs.suspended")
-    count = getattr(suspended, "unfinished", None)
-    return int(count()) if count is not None else 0
 
 
 class Place(socket.socket):
@@ -147,6 +133,7 @@ def _leaving(base: Any) -> Any:
     class Worker(base):  # type: ignore[misc]
         tarry_leaving = False
         tarry_left = False
+        tarry_deadline = 0.0
 
         @property
         def alive(self) -> bool:
@@ -157,13 +144,16 @@ def _leaving(base: Any) -> Any:
             if value or self.tarry_leaving:
                 return
             self.tarry_leaving = True
+            self.tarry_deadline = time.monotonic() + self.cfg.graceful_timeout
             self.tarry_place.disappear()
 
         def notify(self) -> None:
             """Each turn of the worker's loop begins with it."""
             super().notify()
-            if not self.tarry_leaving or self.tarry_left or unfinished():
+            if not self.tarry_leaving or self.tarry_left:
                 return
+            if suspended.table.runs and time.monotonic() < self.tarry_deadline:
+                return  # only this process can go on with them; elsewhere they would begin again
             empty = self.tarry_place.is_empty()
             busy = getattr(self, "nr_conns", 0)  # gthread's open connections
             self.tarry_left = empty and not busy
