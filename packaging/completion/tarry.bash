@@ -12,10 +12,10 @@ _tarry() {
         _filedir -d
         return
         ;;
-    -i | -l | --listen | --backend | --upstream)
+    -i | -l | --explain | --listen | --backend | --upstream)
         return
         ;;
     esac
-    mapfile -t COMPREPLY < <(compgen -W '-c -i -l -r -t -T -V -h --init --listen --backend --upstream --version --help' -- "$cur")
+    mapfile -t COMPREPLY < <(compgen -W '-c -i -l -r -t -T -V -h --explain --init --listen --backend --upstream --version --help' -- "$cur")
 }
 complete -F _tarry tarry

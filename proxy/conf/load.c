@@ -9,7 +9,6 @@
 #include "conf/draft.h"
 #include "conf/file.h"
 #include "conf/options.h"
-#include "conf/print.h"
 #include "conf/secret.h"
 #include "conf/value.h"
 #include "conf/verify.h"
@@ -592,10 +591,11 @@ static void load_fill_draft(struct draft *d, const char *path)
 
 struct conf *conf_load(const char *path, struct conf_errors *errors)
 {
-    return conf_load_and_print(path, errors, NULL);
+    return conf_load_and_look(path, errors, NULL, NULL);
 }
 
-struct conf *conf_load_and_print(const char *path, struct conf_errors *errors, FILE *out)
+struct conf *conf_load_and_look(
+    const char *path, struct conf_errors *errors, conf_look_fn *look, void *owner)
 {
     struct draft d = { 0 };
     struct conf *conf = NULL;
@@ -606,8 +606,8 @@ struct conf *conf_load_and_print(const char *path, struct conf_errors *errors, F
         conf_unref(d.conf);
     else
         conf = d.conf;
-    if (conf && out)
-        print_draft(&d, out);
+    if (conf && look)
+        look(owner, &d);
     mistakes_hand_over(&d.mistakes, errors);
     mistakes_release(&d.mistakes);
     scan_release(&d.scan);

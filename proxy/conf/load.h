@@ -2,8 +2,6 @@
 #ifndef TARRY_CONF_LOAD_H
 #define TARRY_CONF_LOAD_H
 
-#include <stdio.h>
-
 #include "conf/errors.h"
 #include "conf/snapshot.h"
 
@@ -13,7 +11,11 @@
  * caller with conf_errors_release(). */
 struct conf *conf_load(const char *path, struct conf_errors *errors);
 
-/* The same, and writes the whole effective conf to `out` if it is good (print.h). */
-struct conf *conf_load_and_print(const char *path, struct conf_errors *errors, FILE *out);
+/* The same; if the conf is good, `look` sees the draft too, with what the file sets and where. */
+struct draft;
+typedef void conf_look_fn(void *owner, const struct draft *d);
+
+struct conf *conf_load_and_look(
+    const char *path, struct conf_errors *errors, conf_look_fn *look, void *owner);
 
 #endif

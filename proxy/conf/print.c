@@ -147,6 +147,11 @@ static void print_head(FILE *out, const struct draft_section *s, const char *ind
     fputs("{\n", out);
 }
 
+void print_section(const struct draft *d, const struct draft_section *s, FILE *out)
+{
+    print_rows(out, s, "    ");
+}
+
 void print_draft(const struct draft *d, FILE *out)
 {
     print_rows(out, &d->sections[0], "");

@@ -11,4 +11,7 @@
  * hold keys, and of a secret only its file. `d` has been checked. */
 void print_draft(const struct draft *d, FILE *out);
 
+/* The same of one section, without those inside. */
+void print_section(const struct draft *d, const struct draft_section *s, FILE *out);
+
 #endif

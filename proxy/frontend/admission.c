@@ -96,8 +96,7 @@ static const struct route_conf *admission_find_internal(
     return NULL;
 }
 
-/* The route for the request, or NULL with *bad set if the path cannot be read. */
-static const struct route_conf *admission_find_route(
+const struct route_conf *admission_find_route(
     const struct conf *conf, const struct head *head, bool *bad)
 {
     struct str path, host = { 0 };

@@ -18,6 +18,11 @@ bool admission_decide(const struct conf *conf, struct arena *a, const char *id,
     struct stream *client, const struct stream_request *r, struct admitted *out,
     struct refusal *no);
 
+/* The route for the authority and target of `head`, internal ones included, or NULL with *bad set
+ * if the path cannot be read. */
+const struct route_conf *admission_find_route(
+    const struct conf *conf, const struct head *head, bool *bad);
+
 /* Whether `a` is one client's address, for which the limits of an address hold; others stand for
  * many: trusted proxies, unix sockets and, unless the conf says otherwise, loopback. */
 bool admission_address_counts(const struct conf *conf, const struct addr *a);

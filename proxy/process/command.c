@@ -14,7 +14,8 @@
 static void command_write_usage(FILE *to)
 {
     fputs(
-        "usage: tarry [-c FILE] [-i FIRST-LAST] [-l FD [-r FOLDER]] [-t | -T | --init] [-V] "
+        "usage: tarry [-c FILE] [-i FIRST-LAST] [-l FD [-r FOLDER]] [-t | -T | --explain URL | "
+        "--init] "
         "[-h]\n"
         "       tarry --listen ADDRESS --backend ADDRESS[,SLOTS] --upstream ORIGIN\n"
         "  -c FILE        read FILE instead of " COMMAND_CONF "\n"
@@ -93,6 +94,7 @@ static enum command_action command_use_quick(
 
 static const struct option command_options[] = {
     { "backend", required_argument, NULL, 'B' },
+    { "explain", required_argument, NULL, 'E' },
     { "help", no_argument, NULL, 'h' },
     { "init", no_argument, NULL, 'I' },
     { "listen", required_argument, NULL, 'L' },
@@ -130,6 +132,10 @@ enum command_action command_read(struct command *cmd, int argc, char **argv)
             break;
         case 'T':
             action = COMMAND_PRINT;
+            break;
+        case 'E':
+            action = COMMAND_EXPLAIN;
+            cmd->url = optarg;
             break;
         case 'I':
             action = COMMAND_INIT;

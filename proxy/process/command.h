@@ -12,6 +12,7 @@ enum command_action {
     COMMAND_RUN,
     COMMAND_CHECK,   /* -t */
     COMMAND_PRINT,   /* -T: check, and print the effective conf */
+    COMMAND_EXPLAIN, /* --explain URL */
     COMMAND_INIT,    /* --init: write the sample conf */
     COMMAND_VERSION, /* -V */
     COMMAND_HELP,    /* -h */
@@ -22,6 +23,7 @@ struct command {
     const char *path;   /* of the conf */
     int first_fd, nfds; /* -i: listening sockets that the starter passes on */
     int lifeline;       /* -l: end of file on it says that the starter has died; -1: none */
+    const char *url;    /* of --explain */
     const char *folder; /* -r: removed then; or NULL */
     struct buf text;    /* the conf of --listen and so on; lives as long as the process */
 };

@@ -17,12 +17,14 @@
 
 #include "base/str.h"
 #include "conf/load.h"
+#include "conf/print.h"
 #include "net/activation.h"
 #include "net/listener.h"
 #include "net/tickets.h"
 #include "observe/log.h"
 #include "process/child.h"
 #include "process/command.h"
+#include "process/explain.h"
 #include "process/sandbox.h"
 #include "process/lifeline.h"
 #include "process/master.h"
@@ -183,10 +185,10 @@ static int init(const char *path)
 }
 
 /* With all that the conf names. */
-static struct conf *load(const char *path, FILE *print_to)
+static struct conf *load(const char *path, conf_look_fn *look, void *owner)
 {
     struct conf_errors errors;
-    struct conf *conf = conf_load_and_print(path, &errors, print_to);
+    struct conf *conf = conf_load_and_look(path, &errors, look, owner);
 
     for (size_t i = 0; i < errors.count; i++)
         fprintf(stderr, STR_FMT "\n", STR_ARG(errors.list[i]));
@@ -210,9 +212,14 @@ static void say_good(const char *path, const struct conf *conf)
     putchar('\n');
 }
 
+static void on_print(void *owner, const struct draft *d)
+{
+    print_draft(d, owner);
+}
+
 static int check(const char *path, bool print)
 {
-    struct conf *conf = load(path, print ? stdout : NULL);
+    struct conf *conf = load(path, print ? on_print : NULL, stdout);
     int status;
 
     if (!conf)
@@ -222,6 +229,15 @@ static int check(const char *path, bool print)
         say_good(path, conf);
     conf_unref(conf);
     return status;
+}
+
+static int explain(const char *path, const char *url)
+{
+    struct explain e = { .url = url };
+    struct conf *conf = load(path, explain_look, &e);
+
+    conf_unref(conf);
+    return conf && e.served ? 0 : 1;
 }
 
 int main(int argc, char **argv)
@@ -238,6 +254,8 @@ int main(int argc, char **argv)
     case COMMAND_VERSION:
         version();
         return 0;
+    case COMMAND_EXPLAIN:
+        return explain(cmd.path, cmd.url);
     case COMMAND_INIT:
         return init(cmd.path);
     case COMMAND_CHECK:
@@ -247,6 +265,6 @@ int main(int argc, char **argv)
     case COMMAND_RUN:
         break;
     }
-    conf = load(cmd.path, NULL);
+    conf = load(cmd.path, NULL, NULL);
     return conf ? start(&cmd, conf) : 1;
 }

@@ -344,6 +344,29 @@ route "/" { host = "b.example"  workers = "app"  internal = true }
     assert run_command("-T", "-c", again) == (0, out, "")
 
 
+@pytest.mark.parametrize("url, code, parts", [
+    ("http://b.example/v1/chat", 0, ['route "/v1/"', 'upstream "o"', "# retries = 2", "# body_max"]),
+    ("/v1/chat", 0, ['route "/"', 'workers "app"', 'queue_timeout = "90s"', "slots = 3"]),
+    ("http://b.example:8080/", 0, ['route "/"']),
+    ("/internal/x", 1, ["404 for clients", 'route "/internal/"']),
+    ("//x/internal/x", 1, ["404 for clients"]),
+    ("/../../etc", 1, ["400: the path climbs above the root"]),
+])
+def test_explain_says_where_a_request_goes(tmp_path, url, code, parts):
+    path = tmp_path / "t.conf"
+    path.write_text('''listen "127.0.0.1:8080" { }
+workers "app" { server "127.0.0.1:8001" { slots = 3 }  queue_timeout = "90s" }
+upstream "o" { origin = "https://a.example"  set_header = { "Authorization: Bearer sk-SECRET" } }
+route "/v1/" { host = "b.example"  upstream = "o" }
+route "/" { workers = "app" }
+route "/internal/" { workers = "app"  internal = true }
+''')
+    got, out, err = run_command("-c", path, "--explain", url)
+    assert (got, err) == (code, "") and "SECRET" not in out
+    for part in parts:
+        assert part in out, out
+
+
 def test_init_writes_a_conf_to_begin_with(tmp_path):
     path = tmp_path / "tarry.conf"
     code, out, err = run_command("--init", "-c", path)
