@@ -392,6 +392,9 @@ static const struct opt workers_rows[] = {
         .help = "How large one enclosed request of a handoff may be, its head included." },
     { "connect_timeout", OPT_DURATION, IN(pool_conf, connect_timeout_ms), "5s", "1ms", "1h",
         OPT_LIVE, .help = "How long connecting to a server may take." },
+    { "exchange_max", OPT_DURATION, IN(pool_conf, exchange_max_ms), "1h", "1ms", "30d", OPT_LIVE,
+        .help = "How long one exchange may take in all, its hops, calls and waits included; then "
+                "the client gets 504. WebSockets and notifies are not bound by it." },
     { "handoff_max", OPT_SIZE, IN(pool_conf, handoff_max), "128M", "1", "64G", OPT_LIVE,
         .help = "How large a handoff's whole body may be, before and after compression is undone. "
                 "Where it "
@@ -418,6 +421,13 @@ static const struct opt workers_rows[] = {
         OPT_LIVE, .help = "The pause before a notify's second delivery; it doubles from there." },
     { "notify_max_pause", OPT_DURATION, IN(pool_conf, notify_max_pause_ms), "10m", "1ms", "7d",
         OPT_LIVE, .help = "The longest pause between two deliveries of a notify." },
+    { "piece_interval", OPT_DURATION, IN(pool_conf, piece_interval_ms), "100ms", "0ms", "1h",
+        OPT_LIVE,
+        .help = "How long after a visit with pieces of answers a server is visited with the next "
+                "ones." },
+    { "piece_window", OPT_SIZE, IN(pool_conf, piece_window), "256K", "1", "64G", OPT_LIVE,
+        .help = "How much of an answer may come that the worker has not been visited with; then "
+                "the upstream waits." },
     { "queue_address_share", OPT_NUMBER, IN(pool_conf, queue_address_share), "100", "1", "100",
         OPT_LIVE,
         .help = "How much of queue_max, in percent, requests of one client address may take; its "
@@ -460,6 +470,9 @@ static const struct opt workers_rows[] = {
                 "takes it more slowly than the worker gives it; beyond that the worker waits." },
     { "state_max", OPT_NUMBER, IN(pool_conf, state_max), "8000", "0", "8000", OPT_LIVE,
         .help = "How many bytes Tarry-State may have." },
+    { "sticky_max", OPT_DURATION, IN(pool_conf, sticky_max_ms), "5s", "0ms", "1h", OPT_LIVE,
+        .help = "How long a visit that wants to come back to the same process (Tarry-Sticky) waits "
+                "for it before it goes to another." },
     { "tunnel_idle_timeout", OPT_DURATION, IN(pool_conf, tunnel_idle_timeout_ms), "5m", "1ms", "7d",
         OPT_LIVE,
         .help = "A WebSocket through which no byte goes for so long, in neither direction, is "
@@ -475,6 +488,8 @@ static const struct opt workers_rows[] = {
         .help = "How long a request waits while no server of the pool can be reached, because the "
                 "workers are being restarted, say. Then, or at once with 0ms, the client gets 502. "
                 "The time does not count towards queue_timeout." },
+    { "wait_max", OPT_DURATION, IN(pool_conf, wait_max_ms), "60s", "0ms", "1d", OPT_LIVE,
+        .help = "How long a worker may have a visit put off (Tarry-Wait)." },
 };
 
 static const struct opt server_rows[] = {

@@ -122,6 +122,11 @@ struct pool_conf {
     uint64_t notify_first_pause_ms;
     uint64_t notify_max_pause_ms;
     uint64_t keep_alive_interval_ms;
+    uint64_t exchange_max_ms;
+    uint64_t sticky_max_ms;
+    uint64_t wait_max_ms;
+    uint64_t piece_interval_ms;
+    size_t piece_window;
     uint64_t unreachable_first_pause_ms; /* a server that refuses connections is left alone */
     uint64_t unreachable_max_pause_ms;
     uint64_t unreachable_wait_ms;    /* how long all servers may refuse before a request fails */

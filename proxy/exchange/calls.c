@@ -3,12 +3,13 @@
 #include "exchange/hop.h"
 #include "exchange/parked.h"
 #include "exchange/steps.h"
+#include "observe/counter.h"
 #include "observe/panic.h"
 
-/* One of the calls is complete, and perhaps it was the last. */
-static void calls_one_done(struct exchange *ex)
+/* All calls are complete, and what was to be waited for has passed: the next visit. */
+static void calls_go_on(struct exchange *ex)
 {
-    if (--ex->calls_left > 0)
+    if (ex->calls_left > 0 || ex->wait_until_ms > loop_now_ms())
         return;
     if (ex->handoff->then == THEN_REPLAY)
         hop_prepare(ex, HOP_REPLAY, (struct str){ 0 });
@@ -31,10 +32,12 @@ static void calls_end_call(struct answer *an, enum problem p, const char *why)
             problem_error(p), why);
     an->call = NULL;
     call_close(c);
-    if (rc < 0)
+    if (rc < 0) {
         exchange_fail(ex, PROBLEM_INTERNAL, 0, "out of memory");
-    else
-        calls_one_done(ex);
+        return;
+    }
+    ex->calls_left--;
+    calls_go_on(ex);
 }
 
 static void calls_on_event(void *owner, struct call *c, const struct call_event *ev)
@@ -62,10 +65,29 @@ static void calls_on_event(void *owner, struct call *c, const struct call_event 
     }
 }
 
+/* For the keep-alive bytes and the end of the wait, whichever comes first. `now`: the bytes were
+ * sent then; 0: they are due when they were. */
+static void calls_set_timer(struct exchange *ex, uint64_t now)
+{
+    uint64_t at = ex->wait_until_ms > loop_now_ms() ? ex->wait_until_ms : UINT64_MAX;
+
+    if (now > 0)
+        ex->keep_alive_at_ms = ex->handoff->keep_alive == KEEP_ALIVE_OFF
+                                   ? UINT64_MAX
+                                   : now + ex->pool_conf->keep_alive_interval_ms;
+    if (ex->keep_alive_at_ms < at)
+        at = ex->keep_alive_at_ms;
+    if (at != UINT64_MAX)
+        deadline_set(&ex->timer, at > loop_now_ms() ? at - loop_now_ms() : 0);
+    else if (ex->calls_left == 0)
+        deadline_set(&ex->timer, 0); /* from the loop */
+}
+
 static void calls_enter(struct exchange *ex)
 {
     exchange_set_state(ex, EX_PARKED);
     parked_begin(ex);
+    ex->wait_until_ms = ex->handoff->waits ? loop_now_ms() + ex->handoff->wait_ms : 0;
     if (exchange_client_left(ex) && exchange_cancels(ex)) {
         exchange_end(ex, "client_gone");
         return;
@@ -80,13 +102,21 @@ static void calls_enter(struct exchange *ex)
         }
         an->call = c;
     }
-    if (ex->handoff->keep_alive != KEEP_ALIVE_OFF)
-        deadline_set(&ex->timer, ex->pool_conf->keep_alive_interval_ms);
+    if (ex->handoff->waits)
+        counter_add(COUNTER_WAITS, 1);
+    calls_set_timer(ex, loop_now_ms());
 }
 
 static void calls_on_timer(struct exchange *ex)
 {
-    parked_keep_alive(ex);
+    uint64_t now = loop_now_ms();
+
+    if (now >= ex->keep_alive_at_ms && !parked_keep_alive(ex))
+        return;
+    if (ex->calls_left == 0 && now >= ex->wait_until_ms)
+        calls_go_on(ex);
+    else
+        calls_set_timer(ex, now >= ex->keep_alive_at_ms ? now : 0);
 }
 
 static void calls_on_client_gone(struct exchange *ex)

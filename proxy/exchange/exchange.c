@@ -230,6 +230,7 @@ void exchange_end(struct exchange *ex, const char *end)
     reply_release(&ex->reply);
     exchange_set_state(ex, EX_DONE);
     deadline_close(&ex->timer);
+    deadline_close(&ex->life);
     list_remove(&ex->node);
     ex->all->on_ended(ex->all->owner);
     panic_forget(ex);
@@ -461,6 +462,15 @@ static void exchange_on_timer(void *owner)
         exchange_ops(ex)->on_timer(ex);
 }
 
+static void exchange_on_life(void *owner)
+{
+    struct exchange *ex = owner;
+
+    panic_hold(ex, exchange_describe);
+    if (ex->step != STEP_TUNNEL && ex->step != STEP_NOTIFY)
+        exchange_fail(ex, PROBLEM_EXCHANGE_TIMEOUT, 0, "exchange_max passed");
+}
+
 struct exchange *exchange_open(
     struct exchanges *all, struct stream *client, const struct stream_request *r)
 {
@@ -486,6 +496,7 @@ struct exchange *exchange_open(
     ex->started_us = ex->mark_us = loop_precise_us();
     body_init(&ex->request.body, ex->conf->body_memory_max, ex->conf->temp_dir.p);
     deadline_init(&ex->timer, exchange_on_timer, ex);
+    deadline_init(&ex->life, exchange_on_life, ex);
     list_push(&all->by_state[EX_READING], &ex->node);
     stream_set_owner(client, &exchange_client_handler, ex);
     panic_hold(ex, exchange_describe);
@@ -508,6 +519,7 @@ void exchange_begin(struct exchange *ex, const struct admitted *a)
 
         ex->pool_conf = a->pool;
         ex->pool = pool ? pool_ref(pool) : NULL;
+        deadline_set(&ex->life, ex->pool_conf->exchange_max_ms);
     }
     body_expect(&ex->request.body, a->length);
     exchange_ops(ex)->enter(ex);

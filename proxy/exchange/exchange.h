@@ -163,6 +163,10 @@ struct hop {
     uint64_t pause_ms;             /* before the next try; it grows */
     uint64_t unreachable_since_ms; /* 0: a worker could be reached */
     unsigned number, attempt;
+    unsigned waits;        /* those of the visits that came of a wait alone: max_hops does not count
+                              them */
+    struct str server, at; /* the process that has the run, as pool_want takes it; in the exchange's
+                              arena, empty: none */
     enum hop_kind kind;
 };
 
@@ -188,11 +192,13 @@ struct exchange {
     struct answers answers;   /* of all hops, in order */
     size_t first_answer;      /* of the last handoff */
     size_t calls_left;        /* of the last handoff */
-    struct call *relay;       /* the call whose response streams to the client */
-    struct str outcome;       /* of that call, for the notify; p NULL: it has not ended */
-    struct str truncated;     /* why the outcome is "truncated"; p NULL: not said */
+    uint64_t wait_until_ms, keep_alive_at_ms; /* while parked by a resume or replay */
+    struct call *relay;                       /* the call whose response streams to the client */
+    struct str outcome;   /* of that call, for the notify; p NULL: it has not ended */
+    struct str truncated; /* why the outcome is "truncated"; p NULL: not said */
 
     struct deadline timer; /* the step's */
+    struct deadline life;  /* exchange_max */
 
     uint64_t started_wall_ms, started_us, mark_us;
     uint64_t queue_us, worker_us, parked_us, bytes_in;

@@ -347,14 +347,19 @@ static struct str forward_origins_text(struct arena *a, const struct conf *conf)
     return list;
 }
 
+struct str forward_features(bool single_slot)
+{
+    return single_slot ? STR("relay, resume, replay, notify, on-error, keep-alive, wait, sticky")
+                       : STR("relay, resume, replay, notify, on-error, keep-alive, wait");
+}
+
 int forward_add_tarry(struct head *h, struct arena *a, const struct conf *conf,
     const struct pool_conf *pool, const struct forward_hop *hop)
 {
     int rc = 0;
 
     rc |= head_add(h, a, STR("Tarry-Version"), STR("1"));
-    rc |= head_add(
-        h, a, STR("Tarry-Features"), STR("relay, resume, replay, notify, on-error, keep-alive"));
+    rc |= head_add(h, a, STR("Tarry-Features"), forward_features(false));
     rc |= head_add(h, a, STR("Tarry-Exchange"), str_of(hop->exchange));
     rc |= head_add(h, a, STR("Tarry-Hop"), arena_printf(a, "%u", hop->hop));
     rc |= head_add(h, a, STR("Tarry-Started"),
@@ -362,9 +367,10 @@ int forward_add_tarry(struct head *h, struct arena *a, const struct conf *conf,
             (unsigned)(hop->started_wall_ms % 1000)));
     rc |= head_add(h, a, STR("Tarry-Kind"), hop->kind);
     rc |= head_add(h, a, STR("Tarry-Limits"),
-        arena_printf(a, "max-hops=%zu, max-calls=%zu, replay-body=%zu, call=%zu, state=%zu",
-            pool->max_hops, pool->max_calls, pool->replay_body_max, pool->call_max,
-            pool->state_max));
+        arena_printf(a,
+            "max-hops=%zu, max-calls=%zu, replay-body=%zu, call=%zu, state=%zu, wait=%" PRIu64,
+            pool->max_hops, pool->max_calls, pool->replay_body_max, pool->call_max, pool->state_max,
+            pool->wait_max_ms / 1000));
     rc |= head_add(h, a, STR("Tarry-Origins"), forward_origins_text(a, conf));
     if (hop->state.p)
         rc |= head_add(h, a, STR("Tarry-State"), hop->state);

@@ -34,6 +34,10 @@ struct forward_hop {
     unsigned attempt;     /* 1: not told */
 };
 
+/* Tarry-Features: what can be asked for; and what more where the server has one slot, so that the
+ * next visit can be sent to the same process. */
+struct str forward_features(bool single_slot);
+
 /* Adds the Tarry-* fields of a request to a worker. 0, or -1. */
 int forward_add_tarry(struct head *h, struct arena *a, const struct conf *conf,
     const struct pool_conf *pool, const struct forward_hop *hop);

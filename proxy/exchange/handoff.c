@@ -133,6 +133,47 @@ static int handoff_read_word(
     return HANDOFF_E_MALFORMED;
 }
 
+/* Seconds, a decimal; cut to `max_ms`. 1, 0 if it is absent, or an error. */
+static int handoff_read_seconds(
+    const struct head *r, struct str name, uint64_t max_ms, uint64_t *ms, char *why, size_t n)
+{
+    struct str value;
+    int rc = handoff_single(r, name, &value, why, n);
+
+    if (rc <= 0)
+        return rc;
+    if (!num_parse_seconds(value, ms)) {
+        snprintf(why, n, STR_FMT " is not a number of seconds", STR_ARG(name));
+        return HANDOFF_E_MALFORMED;
+    }
+    if (*ms > max_ms)
+        *ms = max_ms;
+    return 1;
+}
+
+int handoff_read_return(struct handoff *h, struct arena *a, const struct pool_conf *pool,
+    const struct head *r, char *why, size_t n)
+{
+    struct str value;
+    int rc;
+
+    rc = handoff_read_seconds(r, STR("Tarry-Sticky"), pool->sticky_max_ms, &h->sticky_ms, why, n);
+    if (rc < 0)
+        return rc;
+    h->sticky = rc == 1;
+    rc = handoff_read_seconds(r, STR("Tarry-Wait"), pool->wait_max_ms, &h->wait_ms, why, n);
+    if (rc < 0)
+        return rc;
+    h->waits = rc == 1;
+    rc = handoff_single(r, STR("Tarry-At"), &value, why, n);
+    if (rc <= 0)
+        return rc;
+    if (!h->sticky)
+        return handoff_malformed(why, n, "Tarry-At belongs beside Tarry-Sticky only");
+    h->at = arena_copy(a, value);
+    return h->at.p ? 0 : HANDOFF_E_MEMORY;
+}
+
 /* application/http, perhaps with msgtype=request (RFC 9112 10.2). */
 static bool handoff_is_media_type(struct str value)
 {
@@ -241,6 +282,11 @@ int handoff_read_head(struct handoff *h, struct arena *a, const struct conf *con
         return handoff_malformed(why, whylen, "Tarry-Notify belongs to relay only");
     if (h->then != THEN_RELAY && h->on_error.p)
         return handoff_malformed(why, whylen, "Tarry-On-Error belongs to relay only");
+    rc = handoff_read_return(h, a, pool, response, why, whylen);
+    if (rc < 0)
+        return rc;
+    if (h->then != THEN_REPLAY && (h->sticky || h->waits))
+        return handoff_malformed(why, whylen, "Tarry-Sticky and Tarry-Wait belong to replay only");
     rc =
         handoff_read_word(response, STR("Tarry-Keep-Alive"), STR("sse"), STR("space"), why, whylen);
     if (rc < 0)
@@ -447,6 +493,8 @@ int handoff_read_body(struct handoff *h, struct arena *a, const struct conf *con
     int rc = 0;
 
     handoff_stop_reading(h);
+    if (body_size(&h->body) == 0 && h->waits)
+        return 0;
     if (body_size(&h->body) == 0)
         return handoff_malformed(why, whylen, "the handoff encloses no request");
     scratch = malloc(conf->header_max);

@@ -40,6 +40,10 @@ struct handoff {
     struct str notify, on_error; /* p NULL: none */
     enum keep_alive keep_alive;
     enum on_disconnect on_disconnect;
+    uint64_t sticky_ms;    /* Tarry-Sticky, cut to sticky_max */
+    uint64_t wait_ms;      /* Tarry-Wait, cut to wait_max */
+    struct str at;         /* Tarry-At: unix:PATH; p NULL: none */
+    bool sticky, waits;    /* whether those two stand there: either may be 0 */
     struct unpack *unpack; /* of a body that is coded, while it comes; NULL otherwise */
     struct enclosed *calls;
     size_t ncalls;
@@ -49,6 +53,10 @@ struct handoff {
     void (*on_unpacked)(void *owner, int rc, const char *why);
     void *owner;
 };
+
+/* Tarry-Sticky, Tarry-At and Tarry-Wait, which trailers of a response in parts have too. */
+int handoff_read_return(struct handoff *h, struct arena *a, const struct pool_conf *pool,
+    const struct head *r, char *why, size_t n);
 
 enum handoff_error {
     HANDOFF_E_MALFORMED = -1,

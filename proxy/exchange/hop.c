@@ -147,16 +147,27 @@ int hop_open(struct exchange *ex, const struct visit_handler *handler)
         .attempt = ex->hop.attempt,
     };
     struct visit_request r = {
-        .ahead = ahead,
-        .client = ex->request.address == ADDRESS_COUNTS ? &ex->request.peer : NULL,
+        .want = { .ahead = ahead,
+            .client = ex->request.address == ADDRESS_COUNTS ? &ex->request.peer : NULL },
     };
 
     if (ahead && pc->resume_wait_ms > pc->queue_timeout_ms)
-        r.queue_timeout_ms = pc->resume_wait_ms;
+        r.want.timeout_ms = pc->resume_wait_ms;
     arena_release(&ex->hop.arena);
     if (hop_build(ex) < 0 ||
         forward_add_tarry(ex->hop.head, &ex->hop.arena, ex->conf, pc, &hop) < 0)
         return -1;
+    for (size_t i = 0; i < ex->hop.head->nfields; i++)
+        if (str_eq(ex->hop.head->fields[i].name, STR("Tarry-Features")))
+            r.features = &ex->hop.head->fields[i];
+    r.single = forward_features(true);
+    /* The first delivery goes back to where the run is, a later one to any. */
+    if (ex->hop.kind == HOP_REPLAY && ex->hop.attempt == 1 && ex->handoff->sticky &&
+        ex->hop.server.n > 0) {
+        r.want.server = ex->hop.server;
+        r.want.server_wait_ms = ex->handoff->sticky_ms;
+        r.want.at = ex->hop.at;
+    }
     r.head = ex->hop.head;
     r.pieces = ex->hop.pieces;
     r.npieces = ex->hop.npieces;

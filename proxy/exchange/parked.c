@@ -51,11 +51,12 @@ struct answer_facts parked_facts(const struct call *c)
 static int parked_keep_alive_head(struct exchange *ex, struct arena *a, struct head *head)
 {
     static const struct head none = { .status = 200 };
+    static const struct upstream_conf no_upstream; /* of a handoff that only waits */
     struct str type = ex->handoff->keep_alive == KEEP_ALIVE_SSE ? STR("text/event-stream")
                                                                 : STR("application/json");
 
-    if (forward_relay_response(a, &none, &ex->handoff_head, ex->handoff->calls[0].upstream, head) <
-            0 ||
+    if (forward_relay_response(a, &none, &ex->handoff_head,
+            ex->handoff->ncalls > 0 ? ex->handoff->calls[0].upstream : &no_upstream, head) < 0 ||
         head_add(head, a, STR("Content-Type"), type) < 0)
         return -1;
     return forward_add_cookies(a, ex->cookies, head);
@@ -78,6 +79,5 @@ bool parked_keep_alive(struct exchange *ex)
         exchange_fail(ex, PROBLEM_INTERNAL, 0, "out of memory");
         return false;
     }
-    deadline_set(&ex->timer, ex->pool_conf->keep_alive_interval_ms);
     return true;
 }

@@ -12,8 +12,8 @@ struct call *parked_open_call(
 /* Forgets what the last handoff left: the answers from here on are this one's. */
 void parked_begin(struct exchange *ex);
 
-/* For a timer while parked: sends keep-alive bytes, if they are wanted, and sets the timer again.
- * False: that was the end of the exchange. */
+/* For a timer while parked: sends keep-alive bytes, if they are wanted. False: that was the end of
+ * the exchange. */
 bool parked_keep_alive(struct exchange *ex);
 
 struct answer_facts parked_facts(const struct call *c);

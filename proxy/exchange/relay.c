@@ -243,8 +243,8 @@ static void relay_enter(struct exchange *ex)
 
 static void relay_on_timer(struct exchange *ex)
 {
-    if (reply_may_answer(&ex->reply))
-        parked_keep_alive(ex);
+    if (reply_may_answer(&ex->reply) && parked_keep_alive(ex))
+        deadline_set(&ex->timer, ex->pool_conf->keep_alive_interval_ms);
 }
 
 static void relay_on_client_drained(struct exchange *ex)

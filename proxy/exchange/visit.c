@@ -106,6 +106,8 @@ static void visit_begin(struct visit *v, struct stream *s)
     v->sent = bare;
     v->cursor = (struct piece_cursor){ .pieces = v->request.pieces, .count = v->request.npieces };
     stream_set_owner(s, &visit_stream_handler, v);
+    if (v->request.features && pool_server_is_one_process(&v->waiter))
+        v->request.features->value = v->request.single;
     rc = stream_send_head(s, v->request.head, bare);
     if (rc < 0 && rc != STREAM_FULL) {
         visit_fail(
@@ -121,14 +123,13 @@ static void visit_begin(struct visit *v, struct stream *s)
 
 static void visit_ask(struct visit *v, bool ahead)
 {
+    struct pool_want want = v->request.want;
+
     v->state = VISIT_IS_WAITING;
     v->waiter.on_answer = visit_on_slot;
     v->waiter.owner = v;
-    pool_ask(v->pool, &v->waiter,
-        &(struct pool_want){ .ahead = ahead,
-            .client = v->request.client,
-            .timeout_ms = v->request.queue_timeout_ms,
-            .unreachable_wait_ms = v->request.unreachable_wait_ms });
+    want.ahead |= ahead;
+    pool_ask(v->pool, &v->waiter, &want);
 }
 
 static void visit_on_slot(void *owner, struct stream *s, enum pool_error error, const char *why)
@@ -219,8 +220,18 @@ struct visit *visit_open(struct pool *pool, const struct visit_request *r,
     v->handler = handler;
     v->owner = owner;
     deadline_init(&v->deadline, visit_on_deadline, v);
-    visit_ask(v, r->ahead);
+    visit_ask(v, false);
     return v;
+}
+
+struct str visit_server(const struct visit *v)
+{
+    return pool_server(&v->waiter);
+}
+
+bool visit_may_be_at(const struct visit *v, struct str at)
+{
+    return pool_server_may_be_at(&v->waiter, at);
 }
 
 void visit_set_handler(struct visit *v, const struct visit_handler *handler)

@@ -33,16 +33,20 @@ struct visit_request {
     const struct head *head; /* these borrow until the visit is closed, or stands as a tunnel */
     const struct piece *pieces;
     size_t npieces;
-    const struct addr *client; /* of whose requests only so many may wait; NULL: any number */
-    bool ahead;                /* goes before new requests in the queue */
-    uint64_t queue_timeout_ms; /* 0: the pool's */
-    uint64_t
-        unreachable_wait_ms; /* how long it waits while no server can be reached; 0: the pool's */
+    struct pool_want want;
+    /* A field of `head` that is `single` instead if the server is one process; NULL: none. */
+    struct field *features;
+    struct str single;
 };
 
 /* Starts it; events follow from the loop. NULL if there is no memory. */
 struct visit *visit_open(struct pool *pool, const struct visit_request *r,
     const struct visit_handler *handler, void *owner);
+
+/* Of a visit that has a slot: its server, as pool_want takes it (good until the next reload), and
+ * whether that process may be at `at` too. */
+struct str visit_server(const struct visit *v);
+bool visit_may_be_at(const struct visit *v, struct str at);
 
 /* Another handler, as the same visit serves another purpose: a tunnel. */
 void visit_set_handler(struct visit *v, const struct visit_handler *handler);

@@ -1,6 +1,7 @@
 /* The step in which a worker is waited for and visited, and its response read: it is the client's,
  * or the next handoff. */
 #include <inttypes.h>
+#include <stdio.h>
 
 #include "base/num.h"
 #include "exchange/forward.h"
@@ -170,16 +171,43 @@ static int visiting_save_fields(struct exchange *ex, const struct head *in)
 
 static void visiting_on_unpacked(void *owner, int rc, const char *why);
 
+/* One hop more would be too many: that was the end of the exchange. */
+static bool visiting_is_over(struct exchange *ex)
+{
+    if (ex->hop.number - ex->hop.waits + 1 < ex->pool_conf->max_hops)
+        return false;
+    exchange_fail(ex, PROBLEM_LOOP, 0, "a handoff at hop %u: max_hops is %zu", ex->hop.number,
+        ex->pool_conf->max_hops);
+    return true;
+}
+
+/* Where the run is, as the handoff says that it can be come back to. -1 with `why`: Tarry-At is
+ * none of this server's. */
+static int visiting_note_run(struct exchange *ex, char *why, size_t n)
+{
+    struct hop *h = &ex->hop;
+
+    h->server = h->at = (struct str){ 0 };
+    if (!ex->handoff->sticky)
+        return 0;
+    if (ex->handoff->at.p && !visit_may_be_at(h->visit, ex->handoff->at)) {
+        snprintf(why, n, "Tarry-At is not a socket in the folder of the server's own");
+        return HANDOFF_E_MALFORMED;
+    }
+    h->at = ex->handoff->at;
+    h->server = arena_copy(&ex->arena, visit_server(h->visit));
+    return h->server.p ? 0 : HANDOFF_E_MEMORY;
+}
+
 static void visiting_handoff_head(struct exchange *ex, const struct head *in)
 {
+    bool waits =
+        head_find(in, STR("tarry-wait")); /* it may enclose no call, and count for nothing */
     char why[256] = "";
     int rc;
 
-    if (ex->hop.number + 1 >= ex->pool_conf->max_hops) {
-        exchange_fail(ex, PROBLEM_LOOP, 0, "a handoff at hop %u: max_hops is %zu", ex->hop.number,
-            ex->pool_conf->max_hops);
+    if (!waits && visiting_is_over(ex))
         return;
-    }
     if (ex->handoff)
         handoff_release(ex->handoff);
     else
@@ -189,6 +217,8 @@ static void visiting_handoff_head(struct exchange *ex, const struct head *in)
         return;
     }
     rc = handoff_read_head(ex->handoff, &ex->arena, ex->conf, ex->pool_conf, in, why, sizeof(why));
+    if (rc == 0)
+        rc = visiting_note_run(ex, why, sizeof(why));
     if (rc < 0) {
         visiting_refuse(ex, rc, why);
         return;
@@ -210,6 +240,10 @@ static void visiting_take_handoff(struct exchange *ex)
         visiting_refuse(ex, rc, why);
         return;
     }
+    if (h->ncalls == 0)
+        ex->hop.waits++;
+    else if (h->waits && visiting_is_over(ex))
+        return;
     if (body_size(&ex->request.body) > ex->pool_conf->replay_body_max) {
         ex->request.content = CONTENT_DROPPED;
         body_clear(&ex->request.body);
@@ -400,6 +434,10 @@ static void visiting_on_started(void *owner, struct visit *v)
 
     panic_hold(ex, exchange_describe);
     counter_add(COUNTER_VISITS, 1);
+    if (ex->hop.kind == HOP_REPLAY && ex->handoff->sticky && ex->hop.attempt == 1)
+        counter_add(
+            str_eq(visit_server(v), ex->hop.server) ? COUNTER_STICKY_HITS : COUNTER_STICKY_MISSES,
+            1);
     ex->nhops = ex->hop.number + 1;
     ex->hop.unreachable_since_ms = 0;
     exchange_set_state(ex, EX_VISITING);

@@ -42,6 +42,11 @@
         "Requests refused because their address had queue_address_share of a queue")               \
     X(REDELIVERIES, "tarry_redeliveries_total", "Resumes, replays and notifies delivered again")   \
     X(HANDOFFS, "tarry_handoffs_total", "Handoffs accepted from workers")                          \
+    X(STICKY_HITS, "tarry_sticky_hits_total",                                                      \
+        "Visits that came back to the process that has the run")                                   \
+    X(STICKY_MISSES, "tarry_sticky_misses_total",                                                  \
+        "Visits that wanted to and went to another: it was gone, or busy for too long")            \
+    X(WAITS, "tarry_waits_total", "Visits put off by a worker (Tarry-Wait)")                       \
     X(HANDOFFS_REFUSED, "tarry_handoffs_refused_total",                                            \
         "Handoffs that were malformed, forbidden or over a limit")                                 \
     X(CALLS, "tarry_calls_total", "Calls to upstreams begun")                                      \

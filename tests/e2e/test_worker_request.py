@@ -28,7 +28,7 @@ def test_features_are_listed(bed):
     site = echo(bed)
     site.tarry.get("/")
     features = [f.strip() for f in site.worker.request.headers.get("Tarry-Features").split(",")]
-    assert sorted(features) == sorted(["relay", "resume", "replay", "notify", "on-error", "keep-alive"])
+    assert sorted(features) == sorted(["relay", "resume", "replay", "notify", "on-error", "keep-alive", "wait"])
 
 
 def test_exchange_ids_are_unique_and_unguessable(bed):

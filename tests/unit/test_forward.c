@@ -287,14 +287,17 @@ START_TEST(tells_a_worker_of_the_hop)
 
     ck_assert_int_eq(forward_add_tarry(&h, &arena, conf, &conf->pools[0], &hop), 0);
     ck_assert_str_eq(text_of(&h),
-        "Tarry-Version=1|Tarry-Features=relay, resume, replay, notify, on-error, keep-alive|"
+        "Tarry-Version=1|Tarry-Features=relay, resume, replay, notify, on-error, keep-alive, wait|"
         "Tarry-Exchange=abc|Tarry-Hop=3|Tarry-Started=1700000000.042|Tarry-Kind=resume|"
-        "Tarry-Limits=max-hops=64, max-calls=64, replay-body=10485760, call=33554432, state=8000|"
+        "Tarry-Limits=max-hops=64, max-calls=64, replay-body=10485760, call=33554432, state=8000, "
+        "wait=60|"
         "Tarry-Origins=https://api.example.com, http://127.0.0.1:8002|Tarry-State=s");
     h = (struct head){ 0 };
-    hop = (struct forward_hop){
-        .exchange = "abc", .kind = STR("notify"), .outcome = STR("truncated"), .attempt = 2
-    };
+    hop = (struct forward_hop){ .exchange = "abc",
+        .hop = 1,
+        .kind = STR("notify"),
+        .outcome = STR("truncated"),
+        .attempt = 2 };
     conf->pools[0].secret = arena_copy(&conf->arena, STR("hush")); /* it is wiped in the end */
     ck_assert_int_eq(forward_add_tarry(&h, &arena, conf, &conf->pools[0], &hop), 0);
     ck_assert(!head_find(&h, STR("tarry-state")));
