@@ -109,13 +109,30 @@ static const struct opt root_rows[] = {
     { "http2_controls_max", OPT_NUMBER, IN(conf, http2_controls_max), "1000", "10", "1000000",
         OPT_LIVE,
         .help = "HTTP/2: how many PING, SETTINGS and priority frames a client may send in a burst; "
-                "spent, it is given back within 30 seconds. A client that sends more is sent away "
-                "(ENHANCE_YOUR_CALM)." },
+                "spent, it is given back within http2_limits_window. A client that sends more is "
+                "sent away (ENHANCE_YOUR_CALM)." },
+    { "http2_early_answer_wait", OPT_DURATION, IN(conf, http2_early_answer_wait_ms), "250ms", "0",
+        "1m", OPT_LIVE,
+        .help = "HTTP/2: how long a client that has its response before its request was complete "
+                "may take to end or stop the request by itself, before it is told to "
+                "(RST_STREAM). Some clients lose the response when both come at once." },
     { "http2_empty_frames_max", OPT_NUMBER, IN(conf, http2_empty_frames_max), "100", "1", "1000000",
         OPT_LIVE, .help = "HTTP/2: the same for frames that carry nothing and end nothing." },
     { "http2_glitches_max", OPT_NUMBER, IN(conf, http2_glitches_max), "100", "1", "1000000",
         OPT_LIVE,
         .help = "HTTP/2: the same for malformed frames and requests, and requests over a limit." },
+    { "http2_goaway_wait", OPT_DURATION, IN(conf, http2_goaway_wait_ms), "1s", "1ms", "1m",
+        OPT_LIVE,
+        .help = "HTTP/2: how long a client may take to answer the notice that its connection will "
+                "end, before it is told which requests are still served." },
+    { "http2_header_excess", OPT_NUMBER, IN(conf, http2_header_excess), "64", "1", "10000",
+        OPT_LIVE,
+        .help = "HTTP/2: how many times header_max and header_fields_max a request's head may have "
+                "and still be read to its end, for the answer (431). A longer one is reset." },
+    { "http2_limits_window", OPT_DURATION, IN(conf, http2_limits_window_ms), "30s", "1s", "1h",
+        OPT_LIVE,
+        .help = "HTTP/2: within how long a burst that a client has spent is given back, with "
+                "http2_controls_max and the options that refer to it." },
     { "http2_max_streams", OPT_NUMBER, IN(conf, http2_streams_max), "100", "1", "10000", OPT_LIVE,
         .help = "HTTP/2: how many requests a client may have open at a time on one connection. New "
                 "connections take it over." },
@@ -130,8 +147,8 @@ static const struct opt root_rows[] = {
                 "SETTINGS. Then it counts as gone." },
     { "http2_queue_max", OPT_NUMBER, IN(conf, http2_queue_max), "1000", "100", "1000000", OPT_LIVE,
         .help = "HTTP/2: how many frames may wait for a client that does not read. Above, nothing "
-                "is read from it either; above five times as many, or after four seconds, its "
-                "connection ends." },
+                "is read from it either; above five times as many, or after http2_unread_timeout, "
+                "its connection ends." },
     { "http2_resets_max", OPT_NUMBER, IN(conf, http2_resets_max), "100", "1", "1000000", OPT_LIVE,
         .help = "HTTP/2: how many requests a client may take back in a burst, as with "
                 "http2_controls_max." },
@@ -144,10 +161,17 @@ static const struct opt root_rows[] = {
     { "http2_stream_window", OPT_SIZE, IN(conf, http2_stream_window), "64K", "16K", "1G", OPT_LIVE,
         .help = "HTTP/2: how much of one request's body may be on its way at a time. New "
                 "connections take it over." },
+    { "http2_tiny_window", OPT_SIZE, IN(conf, http2_tiny_window), "256", "1", "16K", OPT_LIVE,
+        .help = "HTTP/2: pieces of a response that are shorter than this, because the client opens "
+                "no larger window, count for http2_tiny_windows_max." },
     { "http2_tiny_windows_max", OPT_NUMBER, IN(conf, http2_tiny_windows_max), "100", "1", "1000000",
         OPT_LIVE,
         .help = "HTTP/2: how often in a burst a client may have a response sent in pieces of less "
-                "than 256 bytes because it opens no larger window, as with http2_controls_max." },
+                "than http2_tiny_window, as with http2_controls_max." },
+    { "http2_unread_timeout", OPT_DURATION, IN(conf, http2_unread_timeout_ms), "4s", "1ms", "1d",
+        OPT_LIVE,
+        .help = "HTTP/2: how long a client that makes Tarry queue more than http2_queue_max frames "
+                "may go without reading them." },
     { "http2_window_updates_max", OPT_NUMBER, IN(conf, http2_window_updates_max), "1000", "10",
         "1000000", OPT_LIVE,
         .help = "HTTP/2: how many window updates a client may send in a burst beyond four for each "

@@ -86,7 +86,7 @@ struct opt_section {
 };
 
 /* More rows than any section has. */
-enum { OPT_ROWS_MAX = 64 };
+enum { OPT_ROWS_MAX = 96 };
 
 const struct opt_section *options_section(enum opt_section_id id);
 

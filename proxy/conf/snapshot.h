@@ -317,12 +317,18 @@ struct conf {
     size_t http2_connection_window; /* the same of all requests of a connection */
     size_t http2_streams_max;       /* requests at a time on a connection */
     size_t http2_queue_max;         /* frames that wait for a client that reads none */
-    size_t http2_resets_max;        /* the next six: in a burst; they refill within half a minute */
+    size_t http2_header_excess;     /* times the limits: a longer head is not read to its end */
+    size_t http2_resets_max;        /* the next six: in a burst that refills within the window */
     size_t http2_glitches_max;
     size_t http2_controls_max;
     size_t http2_empty_frames_max;
     size_t http2_window_updates_max;
     size_t http2_tiny_windows_max;
+    uint64_t http2_limits_window_ms;
+    size_t http2_tiny_window;
+    uint64_t http2_early_answer_wait_ms; /* before a request that was answered early is reset */
+    uint64_t http2_goaway_wait_ms;       /* for the answer to the notice of a GOAWAY */
+    uint64_t http2_unread_timeout_ms;  /* for a client that reads none of what it makes us queue */
     size_t http2_stalled_max;          /* responses at a time that a client takes nothing of */
     uint64_t http2_stalled_timeout_ms; /* for so long */
     uint64_t

@@ -61,13 +61,21 @@ static struct h2_server_limits front_http2_limits(const struct conf *c)
         .streams_max = (uint32_t)c->http2_streams_max,
         .stalled_max = (uint32_t)c->http2_stalled_max,
         .stalled_timeout_ms = c->http2_stalled_timeout_ms,
-        .nuisances_max = {
-            [H2_RESETS] = (uint32_t)c->http2_resets_max,
-            [H2_GLITCHES] = (uint32_t)c->http2_glitches_max,
-            [H2_CONTROLS] = (uint32_t)c->http2_controls_max,
-            [H2_EMPTIES] = (uint32_t)c->http2_empty_frames_max,
-            [H2_UPDATES] = (uint32_t)c->http2_window_updates_max,
-            [H2_TINY] = (uint32_t)c->http2_tiny_windows_max,
+        .early_answer_wait_ms = c->http2_early_answer_wait_ms,
+        .goaway_wait_ms = c->http2_goaway_wait_ms,
+        .unread_timeout_ms = c->http2_unread_timeout_ms,
+        .head_excess = c->http2_header_excess,
+        .abuse = {
+            .max = {
+                [H2_RESETS] = (uint32_t)c->http2_resets_max,
+                [H2_GLITCHES] = (uint32_t)c->http2_glitches_max,
+                [H2_CONTROLS] = (uint32_t)c->http2_controls_max,
+                [H2_EMPTIES] = (uint32_t)c->http2_empty_frames_max,
+                [H2_UPDATES] = (uint32_t)c->http2_window_updates_max,
+                [H2_TINY] = (uint32_t)c->http2_tiny_windows_max,
+            },
+            .window_ms = c->http2_limits_window_ms,
+            .tiny_write = c->http2_tiny_window,
         },
     };
 }

@@ -285,9 +285,8 @@ static int h2_on_frame_sent(nghttp2_session *library, const nghttp2_frame *f, vo
     if (!s)
         return 0;
     s->end_sent = true;
-    /* RFC 9113 8.1: a response without the whole request; the rest of it is not wanted. */
-    if (h->role->server && !s->owned && !s->in_ended)
-        return nghttp2_submit_rst_stream(library, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_NO_ERROR);
+    if (h->role->on_answered_early && !s->owned && !s->in_ended)
+        h->role->on_answered_early(s);
     return 0;
 }
 

@@ -47,6 +47,10 @@ struct h2_role {
     void (*on_nuisance)(struct h2 *h, enum h2_nuisance what);
     /* A DATA frame was sent. May be NULL. */
     void (*on_wrote)(struct h2 *h, size_t n);
+    /* The peer's windows let only `n` bytes of more leave. May be NULL. */
+    void (*on_short_write)(struct h2 *h, size_t n);
+    /* Our message is complete, the peer's is not, and its owner has let go. May be NULL. */
+    void (*on_answered_early)(struct h2_stream *s);
 
     /* Called from the loop. */
 

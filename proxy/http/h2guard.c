@@ -15,9 +15,10 @@ const char *h2_nuisance_name(enum h2_nuisance what)
     return names[what];
 }
 
-static void h2guard_leak(struct h2_guard *g, const uint32_t max[H2_NNUISANCES], uint64_t now_ms)
+static void h2guard_leak(struct h2_guard *g, const struct h2_guard_limits *limits, uint64_t now_ms)
 {
-    float share = (float)(now_ms - g->at_ms) / (float)H2_GUARD_EMPTIES_MS;
+    const uint32_t *max = limits->max;
+    float share = (float)(now_ms - g->at_ms) / (float)limits->window_ms;
 
     g->at_ms = now_ms;
     for (size_t i = 0; i < H2_NNUISANCES; i++) {
@@ -28,20 +29,20 @@ static void h2guard_leak(struct h2_guard *g, const uint32_t max[H2_NNUISANCES], 
     }
 }
 
-bool h2_guard_count(
-    struct h2_guard *g, const uint32_t max[H2_NNUISANCES], enum h2_nuisance what, uint64_t now_ms)
+bool h2_guard_count(struct h2_guard *g, const struct h2_guard_limits *limits, enum h2_nuisance what,
+    uint64_t now_ms)
 {
     if (now_ms != g->at_ms)
-        h2guard_leak(g, max, now_ms);
+        h2guard_leak(g, limits, now_ms);
     g->level[what] += 1;
-    return g->level[what] > (float)max[what];
+    return g->level[what] > (float)limits->max[what];
 }
 
-void h2_guard_wrote(struct h2_guard *g, size_t n)
+void h2_guard_wrote(struct h2_guard *g, const struct h2_guard_limits *limits, size_t n)
 {
     g->level[H2_UPDATES] -= H2_GUARD_UPDATES_A_WRITE;
     if (g->level[H2_UPDATES] < -H2_GUARD_UPDATES_AHEAD)
         g->level[H2_UPDATES] = -H2_GUARD_UPDATES_AHEAD;
-    if (n >= H2_GUARD_FULL_WRITE)
+    if (n >= H2_GUARD_FULL_WRITE * limits->tiny_write)
         g->level[H2_TINY] = g->level[H2_TINY] > 2 ? g->level[H2_TINY] - 2 : 0;
 }

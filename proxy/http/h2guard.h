@@ -1,6 +1,6 @@
 /* What a client may do on an HTTP/2 connection that costs more than it is worth: how much of it is
- * put up with. Each kind fills a bucket that empties in half a minute; when one runs over, the
- * client is no longer served. Pure counting: no I/O, no clock. */
+ * put up with. Each kind fills a bucket that empties with time; when one runs over, the client is
+ * no longer served. Pure counting: no I/O, no clock. */
 #ifndef TARRY_HTTP_H2GUARD_H
 #define TARRY_HTTP_H2GUARD_H
 
@@ -21,12 +21,17 @@ enum h2_nuisance {
 #define H2_NNUISANCES 6
 
 enum {
-    H2_GUARD_EMPTIES_MS = 30000,   /* how long a full bucket takes to empty */
     H2_GUARD_UPDATES_A_WRITE = 4,  /* what a client may send for each DATA frame: stream and
                                       connection, twice */
     H2_GUARD_UPDATES_AHEAD = 1000, /* writes whose updates are still to come count that much */
-    H2_GUARD_TINY_WRITE = 256,     /* fewer bytes than this, though more are waiting */
-    H2_GUARD_FULL_WRITE = 1024,    /* makes up for two tiny ones: windows end where they end */
+    H2_GUARD_FULL_WRITE = 4,       /* times tiny_write: makes up for two tiny ones, since windows
+                                      end where they end */
+};
+
+struct h2_guard_limits {
+    uint32_t max[H2_NNUISANCES];
+    uint64_t window_ms; /* how long a full bucket takes to empty */
+    size_t tiny_write;  /* fewer bytes than this, though more are waiting, are H2_TINY */
 };
 
 /* Embedded in a connection; zeroed to begin with. */
@@ -35,12 +40,12 @@ struct h2_guard {
     uint64_t at_ms;
 };
 
-/* Counts one. Whether it was one too many: more than max[what] are in the bucket. */
-bool h2_guard_count(
-    struct h2_guard *g, const uint32_t max[H2_NNUISANCES], enum h2_nuisance what, uint64_t now_ms);
+/* Counts one. Whether it was one too many: more than limits->max[what] are in the bucket. */
+bool h2_guard_count(struct h2_guard *g, const struct h2_guard_limits *limits, enum h2_nuisance what,
+    uint64_t now_ms);
 
 /* A DATA frame of `n` bytes was sent: its window updates may come. */
-void h2_guard_wrote(struct h2_guard *g, size_t n);
+void h2_guard_wrote(struct h2_guard *g, const struct h2_guard_limits *limits, size_t n);
 
 /* For logs: "too many stream resets". */
 const char *h2_nuisance_name(enum h2_nuisance what);

@@ -26,10 +26,14 @@ struct h2_limits {
 /* Of the server side alone. */
 struct h2_server_limits {
     struct h2_limits common;
-    uint32_t streams_max;        /* open at a time */
-    uint32_t stalled_max;        /* responses of which the client takes nothing */
-    uint64_t stalled_timeout_ms; /* for so long: with more of them it is not served */
-    uint32_t nuisances_max[H2_NNUISANCES];
+    uint32_t streams_max;          /* open at a time */
+    uint32_t stalled_max;          /* responses of which the client takes nothing */
+    uint64_t stalled_timeout_ms;   /* for so long: with more of them it is not served */
+    uint64_t early_answer_wait_ms; /* before a request that was answered early is reset */
+    uint64_t goaway_wait_ms;       /* for the answer to a notice of GOAWAY */
+    uint64_t unread_timeout_ms;    /* for a client that reads none of what it makes us queue */
+    size_t head_excess;            /* times the limits: a longer head is not even read to its end */
+    struct h2_guard_limits abuse;
 };
 
 #endif

@@ -20,10 +20,7 @@
 enum going { OPEN, NOTICED, GOING };
 
 enum {
-    NOTICE_MS = 1000, /* a client that does not answer the ping of a notice has had its time */
-    HELD_MS = 4000,   /* one that makes us queue answers and reads none has had it too */
-    HUGE_HEAD = 64,   /* times the limit: such a head is not even read to its end for an answer */
-    HUGE_COUNTS = 10, /* glitches that such a one counts as */
+    HUGE_COUNTS = 10, /* glitches that a head counts as which is not read to its end */
     TICKS = 4,        /* looks at slow streams within the time that they have */
 };
 
@@ -33,6 +30,7 @@ struct h2_server {
     struct h2 h2;
     struct accepted accepted;
     struct acceptor *acceptor;
+    struct deadline early; /* for requests that were answered before they were complete */
     struct deadline watch; /* idle: its end; else the next look at what is slow */
     struct h2_guard guard;
     uint64_t opened_ms, noticed_ms;
@@ -99,10 +97,10 @@ static void h2server_refuse(struct h2_stream *s, int error)
 static bool h2server_head_too_large(struct h2_stream *s, const struct h2_block *block)
 {
     const struct h2_limits *limits = s->session->limits;
+    size_t excess = h2server_server_of(s->session)->acceptor->http2.head_excess;
 
     h2server_refuse(s, H1_E_HEAD_TOO_LARGE);
-    if (block->bytes / HUGE_HEAD <= limits->head_max &&
-        block->fields / HUGE_HEAD <= limits->fields_max)
+    if (block->bytes / excess <= limits->head_max && block->fields / excess <= limits->fields_max)
         return true;
     for (unsigned i = 0; i < HUGE_COUNTS; i++)
         s->session->role->on_nuisance(s->session, H2_GLITCHES);
@@ -169,8 +167,7 @@ static void h2server_on_nuisance(struct h2 *h, enum h2_nuisance what)
         counter_add(COUNTER_HTTP2_RESETS, 1);
     else if (what == H2_GLITCHES)
         counter_add(COUNTER_HTTP2_GLITCHES, 1);
-    if (!h2_guard_count(&v->guard, v->acceptor->http2.nuisances_max, what, loop_now_ms()) ||
-        h->nuisance)
+    if (!h2_guard_count(&v->guard, &v->acceptor->http2.abuse, what, loop_now_ms()) || h->nuisance)
         return;
     h->nuisance = h2_nuisance_name(what);
     h2_wake(h);
@@ -178,7 +175,58 @@ static void h2server_on_nuisance(struct h2 *h, enum h2_nuisance what)
 
 static void h2server_on_wrote(struct h2 *h, size_t n)
 {
-    h2_guard_wrote(&h2server_server_of(h)->guard, n);
+    struct h2_server *v = h2server_server_of(h);
+
+    h2_guard_wrote(&v->guard, &v->acceptor->http2.abuse, n);
+}
+
+static void h2server_on_short_write(struct h2 *h, size_t n)
+{
+    if (n < h2server_server_of(h)->acceptor->http2.abuse.tiny_write)
+        h2server_on_nuisance(h, H2_TINY);
+}
+
+/* RFC 9113 8.1: the rest of the request is not wanted, and RST_STREAM with NO_ERROR says so. Not at
+ * once: curl 7.88 loses a response that comes in one read with its reset, and node never ends the
+ * stream. Most clients end or stop by themselves meanwhile. */
+static void h2server_on_answered_early(struct h2_stream *s)
+{
+    struct h2_server *v = h2server_server_of(s->session);
+
+    s->serving->ended_ms = loop_now_ms();
+    if (!deadline_is_set(&v->early))
+        deadline_set(&v->early, v->acceptor->http2.early_answer_wait_ms);
+}
+
+static bool h2server_was_answered_early(const struct h2_stream *s)
+{
+    return s->end_sent && !s->in_ended && !s->owned && !s->wire_closed;
+}
+
+static void h2server_on_early(void *owner)
+{
+    struct h2_server *v = owner;
+    struct list *lists[] = { &v->h2.quiet, &v->h2.ready };
+    uint64_t now = loop_now_ms(), wait = v->acceptor->http2.early_answer_wait_ms;
+    uint64_t next = UINT64_MAX;
+
+    for (size_t i = 0; i < 2; i++) {
+        LIST_EACH(n, lists[i]) {
+            struct h2_stream *s = LIST_OWNER(n, struct h2_stream, node);
+            uint64_t due = s->serving->ended_ms + wait;
+
+            if (!h2server_was_answered_early(s))
+                continue;
+            if (due <= now)
+                nghttp2_submit_rst_stream(
+                    v->h2.library, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_NO_ERROR);
+            else if (due - now < next)
+                next = due - now;
+        }
+    }
+    if (next != UINT64_MAX)
+        deadline_set(&v->early, next);
+    h2_wake(&v->h2);
 }
 
 /* Requests and their deadlines */
@@ -288,8 +336,8 @@ static uint64_t h2server_tick_ms(const struct acceptor *a)
 {
     uint64_t times[] = { a->header_timeout_ms, a->body_timeout_ms, a->send_timeout_ms,
         a->rate_window_ms, a->http2.common.ping_timeout_ms, a->http2.stalled_timeout_ms,
-        NOTICE_MS };
-    uint64_t least = HELD_MS;
+        a->http2.goaway_wait_ms };
+    uint64_t least = a->http2.unread_timeout_ms;
 
     for (size_t i = 0; i < sizeof(times) / sizeof(*times); i++)
         if (times[i] < least)
@@ -344,7 +392,7 @@ static const char *h2server_look_at_connection(struct h2_server *v, uint32_t *co
     uint64_t now = loop_now_ms();
 
     *code = NGHTTP2_ENHANCE_YOUR_CALM;
-    if (h->held && now - h->held_ms >= HELD_MS) {
+    if (h->held && now - h->held_ms >= a->http2.unread_timeout_ms) {
         h->deaf = true;
         return "it does not read what it makes us send";
     }
@@ -420,7 +468,7 @@ static void h2server_drain_step(struct h2_server *v)
         h2_wake(h);
         break;
     case NOTICED:
-        if (!v->heard_back && now - v->noticed_ms < NOTICE_MS)
+        if (!v->heard_back && now - v->noticed_ms < v->acceptor->http2.goaway_wait_ms)
             return;
         nghttp2_submit_goaway(h->library, NGHTTP2_FLAG_NONE,
             nghttp2_session_get_last_proc_stream_id(h->library), NGHTTP2_NO_ERROR, NULL, 0);
@@ -474,6 +522,7 @@ static void h2server_on_dead(struct h2 *h)
 
     list_remove(&v->accepted.node);
     deadline_close(&v->watch);
+    deadline_close(&v->early);
     addr_ip_text(&h->peer, peer);
     if (h->calmed) {
         counter_add(COUNTER_HTTP2_FLOODS, 1);
@@ -492,6 +541,8 @@ static const struct h2_role role = {
     .on_frame = h2server_on_frame,
     .on_nuisance = h2server_on_nuisance,
     .on_wrote = h2server_on_wrote,
+    .on_short_write = h2server_on_short_write,
+    .on_answered_early = h2server_on_answered_early,
     .end_error = h2server_end_error,
     .give_head = h2server_give_head,
     .on_turn = h2server_on_turn,
@@ -701,6 +752,7 @@ int h2_server_open(struct conn *conn, struct acceptor *a)
     v->accepted.ops = &accepted_ops;
     v->opened_ms = loop_now_ms();
     deadline_init(&v->watch, h2server_on_watch, v);
+    deadline_init(&v->early, h2server_on_early, v);
     h2_init(&v->h2, conn, library, &role, &ops, &a->http2.common, h2server_free_server);
     list_push(&a->busy, &v->accepted.node);
     counter_add(COUNTER_HTTP2_CONNECTIONS, 1);

@@ -186,8 +186,8 @@ ssize_t h2_stream_read(nghttp2_session *library, int32_t id, uint8_t *to, size_t
 
     if (!s)
         return NGHTTP2_ERR_DEFERRED; /* its reset is on the way */
-    if (n < H2_GUARD_TINY_WRITE && n < buf_len(&s->out) && h->role->on_nuisance)
-        h->role->on_nuisance(h, H2_TINY);
+    if (n < buf_len(&s->out) && h->role->on_short_write)
+        h->role->on_short_write(h, n);
     if (n > buf_len(&s->out))
         n = buf_len(&s->out);
     if (n == 0 && s->given_out == H2_OUT_CUT)
@@ -313,8 +313,8 @@ void h2_stream_let_go(struct h2_stream *s, uint32_t code)
         return;
     }
     if (s->given_out == H2_OUT_DONE) {
-        if (s->end_sent && !s->in_ended) /* RFC 9113 8.1 */
-            nghttp2_submit_rst_stream(h->library, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_NO_ERROR);
+        if (s->end_sent && !s->in_ended && h->role->on_answered_early)
+            h->role->on_answered_early(s);
     } else if (s->given_out == H2_OUT_CUT) {
         nghttp2_session_resume_data(h->library, s->id);
     } else {

@@ -31,6 +31,7 @@ enum h2_out { H2_OUT_NOTHING, H2_OUT_BODY, H2_OUT_DONE, H2_OUT_CUT };
 struct h2_serving {
     uint64_t in_bytes, out_bytes; /* data received, and framed */
     struct pace pace;             /* of what waits to be framed, else of what is to come */
+    uint64_t ended_ms;            /* when a response left before its request was complete */
     uint64_t out_left;            /* of the length that we have declared; UINT64_MAX: none */
     signed char refusal;          /* enum h1_error to answer with, or 0 */
     bool bodiless;                /* the response has no body (HEAD, 204, 304) */

@@ -1,5 +1,7 @@
 """Clients that speak HTTP/2: everything that HTTP/1.1 clients have, many requests at a time, and how connections end."""
 
+import os
+import shutil
 import signal
 import subprocess
 import time
@@ -93,6 +95,43 @@ def test_curl_over_each_version(bed, options):
                           site.tarry.url + "/big"], capture_output=True, timeout=60, check=True)
     assert out.stdout == big.read_bytes()
     assert out.stderr == (b"2" if "prior" in options[0] else b"1.1")
+
+
+NODE = """
+const http2 = require('http2'), size = Number(process.argv[2]);
+const session = http2.connect(process.argv[1], { rejectUnauthorized: false });
+const stream = session.request({ ':method': 'POST', ':path': '/nothere', 'content-length': size });
+stream.on('response', h => console.log(h[':status']));
+stream.on('error', e => console.log('error', e.code));
+stream.on('close', () => session.close());
+stream.resume();
+stream.end(Buffer.alloc(size));
+"""
+
+
+@pytest.mark.parametrize("size", [100, 100_000, 1_000_000])
+@pytest.mark.parametrize("client", ["curl", "node"])
+def test_an_answer_before_the_request_is_complete_is_not_lost(bed, client, size):
+    """curl 7.88 reported error 92 in place of the status, and node's stream never ended, when RST_STREAM came in one read
+    with the response."""
+    certificate, key = bed.authority.leaf()
+    conf = bed.conf(bed.worker(done))
+    address = f"127.0.0.1:{free_port()}"
+    conf.listens = {address: {"certificate": str(certificate), "private_key": str(key)}}
+    conf.routes = [("/app/", {"workers": "app"})]
+    bed.tarry(conf)
+    body = bed.folder / "body"
+    body.write_bytes(bytes(size))
+    for _ in range(4):
+        if client == "curl":
+            command = ["curl", "-sk", "--http2", "-o", os.devnull, "-w", "%{http_code}", "--data-binary", f"@{body}",
+                       f"https://{address}/nothere"]
+        else:
+            if not shutil.which("node"):
+                pytest.skip("needs node")
+            command = ["node", "-e", NODE, "--", f"https://{address}", str(size)]
+        out = subprocess.run(command, capture_output=True, timeout=60, text=True)
+        assert out.stdout.split()[:1] == ["404"], out
 
 
 def test_h2load_gets_all_its_answers(bed):

@@ -212,9 +212,13 @@ static void open_acceptor(void)
             .ping_timeout_ms = 60000,
             .interim_max = 16 },
         .streams_max = 10,
+        .goaway_wait_ms = 1000,
+        .unread_timeout_ms = 4000,
+        .head_excess = 64,
+        .abuse = { .window_ms = 30000, .tiny_write = 256 },
     };
     for (size_t i = 0; i < H2_NNUISANCES; i++)
-        acceptor.http2.nuisances_max[i] = 20;
+        acceptor.http2.abuse.max[i] = 20;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)

@@ -3,14 +3,18 @@
 
 #include "unit.h"
 
-static const uint32_t max[H2_NNUISANCES] = { 100, 100, 100, 100, 100, 100 };
+enum { WINDOW_MS = 30000 };
+
+static const struct h2_guard_limits limits = {
+    .max = { 100, 100, 100, 100, 100, 100 }, .window_ms = WINDOW_MS, .tiny_write = 256
+};
 
 static bool count(struct h2_guard *g, enum h2_nuisance what, unsigned n, uint64_t now_ms)
 {
     bool over = false;
 
     for (unsigned i = 0; i < n; i++)
-        over |= h2_guard_count(g, max, what, now_ms);
+        over |= h2_guard_count(g, &limits, what, now_ms);
     return over;
 }
 
@@ -28,9 +32,9 @@ START_TEST(forgives_with_time)
     struct h2_guard g = { 0 };
 
     ck_assert(!count(&g, H2_RESETS, 100, 1000));
-    ck_assert(!count(&g, H2_RESETS, 49, 1000 + H2_GUARD_EMPTIES_MS / 2));
-    ck_assert(count(&g, H2_RESETS, 2, 1000 + H2_GUARD_EMPTIES_MS / 2));
-    ck_assert(!count(&g, H2_RESETS, 100, 1000 + 9 * (uint64_t)H2_GUARD_EMPTIES_MS));
+    ck_assert(!count(&g, H2_RESETS, 49, 1000 + WINDOW_MS / 2));
+    ck_assert(count(&g, H2_RESETS, 2, 1000 + WINDOW_MS / 2));
+    ck_assert(!count(&g, H2_RESETS, 100, 1000 + 9 * (uint64_t)WINDOW_MS));
 }
 END_TEST
 
@@ -63,11 +67,11 @@ START_TEST(expects_window_updates_for_what_was_written)
     struct h2_guard g = { 0 };
 
     for (unsigned i = 0; i < 10000; i++) {
-        h2_guard_wrote(&g, 1);
+        h2_guard_wrote(&g, &limits, 1);
         ck_assert(!count(&g, H2_UPDATES, H2_GUARD_UPDATES_A_WRITE, 1000));
     }
     for (unsigned i = 0; i < 100000; i++) /* no more than a share of it is put aside */
-        h2_guard_wrote(&g, 1);
+        h2_guard_wrote(&g, &limits, 1);
     ck_assert(!count(&g, H2_UPDATES, H2_GUARD_UPDATES_AHEAD + 100, 1000));
     ck_assert(count(&g, H2_UPDATES, 1, 1000));
 }
@@ -79,8 +83,8 @@ START_TEST(a_window_that_ends_within_a_write_is_no_tiny_one)
 
     for (unsigned i = 0; i < 1000; i++) {
         ck_assert(!count(&g, H2_TINY, 2, 1000));
-        h2_guard_wrote(&g, 1);
-        h2_guard_wrote(&g, H2_GUARD_FULL_WRITE);
+        h2_guard_wrote(&g, &limits, 1);
+        h2_guard_wrote(&g, &limits, 1024);
     }
     ck_assert(count(&g, H2_TINY, 101, 1000));
 }

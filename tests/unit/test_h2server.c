@@ -279,7 +279,10 @@ static void set_up(void)
         .streams_max = 32,
         .stalled_max = 10,
         .stalled_timeout_ms = 3600000,
-        .nuisances_max = { 20, 20, 20, 20, 20, 20 },
+        .goaway_wait_ms = 1000,
+        .unread_timeout_ms = 3600000,
+        .head_excess = 64,
+        .abuse = { .max = { 20, 20, 20, 20, 20, 20 }, .window_ms = 30000, .tiny_write = 256 },
     };
 
     world_open();
@@ -622,18 +625,24 @@ END_TEST
 
 START_TEST(the_rest_of_a_body_is_not_wanted_after_the_answer) /* RFC 9113 8.1 */
 {
+    acceptor.http2.early_answer_wait_ms = _i == 0 ? 0 : 3600000;
     add_greeting();
     add_head(1, 0, HEAD("POST", "/"));
     send_script();
     expect_story("POST / h|");
     answer(&app.requests[0], 200, 3);
-    ck_assert_uint_eq(reset_code(1), NGHTTP2_NO_ERROR);
-    ck_assert_uint_eq(got_data(1), 3);
+    if (_i == 0)
+        ck_assert_uint_eq(reset_code(1), NGHTTP2_NO_ERROR);
+    WORLD_UNTIL(got_data(1) == 3);
+    /* A client that ends by itself in time is not reset: some lose the response by that. */
+    if (_i == 1)
+        ck_assert_uint_eq(got(NGHTTP2_RST_STREAM, 0, NULL), 0);
     add_frame(NGHTTP2_DATA, LAST, 1, "late", 4);
     app.answers = true;
     add_head(3, LAST, HEAD("GET", "/next"));
     send_script();
     WORLD_UNTIL(got(NGHTTP2_DATA, 3, NULL) == 1);
+    ck_assert_uint_eq(got(NGHTTP2_RST_STREAM, 0, NULL), _i == 0);
 }
 END_TEST
 
@@ -755,7 +764,7 @@ static TCase *cases(void)
     tcase_add_test(t, holds_back_a_client_whose_owner_has_paused);
     tcase_add_test(t, a_request_taken_back_at_once_is_not_seen);
     tcase_add_loop_test(t, a_client_that_leaves_is_told_to_each_owner, 0, 4);
-    tcase_add_test(t, the_rest_of_a_body_is_not_wanted_after_the_answer);
+    tcase_add_loop_test(t, the_rest_of_a_body_is_not_wanted_after_the_answer, 0, 2);
     tcase_add_test(t, limits_the_silence_within_a_body);
     tcase_add_test(t, says_goodbye_twice);
     tcase_add_loop_test(t, sends_a_nuisance_away, 0, 5);
