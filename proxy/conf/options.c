@@ -111,7 +111,7 @@ static const struct opt root_rows[] = {
         .help = "HTTP/2: how many PING, SETTINGS and priority frames a client may send in a burst; "
                 "spent, it is given back within http2_limits_window. A client that sends more is "
                 "sent away (ENHANCE_YOUR_CALM)." },
-    { "http2_early_answer_wait", OPT_DURATION, IN(conf, http2_early_answer_wait_ms), "250ms", "0",
+    { "http2_early_answer_wait", OPT_DURATION, IN(conf, http2_early_answer_wait_ms), "250ms", "1ms",
         "1m", OPT_LIVE,
         .help = "HTTP/2: how long a client that has its response before its request was complete "
                 "may take to end or stop the request by itself, before it is told to "
