@@ -23,14 +23,14 @@ enum {
 
 struct sni_context {
     SSL_CTX *ctx;
-    unsigned short members[KINDS_MAX]; /* of sites.ids; the first one's certificate is the oldest
+    unsigned short members[KINDS_MAX]; /* of sni.ids; the first one's certificate is the oldest
                                           in the conf */
     size_t nmembers;
 };
 
 struct named {
     const char *name; /* in one of the identities */
-    size_t site;
+    size_t context;
 };
 
 struct sni {
@@ -38,8 +38,8 @@ struct sni {
     struct identity *ids; /* the first is the listener's own */
     bool *stale_told;     /* of each: that its staple is out of date */
     size_t nids;
-    struct sni_context *all; /* the first is for clients without a known name */
-    size_t nsites;
+    struct sni_context *contexts; /* the first is for clients without a known name */
+    size_t ncontexts;
     struct named *names; /* sorted */
     size_t nnames;
     struct clientcert clients;
@@ -50,30 +50,34 @@ struct sni {
 };
 
 /* What is kept for a connection. */
-struct guest {
-    struct sni *sites;
+struct sni_conn {
+    struct sni *sni;
     uint64_t since_ms;
     unsigned key_updates;
     bool flooded;
+    char *asked; /* the name in the ClientHello, folded; NULL: none. OpenSSL does not keep it for a
+                    TLS 1.2 session that is resumed */
 };
 
-/* OpenSSL's slots: in every SSL for its guest, in every context for its struct sni. Allocated
+/* OpenSSL's slot in every SSL for its struct sni_conn. Allocated
  * once a process. */
-static int guest_index = -1;
+static int sni_conn_index = -1;
 
 static void sni_on_ssl_freed(
     void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl, void *argp)
 {
-    struct guest *g = ptr;
+    struct sni_conn *g = ptr;
 
-    if (g)
-        sni_unref(g->sites);
+    if (!g)
+        return;
+    sni_unref(g->sni);
+    free(g->asked);
     free(g);
 }
 
-static const struct guest *sni_guest_of(const SSL *ssl)
+static struct sni_conn *sni_conn_of(const SSL *ssl)
 {
-    return ssl && guest_index >= 0 ? SSL_get_ex_data(ssl, guest_index) : NULL;
+    return ssl && sni_conn_index >= 0 ? SSL_get_ex_data(ssl, sni_conn_index) : NULL;
 }
 
 /* ---- names ---- */
@@ -106,8 +110,8 @@ static bool sni_fold_name(struct str name, char out[NAME_ROOM])
     return true;
 }
 
-/* The site of a folded name: of itself, else of the wildcard that covers it, else the first. */
-static size_t sni_site_of(const struct sni *s, const char *name)
+/* The context of a folded name: of itself, else of the wildcard that covers it, else the first. */
+static size_t sni_context_of(const struct sni *s, const char *name)
 {
     const struct named *found = sni_find_name(s, name);
     const char *dot = strchr(name, '.');
@@ -117,7 +121,7 @@ static size_t sni_site_of(const struct sni *s, const char *name)
         snprintf(wildcard, sizeof(wildcard), "*%s", dot);
         found = sni_find_name(s, wildcard);
     }
-    return found ? found->site : 0;
+    return found ? found->context : 0;
 }
 
 /* ---- callbacks of the handshake ---- */
@@ -136,17 +140,26 @@ static struct str sni_asked_name(SSL *ssl)
 }
 
 /* Before anything of the ClientHello is answered, and before a session is resumed: so that the
- * ticket is looked at with the site's eyes. */
+ * ticket is looked at in the context of the name. */
 static int sni_on_client_hello(SSL *ssl, int *alert, void *arg)
 {
-    const struct guest *g = sni_guest_of(ssl);
+    struct sni_conn *g = sni_conn_of(ssl);
+    struct str asked = sni_asked_name(ssl);
     char name[NAME_ROOM];
-    size_t site;
+    size_t context;
 
-    if (!g || !sni_fold_name(sni_asked_name(ssl), name))
+    if (!g || asked.n == 0)
         return SSL_CLIENT_HELLO_SUCCESS;
-    site = sni_site_of(g->sites, name);
-    if (site > 0 && !SSL_set_SSL_CTX(ssl, g->sites->all[site].ctx)) {
+    free(g->asked);
+    g->asked = strdup(sni_fold_name(asked, name) ? name : ""); /* "": one that nobody can have */
+    if (!g->asked) {
+        *alert = SSL_AD_INTERNAL_ERROR;
+        return SSL_CLIENT_HELLO_ERROR;
+    }
+    if (!*g->asked)
+        return SSL_CLIENT_HELLO_SUCCESS;
+    context = sni_context_of(g->sni, name);
+    if (context > 0 && !SSL_set_SSL_CTX(ssl, g->sni->contexts[context].ctx)) {
         *alert = SSL_AD_INTERNAL_ERROR;
         return SSL_CLIENT_HELLO_ERROR;
     }
@@ -156,7 +169,7 @@ static int sni_on_client_hello(SSL *ssl, int *alert, void *arg)
 static int sni_on_alpn(SSL *ssl, const unsigned char **out, unsigned char *outlen,
     const unsigned char *in, unsigned inlen, void *arg)
 {
-    struct str ours = tls_alpn(sni_guest_of(ssl)->sites->http2);
+    struct str ours = tls_alpn(sni_conn_of(ssl)->sni->http2);
 
     if (SSL_select_next_proto((unsigned char **)out, outlen, (const unsigned char *)ours.p,
             (unsigned)ours.n, in, inlen) != OPENSSL_NPN_NEGOTIATED)
@@ -167,7 +180,7 @@ static int sni_on_alpn(SSL *ssl, const unsigned char **out, unsigned char *outle
 /* The client asks for an OCSP response. */
 static int sni_on_status(SSL *ssl, void *arg)
 {
-    struct sni *s = sni_guest_of(ssl)->sites;
+    struct sni *s = sni_conn_of(ssl)->sni;
     const X509 *shown = SSL_get_certificate(ssl);
 
     for (size_t i = 0; i < s->nids; i++) {
@@ -199,7 +212,7 @@ static int sni_on_status(SSL *ssl, void *arg)
 static void sni_on_message(
     int sent, int version, int type, const void *p, size_t n, SSL *ssl, void *arg)
 {
-    struct guest *g;
+    struct sni_conn *g;
     unsigned char kind;
 
     if (sent || type != SSL3_RT_HANDSHAKE || n == 0)
@@ -207,7 +220,7 @@ static void sni_on_message(
     kind = *(const unsigned char *)p;
     if (kind != SSL3_MT_KEY_UPDATE && kind != SSL3_MT_CLIENT_HELLO)
         return;
-    g = SSL_get_ex_data(ssl, guest_index);
+    g = SSL_get_ex_data(ssl, sni_conn_index);
     if (!g)
         return;
     if (loop_now_ms() - g->since_ms >= FLOOD_WINDOW_MS) {
@@ -217,7 +230,7 @@ static void sni_on_message(
     /* The first ClientHello, and that after a HelloRetryRequest, are in the handshake. */
     if (!SSL_is_init_finished(ssl) && kind != SSL3_MT_KEY_UPDATE)
         return;
-    if (++g->key_updates > g->sites->key_updates_max && !g->flooded) {
+    if (++g->key_updates > g->sni->key_updates_max && !g->flooded) {
         g->flooded = true;
         counter_add(COUNTER_TLS_FLOODS, 1);
     }
@@ -234,12 +247,13 @@ static void sni_explain(char *why, size_t whylen, const char *what, const char *
     ERR_clear_error();
 }
 
-/* What distinguishes the site's sessions from all others: see the head of sites.h. The certificate
+/* What distinguishes the context's sessions from all others: see the head of sni.h. The certificate
  * itself may be renewed. */
-static bool sni_set_session_context(struct sni *s, const struct sni_context *site, const char *name)
+static bool sni_set_session_context(
+    struct sni *s, const struct sni_context *context, const char *name)
 {
     unsigned char digest[EVP_MAX_MD_SIZE];
-    const struct identity *id = &s->ids[site->members[0]];
+    const struct identity *id = &s->ids[context->members[0]];
     EVP_MD_CTX *md = EVP_MD_CTX_new();
     unsigned char *subject = NULL;
     int n = name ? 0 : i2d_X509_NAME(X509_get_subject_name(id->chain.leaf), &subject);
@@ -249,7 +263,7 @@ static bool sni_set_session_context(struct sni *s, const struct sni_context *sit
                 (name ? EVP_DigestUpdate(md, name, strlen(name) + 1)
                       : EVP_DigestUpdate(md, subject, (size_t)n)) &&
                 EVP_DigestFinal_ex(md, digest, &len) &&
-                SSL_CTX_set_session_id_context(site->ctx, digest, len);
+                SSL_CTX_set_session_id_context(context->ctx, digest, len);
 
     EVP_MD_CTX_free(md);
     OPENSSL_free(subject);
@@ -257,9 +271,9 @@ static bool sni_set_session_context(struct sni *s, const struct sni_context *sit
 }
 
 static bool sni_make_context(
-    struct sni *s, struct sni_context *site, struct tickets *tickets, char *why, size_t whylen)
+    struct sni *s, struct sni_context *context, struct tickets *tickets, char *why, size_t whylen)
 {
-    SSL_CTX *ctx = site->ctx = tls_context_new(TLS_server_method());
+    SSL_CTX *ctx = context->ctx = tls_context_new(TLS_server_method());
 
     if (!ctx || !tickets_serve(tickets, ctx) ||
         !SSL_CTX_set_min_proto_version(
@@ -268,8 +282,8 @@ static bool sni_make_context(
         snprintf(why, whylen, "no memory for a TLS context");
         return false;
     }
-    for (size_t i = 0; i < site->nmembers; i++) {
-        const struct identity *id = &s->ids[site->members[i]];
+    for (size_t i = 0; i < context->nmembers; i++) {
+        const struct identity *id = &s->ids[context->members[i]];
 
         if (SSL_CTX_use_cert_and_key(ctx, id->chain.leaf, id->key, id->chain.rest, 1) != 1) {
             sni_explain(why, whylen, "cannot use the certificate of",
@@ -287,27 +301,27 @@ static bool sni_make_context(
     return true;
 }
 
-static void sni_add_member(struct sni *s, struct sni_context *site, size_t id)
+static void sni_add_member(struct sni *s, struct sni_context *context, size_t id)
 {
-    for (size_t i = 0; i < site->nmembers; i++)
-        if (s->ids[site->members[i]].kind == s->ids[id].kind)
+    for (size_t i = 0; i < context->nmembers; i++)
+        if (s->ids[context->members[i]].kind == s->ids[id].kind)
             return;
-    if (site->nmembers < KINDS_MAX)
-        site->members[site->nmembers++] = (unsigned short)id;
+    if (context->nmembers < KINDS_MAX)
+        context->members[context->nmembers++] = (unsigned short)id;
 }
 
-/* The members of a name's site: those that have it come before those that cover it. */
+/* The members of a name's context: those that have it come before those that cover it. */
 static struct sni_context sni_gather(struct sni *s, const char *name)
 {
-    struct sni_context site = { 0 };
+    struct sni_context context = { 0 };
 
     for (size_t i = 0; i < s->nids; i++)
         if (identity_has(&s->ids[i], str_of(name)))
-            sni_add_member(s, &site, i);
+            sni_add_member(s, &context, i);
     for (size_t i = 0; name[0] != '*' && i < s->nids; i++)
         if (identity_covers(&s->ids[i], str_of(name)))
-            sni_add_member(s, &site, i);
-    return site;
+            sni_add_member(s, &context, i);
+    return context;
 }
 
 static bool sni_same_members(const struct sni_context *a, const struct sni_context *b)
@@ -316,49 +330,49 @@ static bool sni_same_members(const struct sni_context *a, const struct sni_conte
            memcmp(a->members, b->members, a->nmembers * sizeof(*a->members)) == 0;
 }
 
-/* Adds the site unless there is such a one. Its number, or -1 with `why`. */
-static ptrdiff_t sni_add_site(struct sni *s, struct sni_context *site, const char *name,
+/* Adds the context unless there is such a one. Its number, or -1 with `why`. */
+static ptrdiff_t sni_add_context(struct sni *s, struct sni_context *context, const char *name,
     struct tickets *tickets, char *why, size_t whylen)
 {
-    for (size_t i = 0; i < s->nsites; i++)
-        if (sni_same_members(&s->all[i], site))
+    for (size_t i = 0; i < s->ncontexts; i++)
+        if (sni_same_members(&s->contexts[i], context))
             return (ptrdiff_t)i;
-    if (!sni_make_context(s, site, tickets, why, whylen) ||
-        !sni_set_session_context(s, site, name)) {
-        SSL_CTX_free(site->ctx);
+    if (!sni_make_context(s, context, tickets, why, whylen) ||
+        !sni_set_session_context(s, context, name)) {
+        SSL_CTX_free(context->ctx);
         return -1;
     }
-    s->all[s->nsites] = *site;
-    return (ptrdiff_t)s->nsites++;
+    s->contexts[s->ncontexts] = *context;
+    return (ptrdiff_t)s->ncontexts++;
 }
 
 /* The listener's own certificate, and beside it those of other kinds that have all of its names. */
-static struct sni_context sni_own_site(struct sni *s)
+static struct sni_context sni_own_context(struct sni *s)
 {
-    struct sni_context site = { 0 };
+    struct sni_context context = { 0 };
 
-    sni_add_member(s, &site, 0);
+    sni_add_member(s, &context, 0);
     for (size_t i = 1; s->ids[0].nnames > 0 && i < s->nids; i++)
         if (identity_has_all(&s->ids[i], &s->ids[0]))
-            sni_add_member(s, &site, i);
-    return site;
+            sni_add_member(s, &context, i);
+    return context;
 }
 
 static bool make_sni(struct sni *s, struct tickets *tickets, char *why, size_t whylen)
 {
-    struct sni_context site = sni_own_site(s);
+    struct sni_context context = sni_own_context(s);
     size_t n = 0;
 
     for (size_t i = 0; i < s->nids; i++)
         n += s->ids[i].nnames;
-    s->all = calloc(n + 1, sizeof(*s->all));
+    s->contexts = calloc(n + 1, sizeof(*s->contexts));
     s->names = calloc(n + 1, sizeof(*s->names));
-    if (!s->all || !s->names) {
+    if (!s->contexts || !s->names) {
         snprintf(why, whylen, "no memory for TLS");
         return false;
     }
-    if (sni_add_site(s, &site, s->ids[0].nnames ? s->ids[0].names[0] : NULL, tickets, why, whylen) <
-        0)
+    if (sni_add_context(
+            s, &context, s->ids[0].nnames ? s->ids[0].names[0] : NULL, tickets, why, whylen) < 0)
         return false;
     for (size_t i = 0; i < s->nids; i++)
         for (size_t k = 0; k < s->ids[i].nnames; k++)
@@ -368,11 +382,11 @@ static bool make_sni(struct sni *s, struct tickets *tickets, char *why, size_t w
     for (size_t i = 0; i < s->nnames; i++) {
         ptrdiff_t at;
 
-        site = sni_gather(s, s->names[i].name);
-        at = sni_add_site(s, &site, s->names[i].name, tickets, why, whylen);
+        context = sni_gather(s, s->names[i].name);
+        at = sni_add_context(s, &context, s->names[i].name, tickets, why, whylen);
         if (at < 0)
             return false;
-        s->names[i].site = (size_t)at;
+        s->names[i].context = (size_t)at;
     }
     return true;
 }
@@ -413,7 +427,7 @@ static bool sni_digest_file(EVP_MD_CTX *md, struct str path, char *why, size_t w
     return good;
 }
 
-/* All that the sites of a listener are made from. */
+/* All that the contexts of a listener are made from. */
 static bool sni_digest_sources(const struct conf *conf, const struct listen_conf *l,
     unsigned char out[DIGEST_N], char *why, size_t whylen)
 {
@@ -458,9 +472,9 @@ struct sni *sni_new(const struct conf *conf, const struct listen_conf *listen, s
     if (present && memcmp(present->digest, digest, DIGEST_N) == 0 && !sni_has_bad_staple(present))
         return sni_ref(present);
     s = calloc(1, sizeof(*s));
-    if (guest_index < 0)
-        guest_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, sni_on_ssl_freed);
-    if (!s || guest_index < 0) {
+    if (sni_conn_index < 0)
+        sni_conn_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, sni_on_ssl_freed);
+    if (!s || sni_conn_index < 0) {
         free(s);
         snprintf(why, whylen, "no memory for TLS");
         return NULL;
@@ -488,14 +502,14 @@ void sni_unref(struct sni *s)
 {
     if (!s || --s->refs > 0)
         return;
-    for (size_t i = 0; i < s->nsites; i++)
-        SSL_CTX_free(s->all[i].ctx);
+    for (size_t i = 0; i < s->ncontexts; i++)
+        SSL_CTX_free(s->contexts[i].ctx);
     for (size_t i = 0; i < s->nids; i++)
         identity_release(&s->ids[i]);
     clientcert_release(&s->clients);
     free(s->ids);
     free(s->stale_told);
-    free(s->all);
+    free(s->contexts);
     free(s->names);
     free(s);
 }
@@ -545,30 +559,30 @@ void sni_each(const struct sni *s, sni_certificate_fn *fn, void *owner)
 
 SSL *sni_begin(struct sni *s)
 {
-    SSL *ssl = SSL_new(s->all[0].ctx);
-    struct guest *g = calloc(1, sizeof(*g));
+    SSL *ssl = SSL_new(s->contexts[0].ctx);
+    struct sni_conn *g = calloc(1, sizeof(*g));
 
-    if (!ssl || !g || !SSL_set_ex_data(ssl, guest_index, g)) {
+    if (!ssl || !g || !SSL_set_ex_data(ssl, sni_conn_index, g)) {
         SSL_free(ssl);
         free(g);
         return NULL;
     }
-    g->sites = sni_ref(s);
+    g->sni = sni_ref(s);
     g->since_ms = loop_now_ms();
     return ssl;
 }
 
 void sni_settle(SSL *ssl)
 {
-    if (sni_guest_of(ssl))
+    if (sni_conn_of(ssl))
         SSL_set_tlsext_status_ocsp_resp(ssl, NULL, 0);
 }
 
-/* Whether one of the site's certificates has the name, or covers it. */
-static bool sni_has_name(const struct sni *s, const struct sni_context *site, const char *name)
+/* Whether one of the context's certificates has the name, or covers it. */
+static bool sni_has_name(const struct sni *s, const struct sni_context *context, const char *name)
 {
-    for (size_t i = 0; i < site->nmembers; i++) {
-        const struct identity *id = &s->ids[site->members[i]];
+    for (size_t i = 0; i < context->nmembers; i++) {
+        const struct identity *id = &s->ids[context->members[i]];
 
         if (identity_has(id, str_of(name)) || identity_covers(id, str_of(name)) ||
             X509_check_ip_asc(id->chain.leaf, name, 0) == 1)
@@ -579,35 +593,35 @@ static bool sni_has_name(const struct sni *s, const struct sni_context *site, co
 
 bool sni_is_misdirected(const SSL *ssl, struct str host)
 {
-    const struct guest *g = sni_guest_of(ssl);
-    const char *sni = g ? SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name) : NULL;
-    char asked[NAME_ROOM], name[NAME_ROOM];
-    size_t site;
+    const struct sni_conn *g = sni_conn_of(ssl);
+    const char *asked = g ? g->asked : NULL;
+    char name[NAME_ROOM];
+    size_t context;
 
-    if (!sni || g->sites->serve_misdirected || host.n == 0)
+    if (!asked || g->sni->serve_misdirected || host.n == 0)
         return false;
     if (host.n > 1 && host.p[0] == '[' && host.p[host.n - 1] == ']') /* of an IPv6 address */
         host = str_make(host.p + 1, host.n - 2);
-    if (!sni_fold_name(str_of(sni), asked) || !sni_fold_name(host, name))
+    if (!*asked || !sni_fold_name(host, name))
         return true;
     if (strcmp(asked, name) == 0)
         return false;
-    site = sni_site_of(g->sites, asked);
-    return sni_site_of(g->sites, name) != site ||
-           !sni_has_name(g->sites, &g->sites->all[site], name);
+    context = sni_context_of(g->sni, asked);
+    return sni_context_of(g->sni, name) != context ||
+           !sni_has_name(g->sni, &g->sni->contexts[context], name);
 }
 
 bool sni_client(const SSL *ssl, struct arena *a, struct str *subject, struct str *fingerprint)
 {
-    const struct guest *g = sni_guest_of(ssl);
-    X509 *shown = g && g->sites->clients.authorities ? SSL_get0_peer_certificate(ssl) : NULL;
+    const struct sni_conn *g = sni_conn_of(ssl);
+    X509 *shown = g && g->sni->clients.authorities ? SSL_get0_peer_certificate(ssl) : NULL;
 
     return shown && clientcert_describe(shown, a, subject, fingerprint);
 }
 
 bool sni_is_flooded(const SSL *ssl)
 {
-    const struct guest *g = sni_guest_of(ssl);
+    const struct sni_conn *g = sni_conn_of(ssl);
 
     return g && g->flooded;
 }

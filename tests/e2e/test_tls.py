@@ -529,6 +529,19 @@ def test_N05_sni_and_authority_disagree(bed, conf):
     assert b"tarry; error=http_request_error" in head
 
 
+@pytest.mark.parametrize("version", [V12, V13])
+def test_N05_in_a_resumed_session(bed, conf, version):
+    """With TLS 1.2 OpenSSL forgets the name that a resumed session asks for."""
+    tarry, tls = bed.tarry(conf), context(bed.authority, version)
+    session = session_of(tarry, tls)
+    for host, status in (("localhost", b"200"), ("other.example", b"421")):
+        with handshake(tarry.address, tls, session=session) as sock:
+            sock.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+            head = b"".join(iter(lambda: sock.recv(65536), b""))
+            assert sock.session_reused
+        assert head.startswith(b"HTTP/1.1 " + status), head
+
+
 def test_N05_over_http2(bed, conf):
     """As browsers do that reuse a connection; they open another one after it."""
     tarry = bed.tarry(conf)
