@@ -510,7 +510,7 @@ void exchange_begin(struct exchange *ex, const struct admitted *a)
     ex->request.head = a->head;
     ex->request.content = a->has_body ? CONTENT_KEPT : CONTENT_NONE;
     ex->request.websocket = a->websocket_only ? WEBSOCKET_ONLY : WEBSOCKET_MAY;
-    ex->request.address = a->address_counts ? ADDRESS_COUNTS : ADDRESS_COUNTS_NOT;
+    ex->request.client = a->client;
     ex->reply.compress = a->compress;
     ex->reply.head_only = str_eq(a->head.method, STR("HEAD"));
     ex->gateway = a->gateway;

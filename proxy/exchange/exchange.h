@@ -128,8 +128,8 @@ struct admitted {
     bool expects_continue;
     uint64_t length; /* of that body; 0: not said */
     bool websocket_only;
-    bool compress;       /* the route allows it */
-    bool address_counts; /* limits of an address hold for this client */
+    bool compress;      /* the route allows it */
+    struct addr client; /* for the limits of an address; family 0: they do not hold for it */
 };
 
 /* The client's request. */
@@ -137,6 +137,7 @@ struct ex_request {
     struct head head;
     struct body body;
     struct addr peer;
+    struct addr client;  /* for the limits of an address; family 0: they do not hold for it */
     struct str protocol; /* as the access log names it */
     enum {
         CONTENT_NONE,
@@ -148,7 +149,6 @@ struct ex_request {
         WEBSOCKET_ONLY
     } websocket; /* ONLY: any 2xx that is no WebSocket would be
                     taken for one (RFC 8441) */
-    enum { ADDRESS_COUNTS_NOT, ADDRESS_COUNTS } address;
 };
 
 /* The visit in hand, or the next. */

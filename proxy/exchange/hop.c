@@ -148,7 +148,7 @@ int hop_open(struct exchange *ex, const struct visit_handler *handler)
     };
     struct visit_request r = {
         .want = { .ahead = ahead,
-            .client = ex->request.address == ADDRESS_COUNTS ? &ex->request.peer : NULL },
+            .client = ex->request.client.family ? &ex->request.client : NULL },
     };
 
     if (ahead && pc->resume_wait_ms > pc->queue_timeout_ms)

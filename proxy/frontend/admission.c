@@ -25,6 +25,16 @@ static bool admission_refuse(
     return false;
 }
 
+/* Of a list of fields' values, without the space around it. */
+static struct str admission_last_element(struct str list)
+{
+    size_t from = list.n;
+
+    while (from > 0 && list.p[from - 1] != ',')
+        from--;
+    return str_trim(str_make(list.p + from, list.n - from));
+}
+
 bool admission_address_counts(const struct conf *conf, const struct addr *a)
 {
     struct sockaddr_storage sa;
@@ -33,6 +43,28 @@ bool admission_address_counts(const struct conf *conf, const struct addr *a)
     return (a->family == AF_INET || a->family == AF_INET6) &&
            (conf->address_limit_loopback || !addr_is_local(a)) &&
            !conf_trusts(conf, (const struct sockaddr *)&sa);
+}
+
+/* The client's own address: the peer's, or behind trusted proxies the last one in X-Forwarded-For
+ * that is not one of theirs. family 0: they do not say, or it stands for many clients. */
+static struct addr admission_client_address(
+    const struct conf *conf, const struct head *kept, const struct addr *peer)
+{
+    struct str list = head_value(kept, STR("x-forwarded-for"));
+    struct addr at = *peer, unknown = { 0 };
+    struct sockaddr_storage sa;
+
+    while (addr_to_sockaddr(&at, &sa), conf_trusts(conf, (const struct sockaddr *)&sa)) {
+        /* What stands last is `at` itself. */
+        while (list.n > 0 && list.p[list.n - 1] != ',')
+            list.n--;
+        if (list.n == 0)
+            return unknown;
+        list.n--;
+        if (!addr_parse(admission_last_element(list), &at))
+            return unknown;
+    }
+    return admission_address_counts(conf, &at) ? at : unknown;
 }
 
 /* Whether TLS was set up for another host. A trusted proxy speaks for hosts of its own choice. */
@@ -191,6 +223,6 @@ bool admission_decide(const struct conf *conf, struct arena *a, const char *id,
     out->body_follows = r->body;
     out->expects_continue = r->body && r->expects_continue;
     out->length = r->body && r->length_known ? r->length : 0;
-    out->address_counts = admission_address_counts(conf, client->peer);
+    out->client = admission_client_address(conf, &out->head, client->peer);
     return true;
 }

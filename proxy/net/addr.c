@@ -76,6 +76,42 @@ const char *addr_text(const struct sockaddr *sa, char *out, size_t n)
     return out;
 }
 
+/* Cuts a port and brackets off. */
+static struct str addr_host_of(struct str text)
+{
+    ssize_t at;
+
+    if (text.n > 0 && text.p[0] == '[') {
+        at = str_find_char(text, ']');
+        return at > 0 ? str_make(text.p + 1, (size_t)at - 1) : STR("");
+    }
+    at = str_find_char(text, ':');
+    if (at >= 0 && str_find_char(str_make(text.p + at + 1, text.n - (size_t)at - 1), ':') < 0)
+        text.n = (size_t)at;
+    return text;
+}
+
+bool addr_parse(struct str text, struct addr *out)
+{
+    struct str host = addr_host_of(text);
+    struct sockaddr_in6 in6 = { .sin6_family = AF_INET6 };
+    char ip[INET6_ADDRSTRLEN];
+
+    *out = (struct addr){ 0 };
+    if (host.n == 0 || host.n >= sizeof(ip))
+        return false;
+    memcpy(ip, host.p, host.n);
+    ip[host.n] = 0;
+    if (inet_pton(AF_INET, ip, out->ip) == 1) {
+        out->family = AF_INET;
+        return true;
+    }
+    if (inet_pton(AF_INET6, ip, &in6.sin6_addr) != 1)
+        return false;
+    *out = addr_of((const struct sockaddr *)&in6); /* an IPv4 address mapped to IPv6 is IPv4 */
+    return true;
+}
+
 bool addr_is_local(const struct addr *a)
 {
     switch (a->family) {

@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+#include "base/str.h"
+
 struct addr {
     uint16_t family;      /* AF_INET, AF_INET6, AF_UNIX, or 0: unknown */
     uint16_t port;        /* host byte order */
@@ -25,6 +27,10 @@ const char *addr_ip_text(const struct addr *a, char out[ADDR_TEXT_MAX]);
 /* "192.0.2.1:80", "[2001:db8::1]:80", "unix:" or, of a sockaddr_un, "unix:PATH" (cut to fit).
  * Returns `out`. */
 const char *addr_text(const struct sockaddr *sa, char *out, size_t n);
+
+/* Reads "192.0.2.1", "192.0.2.1:80", "2001:db8::1" or "[2001:db8::1]:80"; the port is ignored.
+ * False if it is none of these. */
+bool addr_parse(struct str text, struct addr *out);
 
 /* Whether it is of this machine: loopback, or a unix socket. */
 bool addr_is_local(const struct addr *a);

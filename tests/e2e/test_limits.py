@@ -128,6 +128,24 @@ def test_an_address_has_its_share_of_the_queue_and_no_more(bed):
     assert all(c.read_response().status == 200 for c in clients[:4])
 
 
+def test_behind_a_trusted_proxy_the_client_has_that_share(bed):
+    """The proxy's own address stands for many clients; what a stranger says in front of it counts for nothing."""
+    gate = Gate()
+    site = limited(bed, lambda r, c: (gate.wait(), OK)[1], slots=1, pool={"queue_max": 10, "queue_address_share": 20},
+                   trusted_proxies=["127.0.0.1", "198.51.100.0/24"])
+    said = ["192.0.2.1", "192.0.2.1, 198.51.100.7", "203.0.113.5, 192.0.2.1:4711", "192.0.2.2"]
+    clients = [site.tarry.client() for _ in range(5)]
+    clients[0].send_request("GET", "/0")
+    site.worker.wait_for(1)
+    for n, i in enumerate((0, 1, 3), 1):
+        clients[n].send_request("GET", f"/{n}", headers={"X-Forwarded-For": said[i]})
+        eventually(lambda: site.tarry.status()["pools"]["app"]["queued_new"] == n, "it to wait")
+    clients[4].send_request("GET", "/4", headers={"X-Forwarded-For": said[2]})
+    problem(clients[4].read_response(), 503, "connection_limit_reached")
+    gate.open()
+    assert all(c.read_response().status == 200 for c in clients[:4])
+
+
 # --- requests of one connection ---
 
 def test_a_connection_ends_with_its_last_request(bed):
