@@ -21,7 +21,15 @@ class Exchange:
         self.app, self.path, self.body, self.method, self.headers = app, path, body, method, headers or {}
         self.features = features
         self.origins = MODEL
-        self.limits = {"max-hops": 64, "max-calls": 64, "replay-body": 10 << 20, "call": 32 << 20, "state": 8000, "wait": 60, **limits}
+        self.limits = {
+            "max-hops": 64,
+            "max-calls": 64,
+            "replay-body": 10 << 20,
+            "call": 32 << 20,
+            "state": 8000,
+            "wait": 60,
+            **limits,
+        }
         self.id = secrets.token_hex(8)
         self.started = time.time()
         self.hop, self.attempt = 0, 1
