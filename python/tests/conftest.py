@@ -47,6 +47,7 @@ else:
 from upstream import Upstream  # noqa: E402
 
 from tarry.common import notices  # noqa: E402
+from tarry.runs import suspended  # noqa: E402
 from tarry.settings import Settings, settings  # noqa: E402
 
 
@@ -57,6 +58,17 @@ def as_new():
     notices.forget()
     yield
     settings.update(vars(Settings()))
+    suspended.drop_all()
+
+
+@pytest.fixture(params=["rerun", "auto"])
+def resume(request, monkeypatch):
+    """Both ways in which a view goes on after a call; for servers that a test starts, too."""
+    if request.param == "auto" and suspended.missing():
+        pytest.skip(suspended.missing())
+    settings.resume = request.param
+    monkeypatch.setenv("TARRY_RESUME", request.param)
+    return request.param
 
 
 @pytest.fixture

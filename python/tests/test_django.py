@@ -168,7 +168,7 @@ def test_no_connection_and_no_transaction_is_held_while_parked(serve, transactio
     assert parked == [(True, False)] and rows() == ["in the transaction"]
 
 
-def test_a_call_in_another_middleware_is_caught_by_the_wrapper_which_ends_the_request(serve, messages):
+def test_a_call_in_another_middleware_is_caught_by_the_wrapper_which_ends_the_request(serve, messages, resume):
     from django.core.wsgi import get_wsgi_application
     from django.db import connection
     from project.models import Row
@@ -188,7 +188,8 @@ def test_a_call_in_another_middleware_is_caught_by_the_wrapper_which_ends_the_re
     serve(lambda request: HttpResponse(request.who + ask("what")), outer=outer)
     client = WSGIClient(tarry.wsgi(get_wsgi_application()), answer, [MODEL])
     assert client.get("/view/").body == b'"who""what"' and closed == [True, True]
-    assert len([m for m in messages() if "outside of the view" in m]) == 1
+    # Suspended, that request does not end.
+    assert len([m for m in messages() if "outside of the view" in m]) == (1 if resume == "rerun" else 0)
 
 
 @pytest.mark.parametrize("how", ["return", "raise"])

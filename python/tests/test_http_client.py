@@ -11,6 +11,8 @@ import tarry
 from tarry.format.message import Answer
 from tarry.test import WSGIClient
 
+pytestmark = pytest.mark.usefixtures("resume")
+
 
 def run(view, answers, origin=MODEL):
     def app(environ, start_response):
@@ -111,6 +113,7 @@ def test_a_library_is_patched_when_it_is_imported_and_never_imported(tmp_path, m
 
     (tmp_path / "late_library.py").write_text("value = 1\n")
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "late_library", raising=False)
     when_imported("late_library", lambda module: setattr(module, "value", module.value + 1))
     when_imported("late_library", lambda module: setattr(module, "value", module.value * 10))
     assert "late_library" not in sys.modules

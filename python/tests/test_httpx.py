@@ -11,6 +11,8 @@ import tarry
 from tarry.format.message import Answer
 from tarry.test import WSGIClient
 
+pytestmark = pytest.mark.usefixtures("resume")
+
 MODEL = "https://model.example"
 URL = MODEL + "/v1/chat"
 
@@ -134,7 +136,7 @@ def test_async_to_sync_as_in_django(httpx):
     assert text == "['a', 'b']" and [len(batch) for batch in client.batches] == [2]
 
 
-def test_a_clock_in_a_single_task_is_taken_for_the_same_call(httpx, messages):
+def test_a_clock_in_a_single_task_is_taken_for_the_same_call(httpx, messages, resume):
     times = iter(range(100))
 
     async def main():
@@ -142,7 +144,8 @@ def test_a_clock_in_a_single_task_is_taken_for_the_same_call(httpx, messages):
             return (await client.post(URL, json={"at": next(times)})).text
 
     text, client = run(lambda: asyncio.run(main()), lambda call: "answer")
-    assert text == "answer" and len(client.calls) == 1 and any("differs" in m for m in messages())
+    assert text == "answer" and len(client.calls) == 1
+    assert any("differs" in m for m in messages()) == (resume == "rerun")
 
 
 def test_elapsed_is_how_long_tarry_took(httpx):
@@ -169,7 +172,7 @@ def test_a_client_made_on_the_first_run_alone_is_not_told(httpx, messages):
     made[0].close()
 
 
-def test_clients_made_in_a_view_are_told_with_their_number(httpx, messages):
+def test_clients_made_in_a_view_are_told_with_their_number(httpx, messages, resume):
     shared = ssl.create_default_context()
     once = httpx.Client()
 
@@ -179,6 +182,8 @@ def test_clients_made_in_a_view_are_told_with_their_number(httpx, messages):
             return client.post(URL, content=b"2").text + once.post(URL, content=b"3").text
 
     assert run(view, lambda call: call.body)[0] == "23"
+    if resume == "auto":
+        run(view, lambda call: call.body)  # a first run may be the one that loads a module
     told = [m for m in messages() if "clients of httpx" in m]
     assert len(told) == 1 and "made 2 clients" in told[0] and "at import" in told[0]
 

@@ -13,19 +13,25 @@ import pytest
 from behind import Site, asked, eventually, new_bed, show
 from project.agent import body_of
 
+from tarry.runs import suspended
+
 pytestmark = pytest.mark.slow
 
 
-STORES = [("default", "0"), ("database", "1")]
-NAMES = ["file cache", "database cache, atomic"]
+STORES = [("default", "0", "rerun"), ("database", "1", "rerun"), ("default", "0", "auto")]
+NAMES = ["file cache", "database cache, atomic", "file cache, suspended"]
 
 
 @pytest.fixture(scope="module", params=STORES, ids=NAMES)
 def site(request, tmp_path_factory):
-    store, atomic = request.param
+    store, atomic, resume = request.param
+    if resume != "rerun" and suspended.missing():
+        pytest.skip(suspended.missing())
     bed = new_bed(tmp_path_factory.mktemp(store))
-    env = {"TARRY_ONCE_STORE": store, "ATOMIC_REQUESTS": atomic, "LEDGER": str(bed.folder)}
-    yield Site(bed, workers=3, env=env, delay="20ms", pool={"resume_attempts": 10})
+    env = {"TARRY_ONCE_STORE": store, "ATOMIC_REQUESTS": atomic, "LEDGER": str(bed.folder), "TARRY_RESUME": resume}
+    site = Site(bed, workers=3, env=env, delay="20ms", pool={"resume_attempts": 10})
+    site.resume = resume
+    yield site
     show(bed)
     bed.stop()
 
@@ -60,9 +66,33 @@ LATER = [
 ]
 
 
-@pytest.mark.parametrize("moments", LATER, ids=["+".join(m) if len(m) < 3 else "all of them" for m in LATER])
+# A run that is suspended is at its start once; when it is lost, another one begins at a later hop.
+SUSPENDED = [
+    *[(f"{hop}.answered {hop - 1}", *more) for hop in (1, 2, 3) for more in ((), (f"{hop}.start",), (f"{hop}.charged",))],
+    ("1.answered 0", "2.answered 1", "3.answered 2"),
+    ("3.made",),
+    ("3.end",),
+    ("1.answered 0", "1.start", "1.charged", "2.answered 1", "2.start", "2.answered 0", "3.answered 2", "3.end", "3.made"),
+]
+
+
+def ids(rows):
+    return ["+".join(m) if len(m) < 4 else "all of them" for m in rows]
+
+
+@pytest.mark.parametrize("moments", LATER, ids=ids(LATER))
 @pytest.mark.parametrize("site", STORES[:1], ids=NAMES[:1], indirect=True)
 def test_killed_at_a_later_hop_the_client_gets_the_right_answer(site, moments):
+    killed_later(site, moments)
+
+
+@pytest.mark.parametrize("moments", SUSPENDED, ids=ids(SUSPENDED))
+@pytest.mark.parametrize("site", STORES[2:], ids=NAMES[2:], indirect=True)
+def test_killed_while_it_goes_on_a_suspended_run_is_run_again_with_its_answers(site, moments):
+    killed_later(site, moments)
+
+
+def killed_later(site, moments):
     mark = "later" + "".join(c for c in "".join(moments) if c.isalnum())
     got = site.tarry.get(f"/paid/?mark={mark}&kill={','.join(moments).replace(' ', '%20')}")
     assert got.status == 200 and got.json() == right(mark), got
@@ -85,6 +115,9 @@ def test_killed_again_and_again_with_the_claims_in_a_database_whose_transactions
 def test_killed_at_hop_0_nothing_is_asked_and_nothing_is_done_twice(site, moment, charges):
     mark = "first" + moment.replace(" ", "")
     got = site.tarry.get(f"/paid/?mark={mark}&kill=0.{moment.replace(' ', '%20')}")
+    if moment == "made" and site.resume == "auto":
+        assert got.json() == right(mark)  # at hop 0 no response is made
+        return
     assert got.status == 502
     assert ledger(site).get(("charge", mark), 0) == charges and questions(site, mark) == {}
     # Its client may try again: that is another request, and another exchange.

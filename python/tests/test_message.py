@@ -1,7 +1,7 @@
 import pytest
 
-from tarry.format.digest import body_digest, first_difference, outline, url_digest
 from tarry.errors import BadRecord
+from tarry.format.digest import body_digest, first_difference, outline, url_digest
 from tarry.format.message import Answer, Call, encode_handoff, origin_of, parse_answers, parse_calls
 from tarry.format.state import NOTES_MAX, State, decode
 

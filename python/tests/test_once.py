@@ -8,6 +8,8 @@ import tarry
 from tarry.settings import settings
 from tarry.test import WSGIClient
 
+pytestmark = pytest.mark.usefixtures("resume")
+
 
 class Store(dict):
     """A cache that all workers share."""
@@ -119,7 +121,7 @@ def test_a_call_inside_is_handed_off_and_counts_only_there():
     assert len(done) == 1 and len(client.calls) == 3
 
 
-def test_an_exception_is_not_kept(store):
+def test_an_exception_is_not_kept(store, resume):
     tries = []
 
     def work():
@@ -132,7 +134,7 @@ def test_an_exception_is_not_kept(store):
         except LookupError:
             return ask("a")
 
-    assert client_of(view).get("/").body == b'"a"' and len(tries) == 2
+    assert client_of(view).get("/").body == b'"a"' and len(tries) == (2 if resume == "rerun" else 1)
 
 
 def test_with_a_store_a_worker_killed_after_the_work_does_not_double_it():
@@ -223,12 +225,17 @@ def test_the_state_stays_small_where_a_store_takes_the_rest(store):
     states = []
 
     def app(environ, start_response):
-        states.append(environ.get("HTTP_TARRY_STATE", ""))
         done = [tarry.once(lambda: secrets.token_urlsafe(500)) for _ in range(6)]
         ask("a")
         start_response("200 OK", [])
         return ["".join(done).encode()]
 
-    client = WSGIClient(tarry.wsgi(app), lambda call: call.body, [MODEL])
+    wrapped = tarry.wsgi(app)
+
+    def visited(environ, start_response):
+        states.append(environ.get("HTTP_TARRY_STATE", ""))
+        return wrapped(environ, start_response)
+
+    client = WSGIClient(visited, lambda call: call.body, [MODEL])
     assert len(client.get("/").body) == 6 * 667
     assert len(states[1]) <= 2000 if store is not None else 2000 < len(states[1]) <= 8000

@@ -13,6 +13,8 @@ import tarry  # noqa: E402
 from tarry.format.message import Answer  # noqa: E402
 from tarry.test import WSGIClient  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("resume")
+
 MODEL = "https://model.example"
 URL = MODEL + "/v1/chat"
 

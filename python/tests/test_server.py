@@ -6,9 +6,9 @@ import types
 import pytest
 
 import tarry
+from tarry.patch import patch_all
 from tarry.runs import buffers
 from tarry.runs.exchange import of
-from tarry.patch import patch_all
 
 
 @pytest.fixture

@@ -8,14 +8,17 @@ import pytest
 from asking import MODEL, ask
 
 import tarry
+from tarry.settings import settings
 from tarry.test import WSGIClient
+
+pytestmark = pytest.mark.usefixtures("resume")
 
 
 def client_of(app, answers=lambda call: b"answer", origin=MODEL, **limits):
     return WSGIClient(tarry.wsgi(app), answers, [origin], **limits)
 
 
-def test_a_generator_that_calls_before_it_yields_works_like_a_view():
+def test_a_generator_that_calls_before_it_yields_works_like_a_view(resume):
     closed = []
 
     def app(environ, start_response):
@@ -32,7 +35,7 @@ def test_a_generator_that_calls_before_it_yields_works_like_a_view():
     client = client_of(app)
     response = client.get("/")
     assert (response.status, response.header("x-a"), response.body, client.hops) == (201, "1", b"answer; end", 2)
-    assert len(closed) == 2
+    assert len(closed) == (2 if resume == "rerun" else 1)
 
 
 def test_a_call_after_the_first_chunk_is_made_directly_and_told(upstream, messages):
@@ -58,7 +61,7 @@ def test_what_the_app_writes_and_returns_comes_in_order():
     assert response.body == b"ab" + b"answer"
 
 
-def test_a_dropped_response_is_closed_and_an_error_passes():
+def test_a_dropped_response_is_closed_and_an_error_passes(resume):
     class Body:
         closed = 0
 
@@ -79,7 +82,7 @@ def test_a_dropped_response_is_closed_and_an_error_passes():
 
     with pytest.raises(LookupError):
         client_of(app).get("/")
-    assert Body.closed == 1
+    assert Body.closed == (1 if resume == "rerun" else 0)  # suspended, there is no response to drop
 
 
 def test_the_handoff_is_not_stored_and_names_its_length():
@@ -127,6 +130,7 @@ def test_head_is_answered_by_direct_calls(upstream):
 
 
 def test_nothing_of_a_parked_request_stays_in_memory():
+    settings.resume = "rerun"
     alive = []
 
     def app(environ, start_response):

@@ -157,7 +157,7 @@ class Exchange:
             self.source.drain()
         if self.writes and not self.dropped:
             notices.warn_once(self.about_writes())
-        self._about_clients()
+        self.about_clients()
         self.state.writes = []  # it is not by accident that the view is run again
         return self._headers([])
 
@@ -201,11 +201,14 @@ class Exchange:
 
     def finished(self) -> None:
         """The view has answered: tells how often it was run."""
+        if self.run is not None and self.run.was_suspended:
+            self.about_clients()
         if self.hop and self.kind == "replay":
             view = self.view or f"{self.method} {self.path}"
             notices.log.info("%s was run %d time%s (exchange %s)", view, self.runs, "s" if self.runs > 1 else "", self.id)
 
-    def _about_clients(self) -> None:
+    def about_clients(self) -> None:
+        """Says, once in a run, that clients are made in it."""
         # On the first run they may belong to a module that is loaded then, as Django's URLconf is: that is done once.
         if self.clients and notices.seen_before(f"clients in {self.view or self.path}"):
             notices.warn_once(

@@ -51,6 +51,8 @@ address = ""
 """Where this process alone is reached, as "unix:/path": set by what starts the server. Continuations come there."""
 
 _marked = False
+_TARRY = "HTTP_TARRY_"
+"""What of an environ is said of the visit, and is another one's when a run goes on."""
 
 
 class Table:
@@ -128,7 +130,7 @@ def serve(exchange: Exchange, environ: dict[str, Any], run_app: RunApp, start_re
             run = table.take(exchange.id, exchange.hop)
             if run is not None:
                 counts["continued"] += 1
-                return run.go_on(exchange, start_response)
+                return run.go_on(exchange, environ, start_response)
             table.drop(exchange.id, "its exchange is run again")
             if is_lost(exchange):
                 return answer_lost(exchange, start_response)
@@ -216,8 +218,11 @@ class Run:
         self._start_response = start_response
         return self._switch(self.greenlet, None)
 
-    def go_on(self, visit: Exchange, start_response: StartResponse) -> Iterable[bytes]:
+    def go_on(self, visit: Exchange, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         self.exchange.continue_with(visit)
+        for name in [name for name in self._environ if name.startswith(_TARRY)]:
+            del self._environ[name]
+        self._environ.update({name: value for name, value in environ.items() if name.startswith(_TARRY)})
         self._start_response = start_response
         point, self._point = self._point, None
         return self._switch(point, True)
