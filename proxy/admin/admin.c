@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "admin/control.h"
 #include "admin/levels.h"
 #include "admin/page.h"
 #include "admin/status.h"
@@ -19,14 +20,18 @@
 /* A listener of an `admin` section. */
 struct admin_listener {
     struct list_node node;
+    struct admin *admin;
     struct listener *listener;
-    bool stays;
+    bool stays, control, next_control;
 };
 
 struct admin {
     struct front *front;
     const char *version, *commit;
+    size_t slot;
     struct acceptor acceptor;
+    struct acceptor control_acceptor; /* of listeners over which tarryctl may be used */
+    struct control control;
     struct list listeners, next;
     struct status_process process;
 };
@@ -152,7 +157,8 @@ static const struct {
     { "/livez", admin_send_live }, { "/readyz", admin_send_ready },
     { "/healthz", admin_send_ready } };
 
-static void admin_send_page(struct admin *a, struct stream *s, const struct head *head)
+/* False: there is no such page. */
+static bool admin_send_page(struct admin *a, struct stream *s, const struct head *head)
 {
     struct str path, query;
 
@@ -160,9 +166,9 @@ static void admin_send_page(struct admin *a, struct stream *s, const struct head
     for (size_t i = 0; i < sizeof(pages) / sizeof(*pages); i++)
         if (str_eq(path, str_of(pages[i].path))) {
             pages[i].send(a, s, head);
-            return;
+            return true;
         }
-    page_send_text(s, 404, "try /metrics, /status, /livez or /readyz\n");
+    return false;
 }
 
 static void admin_on_request(void *owner, struct stream *s, const struct stream_request *r)
@@ -178,28 +184,37 @@ static void admin_on_request(void *owner, struct stream *s, const struct stream_
             "{ \"tarry.example\" }\n");
     else if (!str_eq(r->head->method, STR("GET")) && !str_eq(r->head->method, STR("HEAD")))
         page_send_text(s, 405, "only GET; what changes something is done with tarryctl\n");
-    else
-        admin_send_page(a, s, r->head);
+    else if (!admin_send_page(a, s, r->head))
+        page_send_text(s, 404, "try /metrics, /status, /livez or /readyz\n");
+}
+
+static void admin_on_control_request(void *owner, struct stream *s, const struct stream_request *r)
+{
+    struct admin *a = owner;
+
+    if (r->error_status || !str_eq(r->head->method, STR("GET")) || !admin_send_page(a, s, r->head))
+        control_answer(&a->control, s, r);
 }
 
 /* ---- listeners ---- */
 
 static bool admin_may_accept(void *owner, bool waits)
 {
-    const struct admin *a = owner;
+    const struct admin *a = ((const struct admin_listener *)owner)->admin;
 
     if (waits)
         fdreserve_make_room();
-    return acceptor_count(&a->acceptor) < front_conf(a->front)->admin_connections_max;
+    return acceptor_count(&a->acceptor) + acceptor_count(&a->control_acceptor) <
+           front_conf(a->front)->admin_connections_max;
 }
 
-static void admin_on_accept(void *owner, struct listener *l, int fd, const struct sockaddr *peer)
+static void admin_on_accept(void *owner, struct listener *from, int fd, const struct sockaddr *peer)
 {
-    struct admin *a = owner;
+    struct admin_listener *l = owner;
     struct conn *c = conn_accept(fd, peer, NULL, NULL, NULL);
 
     if (c)
-        h1_server_open(c, &a->acceptor);
+        h1_server_open(c, l->control ? &l->admin->control_acceptor : &l->admin->acceptor);
 }
 
 static void admin_close_listener(struct admin_listener *l)
@@ -238,44 +253,50 @@ void admin_abandon(struct admin *a)
 int admin_prepare(struct admin *a, const struct conf *conf, char *why, size_t whylen)
 {
     for (size_t i = 0; i < conf->nadmins; i++) {
-        const struct addr_conf *ac = &conf->admins[i].addr;
-        struct admin_listener *l = admin_find(a, ac->text);
+        char room[CONF_ADDRESS_TEXT_MAX];
+        struct admin_listener *l;
+        struct addr_conf ac;
+
+        conf_admin_address(conf, &conf->admins[i], a->slot, &ac, room);
+        l = admin_find(a, ac.text);
 
         if (!l) {
             l = calloc(1, sizeof(*l));
             if (l)
                 l->listener = listener_open(
-                    ac, (unsigned)conf->admin_connections_max, conf->processes > 1, why, whylen);
+                    &ac, (unsigned)conf->admin_connections_max, conf->processes > 1, why, whylen);
             if (!l || !l->listener) {
                 free(l);
                 admin_abandon(a);
                 return -1;
             }
+            l->admin = a;
             list_push(&a->next, &l->node);
         }
+        l->next_control = conf->admins[i].control;
         l->stays = true;
     }
     return 0;
 }
 
 /* From the snapshot in force. */
-static void admin_apply_limits(struct admin *a)
+static void admin_apply_limits(struct acceptor *to, const struct conf *c)
 {
-    const struct conf *c = front_conf(a->front);
-
-    a->acceptor.limits = limits_of(c);
-    a->acceptor.header_timeout_ms = c->admin_timeout_ms;
-    a->acceptor.body_timeout_ms = c->admin_timeout_ms;
-    a->acceptor.send_timeout_ms = c->admin_timeout_ms;
-    a->acceptor.keep_alive_timeout_ms = c->admin_keep_alive_timeout_ms;
+    to->limits = limits_of(c);
+    to->header_timeout_ms = c->admin_timeout_ms;
+    to->body_timeout_ms = c->admin_timeout_ms;
+    to->send_timeout_ms = c->admin_timeout_ms;
+    to->keep_alive_timeout_ms = c->admin_keep_alive_timeout_ms;
 }
 
 void admin_commit(struct admin *a)
 {
-    admin_apply_limits(a);
+    admin_apply_limits(&a->acceptor, front_conf(a->front));
+    admin_apply_limits(&a->control_acceptor, front_conf(a->front));
     LIST_EACH(n, &a->listeners) {
         struct admin_listener *l = LIST_OWNER(n, struct admin_listener, node);
 
+        l->control = l->next_control;
         if (!l->stays)
             admin_close_listener(l);
     }
@@ -283,13 +304,21 @@ void admin_commit(struct admin *a)
         struct admin_listener *l = LIST_OWNER(list_first(&a->next), struct admin_listener, node);
 
         list_push(&a->listeners, &l->node);
-        listener_start(l->listener, admin_on_accept, admin_may_accept, a);
+        l->control = l->next_control;
+        listener_start(l->listener, admin_on_accept, admin_may_accept, l);
     }
     admin_forget_marks(a);
 }
 
-struct admin *admin_open(struct front *front, const struct conf *conf, const char *version,
-    const char *commit, char *why, size_t whylen)
+static void admin_init_acceptor(struct admin *a, struct acceptor *to, stream_accept_fn *fn)
+{
+    acceptor_init(to);
+    to->on_request = fn;
+    to->owner = a;
+}
+
+struct admin *admin_open(
+    const struct admin_setup *setup, const struct conf *conf, char *why, size_t whylen)
 {
     struct admin *a = calloc(1, sizeof(*a));
 
@@ -297,14 +326,17 @@ struct admin *admin_open(struct front *front, const struct conf *conf, const cha
         snprintf(why, whylen, "out of memory");
         return NULL;
     }
-    a->front = front;
-    a->version = version;
-    a->commit = commit;
+    a->front = setup->front;
+    a->version = setup->version;
+    a->commit = setup->commit;
+    a->slot = setup->slot;
+    a->control = (struct control){
+        .front = setup->front, .on_drain = setup->on_drain, .owner = setup->owner
+    };
     list_init(&a->listeners);
     list_init(&a->next);
-    acceptor_init(&a->acceptor);
-    a->acceptor.on_request = admin_on_request;
-    a->acceptor.owner = a;
+    admin_init_acceptor(a, &a->acceptor, admin_on_request);
+    admin_init_acceptor(a, &a->control_acceptor, admin_on_control_request);
     if (admin_prepare(a, conf, why, whylen) < 0) {
         admin_close(a);
         return NULL;
@@ -338,6 +370,7 @@ void admin_close(struct admin *a)
         admin_close_listener(LIST_OWNER(n, struct admin_listener, node));
     }
     acceptor_close(&a->acceptor);
+    acceptor_close(&a->control_acceptor);
     levels_close();
     free(a);
 }

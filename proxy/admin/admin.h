@@ -14,10 +14,17 @@
 struct admin;
 struct front;
 
-/* Listens on every `admin` section's address. `version` and `commit` are literals. NULL with one
- * line in `why`. */
-struct admin *admin_open(struct front *front, const struct conf *conf, const char *version,
-    const char *commit, char *why, size_t whylen);
+struct admin_setup {
+    struct front *front;
+    const char *version, *commit;  /* literals */
+    size_t slot;                   /* this process's number, for its control socket */
+    void (*on_drain)(void *owner); /* asked for over the control socket */
+    void *owner;
+};
+
+/* Listens on every `admin` section's address. NULL with one line in `why`. */
+struct admin *admin_open(
+    const struct admin_setup *setup, const struct conf *conf, char *why, size_t whylen);
 
 /* A reload: binds what is new in `next` (0, or -1 with one line in `why` and nothing changed), then
  * takes it into use, or forgets it. Listeners that are in both confs stay open. */

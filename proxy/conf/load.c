@@ -9,6 +9,7 @@
 #include "conf/draft.h"
 #include "conf/file.h"
 #include "conf/options.h"
+#include "conf/print.h"
 #include "conf/secret.h"
 #include "conf/value.h"
 #include "conf/verify.h"
@@ -594,6 +595,24 @@ struct conf *conf_load(const char *path, struct conf_errors *errors)
     return conf_load_and_look(path, errors, NULL, NULL);
 }
 
+/* For the control socket. Without memory it is empty. */
+static void load_keep_text(struct draft *d)
+{
+    char *text = NULL;
+    size_t n = 0;
+    FILE *to = open_memstream(&text, &n);
+
+    d->conf->text = STR("");
+    if (!to)
+        return;
+    print_draft(d, to);
+    if (fclose(to) == 0)
+        d->conf->text = arena_copy(&d->conf->arena, str_make(text, n));
+    if (!d->conf->text.p)
+        d->conf->text = STR("");
+    free(text);
+}
+
 struct conf *conf_load_and_look(
     const char *path, struct conf_errors *errors, conf_look_fn *look, void *owner)
 {
@@ -606,6 +625,8 @@ struct conf *conf_load_and_look(
         conf_unref(d.conf);
     else
         conf = d.conf;
+    if (conf)
+        load_keep_text(&d);
     if (conf && look)
         look(owner, &d);
     mistakes_hand_over(&d.mistakes, errors);

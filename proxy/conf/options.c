@@ -339,6 +339,12 @@ static const struct opt identity_rows[] = {
 };
 
 static const struct opt admin_rows[] = {
+    { "control", OPT_BOOL, IN(admin_conf, control), "false", NULL, NULL, OPT_LIVE,
+        .help =
+            "Whether tarryctl may be used over this address, which must be a unix socket: it "
+            "shows the requests in flight, and can drain, pause a pool, end a request. With "
+            "several processes each has its own socket, whose name ends with \".0\", \".1\" and "
+            "so on." },
     { "group", OPT_GROUP, IN(admin_conf, addr.group), "", NULL, NULL, OPT_RESTART,
         .help = "Of a unix socket: the group of its file. Empty: the group that Tarry runs as." },
     { "hosts", OPT_HOSTS, IN(admin_conf, hosts), NULL, NULL, NULL, OPT_LIVE,

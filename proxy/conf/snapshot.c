@@ -3,7 +3,10 @@
 
 #include <netinet/in.h>
 #include <openssl/crypto.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
 
 #include "base/url.h"
 #include "conf/value.h"
@@ -137,4 +140,20 @@ bool conf_trusts(const struct conf *c, const struct sockaddr *peer)
             return true;
     }
     return false;
+}
+
+void conf_admin_address(const struct conf *c, const struct admin_conf *a, size_t slot,
+    struct addr_conf *out, char text[CONF_ADDRESS_TEXT_MAX])
+{
+    struct sockaddr_un *un = (void *)&out->sa;
+    size_t n;
+
+    *out = a->addr;
+    if (!a->control || c->processes == 1)
+        return;
+    snprintf(text, CONF_ADDRESS_TEXT_MAX, STR_FMT ".%zu", STR_ARG(a->addr.text), slot);
+    out->text = str_of(text);
+    n = strlen(un->sun_path);
+    snprintf(un->sun_path + n, sizeof(un->sun_path) - n, ".%zu", slot);
+    out->salen = (socklen_t)(out->salen + strlen(un->sun_path) - n);
 }

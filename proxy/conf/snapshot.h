@@ -246,6 +246,7 @@ struct route_conf {
 
 struct admin_conf {
     struct addr_conf addr;
+    bool control;      /* tarryctl may change things over it: a unix socket */
     struct str *hosts; /* lower case: names under which browsers may ask, beside local ones */
     size_t nhosts;
     unsigned line;
@@ -278,6 +279,7 @@ struct conf {
     unsigned refs;
     struct arena arena; /* everything below lives in it */
     struct str file;
+    struct str text; /* the whole effective conf, as tarry -T prints it */
 
     unsigned processes;
     struct str user, group; /* accounts that exist; empty: as started, the user's own */
@@ -384,5 +386,11 @@ const struct route_conf *conf_find_route(const struct conf *c, struct str host, 
 
 /* Whether the peer is one of trusted_proxies. */
 bool conf_trusts(const struct conf *c, const struct sockaddr *peer);
+
+/* Where process `slot` listens for an admin section: with several processes each has a control
+ * socket of its own, whose path ends with its number. `text` holds the address's text. */
+enum { CONF_ADDRESS_TEXT_MAX = 160 };
+void conf_admin_address(const struct conf *c, const struct admin_conf *a, size_t slot,
+    struct addr_conf *out, char text[CONF_ADDRESS_TEXT_MAX]);
 
 #endif

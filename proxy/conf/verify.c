@@ -8,6 +8,7 @@
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/un.h>
 
 #include "base/num.h"
 #include "conf/twins.h"
@@ -15,6 +16,8 @@
 #include "conf/verifyfiles.h"
 #include "conf/verifylisten.h"
 #include "conf/verifyupstream.h"
+
+enum { CONTROL_SUFFIX_MAX = 5 }; /* a dot and the number of a process */
 
 static const char *verify_quote(struct draft *d, struct str s)
 {
@@ -221,6 +224,25 @@ static void verify_check_access(
             verify_quote(d, a->group));
 }
 
+/* It can end every request: not for the network, and not for everybody. */
+static void verify_check_control(struct draft *d, const struct draft_section *s)
+{
+    const struct admin_conf *a = s->base;
+    const struct sockaddr_un *un = (const void *)&a->addr.sa;
+
+    if (!a->control || a->addr.salen == 0)
+        return;
+    if (a->addr.sa.ss_family != AF_UNIX)
+        mistake_add(&d->mistakes, draft_place(s, "control"),
+            "control is for unix sockets; write the address as \"unix:/run/tarry/control.sock\"");
+    else if (strlen(un->sun_path) + CONTROL_SUFFIX_MAX >= sizeof(un->sun_path))
+        mistake_add(&d->mistakes, draft_place(s, "control"),
+            "control: the path is too long; with several processes a number follows it");
+    if (a->addr.mode & 0002)
+        mistake_add(&d->mistakes, draft_place(s, "control"),
+            "control: every account of this machine could use it; write mode = \"0660\"");
+}
+
 static void verify_check_accounts(struct draft *d, const struct draft_section *root)
 {
     const struct conf *c = d->conf;
@@ -373,8 +395,10 @@ void verify_draft(struct draft *d)
         verifyfiles_section(d, s);
         if (s->id == SECTION_LISTEN)
             verify_check_access(d, s, &((const struct listen_conf *)s->base)->addr);
-        else if (s->id == SECTION_ADMIN)
+        else if (s->id == SECTION_ADMIN) {
             verify_check_access(d, s, &((const struct admin_conf *)s->base)->addr);
+            verify_check_control(d, s);
+        }
         if (s->id == SECTION_LISTEN)
             verifylisten_section(d, s);
         else if (s->id == SECTION_COMPRESSION)

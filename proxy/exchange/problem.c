@@ -55,6 +55,8 @@ static const struct {
         "The application handed off too many times"),
     ROW(EXCHANGE_TIMEOUT, 504, "http_response_timeout", COUNTER_EXCHANGES_TIMED_OUT, WARN,
         "The request took too long"),
+    ROW(CANCELLED, 503, "connection_terminated", COUNTER_EXCHANGES_CANCELLED, INFO,
+        "An operator has ended the request"),
     ROW(CALL_DNS, 502, "dns_error", COUNTER_CALLS_FAILED, WARN,
         "The upstream service's name has no address"),
     ROW(CALL_UNREACHABLE, 502, "connection_refused", COUNTER_CALLS_FAILED, WARN,

@@ -302,9 +302,16 @@ static bool listener_is_named(const struct conf *c, struct str text)
     for (size_t i = 0; i < c->nlistens; i++)
         if (str_eq(c->listens[i].addr.text, text))
             return true;
-    for (size_t i = 0; i < c->nadmins; i++)
-        if (str_eq(c->admins[i].addr.text, text))
-            return true;
+    for (size_t i = 0; i < c->nadmins; i++) {
+        char room[CONF_ADDRESS_TEXT_MAX];
+        struct addr_conf a;
+
+        for (size_t k = 0; k < c->processes; k++) {
+            conf_admin_address(c, &c->admins[i], k, &a, room);
+            if (str_eq(a.text, text))
+                return true;
+        }
+    }
     return false;
 }
 

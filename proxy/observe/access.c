@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/buf.h"
+#include "observe/json.h"
 #include "observe/log.h"
 #include "observe/sink.h"
 
@@ -57,28 +58,10 @@ void access_close(void)
     sink_close(&access_state.sink);
 }
 
-/* A string as JSON has it; octets that are no UTF-8 text by themselves become \u00NN, so that a
- * line is always valid. */
-static void access_json_string(struct buf *b, struct str s)
-{
-    buf_append(b, "\"", 1);
-    for (size_t i = 0, from = 0; i <= s.n; i++) {
-        unsigned char c = i < s.n ? (unsigned char)s.p[i] : 0;
-
-        if (i < s.n && c >= 0x20 && c < 0x7f && c != '"' && c != '\\')
-            continue;
-        buf_append(b, s.p + from, i - from);
-        from = i + 1;
-        if (i < s.n)
-            buf_printf(b, "\\u%04x", c);
-    }
-    buf_append(b, "\"", 1);
-}
-
 static void access_json_pair(struct buf *b, const char *name, struct str s)
 {
     buf_printf(b, ",\"%s\":", name);
-    access_json_string(b, s);
+    json_string(b, s);
 }
 
 static void access_format_time(char *out, size_t n, uint64_t wall_ms)

@@ -69,6 +69,8 @@
         "HTTP/2 connections ended because of what the client kept sending")                        \
     X(MEMORY_SHORT, "tarry_memory_short_total",                                                    \
         "Times that memory ran out and the reserve was needed")                                    \
+    X(EXCHANGES_CANCELLED, "tarry_exchanges_cancelled_total",                                      \
+        "Requests that an operator has ended (tarryctl cancel)")                                   \
     X(LOG_DROPPED, "tarry_log_dropped_total",                                                      \
         "Lines of both logs dropped because their target did not take them")                       \
     X(SERIES_REFUSED, "tarry_metric_series_refused_total",                                         \

@@ -12,11 +12,13 @@
 
 #include "observe/sink.h"
 
-enum { LINE_MAX_BYTES = 2048 };
+enum { LINE_MAX_BYTES = 2048, RECENT = 64, RECENT_MAX_BYTES = 512 };
 
 static struct {
     enum log_level level;
     struct sink sink;
+    char recent[RECENT][RECENT_MAX_BYTES]; /* a ring */
+    unsigned nrecent;
     struct sink announced; /* standard error, where the log goes elsewhere */
 } log_state = { .level = LEVEL_INFO,
     .sink = { .kind = LOG_TO_STDERR, .way = SINK_BLOCKING, .fd = 2 },
@@ -76,6 +78,37 @@ bool log_pump(void)
     return done;
 }
 
+bool log_set_level(struct str name)
+{
+    for (size_t i = 0; i < LOG_NLEVELS; i++)
+        if (str_eq(name, str_of(names[i]))) {
+            log_state.level = (enum log_level)i;
+            return true;
+        }
+    return false;
+}
+
+const char *log_level_name(void)
+{
+    return names[log_state.level];
+}
+
+void log_each_recent(void (*fn)(void *owner, const char *line), void *owner)
+{
+    unsigned first = log_state.nrecent > RECENT ? log_state.nrecent - RECENT : 0;
+
+    for (unsigned i = first; i < log_state.nrecent; i++)
+        fn(owner, log_state.recent[i % RECENT]);
+}
+
+/* With the time, whatever the target has. */
+static void log_remember(const char *when, const char *text, size_t n)
+{
+    char *line = log_state.recent[log_state.nrecent++ % RECENT];
+
+    snprintf(line, RECENT_MAX_BYTES, "%s %.*s", when, (int)n, text);
+}
+
 bool log_enabled(enum log_level level)
 {
     return level <= log_state.level;
@@ -97,10 +130,22 @@ static size_t log_escape(char *out, size_t room, const char *in)
     return n;
 }
 
+static void log_format_now(char *out, size_t n)
+{
+    struct timespec ts;
+    struct tm tm;
+    size_t at;
+
+    clock_gettime(CLOCK_REALTIME, &ts);
+    gmtime_r(&ts.tv_sec, &tm);
+    at = strftime(out, n, "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf(out + at, n - at, ".%03ldZ", ts.tv_nsec / 1000000);
+}
+
 void log_write(enum log_level level, const struct log_context *ctx, const char *fmt, ...)
 {
-    char text[LINE_MAX_BYTES], line[LINE_MAX_BYTES + 256];
-    size_t n = 0;
+    char text[LINE_MAX_BYTES], line[LINE_MAX_BYTES + 256], when[40];
+    size_t n = 0, said;
     va_list ap;
 
     if (!log_enabled(level))
@@ -108,18 +153,12 @@ void log_write(enum log_level level, const struct log_context *ctx, const char *
     va_start(ap, fmt);
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
-    if (log_state.sink.kind != LOG_TO_SYSLOG) {
-        struct timespec ts;
-        struct tm tm;
-
-        clock_gettime(CLOCK_REALTIME, &ts);
-        gmtime_r(&ts.tv_sec, &tm);
-        if (log_state.sink.kind == LOG_TO_FILE) {
-            n = strftime(line, 32, "%Y-%m-%dT%H:%M:%S", &tm);
-            n += (size_t)snprintf(line + n, 32, ".%03ldZ ", ts.tv_nsec / 1000000);
-        }
+    log_format_now(when, sizeof(when));
+    if (log_state.sink.kind == LOG_TO_FILE)
+        n = (size_t)snprintf(line, sizeof(line), "%s ", when);
+    if (log_state.sink.kind != LOG_TO_SYSLOG)
         n += (size_t)snprintf(line + n, 32, "tarry: ");
-    }
+    said = n;
     /* Info is the life of the process: its lines stand bare. */
     if (level != LEVEL_INFO)
         n += (size_t)snprintf(line + n, 16, "%s: ", names[level]);
@@ -127,6 +166,8 @@ void log_write(enum log_level level, const struct log_context *ctx, const char *
     n += (size_t)snprintf(line + n, 16, " pid=%d", (int)getpid());
     if (ctx && ctx->exchange)
         n += (size_t)snprintf(line + n, 80, " exchange=%.64s", ctx->exchange);
+    if (level <= LEVEL_WARN)
+        log_remember(when, line + said, n - said);
     line[n++] = '\n';
     sink_put(&log_state.sink, priorities[level], line, n);
     log_pump();

@@ -42,6 +42,13 @@ void log_announce(const char *text);
  * unchanged and at once. May be called from a signal handler. */
 void log_last_words(const char *text, size_t n);
 
+/* Sets the level by its name until the next log_open(). False if there is no such level. */
+bool log_set_level(struct str name);
+const char *log_level_name(void);
+
+/* The last lines of level warn and error, oldest first, without their ends. */
+void log_each_recent(void (*fn)(void *owner, const char *line), void *owner);
+
 bool log_enabled(enum log_level level);
 
 void log_write(enum log_level level, const struct log_context *ctx, const char *fmt, ...)

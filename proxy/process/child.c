@@ -161,10 +161,8 @@ static void child_on_drain(void *owner)
     listener_unshare(NULL, false);
 }
 
-static void child_on_term(struct ev_loop *ev, ev_signal *w, int revents)
+static void child_stop(struct child *c)
 {
-    struct child *c = w->data;
-
     if (c->stopping && loop_now_ms() - c->stopped_ms < SAME_SIGNAL_MS)
         return;
     if (c->stopping) {
@@ -183,6 +181,21 @@ static void child_on_term(struct ev_loop *ev, ev_signal *w, int revents)
         deadline_set(&c->drain, front_conf(&c->front)->drain_delay_ms);
     else
         child_on_drain(c);
+}
+
+static void child_on_term(struct ev_loop *ev, ev_signal *w, int revents)
+{
+    child_stop(w->data);
+}
+
+static void child_on_asked_to_drain(void *owner)
+{
+    struct child *c = owner;
+
+    if (c->setup->on_drain)
+        c->setup->on_drain(c->setup->owner);
+    else if (!c->stopping)
+        child_stop(c);
 }
 
 static void child_on_alive(struct ev_loop *ev, ev_timer *w, int revents)
@@ -320,7 +333,13 @@ static int child_open(struct child *c)
         log_error(NULL, "%s", why);
         return -1;
     }
-    c->admin = admin_open(&c->front, setup->conf, setup->version, setup->commit, why, sizeof(why));
+    c->admin = admin_open(&(struct admin_setup){ .front = &c->front,
+                              .version = setup->version,
+                              .commit = setup->commit,
+                              .slot = setup->slot,
+                              .on_drain = child_on_asked_to_drain,
+                              .owner = c },
+        setup->conf, why, sizeof(why));
     if (!c->admin) {
         log_error(NULL, "%s", why);
         front_close(&c->front);

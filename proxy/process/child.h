@@ -28,6 +28,7 @@ struct child_setup {
     /* To be dropped once everything is bound; NULL: the master has done it. */
     const struct privileges *privileges;
     const struct sandbox_plan *fences;
+    size_t slot;                /* which of the master's processes it is */
     bool has_master;            /* which replaces this process, and speaks to the service manager */
     uint64_t alive_interval_ms; /* how often on_alive is called; 0: never */
     void *owner;                /* of the callbacks, each of which may be NULL */
@@ -36,6 +37,8 @@ struct child_setup {
     void (*on_reload_ended)(void *owner, bool taken);
     void (*on_stopping)(void *owner);
     void (*on_alive)(void *owner);
+    /* Asked to drain over the control socket. NULL: it drains by itself. */
+    void (*on_drain)(void *owner);
 };
 
 /* Serves until SIGTERM, SIGINT or SIGQUIT. The process's exit status. */

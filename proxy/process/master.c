@@ -40,7 +40,7 @@ enum {
     BACKLOG_ADMIN = 64,
 };
 
-enum report { REPORT_READY = 'r', REPORT_TAKEN = '+', REPORT_REFUSED = '-' };
+enum report { REPORT_READY = 'r', REPORT_TAKEN = '+', REPORT_REFUSED = '-', REPORT_DRAIN = 'd' };
 
 struct master_child {
     pid_t pid; /* 0: not running */
@@ -59,7 +59,7 @@ struct master {
     sigset_t set, old;
     uint64_t stopped_ms, release_ms, deadline_ms, told_ms;
     bool serving; /* all children accepted once */
-    bool refused, stopping, released;
+    bool refused, stopping, released, asked_to_drain;
     int status;
 };
 
@@ -94,6 +94,12 @@ static void master_on_reload_ended(void *owner, bool taken)
     master_report(owner, taken ? REPORT_TAKEN : REPORT_REFUSED);
 }
 
+/* Over the control socket: all processes drain. */
+static void master_on_drain(void *owner)
+{
+    master_report(owner, REPORT_DRAIN);
+}
+
 /* The child has the master's reference to the conf as its own, by the fork. */
 static _Noreturn void master_run_child(struct master *m, size_t slot)
 {
@@ -120,6 +126,8 @@ static _Noreturn void master_run_child(struct master *m, size_t slot)
         .tickets = m->tickets,
         .fences = m->setup->fences,
         .has_master = true,
+        .slot = slot,
+        .on_drain = master_on_drain,
         .owner = m,
         .on_ready = master_on_ready,
         .on_reload_ended = master_on_reload_ended }));
@@ -247,6 +255,8 @@ static void master_on_report(struct master *m, char byte)
 {
     if (byte == REPORT_READY) {
         m->ready++;
+    } else if (byte == REPORT_DRAIN) {
+        m->asked_to_drain = true;
     } else if (m->reloading > 0) {
         m->refused |= byte == REPORT_REFUSED;
         if (--m->reloading == 0)
@@ -348,19 +358,29 @@ static void master_read_signals(struct master *m)
  * backlog while it is replaced. */
 static int master_share_listeners(const struct conf *conf)
 {
+    bool many = conf->processes > 1;
     char why[512];
 
-    for (size_t i = 0; i < conf->nlistens + conf->nadmins; i++) {
-        const struct addr_conf *a =
-            i < conf->nlistens ? &conf->listens[i].addr : &conf->admins[i - conf->nlistens].addr;
-        unsigned backlog = i < conf->nlistens ? conf->listens[i].backlog : BACKLOG_ADMIN;
+    for (size_t i = 0; i < conf->nlistens; i++)
+        if (listener_share(
+                &conf->listens[i].addr, conf->listens[i].backlog, many, why, sizeof(why)) < 0)
+            goto failed;
+    for (size_t i = 0; i < conf->nadmins; i++) {
+        char room[CONF_ADDRESS_TEXT_MAX];
+        struct addr_conf a;
 
-        if (listener_share(a, backlog, conf->processes > 1, why, sizeof(why)) < 0) {
-            log_error(NULL, "%s", why);
-            return -1;
+        /* A control socket for each, otherwise one for all. */
+        for (size_t k = 0; k < (conf->admins[i].control ? conf->processes : 1); k++) {
+            conf_admin_address(conf, &conf->admins[i], k, &a, room);
+            if (listener_share(&a, BACKLOG_ADMIN, many, why, sizeof(why)) < 0)
+                goto failed;
         }
     }
     return 0;
+
+failed:
+    log_error(NULL, "%s", why);
+    return -1;
 }
 
 /* What the master may do itself from here on is to wait, and to fork. */
@@ -448,6 +468,8 @@ static bool master_turn(struct master *m)
     master_read_signals(m);
     master_reap(m);
     master_collect_reports(m);
+    if (m->asked_to_drain && !m->stopping)
+        master_stop(m);
     master_tell_alive(m);
     tickets_rotate(m->tickets, master_clock_ms(CLOCK_REALTIME)); /* what is old is forgotten too */
     if (m->stopping) {

@@ -373,6 +373,8 @@ static void pool_on_dispatch(void *owner)
     struct pool *p = owner;
     struct list_node *n;
 
+    if (p->held) /* pool_hold() asks again */
+        return;
     pool_ref(p); /* an answer may drop the last reference */
     while (pool_serve_returning(p))
         ;
@@ -574,6 +576,18 @@ bool pool_server_may_be_at(const struct slot_waiter *w, struct str at)
     n = pool_folder_length(own);
     return n > 0 && path.n < sizeof(un->sun_path) && pool_folder_length(path) == n &&
            memcmp(path.p, own.p, n) == 0 && path.n > n && !memchr(path.p, 0, path.n);
+}
+
+void pool_hold(struct pool *p, bool held)
+{
+    p->held = held;
+    if (!held)
+        pool_want_dispatch(p);
+}
+
+bool pool_is_held(const struct pool *p)
+{
+    return p->held;
 }
 
 struct pool_counts pool_counts(const struct pool *p)

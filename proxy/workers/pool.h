@@ -120,6 +120,10 @@ bool pool_server_is_one_process(const struct slot_waiter *w);
  * an app may not send Tarry anywhere else. */
 bool pool_server_may_be_at(const struct slot_waiter *w, struct str at);
 
+/* Held, a pool gives out no slot: requests wait, as long as their timeouts let them. */
+void pool_hold(struct pool *p, bool held);
+bool pool_is_held(const struct pool *p);
+
 struct pool_counts {
     size_t slots, busy; /* taken, the abandoned included */
     size_t abandoned;   /* taken by workers whose response nobody waits for any more */

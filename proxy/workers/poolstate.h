@@ -18,6 +18,7 @@ struct pools_shared {
 struct pool {
     struct list_node node; /* on the registry's list */
     unsigned refs;
+    bool held; /* by an operator: no slot is given out */
     struct conf *snapshot;
     const struct pool_conf *conf;
     struct pools_shared *shared;

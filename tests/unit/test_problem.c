@@ -33,6 +33,7 @@ static const struct {
     { PROBLEM_REQUEST_TIMEOUT, 408, "http_request_error" },
     { PROBLEM_WORKER_DIED, 502, "http_response_incomplete" },
     { PROBLEM_EXCHANGE_TIMEOUT, 504, "http_response_timeout" },
+    { PROBLEM_CANCELLED, 503, "connection_terminated" },
     { PROBLEM_CALL_DNS, 502, "dns_error" },
     { PROBLEM_CALL_CODING, 502, "http_response_content_coding" },
     { PROBLEM_STORAGE, 503, "proxy_internal_error" },
