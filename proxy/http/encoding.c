@@ -54,13 +54,13 @@ static struct str encoding_parse_element(struct str element, unsigned *weight)
 
 enum { UNSAID = -1 };
 
-struct waiters {
+struct preferences {
     int weight[ENCODING_COUNT]; /* UNSAID: not named */
     int rest;                   /* of "*" */
     bool any;
 };
 
-static void encoding_take(struct waiters *w, struct str name, unsigned weight)
+static void encoding_take(struct preferences *w, struct str name, unsigned weight)
 {
     if (str_eq(name, STR("*")))
         w->rest = (int)weight;
@@ -71,9 +71,9 @@ static void encoding_take(struct waiters *w, struct str name, unsigned weight)
         w->weight[ENCODING_GZIP] = (int)weight;
 }
 
-static struct waiters encoding_read_wishes(const struct head *request)
+static struct preferences encoding_read_preferences(const struct head *request)
 {
-    struct waiters w = { .rest = UNSAID };
+    struct preferences w = { .rest = UNSAID };
 
     for (int e = 0; e < ENCODING_COUNT; e++)
         w.weight[e] = UNSAID;
@@ -93,7 +93,7 @@ static struct waiters encoding_read_wishes(const struct head *request)
     return w;
 }
 
-static int encoding_weight_of(const struct waiters *w, enum encoding e)
+static int encoding_weight_of(const struct preferences *w, enum encoding e)
 {
     if (w->weight[e] != UNSAID)
         return w->weight[e];
@@ -103,7 +103,7 @@ static int encoding_weight_of(const struct waiters *w, enum encoding e)
 enum encoding encoding_choose(
     const struct head *request, const enum encoding *offered, size_t noffered)
 {
-    struct waiters w = encoding_read_wishes(request);
+    struct preferences w = encoding_read_preferences(request);
     /* Not named, it is what remains when nothing else fits, not what is liked. */
     int best_weight = w.weight[ENCODING_IDENTITY] > 0 ? w.weight[ENCODING_IDENTITY] - 1 : 0;
     enum encoding best = ENCODING_IDENTITY;

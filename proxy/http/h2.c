@@ -11,7 +11,7 @@
 enum {
     HEAD_SENT_MAX =
         1 << 20,       /* header block of ours; its parts have been bounded where they came from */
-    GOODBYE_MS = 5000, /* for the last bytes of a connection that is done */
+    FINISH_MS = 5000, /* for the last bytes of a connection that is done */
     CALM_MS = 500,     /* the same of one that is sent away */
     READ_AT_ONCE = 8192, /* bytes given to the library between two looks at what it answers */
     QUEUE_TOP = 5,       /* times queue_max */
@@ -26,11 +26,11 @@ void h2_wake(struct h2 *h)
 
 /* The memory goes with the last stream: their owners may hold them for longer than the connection
  * stands. */
-static void h2_bury_if_over(struct h2 *h)
+static void h2_free_if_over(struct h2 *h)
 {
-    if (!h->dead || h->buried || list_first(&h->quiet) || list_first(&h->ready))
+    if (!h->dead || h->freed || list_first(&h->quiet) || list_first(&h->ready))
         return;
-    h->buried = true;
+    h->freed = true;
     loop_undefer(&h->turn);
     loop_free_later(&h->deferred_free, h, h->free_role);
 }
@@ -53,10 +53,10 @@ static struct h2_stream *h2_find(struct h2 *h, int32_t id)
     return nghttp2_session_get_stream_user_data(h->library, id);
 }
 
-static void h2_note(struct h2 *h, enum h2_nuisance what)
+static void h2_note(struct h2 *h, enum h2_abuse what)
 {
-    if (h->role->on_nuisance)
-        h->role->on_nuisance(h, what);
+    if (h->role->on_abuse)
+        h->role->on_abuse(h, what);
 }
 
 /* One stream is counted once: the library may tell of its fault twice. */
@@ -172,7 +172,7 @@ static int h2_on_frame(nghttp2_session *library, const nghttp2_frame *f, void *u
             h->settled = true;
         break;
     case NGHTTP2_GOAWAY:
-        h->going = true;
+        h->draining = true;
         h->goaway_code = f->goaway.error_code;
         break;
     default:
@@ -447,7 +447,7 @@ static void h2_give_up(struct h2 *h, int error)
 }
 
 /* Whether the peer makes us answer faster than it reads the answers: it is not read then. */
-static bool h2_hold(struct h2 *h)
+static bool h2_stop_reading(struct h2 *h)
 {
     size_t max = h->limits->queue_max;
 
@@ -456,21 +456,21 @@ static bool h2_hold(struct h2 *h)
     if (h2_flush(h) < 0)
         return true;
     if (nghttp2_session_get_outbound_queue_size(h->library) > QUEUE_TOP * max) {
-        h->deaf = true;
+        h->peer_stalled = true;
         h2_refuse(h, NGHTTP2_ENHANCE_YOUR_CALM, "too many frames wait for a peer that reads none");
         return true;
     }
     if (nghttp2_session_get_outbound_queue_size(h->library) <= max)
         return false;
-    h->held = true;
-    h->held_ms = loop_now_ms();
+    h->read_paused = true;
+    h->read_paused_ms = loop_now_ms();
     conn_pause(h->conn, true);
     return true;
 }
 
 void h2_receive(struct h2 *h)
 {
-    while (!h->dead && !h->held) {
+    while (!h->dead && !h->read_paused) {
         struct str in = conn_input(h->conn);
         size_t most = in.n < READ_AT_ONCE ? in.n : READ_AT_ONCE;
         ssize_t n;
@@ -491,11 +491,11 @@ void h2_receive(struct h2 *h)
             h2_refuse(h, NGHTTP2_PROTOCOL_ERROR, h->fault);
             return;
         }
-        if (h->nuisance) {
-            h2_refuse(h, NGHTTP2_ENHANCE_YOUR_CALM, h->nuisance);
+        if (h->abuse) {
+            h2_refuse(h, NGHTTP2_ENHANCE_YOUR_CALM, h->abuse);
             return;
         }
-        if (h2_hold(h))
+        if (h2_stop_reading(h))
             break;
     }
     if (h->dead)
@@ -563,12 +563,12 @@ static void h2_on_turn(void *owner)
     h2_deliver(h);
     if (h->dead)
         return;
-    if (h->nuisance) {
-        h2_refuse(h, NGHTTP2_ENHANCE_YOUR_CALM, h->nuisance);
+    if (h->abuse) {
+        h2_refuse(h, NGHTTP2_ENHANCE_YOUR_CALM, h->abuse);
         return;
     }
-    if (h->held && nghttp2_session_get_outbound_queue_size(h->library) <= h->limits->queue_max) {
-        h->held = false;
+    if (h->read_paused && nghttp2_session_get_outbound_queue_size(h->library) <= h->limits->queue_max) {
+        h->read_paused = false;
         conn_pause(h->conn, false);
         h2_receive(h);
         if (h->dead)
@@ -580,7 +580,7 @@ static void h2_on_turn(void *owner)
     if (!nghttp2_session_want_read(h->library) && !nghttp2_session_want_write(h->library)) {
         /* The library has found the peer breaking the protocol, and says so in its GOAWAY; or a
          * client has said that it goes, and has all its responses. */
-        conn_finish(h->conn, GOODBYE_MS);
+        conn_finish(h->conn, FINISH_MS);
         h->conn = NULL;
         h2_die(h, STREAM_E_PROTOCOL,
             h->broken || !h->role->server ? "the peer broke the protocol" : "the peer has gone",
@@ -611,7 +611,7 @@ static void h2_on_conn(void *owner, struct conn *c, enum conn_event ev)
             break;
         error = h->broken ? STREAM_E_PROTOCOL : STREAM_E_ENDED;
         if (h->role->server) { /* a client that is done with sending reads its GOAWAY */
-            conn_finish(h->conn, GOODBYE_MS);
+            conn_finish(h->conn, FINISH_MS);
             h->conn = NULL;
         }
         h2_die(h, error, "closed by the peer", false);
@@ -686,25 +686,25 @@ void h2_die(struct h2 *h, enum stream_error error, const char *why, bool quietly
     h2_deliver(h);
     if (!quietly)
         h->role->on_dead(h);
-    h2_bury_if_over(h);
+    h2_free_if_over(h);
 }
 
 void h2_forget_stream(struct h2 *h)
 {
     if (h->dead)
-        h2_bury_if_over(h);
+        h2_free_if_over(h);
     else
         h2_wake(h);
 }
 
-void h2_say_goodbye(struct h2 *h)
+void h2_finish(struct h2 *h)
 {
     if (h->dead)
         return;
     nghttp2_session_terminate_session(h->library, NGHTTP2_NO_ERROR);
     if (h2_flush(h) < 0)
         return;
-    conn_finish(h->conn, GOODBYE_MS);
+    conn_finish(h->conn, FINISH_MS);
     h->conn = NULL;
     h2_die(h, STREAM_E_ENDED, "no longer used", false);
 }
@@ -723,12 +723,12 @@ void h2_refuse(struct h2 *h, uint32_t code, const char *why)
         goaway[9 + i] = (unsigned char)(last >> (24 - 8 * i));
         goaway[13 + i] = (unsigned char)(code >> (24 - 8 * i));
     }
-    h->calmed = code == NGHTTP2_ENHANCE_YOUR_CALM;
-    if (h->deaf) {
+    h->sent_calm = code == NGHTTP2_ENHANCE_YOUR_CALM;
+    if (h->peer_stalled) {
         conn_reset(h->conn);
     } else {
         conn_write(h->conn, goaway, sizeof(goaway));
-        conn_finish(h->conn, h->calmed ? CALM_MS : GOODBYE_MS);
+        conn_finish(h->conn, h->sent_calm ? CALM_MS : FINISH_MS);
     }
     h->conn = NULL;
     h2_die(h, STREAM_E_PROTOCOL, why, false);

@@ -44,7 +44,7 @@ struct h2_role {
     /* A frame was received whole. May be NULL. */
     void (*on_frame)(struct h2 *h, const nghttp2_frame *f);
     /* The peer is a nuisance. May be NULL. */
-    void (*on_nuisance)(struct h2 *h, enum h2_nuisance what);
+    void (*on_abuse)(struct h2 *h, enum h2_abuse what);
     /* A DATA frame was sent. May be NULL. */
     void (*on_wrote)(struct h2 *h, size_t n);
     /* The peer's windows let only `n` bytes of more leave. May be NULL. */
@@ -87,20 +87,20 @@ struct h2 {
     struct h2_stream *block_stream;
     char why[128];        /* it died, for logs */
     const char *fault;    /* not NULL: a connection error that the library lets pass */
-    const char *nuisance; /* not NULL: the peer is to be refused, and why */
+    const char *abuse;    /* not NULL: the peer is to be refused, and why */
     uint64_t block_ms;    /* when the header block began */
-    uint64_t held_ms;     /* since when nothing is read (held) */
+    uint64_t read_paused_ms;     /* since when nothing is read (held) */
     uint32_t goaway_code;
     bool inside;     /* the library is on the stack */
     bool block_open; /* a header block has begun and not ended */
-    bool held;       /* too much waits for the peer: nothing is read */
+    bool read_paused;       /* too much waits for the peer: nothing is read */
     bool settled;    /* the peer's first SETTINGS are here */
     bool asked;
     bool broken; /* the peer broke the protocol, and the library says so */
-    bool going;  /* GOAWAY was received or is to be sent: no new streams */
-    bool deaf;   /* the peer takes nothing of what is queued for it */
-    bool calmed; /* we have asked the peer to calm down, and left */
-    bool dead, buried;
+    bool draining;  /* GOAWAY was received or is to be sent: no new streams */
+    bool peer_stalled;   /* the peer takes nothing of what is queued for it */
+    bool sent_calm; /* we have asked the peer to calm down, and left */
+    bool dead, freed;
 };
 
 /* Fills an embedded, zeroed `h` and takes over the connected `conn`; `library` is made by the role,
@@ -132,7 +132,7 @@ void h2_die(struct h2 *h, enum stream_error error, const char *why, bool quietly
 
 /* Ends the session at once, with a GOAWAY that goes before all that the library has queued; the
  * rest of its bytes are sent, the peer's are no longer looked at. A peer that is known to read
- * nothing (h->deaf) is cut instead. Streams fail, on_dead follows.
+ * nothing (h->peer_stalled) is cut instead. Streams fail, on_dead follows.
  * Not from within the library. */
 void h2_refuse(struct h2 *h, uint32_t code, const char *why);
 
@@ -140,6 +140,6 @@ void h2_refuse(struct h2 *h, uint32_t code, const char *why);
 void h2_forget_stream(struct h2 *h);
 
 /* Says GOAWAY, sends what is queued and ends. For a session without streams. on_dead follows. */
-void h2_say_goodbye(struct h2 *h);
+void h2_finish(struct h2 *h);
 
 #endif

@@ -17,7 +17,7 @@ struct h2_client {
     void *owner;
     size_t reserved; /* streams given out that have sent no head yet */
     size_t told_room;
-    bool told_going, begun;
+    bool told_draining, begun;
 };
 
 static struct h2_client *h2client_client_of(struct h2 *h)
@@ -81,16 +81,16 @@ static void h2client_on_turn(struct h2 *h)
     size_t room;
 
     if (nghttp2_session_get_next_stream_id(h->library) >= (uint32_t)STREAM_IDS_END)
-        h->going = true;
-    if (h->going && h->open == 0) {
-        h2_say_goodbye(h);
+        h->draining = true;
+    if (h->draining && h->open == 0) {
+        h2_finish(h);
         return;
     }
     room = h2_client_room(c);
-    if (room == c->told_room && h->going == c->told_going)
+    if (room == c->told_room && h->draining == c->told_draining)
         return;
     c->told_room = room;
-    c->told_going = h->going;
+    c->told_draining = h->draining;
     c->on_event(c->owner, c, H2_CLIENT_CHANGED);
 }
 
@@ -134,12 +134,12 @@ static int h2client_op_send_head(struct stream *stream, const struct head *head,
 
     if (s->closed || s->given_out != H2_OUT_NOTHING || s->error || h->dead)
         return 0;
-    nv = h->going ? NULL : h2_head_request(head, stream->secure, &n);
+    nv = h->draining ? NULL : h2_head_request(head, stream->secure, &n);
     if (nv)
         s->id = nghttp2_submit_request(h->library, NULL, nv, n, end ? NULL : &body, s);
     free(nv);
     if (!nv || s->id <= 0) {
-        enum stream_error error = h->going || nv ? STREAM_E_REFUSED : STREAM_E_MEMORY;
+        enum stream_error error = h->draining || nv ? STREAM_E_REFUSED : STREAM_E_MEMORY;
 
         h2_stream_set_error(s, error);
         return error;
@@ -236,7 +236,7 @@ size_t h2_client_room(const struct h2_client *c)
 {
     size_t limit = c->h2.settled ? h2_client_limit(c) : 1, used = h2_client_streams(c);
 
-    return c->h2.dead || c->h2.going || used >= limit ? 0 : limit - used;
+    return c->h2.dead || c->h2.draining || used >= limit ? 0 : limit - used;
 }
 
 size_t h2_client_streams(const struct h2_client *c)
@@ -244,16 +244,16 @@ size_t h2_client_streams(const struct h2_client *c)
     return c->h2.open + c->reserved;
 }
 
-bool h2_client_going(const struct h2_client *c)
+bool h2_client_draining(const struct h2_client *c)
 {
-    return c->h2.going || c->h2.dead;
+    return c->h2.draining || c->h2.dead;
 }
 
 void h2_client_drain(struct h2_client *c)
 {
-    if (c->h2.dead || c->h2.going)
+    if (c->h2.dead || c->h2.draining)
         return;
-    c->h2.going = true;
+    c->h2.draining = true;
     h2_wake(&c->h2);
 }
 

@@ -22,7 +22,7 @@ enum {
 };
 
 enum h2_client_event {
-    H2_CLIENT_CHANGED, /* h2_client_room() or h2_client_going() may say something else now */
+    H2_CLIENT_CHANGED, /* h2_client_room() or h2_client_draining() may say something else now */
     H2_CLIENT_CLOSED,  /* it is gone: forget it. Comes exactly once, unless h2_client_close() came
                           first */
 };
@@ -48,7 +48,7 @@ size_t h2_client_streams(const struct h2_client *c);
 
 /* No new streams: the peer said GOAWAY, or h2_client_drain(). It closes itself after the last one.
  */
-bool h2_client_going(const struct h2_client *c);
+bool h2_client_draining(const struct h2_client *c);
 void h2_client_drain(struct h2_client *c);
 
 /* Begins a request; there must be room. The stream's owner and callback must be set before anything

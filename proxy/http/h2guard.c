@@ -1,7 +1,7 @@
 /* Leaking buckets. */
 #include "http/h2guard.h"
 
-static const char *const names[H2_NNUISANCES] = {
+static const char *const names[H2_NABUSES] = {
     [H2_RESETS] = "too many stream resets",
     [H2_GLITCHES] = "too many malformed frames or requests",
     [H2_CONTROLS] = "too many control frames",
@@ -10,7 +10,7 @@ static const char *const names[H2_NNUISANCES] = {
     [H2_TINY] = "too many windows of a few bytes",
 };
 
-const char *h2_nuisance_name(enum h2_nuisance what)
+const char *h2_abuse_name(enum h2_abuse what)
 {
     return names[what];
 }
@@ -21,7 +21,7 @@ static void h2guard_leak(struct h2_guard *g, const struct h2_guard_limits *limit
     float share = (float)(now_ms - g->at_ms) / (float)limits->window_ms;
 
     g->at_ms = now_ms;
-    for (size_t i = 0; i < H2_NNUISANCES; i++) {
+    for (size_t i = 0; i < H2_NABUSES; i++) {
         if (g->level[i] > share * (float)max[i])
             g->level[i] -= share * (float)max[i];
         else if (g->level[i] > 0)
@@ -29,7 +29,7 @@ static void h2guard_leak(struct h2_guard *g, const struct h2_guard_limits *limit
     }
 }
 
-bool h2_guard_count(struct h2_guard *g, const struct h2_guard_limits *limits, enum h2_nuisance what,
+bool h2_guard_count(struct h2_guard *g, const struct h2_guard_limits *limits, enum h2_abuse what,
     uint64_t now_ms)
 {
     if (now_ms != g->at_ms)

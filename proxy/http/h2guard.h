@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum h2_nuisance {
+enum h2_abuse {
     H2_RESETS,   /* RST_STREAM: rapid reset (CVE-2023-44487) */
     H2_GLITCHES, /* frames and fields that break the rules without ending the connection, each
                     costing a RST_STREAM or an answer: MadeYouReset (CVE-2025-8671) and its kin */
@@ -18,7 +18,7 @@ enum h2_nuisance {
     H2_UPDATES,  /* WINDOW_UPDATE beyond what the data that was sent gives reason for */
     H2_TINY,     /* writes cut short by a window of a few bytes (CVE-2019-9511) */
 };
-#define H2_NNUISANCES 6
+#define H2_NABUSES 6
 
 enum {
     H2_GUARD_UPDATES_A_WRITE = 4,  /* what a client may send for each DATA frame: stream and
@@ -29,25 +29,25 @@ enum {
 };
 
 struct h2_guard_limits {
-    uint32_t max[H2_NNUISANCES];
+    uint32_t max[H2_NABUSES];
     uint64_t window_ms; /* how long a full bucket takes to empty */
     size_t tiny_write;  /* fewer bytes than this, though more are waiting, are H2_TINY */
 };
 
 /* Embedded in a connection; zeroed to begin with. */
 struct h2_guard {
-    float level[H2_NNUISANCES];
+    float level[H2_NABUSES];
     uint64_t at_ms;
 };
 
 /* Counts one. Whether it was one too many: more than limits->max[what] are in the bucket. */
-bool h2_guard_count(struct h2_guard *g, const struct h2_guard_limits *limits, enum h2_nuisance what,
+bool h2_guard_count(struct h2_guard *g, const struct h2_guard_limits *limits, enum h2_abuse what,
     uint64_t now_ms);
 
 /* A DATA frame of `n` bytes was sent: its window updates may come. */
 void h2_guard_wrote(struct h2_guard *g, const struct h2_guard_limits *limits, size_t n);
 
 /* For logs: "too many stream resets". */
-const char *h2_nuisance_name(enum h2_nuisance what);
+const char *h2_abuse_name(enum h2_abuse what);
 
 #endif

@@ -1,10 +1,10 @@
 /* The server's part of HTTP/2: requests and responses, the connection's deadlines, what is put up
  * with, and how it ends.
  *
- *   OPEN -> NOTICED -> GOING -> (dead)
+ *   DRAIN_NOT -> DRAIN_NOTICED -> DRAIN_LAST -> (dead)
  *
- * RFC 9113 6.8: who drains says so first (NOTICED: GOAWAY with the largest id), because requests
- * may be on their way; a round trip later it names the last one that it serves (GOING), and ends
+ * RFC 9113 6.8: who drains says so first (DRAIN_NOTICED: GOAWAY with the largest id), because requests
+ * may be on their way; a round trip later it names the last one that it serves (DRAIN_LAST), and ends
  * when that is answered. */
 #include "http/h2server.h"
 
@@ -17,7 +17,7 @@
 #include "observe/counter.h"
 #include "observe/log.h"
 
-enum going { OPEN, NOTICED, GOING };
+enum drain { DRAIN_NOT, DRAIN_NOTICED, DRAIN_LAST };
 
 enum {
     HUGE_COUNTS = 10, /* glitches that a head counts as which is not read to its end */
@@ -37,7 +37,7 @@ struct h2_server {
     struct pace taken;   /* of what the connection has queued */
     struct pace framing; /* of all data that waits in streams */
     size_t requests;
-    unsigned char going; /* enum going */
+    unsigned char drain; /* enum drain */
     bool watching;       /* time runs for something: the paces have begun */
     bool acknowledged;   /* our SETTINGS are */
     bool heard_back;     /* the notice's ping is answered */
@@ -91,7 +91,7 @@ static void h2server_refuse(struct h2_stream *s, int error)
     if (s->glitched)
         return;
     s->glitched = true;
-    s->session->role->on_nuisance(&v->h2, H2_GLITCHES);
+    s->session->role->on_abuse(&v->h2, H2_GLITCHES);
 }
 
 static bool h2server_head_too_large(struct h2_stream *s, const struct h2_block *block)
@@ -103,7 +103,7 @@ static bool h2server_head_too_large(struct h2_stream *s, const struct h2_block *
     if (block->bytes / excess <= limits->head_max && block->fields / excess <= limits->fields_max)
         return true;
     for (unsigned i = 0; i < HUGE_COUNTS; i++)
-        s->session->role->on_nuisance(s->session, H2_GLITCHES);
+        s->session->role->on_abuse(s->session, H2_GLITCHES);
     return false;
 }
 
@@ -153,13 +153,13 @@ static void h2server_on_frame(struct h2 *h, const nghttp2_frame *f)
         return;
     if (f->hd.type == NGHTTP2_SETTINGS)
         v->acknowledged = true;
-    else if (f->hd.type == NGHTTP2_PING && v->going == NOTICED &&
+    else if (f->hd.type == NGHTTP2_PING && v->drain == DRAIN_NOTICED &&
              memcmp(f->ping.opaque_data, notice_ping, sizeof(notice_ping)) == 0)
         v->heard_back = true;
     h2_wake(h);
 }
 
-static void h2server_on_nuisance(struct h2 *h, enum h2_nuisance what)
+static void h2server_on_abuse(struct h2 *h, enum h2_abuse what)
 {
     struct h2_server *v = h2server_server_of(h);
 
@@ -167,9 +167,9 @@ static void h2server_on_nuisance(struct h2 *h, enum h2_nuisance what)
         counter_add(COUNTER_HTTP2_RESETS, 1);
     else if (what == H2_GLITCHES)
         counter_add(COUNTER_HTTP2_GLITCHES, 1);
-    if (!h2_guard_count(&v->guard, &v->acceptor->http2.abuse, what, loop_now_ms()) || h->nuisance)
+    if (!h2_guard_count(&v->guard, &v->acceptor->http2.abuse, what, loop_now_ms()) || h->abuse)
         return;
-    h->nuisance = h2_nuisance_name(what);
+    h->abuse = h2_abuse_name(what);
     h2_wake(h);
 }
 
@@ -183,7 +183,7 @@ static void h2server_on_wrote(struct h2 *h, size_t n)
 static void h2server_on_short_write(struct h2 *h, size_t n)
 {
     if (n < h2server_server_of(h)->acceptor->http2.abuse.tiny_write)
-        h2server_on_nuisance(h, H2_TINY);
+        h2server_on_abuse(h, H2_TINY);
 }
 
 /* RFC 9113 8.1: the rest of the request is not wanted, and RST_STREAM with NO_ERROR says so. Not at
@@ -317,7 +317,7 @@ static bool h2server_needs_watch(const struct h2_server *v)
     const struct h2 *h = &v->h2;
     const struct list *lists[] = { &h->quiet, &h->ready };
 
-    if (h->held || h->block_open || !v->acknowledged || v->going != OPEN ||
+    if (h->read_paused || h->block_open || !v->acknowledged || v->drain != DRAIN_NOT ||
         conn_queued(h->conn) > 0)
         return true;
     for (size_t i = 0; i < 2; i++) {
@@ -392,14 +392,14 @@ static const char *h2server_look_at_connection(struct h2_server *v, uint32_t *co
     uint64_t now = loop_now_ms();
 
     *code = NGHTTP2_ENHANCE_YOUR_CALM;
-    if (h->held && now - h->held_ms >= a->http2.unread_timeout_ms) {
-        h->deaf = true;
+    if (h->read_paused && now - h->read_paused_ms >= a->http2.unread_timeout_ms) {
+        h->peer_stalled = true;
         return "it does not read what it makes us send";
     }
     if (h->block_open && now - h->block_ms >= a->header_timeout_ms)
         return "a request's head did not come in time";
     if (h2server_is_stalled(v)) {
-        h->deaf = conn_queued(h->conn) > 0;
+        h->peer_stalled = conn_queued(h->conn) > 0;
         return "it takes nothing of too many responses";
     }
     *code = NGHTTP2_NO_ERROR;
@@ -454,8 +454,8 @@ static void h2server_drain_step(struct h2_server *v)
     struct h2 *h = &v->h2;
     uint64_t now = loop_now_ms();
 
-    switch ((enum going)v->going) {
-    case OPEN:
+    switch ((enum drain)v->drain) {
+    case DRAIN_NOT:
         if (!v->acceptor->draining &&
             (v->acceptor->requests_max == 0 || v->requests < v->acceptor->requests_max))
             return;
@@ -463,21 +463,21 @@ static void h2server_drain_step(struct h2_server *v)
             counter_add(COUNTER_CONNECTIONS_USED_UP, 1);
         nghttp2_submit_shutdown_notice(h->library);
         nghttp2_submit_ping(h->library, NGHTTP2_FLAG_NONE, notice_ping);
-        v->going = NOTICED;
+        v->drain = DRAIN_NOTICED;
         v->noticed_ms = now;
         h2_wake(h);
         break;
-    case NOTICED:
+    case DRAIN_NOTICED:
         if (!v->heard_back && now - v->noticed_ms < v->acceptor->http2.goaway_wait_ms)
             return;
         nghttp2_submit_goaway(h->library, NGHTTP2_FLAG_NONE,
             nghttp2_session_get_last_proc_stream_id(h->library), NGHTTP2_NO_ERROR, NULL, 0);
-        v->going = GOING;
+        v->drain = DRAIN_LAST;
         h2_wake(h);
         break;
-    case GOING:
+    case DRAIN_LAST:
         if (h2server_is_idle(v) && !nghttp2_session_want_write(h->library))
-            h2_say_goodbye(h);
+            h2_finish(h);
         break;
     }
 }
@@ -487,7 +487,7 @@ static void h2server_on_turn(struct h2 *h)
     struct h2_server *v = h2server_server_of(h);
     struct acceptor *a = v->acceptor;
     bool idle = h2server_is_idle(v) && !h->block_open;
-    struct list *list = idle && v->acknowledged && v->going == OPEN ? &a->idle : &a->busy;
+    struct list *list = idle && v->acknowledged && v->drain == DRAIN_NOT ? &a->idle : &a->busy;
 
     h2server_drain_step(v);
     if (h->dead)
@@ -524,7 +524,7 @@ static void h2server_on_dead(struct h2 *h)
     deadline_close(&v->watch);
     deadline_close(&v->early);
     addr_ip_text(&h->peer, peer);
-    if (h->calmed) {
+    if (h->sent_calm) {
         counter_add(COUNTER_HTTP2_FLOODS, 1);
         log_info(NULL, "HTTP/2 connection of %s ended: %s", peer, h->why);
     } else {
@@ -539,7 +539,7 @@ static const struct h2_role role = {
     .close_error = h2server_close_error,
     .head_too_large = h2server_head_too_large,
     .on_frame = h2server_on_frame,
-    .on_nuisance = h2server_on_nuisance,
+    .on_abuse = h2server_on_abuse,
     .on_wrote = h2server_on_wrote,
     .on_short_write = h2server_on_short_write,
     .on_answered_early = h2server_on_answered_early,

@@ -92,7 +92,7 @@ static void h2stream_drop_in(struct h2_stream *s)
     h2_wake(h);
 }
 
-static void h2stream_bury(struct h2_stream *s)
+static void h2stream_free_later(struct h2_stream *s)
 {
     struct h2 *h = s->session;
 
@@ -142,7 +142,7 @@ void h2_stream_deliver(struct h2_stream *s)
         h2stream_deliver_head(s);
     if (!s->closed && !s->owned) {
         if (s->wire_closed || s->session->dead)
-            h2stream_bury(s);
+            h2stream_free_later(s);
         return;
     }
     gone = server && s->error; /* nobody is left to answer */
@@ -295,7 +295,7 @@ void h2_stream_close(struct stream *stream)
     if (s->closed)
         return;
     h2_stream_detach(s, s->in_ended ? NGHTTP2_NO_ERROR : NGHTTP2_CANCEL);
-    h2stream_bury(s);
+    h2stream_free_later(s);
 }
 
 void h2_stream_let_go(struct h2_stream *s, uint32_t code)
@@ -309,7 +309,7 @@ void h2_stream_let_go(struct h2_stream *s, uint32_t code)
     if (h->dead || s->wire_closed) {
         h2_stream_ready(s);
         if (h->dead)
-            h2stream_bury(s);
+            h2stream_free_later(s);
         return;
     }
     if (s->given_out == H2_OUT_DONE) {

@@ -169,11 +169,11 @@ static size_t origin_room(const struct upstream_conn *c)
 /* An HTTP/2 connection's state follows from its session. */
 static void origin_settle(struct upstream_conn *c)
 {
-    if (h2_client_settled(c->h2) && !h2_client_going(c->h2)) {
+    if (h2_client_settled(c->h2) && !h2_client_draining(c->h2)) {
         c->origin->streams_each = h2_client_limit(c->h2);
         c->origin->limit_known = true;
     }
-    if (h2_client_going(c->h2))
+    if (h2_client_draining(c->h2))
         origin_set_state(c, UPSTREAM_CONN_DRAINING);
     else if (h2_client_streams(c->h2) > 0)
         origin_set_state(c, origin_room(c) > 0 ? UPSTREAM_CONN_OPEN : UPSTREAM_CONN_FULL);

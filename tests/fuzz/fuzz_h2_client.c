@@ -97,7 +97,7 @@ static void begin_call(struct peer *p, unsigned argument)
         .authority = STR("a") };
     struct call *c = &p->calls[p->ncalls];
 
-    if (p->closed || p->ncalls == CALLS || h2_client_going(p->client) ||
+    if (p->closed || p->ncalls == CALLS || h2_client_draining(p->client) ||
         h2_client_room(p->client) == 0)
         return;
     c->s = h2_client_begin(p->client);

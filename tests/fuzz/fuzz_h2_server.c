@@ -217,7 +217,7 @@ static void open_acceptor(void)
         .head_excess = 64,
         .abuse = { .window_ms = 30000, .tiny_write = 256 },
     };
-    for (size_t i = 0; i < H2_NNUISANCES; i++)
+    for (size_t i = 0; i < H2_NABUSES; i++)
         acceptor.http2.abuse.max[i] = 20;
 }
 

@@ -396,7 +396,7 @@ START_TEST(loses_nothing_to_goaway)
     WORLD_UNTIL(c[3].over);
     ck_assert_int_eq(c[2].error, STREAM_E_REFUSED);
     ck_assert_int_eq(c[3].error, STREAM_E_REFUSED);
-    ck_assert(h2_client_going(client));
+    ck_assert(h2_client_draining(client));
     ck_assert_uint_eq(h2_client_room(client), 0);
     ck_assert(!c[0].over && !c[1].over && !closed);
     h2peer_respond(peer, 1, "200", NULL, 0, 1000, false);
@@ -421,7 +421,7 @@ START_TEST(begins_nothing_after_an_announced_goaway)
     nghttp2_submit_shutdown_notice(peer->library);
     h2peer_flush(peer);
     world_settle();
-    ck_assert(h2_client_going(client));
+    ck_assert(h2_client_draining(client));
     ck_assert(!c.over && !late.over);
     ck_assert_int_eq(send_head_of(&late, NULL, 0, true), STREAM_E_REFUSED);
     ck_assert(!late.over); /* never from within */
@@ -910,7 +910,7 @@ START_TEST(says_goodbye_when_it_is_drained)
     world_settle();
     h2_client_drain(client);
     world_settle();
-    ck_assert(h2_client_going(client));
+    ck_assert(h2_client_draining(client));
     ck_assert_uint_eq(h2_client_room(client), 0);
     ck_assert(!c.over && !closed);
     h2peer_respond(peer, 1, "200", NULL, 0, 10, false);

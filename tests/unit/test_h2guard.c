@@ -9,7 +9,7 @@ static const struct h2_guard_limits limits = {
     .max = { 100, 100, 100, 100, 100, 100 }, .window_ms = WINDOW_MS, .tiny_write = 256
 };
 
-static bool count(struct h2_guard *g, enum h2_nuisance what, unsigned n, uint64_t now_ms)
+static bool count(struct h2_guard *g, enum h2_abuse what, unsigned n, uint64_t now_ms)
 {
     bool over = false;
 
@@ -22,8 +22,8 @@ START_TEST(takes_a_burst_and_no_more)
 {
     struct h2_guard g = { 0 };
 
-    ck_assert(!count(&g, (enum h2_nuisance)_i, 100, 5000));
-    ck_assert(count(&g, (enum h2_nuisance)_i, 1, 5000));
+    ck_assert(!count(&g, (enum h2_abuse)_i, 100, 5000));
+    ck_assert(count(&g, (enum h2_abuse)_i, 1, 5000));
 }
 END_TEST
 
@@ -56,8 +56,8 @@ START_TEST(counts_each_kind_for_itself)
 {
     struct h2_guard g = { 0 };
 
-    for (int i = 0; i < H2_NNUISANCES; i++)
-        ck_assert(!count(&g, (enum h2_nuisance)i, 90, 1000));
+    for (int i = 0; i < H2_NABUSES; i++)
+        ck_assert(!count(&g, (enum h2_abuse)i, 90, 1000));
     ck_assert(count(&g, H2_EMPTIES, 11, 1000));
 }
 END_TEST
@@ -92,9 +92,9 @@ END_TEST
 
 START_TEST(has_words_for_each)
 {
-    ck_assert_str_eq(h2_nuisance_name(H2_RESETS), "too many stream resets");
-    for (int i = 0; i < H2_NNUISANCES; i++)
-        ck_assert_ptr_nonnull(h2_nuisance_name((enum h2_nuisance)i));
+    ck_assert_str_eq(h2_abuse_name(H2_RESETS), "too many stream resets");
+    for (int i = 0; i < H2_NABUSES; i++)
+        ck_assert_ptr_nonnull(h2_abuse_name((enum h2_abuse)i));
 }
 END_TEST
 
@@ -102,7 +102,7 @@ static TCase *cases(void)
 {
     TCase *t = tcase_create("h2guard");
 
-    tcase_add_loop_test(t, takes_a_burst_and_no_more, 0, H2_NNUISANCES);
+    tcase_add_loop_test(t, takes_a_burst_and_no_more, 0, H2_NABUSES);
     tcase_add_test(t, forgives_with_time);
     tcase_add_test(t, stays_below_a_steady_rate_for_ever);
     tcase_add_test(t, counts_each_kind_for_itself);
