@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "frontend/admission.h"
+#include "http/arrival.h"
 #include "net/conn.h"
 #include "net/proxyreader.h"
 #include "observe/counter.h"
@@ -80,7 +81,7 @@ static void entry_serve(struct entry *e, int fd, const struct addr *client,
         return;
     }
     *conn_place(c) = *place;
-    acceptor_take(e->acceptor, c, http2);
+    arrival_take(e->acceptor, c, http2);
     e->on_connection(e->owner);
 }
 

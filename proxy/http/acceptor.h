@@ -3,9 +3,7 @@
  *
  * A connection belongs to itself: a server (h1server, h2server) that embeds struct accepted, is on
  * one of the lists, and ends when the client, a deadline or the drain ends it.
- *
- * Which server: what ALPN has agreed on over TLS; in the clear HTTP/2 if the client begins with its
- * preface (RFC 9113 3.3: prior knowledge), else HTTP/1.1. "Upgrade: h2c" is not known here. */
+ */
 #ifndef TARRY_HTTP_ACCEPTOR_H
 #define TARRY_HTTP_ACCEPTOR_H
 
@@ -64,10 +62,6 @@ struct accepted {
 };
 
 void acceptor_init(struct acceptor *a);
-
-/* Takes over `conn` (from conn_accept()) and serves it; HTTP/2 only if `http2`. 0, or -1 if there
- * is no memory (`conn` is closed then). */
-int acceptor_take(struct acceptor *a, struct conn *conn, bool http2);
 
 /* Ends idle connections now and busy ones with their responses. */
 void acceptor_drain(struct acceptor *a);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/num.h"
+#include "http/h2callbacks.h"
 
 enum {
     STREAMS_MAX = 1000, /* on one connection, however many the peer allows */

@@ -29,8 +29,8 @@ static void h2guard_leak(struct h2_guard *g, const struct h2_guard_limits *limit
     }
 }
 
-bool h2_guard_count(struct h2_guard *g, const struct h2_guard_limits *limits, enum h2_abuse what,
-    uint64_t now_ms)
+bool h2_guard_count(
+    struct h2_guard *g, const struct h2_guard_limits *limits, enum h2_abuse what, uint64_t now_ms)
 {
     if (now_ms != g->at_ms)
         h2guard_leak(g, limits, now_ms);

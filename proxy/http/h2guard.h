@@ -41,8 +41,8 @@ struct h2_guard {
 };
 
 /* Counts one. Whether it was one too many: more than limits->max[what] are in the bucket. */
-bool h2_guard_count(struct h2_guard *g, const struct h2_guard_limits *limits, enum h2_abuse what,
-    uint64_t now_ms);
+bool h2_guard_count(
+    struct h2_guard *g, const struct h2_guard_limits *limits, enum h2_abuse what, uint64_t now_ms);
 
 /* A DATA frame of `n` bytes was sent: its window updates may come. */
 void h2_guard_wrote(struct h2_guard *g, const struct h2_guard_limits *limits, size_t n);

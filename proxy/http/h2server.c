@@ -1,65 +1,40 @@
-/* The server's part of HTTP/2: requests and responses, the connection's deadlines, what is put up
- * with, and how it ends.
- *
- *   DRAIN_NOT -> DRAIN_NOTICED -> DRAIN_LAST -> (dead)
- *
- * RFC 9113 6.8: who drains says so first (DRAIN_NOTICED: GOAWAY with the largest id), because requests
- * may be on their way; a round trip later it names the last one that it serves (DRAIN_LAST), and ends
- * when that is answered. */
+/* The server's part of HTTP/2: requests, what is put up with, and how a connection ends. */
 #include "http/h2server.h"
 
 #include <stdlib.h>
 
 #include "base/num.h"
 #include "http/h2.h"
+#include "http/h2callbacks.h"
+#include "http/h2reply.h"
 #include "http/h2request.h"
+#include "http/h2served.h"
+#include "http/h2watch.h"
 #include "net/deadline.h"
 #include "observe/counter.h"
 #include "observe/log.h"
 
-enum drain { DRAIN_NOT, DRAIN_NOTICED, DRAIN_LAST };
-
 enum {
     HUGE_COUNTS = 10, /* glitches that a head counts as which is not read to its end */
-    TICKS = 4,        /* looks at slow streams within the time that they have */
 };
 
 static const uint8_t notice_ping[8] = { 'l', 'a', 's', 't', ' ', 'i', 'd', '?' };
 
-struct h2_server {
-    struct h2 h2;
-    struct accepted accepted;
-    struct acceptor *acceptor;
-    struct deadline early; /* for requests that were answered before they were complete */
-    struct deadline watch; /* idle: its end; else the next look at what is slow */
-    struct h2_guard guard;
-    uint64_t opened_ms, noticed_ms;
-    struct pace taken;   /* of what the connection has queued */
-    struct pace framing; /* of all data that waits in streams */
-    size_t requests;
-    unsigned char drain; /* enum drain */
-    bool watching;       /* time runs for something: the paces have begun */
-    bool acknowledged;   /* our SETTINGS are */
-    bool heard_back;     /* the notice's ping is answered */
-};
-
-static const struct stream_ops ops;
-
-static struct h2_server *h2server_server_of(const struct h2 *h)
+static bool h2server_is_idle(const struct h2_server *v)
 {
-    return LIST_OWNER(h, struct h2_server, h2);
+    return v->h2.open == 0 && !list_first(&v->h2.quiet) && !list_first(&v->h2.ready);
 }
 
 static void h2server_free_server(void *what)
 {
-    free(h2server_server_of(what));
+    free(h2_server_of(what));
 }
 
 /* What the role records */
 
 static struct h2_stream *h2server_begin_head(struct h2 *h, const nghttp2_frame *f)
 {
-    struct h2_server *v = h2server_server_of(h);
+    struct h2_server *v = h2_server_of(h);
     struct h2_stream *s;
 
     if (f->headers.cat != NGHTTP2_HCAT_REQUEST)
@@ -85,7 +60,7 @@ static struct h2_stream *h2server_begin_head(struct h2 *h, const nghttp2_frame *
 
 static void h2server_refuse(struct h2_stream *s, int error)
 {
-    struct h2_server *v = h2server_server_of(s->session);
+    struct h2_server *v = h2_server_of(s->session);
 
     s->serving->refusal = (signed char)error;
     if (s->glitched)
@@ -97,7 +72,7 @@ static void h2server_refuse(struct h2_stream *s, int error)
 static bool h2server_head_too_large(struct h2_stream *s, const struct h2_block *block)
 {
     const struct h2_limits *limits = s->session->limits;
-    size_t excess = h2server_server_of(s->session)->acceptor->http2.head_excess;
+    size_t excess = h2_server_of(s->session)->acceptor->http2.head_excess;
 
     h2server_refuse(s, H1_E_HEAD_TOO_LARGE);
     if (block->bytes / excess <= limits->head_max && block->fields / excess <= limits->fields_max)
@@ -109,7 +84,7 @@ static bool h2server_head_too_large(struct h2_stream *s, const struct h2_block *
 
 static enum stream_error h2server_take_head(struct h2_stream *s, bool last)
 {
-    struct h2_server *v = h2server_server_of(s->session);
+    struct h2_server *v = h2_server_of(s->session);
     struct head *head = &s->inbox->head;
     struct h1_message m;
     int error;
@@ -147,7 +122,7 @@ static enum stream_error h2server_end_error(
 
 static void h2server_on_frame(struct h2 *h, const nghttp2_frame *f)
 {
-    struct h2_server *v = h2server_server_of(h);
+    struct h2_server *v = h2_server_of(h);
 
     if (!(f->hd.flags & NGHTTP2_FLAG_ACK))
         return;
@@ -161,7 +136,7 @@ static void h2server_on_frame(struct h2 *h, const nghttp2_frame *f)
 
 static void h2server_on_abuse(struct h2 *h, enum h2_abuse what)
 {
-    struct h2_server *v = h2server_server_of(h);
+    struct h2_server *v = h2_server_of(h);
 
     if (what == H2_RESETS)
         counter_add(COUNTER_HTTP2_RESETS, 1);
@@ -175,65 +150,22 @@ static void h2server_on_abuse(struct h2 *h, enum h2_abuse what)
 
 static void h2server_on_wrote(struct h2 *h, size_t n)
 {
-    struct h2_server *v = h2server_server_of(h);
+    struct h2_server *v = h2_server_of(h);
 
     h2_guard_wrote(&v->guard, &v->acceptor->http2.abuse, n);
 }
 
 static void h2server_on_short_write(struct h2 *h, size_t n)
 {
-    if (n < h2server_server_of(h)->acceptor->http2.abuse.tiny_write)
+    if (n < h2_server_of(h)->acceptor->http2.abuse.tiny_write)
         h2server_on_abuse(h, H2_TINY);
-}
-
-/* RFC 9113 8.1: the rest of the request is not wanted, and RST_STREAM with NO_ERROR says so. Not at
- * once: curl 7.88 loses a response that comes in one read with its reset, and node never ends the
- * stream. Most clients end or stop by themselves meanwhile. */
-static void h2server_on_answered_early(struct h2_stream *s)
-{
-    struct h2_server *v = h2server_server_of(s->session);
-
-    s->serving->ended_ms = loop_now_ms();
-    if (!deadline_is_set(&v->early))
-        deadline_set(&v->early, v->acceptor->http2.early_answer_wait_ms);
-}
-
-static bool h2server_was_answered_early(const struct h2_stream *s)
-{
-    return s->end_sent && !s->in_ended && !s->owned && !s->wire_closed;
-}
-
-static void h2server_on_early(void *owner)
-{
-    struct h2_server *v = owner;
-    struct list *lists[] = { &v->h2.quiet, &v->h2.ready };
-    uint64_t now = loop_now_ms(), wait = v->acceptor->http2.early_answer_wait_ms;
-    uint64_t next = UINT64_MAX;
-
-    for (size_t i = 0; i < 2; i++) {
-        LIST_EACH(n, lists[i]) {
-            struct h2_stream *s = LIST_OWNER(n, struct h2_stream, node);
-            uint64_t due = s->serving->ended_ms + wait;
-
-            if (!h2server_was_answered_early(s))
-                continue;
-            if (due <= now)
-                nghttp2_submit_rst_stream(
-                    v->h2.library, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_NO_ERROR);
-            else if (due - now < next)
-                next = due - now;
-        }
-    }
-    if (next != UINT64_MAX)
-        deadline_set(&v->early, next);
-    h2_wake(&v->h2);
 }
 
 /* Requests and their deadlines */
 
 static void h2server_give_head(struct h2_stream *s, const struct h2_inbox *inbox)
 {
-    struct h2_server *v = h2server_server_of(s->session);
+    struct h2_server *v = h2_server_of(s->session);
     struct stream_request r = {
         .head = inbox->head.method.n && inbox->head.target.n ? &inbox->head : NULL,
         .body = !s->in_ended || buf_len(&s->in) > 0,
@@ -259,191 +191,6 @@ static void h2server_give_head(struct h2_stream *s, const struct h2_inbox *inbox
     if (!r.body && !s->serving->websocket) /* nothing will be told of it */
         s->given_in = H2_IN_DONE;
     v->acceptor->on_request(v->acceptor->owner, &s->stream, &r);
-}
-
-/* Whether something must happen on the stream for it to go on, and has not for so long. */
-static bool h2server_is_slow(struct h2_server *v, struct h2_stream *s, bool *sending)
-{
-    struct pace_limits out = acceptor_send_pace(v->acceptor);
-    struct pace_limits in = acceptor_body_pace(v->acceptor);
-    uint64_t now = loop_now_ms();
-
-    *sending = h2_stream_waits(s);
-    if (*sending) {
-        /* It waits for its turn behind others, not for its own window: that is not its fault. */
-        if (nghttp2_session_get_stream_remote_window_size(v->h2.library, s->id) > 0)
-            pace_begin(&s->serving->pace, now, s->serving->out_bytes);
-        return !pace_keeps_up(&s->serving->pace, &out, now, s->serving->out_bytes);
-    }
-    return s->owned && s->given_in == H2_IN_BODY && !s->serving->websocket && !s->in_ended &&
-           !s->paused && !s->error &&
-           !pace_keeps_up(&s->serving->pace, &in, now, s->serving->in_bytes);
-}
-
-/* The owner hears of it, and may answer if only the request was slow. */
-static void h2server_time_out(struct h2_stream *s, bool sending)
-{
-    counter_add(COUNTER_CLIENTS_TOO_SLOW, 1);
-    s->given_in = H2_IN_FAILED;
-    s->told = true;
-    if (sending) {
-        buf_release(&s->out);
-        h2_stream_detach(s, NGHTTP2_CANCEL);
-        h2_stream_ready(s);
-    }
-    if (s->owned)
-        stream_emit(
-            &s->stream, (struct message){ .kind = MESSAGE_FAILED, .cause = STREAM_E_TIMEOUT });
-}
-
-static struct h2_stream *h2server_find_slow(struct h2_server *v, bool *sending)
-{
-    struct list *lists[] = { &v->h2.quiet, &v->h2.ready };
-
-    for (size_t i = 0; i < 2; i++) {
-        LIST_EACH(n, lists[i]) {
-            struct h2_stream *s = LIST_OWNER(n, struct h2_stream, node);
-
-            if (h2server_is_slow(v, s, sending))
-                return s;
-        }
-    }
-    return NULL;
-}
-
-/* Whether there is anything whose time runs. */
-static bool h2server_needs_watch(const struct h2_server *v)
-{
-    const struct h2 *h = &v->h2;
-    const struct list *lists[] = { &h->quiet, &h->ready };
-
-    if (h->read_paused || h->block_open || !v->acknowledged || v->drain != DRAIN_NOT ||
-        conn_queued(h->conn) > 0)
-        return true;
-    for (size_t i = 0; i < 2; i++) {
-        LIST_EACH(n, lists[i]) {
-            const struct h2_stream *s = LIST_OWNER(n, struct h2_stream, node);
-
-            if (h2_stream_waits(s) || !s->owned ||
-                (s->given_in == H2_IN_BODY && !s->serving->websocket))
-                return true;
-        }
-    }
-    return false;
-}
-
-static uint64_t h2server_tick_ms(const struct acceptor *a)
-{
-    uint64_t times[] = { a->header_timeout_ms, a->body_timeout_ms, a->send_timeout_ms,
-        a->rate_window_ms, a->http2.common.ping_timeout_ms, a->http2.stalled_timeout_ms,
-        a->http2.goaway_wait_ms };
-    uint64_t least = a->http2.unread_timeout_ms;
-
-    for (size_t i = 0; i < sizeof(times) / sizeof(*times); i++)
-        if (times[i] < least)
-            least = times[i];
-    return least / TICKS > 0 ? least / TICKS : 1;
-}
-
-/* Whether the connection's window is what its streams wait for. */
-static bool h2server_waits_for_window(struct h2_server *v)
-{
-    struct list *lists[] = { &v->h2.quiet, &v->h2.ready };
-
-    for (size_t i = 0; i < 2; i++) {
-        LIST_EACH(n, lists[i]) {
-            struct h2_stream *s = LIST_OWNER(n, struct h2_stream, node);
-
-            if (h2_stream_waits(s) &&
-                nghttp2_session_get_stream_remote_window_size(v->h2.library, s->id) > 0)
-                return true;
-        }
-    }
-    return false;
-}
-
-/* Whether the client takes nothing of so many responses that it is none that is only slow. */
-static bool h2server_is_stalled(struct h2_server *v)
-{
-    struct list *lists[] = { &v->h2.quiet, &v->h2.ready };
-    const struct h2_server_limits *limits = &v->acceptor->http2;
-    uint64_t now = loop_now_ms();
-    bool all = now - v->framing.moved_ms >= limits->stalled_timeout_ms;
-    size_t n = 0;
-
-    for (size_t i = 0; i < 2; i++) {
-        LIST_EACH(at, lists[i]) {
-            struct h2_stream *s = LIST_OWNER(at, struct h2_stream, node);
-
-            n += h2_stream_waits(s) &&
-                 (all || now - s->serving->pace.moved_ms >= limits->stalled_timeout_ms);
-        }
-    }
-    return n > limits->stalled_max;
-}
-
-/* The connection as a whole. NULL, or why it has been slow for too long, with the code to say so.
- */
-static const char *h2server_look_at_connection(struct h2_server *v, uint32_t *code)
-{
-    const struct acceptor *a = v->acceptor;
-    struct h2 *h = &v->h2;
-    struct pace_limits out = acceptor_send_pace(a);
-    uint64_t now = loop_now_ms();
-
-    *code = NGHTTP2_ENHANCE_YOUR_CALM;
-    if (h->read_paused && now - h->read_paused_ms >= a->http2.unread_timeout_ms) {
-        h->peer_stalled = true;
-        return "it does not read what it makes us send";
-    }
-    if (h->block_open && now - h->block_ms >= a->header_timeout_ms)
-        return "a request's head did not come in time";
-    if (h2server_is_stalled(v)) {
-        h->peer_stalled = conn_queued(h->conn) > 0;
-        return "it takes nothing of too many responses";
-    }
-    *code = NGHTTP2_NO_ERROR;
-    if (conn_queued(h->conn) == 0)
-        pace_begin(&v->taken, now, conn_bytes_taken(h->conn));
-    if (!h2server_waits_for_window(v))
-        pace_begin(&v->framing, now, h->out_bytes);
-    if (!pace_keeps_up(&v->taken, &out, now, conn_bytes_taken(h->conn)) ||
-        !pace_keeps_up(&v->framing, &out, now, h->out_bytes))
-        return "it takes what it asked for too slowly (send_timeout, send_rate_min)";
-    *code = NGHTTP2_SETTINGS_TIMEOUT;
-    if (!v->acknowledged && now - v->opened_ms >= a->http2.common.ping_timeout_ms)
-        return "it does not acknowledge our SETTINGS";
-    return NULL;
-}
-
-static bool h2server_is_idle(const struct h2_server *v)
-{
-    return v->h2.open == 0 && !list_first(&v->h2.quiet) && !list_first(&v->h2.ready);
-}
-
-static void h2server_on_watch(void *owner)
-{
-    struct h2_server *v = owner;
-    struct h2 *h = &v->h2;
-    struct h2_stream *s;
-    const char *why;
-    uint32_t code;
-    bool sending;
-
-    if (v->accepted.node.on == &v->acceptor->idle) {
-        h2_refuse(h, NGHTTP2_NO_ERROR, "idle");
-        return;
-    }
-    why = h2server_look_at_connection(v, &code);
-    if (why) {
-        counter_add(COUNTER_CLIENTS_TOO_SLOW, 1);
-        h2_refuse(h, code, why);
-        return;
-    }
-    while (!h->dead && (s = h2server_find_slow(v, &sending)))
-        h2server_time_out(s, sending);
-    if (!h->dead)
-        h2_wake(h); /* which sets the next one */
 }
 
 /* The end of the connection */
@@ -484,7 +231,7 @@ static void h2server_drain_step(struct h2_server *v)
 
 static void h2server_on_turn(struct h2 *h)
 {
-    struct h2_server *v = h2server_server_of(h);
+    struct h2_server *v = h2_server_of(h);
     struct acceptor *a = v->acceptor;
     bool idle = h2server_is_idle(v) && !h->block_open;
     struct list *list = idle && v->acknowledged && v->drain == DRAIN_NOT ? &a->idle : &a->busy;
@@ -503,7 +250,7 @@ static void h2server_on_turn(struct h2 *h)
         deadline_set(&v->watch, a->keep_alive_timeout_ms);
         return;
     }
-    if (!h2server_needs_watch(v)) {
+    if (!h2_watch_is_needed(v)) {
         v->watching = false;
         return;
     }
@@ -512,12 +259,12 @@ static void h2server_on_turn(struct h2 *h)
         pace_begin(&v->framing, loop_now_ms(), h->out_bytes);
     }
     v->watching = true;
-    deadline_set(&v->watch, h2server_tick_ms(a));
+    deadline_set(&v->watch, h2_watch_tick_ms(a));
 }
 
 static void h2server_on_dead(struct h2 *h)
 {
-    struct h2_server *v = h2server_server_of(h);
+    struct h2_server *v = h2_server_of(h);
     char peer[ADDR_TEXT_MAX];
 
     list_remove(&v->accepted.node);
@@ -542,7 +289,7 @@ static const struct h2_role role = {
     .on_abuse = h2server_on_abuse,
     .on_wrote = h2server_on_wrote,
     .on_short_write = h2server_on_short_write,
-    .on_answered_early = h2server_on_answered_early,
+    .on_answered_early = h2_watch_on_answered_early,
     .end_error = h2server_end_error,
     .give_head = h2server_give_head,
     .on_turn = h2server_on_turn,
@@ -578,146 +325,6 @@ static const struct accepted_ops accepted_ops = {
     .drain = h2server_drain, .cut = h2server_cut, .retire = h2server_retire
 };
 
-/* A stream's operations that are the server's own */
-
-/* Whether the owner can still send anything. */
-static bool h2server_is_open(const struct h2_stream *s)
-{
-    return s->owned && !s->closed && !s->error && !s->wire_closed && !s->session->dead;
-}
-
-static int h2server_op_send_head(struct stream *stream, const struct head *head, bool end)
-{
-    const nghttp2_data_provider body = { .read_callback = h2_stream_read };
-    struct h2_stream *s = h2_stream_of(stream);
-    struct str length = head_value(head, STR("content-length"));
-    char status[4];
-    nghttp2_nv *nv;
-    size_t n;
-    int rc;
-
-    if (!h2server_is_open(s) || s->given_out != H2_OUT_NOTHING)
-        return 0;
-    nv = h2_head_response(head, status,
-        date_cached(&h2server_server_of(s->session)->acceptor->date, loop_wall_ms()), &n);
-    s->serving->bodiless |= head->status == 204 || head->status == 304;
-    rc = nv ? nghttp2_submit_response(
-                  s->session->library, s->id, nv, n, end || s->serving->bodiless ? NULL : &body)
-            : NGHTTP2_ERR_NOMEM;
-    free(nv);
-    if (rc != 0) {
-        h2_stream_set_error(s, STREAM_E_MEMORY);
-        return STREAM_E_MEMORY;
-    }
-    s->serving->tunnel = head->status == 101;
-    if (s->serving->tunnel)
-        h2_stream_pause(stream, false);
-    else if (length.p && !num_parse_u64(length, &s->serving->out_left))
-        s->serving->out_left = UINT64_MAX;
-    if (end || s->serving->bodiless)
-        s->serving->out_left = 0;
-    s->given_out = end ? H2_OUT_DONE : H2_OUT_BODY;
-    pace_begin(&s->serving->pace, loop_now_ms(), s->serving->out_bytes);
-    h2_wake(s->session);
-    return 0;
-}
-
-static int h2server_op_send_data(struct stream *stream, const void *p, size_t n)
-{
-    struct h2_stream *s = h2_stream_of(stream);
-
-    if (!h2server_is_open(s))
-        return 0;
-    if (n > s->serving->out_left) /* more than was announced is malformed */
-        n = (size_t)s->serving->out_left;
-    if (s->serving->out_left != UINT64_MAX)
-        s->serving->out_left -= n;
-    return h2_stream_send_data(stream, p, n);
-}
-
-static int h2server_op_send_end(struct stream *stream)
-{
-    struct h2_stream *s = h2_stream_of(stream);
-
-    /* A short body must not look whole: stream_close() will cut it. */
-    if (s->given_out == H2_OUT_BODY && s->serving->out_left > 0 &&
-        s->serving->out_left != UINT64_MAX)
-        return 0;
-    return h2_stream_send_end(stream);
-}
-
-static void h2server_op_send_continue(struct stream *stream)
-{
-    static uint8_t name[] = ":status", value[] = "100";
-    const nghttp2_nv nv = { name, value, sizeof(name) - 1, sizeof(value) - 1,
-        NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE };
-    struct h2_stream *s = h2_stream_of(stream);
-
-    if (!h2server_is_open(s) || !s->serving->expects_continue || s->in_ended ||
-        s->given_out != H2_OUT_NOTHING)
-        return;
-    s->serving->expects_continue = false;
-    nghttp2_submit_headers(s->session->library, NGHTTP2_FLAG_NONE, s->id, NULL, &nv, 1, NULL);
-    h2_wake(s->session);
-}
-
-static void h2server_op_pause(struct stream *stream, bool paused)
-{
-    struct h2_stream *s = h2_stream_of(stream);
-
-    if (s->serving->websocket && !s->serving->tunnel) /* held until it is answered */
-        return;
-    if (!paused) /* a client that is held back is not slow */
-        pace_begin(&s->serving->pace, loop_now_ms(), s->serving->in_bytes);
-    h2_stream_pause(stream, paused);
-}
-
-/* What was given still arrives, and then the missing end shows. */
-static void h2server_end_short(struct h2_stream *s, uint32_t code)
-{
-    if (s->given_out == H2_OUT_BODY)
-        s->given_out = H2_OUT_CUT;
-    h2_stream_let_go(s, code);
-}
-
-static void h2server_op_reset(struct stream *stream, enum stream_reset why)
-{
-    struct h2_stream *s = h2_stream_of(stream);
-
-    if (s->closed || !s->owned)
-        return;
-    if (why == STREAM_CANCEL && s->given_out == H2_OUT_BODY) {
-        buf_release(&s->out);
-        h2_stream_detach(s, NGHTTP2_CANCEL);
-    }
-    h2server_end_short(s, why == STREAM_CANCEL ? NGHTTP2_CANCEL : NGHTTP2_INTERNAL_ERROR);
-}
-
-static void h2server_op_close(struct stream *stream)
-{
-    struct h2_stream *s = h2_stream_of(stream);
-
-    if (s->closed || !s->owned)
-        return;
-    h2server_end_short(s, s->given_out == H2_OUT_NOTHING ? NGHTTP2_CANCEL : NGHTTP2_INTERNAL_ERROR);
-}
-
-static const struct ssl_st *h2server_op_tls(struct stream *s)
-{
-    return conn_ssl(h2_stream_of(s)->session->conn);
-}
-
-static const struct stream_ops ops = {
-    .send_head = h2server_op_send_head,
-    .send_data = h2server_op_send_data,
-    .send_end = h2server_op_send_end,
-    .send_continue = h2server_op_send_continue,
-    .pause = h2server_op_pause,
-    .reset = h2server_op_reset,
-    .close = h2server_op_close,
-    .tls = h2server_op_tls,
-};
-
 static nghttp2_session *h2server_make_library(struct h2 *h)
 {
     nghttp2_session_callbacks *cbs;
@@ -751,9 +358,9 @@ int h2_server_open(struct conn *conn, struct acceptor *a)
     v->acceptor = a;
     v->accepted.ops = &accepted_ops;
     v->opened_ms = loop_now_ms();
-    deadline_init(&v->watch, h2server_on_watch, v);
-    deadline_init(&v->early, h2server_on_early, v);
-    h2_init(&v->h2, conn, library, &role, &ops, &a->http2.common, h2server_free_server);
+    deadline_init(&v->watch, h2_watch_on_deadline, v);
+    deadline_init(&v->early, h2_watch_on_early, v);
+    h2_init(&v->h2, conn, library, &role, &h2_reply_ops, &a->http2.common, h2server_free_server);
     list_push(&a->busy, &v->accepted.node);
     counter_add(COUNTER_HTTP2_CONNECTIONS, 1);
     if (h2_greet(&v->h2, own, a->websockets ? 2 : 1) < 0) {

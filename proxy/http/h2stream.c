@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "http/h2.h"
+#include "http/h2session.h"
 
 enum {
     OUT_LOW = 4, /* a fourth of out_max: room again */

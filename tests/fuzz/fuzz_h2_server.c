@@ -3,6 +3,7 @@
  * at most; nothing is left behind. */
 #include "h2frames.h"
 #include "http/acceptor.h"
+#include "http/arrival.h"
 #include "http/fields.h"
 #include "laws.h"
 #include "net/loop.h"
@@ -231,7 +232,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         return 0;
     nrequests = 0;
     open_acceptor();
-    HOLDS(acceptor_take(&acceptor, h2frames_connect(&fd), true) == 0);
+    HOLDS(arrival_take(&acceptor, h2frames_connect(&fd), true) == 0);
     h2frames_play(fd, preface, bare ? 0 : sizeof(preface) - 1, data, n, on_action, NULL);
     acceptor_close(&acceptor);
     for (size_t i = 0; i < nrequests; i++)

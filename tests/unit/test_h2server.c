@@ -1,7 +1,7 @@
 /* Clients' HTTP/2 connections, from the first byte on: what of their requests reaches the owner
  * however the bytes are cut, what of the responses reaches them, and how streams and connections
  * end. */
-#include "http/h2server.h"
+#include "http/arrival.h"
 
 #include <stdlib.h>
 
@@ -262,7 +262,7 @@ static void open_connection(void)
     struct sockaddr_storage sa = { .ss_family = AF_UNIX };
     struct conn *c = conn_accept(peer_pair(&client), (struct sockaddr *)&sa, NULL, NULL, NULL);
 
-    ck_assert_int_eq(acceptor_take(&acceptor, c, true), 0);
+    ck_assert_int_eq(arrival_take(&acceptor, c, true), 0);
 }
 
 static void set_up(void)
