@@ -43,7 +43,7 @@ class Judge:
             self.whole()
             if self.good():
                 self.fine()
-        elif self.result.reused and self.result.status is None and self.result.how in ("eof", "reset", "connection") and not self.record.visits:
+        elif self.result.reused and self.result.status is None and self.result.how in (None, "eof", "reset", "connection") and not self.record.visits:
             pass  # an idle connection may end just when the next request is sent
         elif not self.result.left and not self.excused():
             self.fail("the client was cut without a cause")
