@@ -11,6 +11,7 @@ hold whatever they do. One seed is one plan; scripts/chaos runs it and says how 
     proxy.py     the process under test: its conf, signals, log and metrics
     rules.py     what must hold at the end of each exchange and each round
     rounds.py    a round from its plan to its verdict, and the command
+    soak.py      the same parts under steady load, with reloads and deaths: scripts/soak
 
 tests/e2e/test_combinations.py uses the same clients and servers with plans that are not random.
 """

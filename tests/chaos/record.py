@@ -39,6 +39,7 @@ class Sent:
         self.enclosed = None
         self.request_whole = False
         self.tls = self.local = False  # of its connection
+        self.killed = False  # its server's process has died, as far as its connections can tell
         self.__dict__.update(more)
 
 

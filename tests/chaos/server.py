@@ -75,6 +75,8 @@ class Server:
     def drop(self):
         """Ends all connections, as a process that dies does."""
         for sock in list(self.conns):
+            if sock.sent:
+                sock.sent.killed = True  # its last answer may not have been read yet
             sock.reset()
 
     def unlisten(self):
@@ -124,6 +126,7 @@ class Peer(Server):
         answer, sent, what = self.choose(m, record, found)
         sent.tls = wire.sock.tls is not None
         sent.local = wire.sock.local
+        wire.sock.sent = sent
         if not answer.early:
             await self.take_body(wire, m, record, sent)
         try:

@@ -30,6 +30,7 @@ class Sock:
         self._waits = {}  # what is waited for, "reader" or "writer" -> future
         self._sending = asyncio.Lock()
         self.closed = False
+        self.sent = None  # the last answer on it, of a server
 
     @classmethod
     async def connect(cls, address, receive_buffer=None):
