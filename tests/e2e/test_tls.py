@@ -176,7 +176,8 @@ def test_an_expiring_certificate_is_a_warning(bed, conf):
     tarry.wait_log('the ECDSA certificate of "old.example" has expired')
     tarry.wait_log(re.compile(r'the ECDSA certificate of "soon.example" expires in 1[34] days'))
     assert "later.example" not in tarry.stderr and "short.example" not in tarry.stderr
-    assert check_conf(tarry.path) == (0, "")
+    code, err = check_conf(tarry.path)
+    assert code == 0 and "warning: certificate: it expired" in err and err.count("\n") == 1, err
     ends = {name.split('name="')[1].split('"')[0]: value for name, value in tarry.metrics().items()
             if name.startswith("tarry_certificate_expiry_timestamp_seconds")}
     assert set(ends) == {"localhost", "old.example", "soon.example", "later.example", "short.example"}
