@@ -18,6 +18,7 @@ struct request {
     struct stream *s; /* NULL: closed */
     bool over, paused, head_sent;
     bool length_known;
+    bool full;              /* STREAM_FULL was told */
     bool websocket, tunnel; /* it asks for one; it stands: nothing is told of it before */
     uint64_t left;
 };
@@ -76,13 +77,21 @@ static void on_stream(void *owner, struct stream *s, const struct message *m)
     }
 }
 
+static void on_drained(void *owner, struct stream *s)
+{
+    struct request *r = owner;
+
+    r->full = false;
+}
+
 static void on_half_closed(void *owner, struct stream *s)
 {
     HOLDS(!s->http2);
 }
 
-static const struct stream_handler handler = { .on_message = on_stream,
-    .on_half_closed = on_half_closed };
+static const struct stream_handler handler = {
+    .on_message = on_stream, .on_drained = on_drained, .on_half_closed = on_half_closed
+};
 
 /* RFC 9112 and what routes rely on: it can be written as an HTTP/1.1 request and read as the same.
  */
@@ -152,8 +161,9 @@ static void on_action(void *owner, unsigned what, unsigned argument)
         stream_send_continue(r->s);
         break;
     case 4:
-        if (r->head_sent)
-            stream_send_data(r->s, bytes, argument & 64 ? sizeof(bytes) : 3);
+        if (r->head_sent && !r->full)
+            r->full =
+                stream_send_data(r->s, bytes, argument & 64 ? sizeof(bytes) : 3) == STREAM_FULL;
         break;
     case 5:
         if (r->head_sent)
