@@ -50,7 +50,8 @@ static void h1body_enter(struct h1_body *b, enum state s)
     b->line = 0;
 }
 
-/* `n` more bytes of an extension or a trailer: both cost work and carry nothing (F10). */
+/* `n` more bytes of an extension or a trailer: both cost work and carry nothing (RFC 9112
+ * 7.1.1). */
 static int h1body_account(struct h1_body *b, size_t n)
 {
     if (n > b->line_max - b->line || n > b->overhead_max - b->overhead)

@@ -113,8 +113,8 @@ static void h1client_settle(struct h1_client *h)
     loop_defer(&h->work, h1client_on_settle, h);
 }
 
-/* The worker changes to WebSocket, or to something that nobody asked for (F19). 0, or -1: failed.
- */
+/* The worker changes to WebSocket (RFC 6455 4.1), or to something that nobody asked for. 0, or -1:
+ * failed. */
 static int h1client_take_agreement(struct h1_client *h, const struct head *head)
 {
     struct h1_message m;
@@ -171,7 +171,7 @@ static void h1client_complete(struct h1_client *h)
 {
     h->in = IN_DONE;
     /* A response that came before the request was all sent, or with bytes behind it, ends the
-     * connection (F17, U05). */
+     * connection (RFC 9112 9.3). */
     if (h->out != OUT_DONE || conn_input(h->conn).n > 0)
         h->keep_alive = false;
     h1client_emit(h, (struct message){ .kind = MESSAGE_END });

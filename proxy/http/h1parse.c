@@ -259,7 +259,8 @@ struct framing {
     bool expects_continue, close, keep_alive, upgrade_token, upgrade_field;
 };
 
-/* F20: removing these would change what the message is, or who it is from. */
+/* RFC 9110 7.6.1: Connection must not name fields for all recipients. Without these the message
+ * would be another one, or from somebody else. */
 static bool h1parse_may_not_end_here(struct str name)
 {
     static const struct str kept[] = {

@@ -121,7 +121,7 @@ START_TEST(knows_tarry_fields_in_every_spelling)
 }
 END_TEST
 
-START_TEST(folds_names_as_cgi_does) /* F24 */
+START_TEST(folds_names_as_cgi_does) /* RFC 3875 4.1.18 */
 {
     ck_assert(field_folds_to(STR("X_Forwarded.FOR"), STR("x-forwarded-for")));
     ck_assert(field_folds_to(STR("x-forwarded-for"), STR("X_Forwarded_For")));

@@ -97,7 +97,7 @@ static const struct {
     { STR_INIT("5\r\n0\r\n\r\n\r\n0\r\n\r\n"), STR_INIT("0\r\n\r\n") },
     { STR_INIT("1;\r\na\r\n0;x\r\n\r\n"), STR_INIT("a") },
     { STR_INIT("1;a=b;c=\"d;\\\" e\"\t;f\r\na\r\n0\r\n\r\n"), STR_INIT("a") },
-    /* F12: dropped, whatever they name */
+    /* RFC 9112 7.1.2: trailers are dropped, whatever they name */
     { STR_INIT("1\r\na\r\n0\r\nContent-Length: 5\r\nHost: b\r\nTransfer-Encoding: x\r\n\r\n"),
         STR_INIT("a") },
     { STR_INIT("0\r\nA:\r\nB:\t c \xff\r\n\r\n"), STR_INIT("") },
@@ -109,7 +109,7 @@ START_TEST(decodes_chunks)
 }
 END_TEST
 
-START_TEST(leaves_what_follows) /* F11, F23, U05 */
+START_TEST(leaves_what_follows) /* RFC 9112 9.3 */
 {
     static const struct str tails[] = { STR_INIT("GET / HTTP/1.1\r\n"), STR_INIT("\n"),
         STR_INIT("\r\n\r\n"), STR_INIT("0\r\n\r\n"), STR_INIT("\0") };
@@ -125,7 +125,7 @@ START_TEST(leaves_what_follows) /* F11, F23, U05 */
 }
 END_TEST
 
-START_TEST(is_not_complete_before_the_last_byte) /* U04 */
+START_TEST(is_not_complete_before_the_last_byte) /* RFC 9112 8 */
 {
     struct str in = bodies[_i].in;
     struct cuts c = { .n = in.n };
@@ -147,7 +147,7 @@ static const struct {
     struct str in, data;
     enum h1_error err;
 } bad_bodies[] = {
-    /* F07 */
+    /* RFC 9112 7.1: sizes */
     { STR_INIT("\r\n"), STR_INIT(""), H1_E_CHUNK },
     { STR_INIT("x\r\n"), STR_INIT(""), H1_E_CHUNK },
     { STR_INIT(" 5\r\nhello\r\n0\r\n\r\n"), STR_INIT(""), H1_E_CHUNK },
@@ -165,7 +165,7 @@ static const struct {
     { STR_INIT("0000000000000005\r\nhello\r\n"), STR_INIT(""), H1_E_CHUNK },
     { STR_INIT("10000000000000005\r\nhello\r\n"), STR_INIT(""), H1_E_CHUNK },
     { STR_INIT("fffffffffffffffff\r\nhello\r\n"), STR_INIT(""), H1_E_CHUNK },
-    /* F08 */
+    /* RFC 9112 7.1: line ends of sizes */
     { STR_INIT("5\nhello\r\n0\r\n\r\n"), STR_INIT(""), H1_E_CHUNK },
     { STR_INIT("5\r\nhello\n0\r\n\r\n"), STR_INIT("hello"), H1_E_CHUNK },
     { STR_INIT("5\r\nhello\r\n0\n\r\n"), STR_INIT("hello"), H1_E_CHUNK },
@@ -176,7 +176,7 @@ static const struct {
     { STR_INIT("5\r\r\nhello\r\n"), STR_INIT(""), H1_E_LINE_END },
     { STR_INIT("0\r\n\rx"), STR_INIT(""), H1_E_LINE_END },
     { STR_INIT("0\r\nA: b\rC: d\r\n\r\n"), STR_INIT(""), H1_E_LINE_END },
-    /* F09 */
+    /* RFC 9112 7.1.1: extensions */
     { STR_INIT("5;a\nhello\r\n0\r\n\r\n"), STR_INIT(""), H1_E_LINE_END },
     { STR_INIT("5;a\rb\r\nhello\r\n0\r\n\r\n"), STR_INIT(""), H1_E_LINE_END },
     { STR_INIT("5;\nhello\r\n"), STR_INIT(""), H1_E_LINE_END },
@@ -184,7 +184,7 @@ static const struct {
     { STR_INIT("5;a=\"\n\"\r\nhello\r\n"), STR_INIT(""), H1_E_LINE_END },
     { STR_INIT("5;a\0b\r\nhello\r\n"), STR_INIT(""), H1_E_CHUNK },
     { STR_INIT("5;a\x7f\r\nhello\r\n"), STR_INIT(""), H1_E_CHUNK },
-    /* F11 */
+    /* RFC 9112 7.1: data */
     { STR_INIT("5\r\nhello!\r\n0\r\n\r\n"), STR_INIT("hello"), H1_E_CHUNK },
     { STR_INIT("5\r\nhelloxx0\r\n\r\n"), STR_INIT("hello"), H1_E_CHUNK },
     { STR_INIT("5\r\nhello\rx0\r\n\r\n"), STR_INIT("hello"), H1_E_CHUNK },
@@ -238,7 +238,7 @@ static int feed(struct h1_body *b, size_t repeat, const char *before, size_t fil
     return 0;
 }
 
-START_TEST(bounds_what_carries_nothing) /* F10, F12 */
+START_TEST(bounds_what_carries_nothing) /* RFC 9112 7.1.1 and 7.1.2 */
 {
     static const struct {
         size_t repeat;

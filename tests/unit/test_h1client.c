@@ -554,7 +554,7 @@ START_TEST(makes_a_key_where_there_is_none)
 }
 END_TEST
 
-START_TEST(becomes_no_tunnel_for_a_101_that_does_not_match) /* F19 */
+START_TEST(becomes_no_tunnel_for_a_101_that_does_not_match) /* RFC 9110 7.8 */
 {
     static const char key[] = "AAAAAAAAAAAAAAAAAAAAAA==";
 

@@ -60,7 +60,8 @@ static const struct {
     { POST("Content-Length: 999999999999999999\r\n"), "length 999999999999999999 keep-alive" },
     { POST("Transfer-Encoding: chunked\r\n"), "chunked keep-alive" },
     { POST("transfer-encoding: \tChUnKeD \r\n"), "chunked keep-alive" },
-    { "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n", "length 5 keep-alive" }, /* F16 */
+    { "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n",
+        "length 5 keep-alive" }, /* RFC 9110 9.3.1 */
     { "HEAD / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", "chunked keep-alive" },
     { POST("Connection: close\r\n"), "none" },
     { POST("Connection: x, CLOSE ,y\r\n"), "none" },
@@ -106,12 +107,12 @@ static const struct {
     const char *in;
     enum h1_error err;
 } bad_requests[] = {
-    /* F01 */
+    /* RFC 9112 6.3: both lengths */
     { POST("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"), H1_E_LENGTH },
     { POST("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"), H1_E_LENGTH },
     { POST("Transfer-Encoding: chunked\r\nContent-Length: 0\r\n"), H1_E_LENGTH },
     { POST("Transfer-Encoding: gzip\r\nContent-Length: 5\r\n"), H1_E_LENGTH },
-    /* F02 */
+    /* RFC 9112 6.1 */
     { CODING(""), H1_E_CODING },
     { CODING(",chunked"), H1_E_CODING },
     { CODING("chunked,"), H1_E_CODING },
@@ -144,13 +145,13 @@ static const struct {
     { CODING("identity"), H1_E_CODING_UNKNOWN },
     { CODING("gzip, chunked"), H1_E_CODING_UNKNOWN },
     { CODING("gzip\t,deflate"), H1_E_CODING_UNKNOWN },
-    /* F03 */
+    /* RFC 9110 8.6: several */
     { POST("Content-Length: 5\r\nContent-Length: 6\r\n"), H1_E_LENGTH },
     { POST("Content-Length: 5\r\ncontent-length: 5\r\n"), H1_E_LENGTH },
     { LENGTH("5, 5"), H1_E_LENGTH },
     { LENGTH("5,6"), H1_E_LENGTH },
     { LENGTH(",5"), H1_E_LENGTH },
-    /* F04 */
+    /* RFC 9110 8.6: malformed */
     { LENGTH(""), H1_E_LENGTH },
     { LENGTH("+1"), H1_E_LENGTH },
     { LENGTH("-1"), H1_E_LENGTH },
@@ -171,14 +172,14 @@ static const struct {
     { POST("Content_Length: 5\r\n"), H1_E_LENGTH },
     { POST("Content.Length: 5\r\n"), H1_E_LENGTH },
     { POST("Content-Length: 5\r\nCONTENT_LENGTH: 5\r\n"), H1_E_LENGTH },
-    /* F18 */
+    /* RFC 9110 10.1.1 */
     { POST("Expect: 200-ok\r\n"), H1_E_EXPECT },
     { POST("Expect:\r\n"), H1_E_EXPECT },
     { POST("Expect: 100-continue, x\r\n"), H1_E_EXPECT },
     { POST("Expect: 100-continue\r\nExpect: 100-continue\r\n"), H1_E_EXPECT },
     { POST("Expect: x\r\nExpect: 100-continue\r\n"), H1_E_EXPECT },
     { POST_1_0("Expect: x\r\n"), H1_E_EXPECT },
-    /* F20 */
+    /* RFC 9110 7.6.1 */
     { CONNECTION("host"), H1_E_CONNECTION },
     { CONNECTION("close, Content-Length"), H1_E_CONNECTION },
     { CONNECTION("Transfer-Encoding"), H1_E_CONNECTION },
@@ -199,7 +200,7 @@ static const struct {
     { POST("Connection: a\r\nConnection: " NAMES_8 NAMES_8 NAMES_8 NAMES_8 "\r\n"),
         H1_E_CONNECTION },
     { POST("Connection: close\r\nConnection: Cookie\r\n"), H1_E_CONNECTION },
-    /* F21 */
+    /* RFC 9112 3.2 */
     { "GET / HTTP/1.1\r\n\r\n", H1_E_HOST },
     { POST("Host: a\r\n"), H1_E_HOST },
     { POST("host: b\r\n"), H1_E_HOST },
@@ -314,7 +315,7 @@ static const struct {
     { STATUS("304", ""), "GET", "none keep-alive" },
     { STATUS("204", ""), "GET", "none keep-alive" },
     { STATUS("204", "Content-Length: 0\r\n"), "GET", "none keep-alive" },
-    { STATUS("204", "Content-Length: 5\r\n"), "GET", "none" }, /* U06 */
+    { STATUS("204", "Content-Length: 5\r\n"), "GET", "none" }, /* RFC 9110 15.3.5 */
     { STATUS("204", "Transfer-Encoding: chunked\r\n"), "GET", "none" },
     { STATUS("100", ""), "GET", "none keep-alive" },
     { STATUS("103", "Link: x\r\n"), "GET", "none keep-alive" },
@@ -341,7 +342,7 @@ static const struct {
     const char *in;
     enum h1_error err;
 } bad_responses[] = {
-    /* U04 */
+    /* RFC 9112 6.3 */
     { OK("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"), H1_E_LENGTH },
     { OK("Content-Length: 5\r\nContent-Length: 5\r\n"), H1_E_LENGTH },
     { OK("Content-Length: 5\r\nContent-Length: 6\r\n"), H1_E_LENGTH },

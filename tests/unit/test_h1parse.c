@@ -118,8 +118,8 @@ START_TEST(reads_requests)
 }
 END_TEST
 
-START_TEST(
-    leaves_what_follows_the_head) /* F23: pipelined requests, good or bad, are for the next call */
+START_TEST(leaves_what_follows_the_head) /* RFC 9112 9.3.2: pipelined requests, good or bad, are for
+                                            the next call */
 {
     static const struct str tails[] = { STR_INIT("GET /"), STR_INIT("\r\n\r\n"), STR_INIT("\n"),
         STR_INIT("\0\0"), STR_INIT(" x") };
@@ -152,7 +152,7 @@ static const struct {
     struct str in;
     enum h1_error err;
 } bad_requests[] = {
-    /* F15: the request line */
+    /* RFC 9112 3: the request line */
     { LINE("GET"), H1_E_LINE },
     { LINE("GET "), H1_E_LINE },
     { LINE("GET /"), H1_E_LINE }, /* HTTP/0.9 */
@@ -217,7 +217,7 @@ static const struct {
     { LINE("GET /\vHTTP/1.1 HTTP/1.1"), H1_E_LINE },
     { LINE("\x16\x03\x01\x02"), H1_E_LINE }, /* a TLS client at a plain port */
     { LINE("\r\n\r\nGET / HTTP/1.1"), H1_E_LINE },
-    /* F13: line ends */
+    /* RFC 9112 2.2: line ends */
     { STR_INIT("GET / HTTP/1.1\n"), H1_E_LINE_END },
     { STR_INIT("\nGET / HTTP/1.1\r\n\r\n"), H1_E_LINE_END },
     { STR_INIT("GET /\r HTTP/1.1\r\n\r\n"), H1_E_LINE_END },
@@ -229,7 +229,7 @@ static const struct {
     { STR_INIT("GET / HTTP/1.1\r\nA: b\rC: d\r\n\r\n"), H1_E_LINE_END },
     { STR_INIT("GET / HTTP/1.1\r\nA: b\r\r\n\r\n"), H1_E_LINE_END },
     { STR_INIT("GET / HTTP/1.1\r\nA\r: b\r\n\r\n"), H1_E_LINE_END },
-    /* F13: octets */
+    /* RFC 9112 2.2: octets */
     { FIELD("A: b\0c"), H1_E_FIELD },
     { FIELD("A: \x01"), H1_E_FIELD },
     { FIELD("A: b\vc"), H1_E_FIELD },
@@ -239,7 +239,7 @@ static const struct {
     { FIELD("A\0: b"), H1_E_FIELD },
     { FIELD("\xc3\xa9: b"), H1_E_FIELD },
     { FIELD("A\x80: b"), H1_E_FIELD },
-    /* F06: names and colons */
+    /* RFC 9112 5.1: names and colons */
     { FIELD(": b"), H1_E_FIELD },
     { FIELD(":"), H1_E_FIELD },
     { FIELD("A"), H1_E_FIELD },
@@ -249,7 +249,7 @@ static const struct {
     { FIELD("A(: b"), H1_E_FIELD },
     { FIELD("\"A\": b"), H1_E_FIELD },
     { FIELD("A;B: b"), H1_E_FIELD },
-    /* F06, F14: folding, on the first line too */
+    /* RFC 9112 5.1 and 5.2: folding, on the first line too */
     { FIELD(" A: b"), H1_E_FIELD },
     { FIELD("\tA: b"), H1_E_FIELD },
     { FIELD("A: b\r\n c"), H1_E_FIELD },
@@ -306,7 +306,7 @@ static struct str sized(char *out, size_t target, size_t name, size_t value, boo
     return str_make(out, (size_t)(p - out));
 }
 
-START_TEST(holds_to_its_limits) /* F05, L05 */
+START_TEST(holds_to_its_limits) /* RFC 9110 5.4 */
 {
     struct cuts c = { .n = 1000 };
     struct parsed p;
@@ -386,7 +386,7 @@ static const struct {
     struct str in;
     enum h1_error err;
 } bad_responses[] = {
-    /* U02 */
+    /* RFC 9112 4 */
     { LINE("HTTP/1.1"), H1_E_LINE },
     { LINE("HTTP/1.1 "), H1_E_LINE },
     { LINE("HTTP/1.1  200 OK"), H1_E_LINE },

@@ -72,7 +72,7 @@ static const struct {
     { "DNS:a.example.evil", "a.example", X509_V_ERR_HOSTNAME_MISMATCH },
     /* Its CN is "localhost", and does not count. */
     { NULL, "localhost", X509_V_ERR_HOSTNAME_MISMATCH },
-    /* U12, wildcards: one label, the first, and all of it (RFC 6125 6.4.3) */
+    /* wildcards: one label, the first, and all of it (RFC 6125 6.4.3) */
     { "DNS:*.example.com", "a.example.com", X509_V_OK },
     { "DNS:*.example.com", "a.b.example.com", X509_V_ERR_HOSTNAME_MISMATCH },
     { "DNS:*.example.com", "example.com", X509_V_ERR_HOSTNAME_MISMATCH },

@@ -117,7 +117,7 @@ static const struct {
         false },
 };
 
-START_TEST(knows_who_agrees) /* F19 */
+START_TEST(knows_who_agrees) /* RFC 9110 7.8 */
 {
     struct field list[8];
     struct head h = { .status = 101, .minor = 1, .fields = list };
