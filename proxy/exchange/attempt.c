@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/buf.h"
 #include "net/deadline.h"
 #include "net/loop.h"
 #include "upstream/rewrite.h"

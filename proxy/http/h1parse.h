@@ -114,8 +114,4 @@ int h1_check_response(const struct head *head, struct str method, struct h1_mess
  * ignored, Connection is checked as in a request. */
 int h1_check_enclosed(const struct head *head, struct h1_message *out);
 
-/* The rest of the codec: bodies from bytes, heads to bytes. */
-#include "http/h1body.h"
-#include "http/h1write.h"
-
 #endif

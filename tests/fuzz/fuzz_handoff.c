@@ -6,6 +6,7 @@
 #include "exchange/handoff.h"
 #include "http/fields.h"
 #include "http/h1parse.h"
+#include "http/h1write.h"
 #include "laws.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);

@@ -4,6 +4,8 @@
 #include <sanitizer/asan_interface.h>
 
 #include "http/fields.h"
+#include "http/h1body.h"
+#include "http/h1write.h"
 #include "laws.h"
 
 enum { FIELDS_MAX = 40 };

@@ -6,6 +6,7 @@
 #include <sys/un.h>
 
 #include "cuts.h"
+#include "http/h1write.h"
 #include "http/websocket.h"
 #include "unit.h"
 #include "world.h"
