@@ -114,8 +114,8 @@ void levels_publish(const struct front *f)
             str_of(ex_state_name((enum ex_state)i)), STR(""));
     metric_set(METRIC_CLIENT_CONNECTIONS, acceptor_count(&f->acceptor), NULL);
     metric_set(METRIC_CLIENT_CONNECTIONS_MAX, f->entry.connections_max, NULL);
-    metric_set(METRIC_CLIENT_NEWCOMERS, f->entry.addresses.newcomers, NULL);
-    metric_set(METRIC_CLIENT_ADDRESSES, f->entry.addresses.ngroups, NULL);
+    metric_set(METRIC_CLIENT_NEWCOMERS, f->entry.addresses.pending, NULL);
+    metric_set(METRIC_CLIENT_ADDRESSES, f->entry.addresses.nentries, NULL);
     metric_set(METRIC_COMPRESSION_MEMORY, encoder_memory(), NULL);
     metric_set(METRIC_COMPRESSION_MEMORY_MAX, front_conf(f)->compression.memory_max, NULL);
     levels_publish_pools(f);

@@ -63,9 +63,9 @@ static void entry_drain_listener(struct entry_listener *l)
     listener_drain(l->listener, true, entry_on_listener_closed);
 }
 
-/* `fd` and `place` are taken over; `sni` NULL: in the clear. */
+/* `fd` and `slot` are taken over; `sni` NULL: in the clear. */
 static void entry_serve(struct entry *e, int fd, const struct addr *client,
-    struct addrlimit_slot *place, struct sni *sni, bool http2)
+    struct addrlimit_slot *slot, struct sni *sni, bool http2)
 {
     SSL *ssl = sni ? sni_begin(sni) : NULL;
     struct sockaddr_storage sa;
@@ -77,10 +77,10 @@ static void entry_serve(struct entry *e, int fd, const struct addr *client,
     else
         c = conn_accept(fd, (const struct sockaddr *)&sa, ssl, NULL, NULL);
     if (!c) {
-        addrlimit_remove(place);
+        addrlimit_remove(slot);
         return;
     }
-    *conn_place(c) = *place;
+    *conn_address_slot(c) = *slot;
     arrival_take(e->acceptor, c, http2);
     e->on_connection(e->owner);
 }
@@ -92,7 +92,7 @@ struct entry_pending {
     struct entry *entry;
     struct sni *sni;
     struct addr peer;
-    struct addrlimit_slot place;
+    struct addrlimit_slot slot;
     struct deferred_free deferred_free;
     bool http2;
 };
@@ -107,7 +107,7 @@ static void entry_end_pending(struct entry_pending *w)
     list_remove(&w->node);
     proxyreader_close(&w->reader);
     sni_unref(w->sni);
-    addrlimit_remove(&w->place);
+    addrlimit_remove(&w->slot);
     loop_free_later(&w->deferred_free, w, entry_free_pending);
 }
 
@@ -123,7 +123,7 @@ static void entry_on_proxy_header(
     void *owner, int fd, const struct proxyproto *header, const char *why)
 {
     struct entry_pending *w = owner;
-    struct addrlimit_slot place = { 0 };
+    struct addrlimit_slot slot = { 0 };
     struct addr client = w->peer;
 
     if (header && header->kind == PROXYPROTO_CLIENT)
@@ -132,8 +132,8 @@ static void entry_on_proxy_header(
         client = (struct addr){ 0 }; /* not the proxy: what it is trusted with is not for others */
     if (!header)
         entry_refuse_proxy(&w->peer, why);
-    else if (entry_admits(w->entry, &place, &client))
-        entry_serve(w->entry, fd, &client, &place, w->sni, w->http2);
+    else if (entry_admits(w->entry, &slot, &client))
+        entry_serve(w->entry, fd, &client, &slot, w->sni, w->http2);
     else
         close(fd);
     entry_end_pending(w);
@@ -153,7 +153,7 @@ static void entry_await_client(struct entry *e, const struct entry_listener *l, 
     w->sni = l->sni ? sni_ref(l->sni) : NULL;
     w->http2 = l->http2;
     w->peer = *peer;
-    w->place = *at;
+    w->slot = *at;
     list_push(&e->pending, &w->node);
     proxyreader_open(&w->reader, fd, l->proxy_protocol_timeout_ms, entry_on_proxy_header, w);
 }
@@ -164,19 +164,19 @@ static void entry_on_accept(
     struct entry_listener *l = listener_data(listener);
     struct entry *e = owner;
     struct addr a = addr_of(peer);
-    struct addrlimit_slot place = { 0 };
+    struct addrlimit_slot slot = { 0 };
 
     counter_add(COUNTER_CONNECTIONS, 1);
     if (l->proxy_protocol && !conf_trusts(e->conf, peer)) {
         entry_refuse_proxy(
             &a, "it is none of trusted_proxies, which alone may speak the PROXY protocol");
         close(fd);
-    } else if (!entry_admits(e, &place, &a)) {
+    } else if (!entry_admits(e, &slot, &a)) {
         close(fd);
     } else if (l->proxy_protocol) {
-        entry_await_client(e, l, fd, &a, &place);
+        entry_await_client(e, l, fd, &a, &slot);
     } else {
-        entry_serve(e, fd, &a, &place, l->sni, l->http2);
+        entry_serve(e, fd, &a, &slot, l->sni, l->http2);
     }
 }
 
@@ -215,7 +215,7 @@ size_t entry_count(const struct entry *e)
 }
 
 /* At most max_connections, and never so many that no descriptor is left for the workers. A new
- * connection then takes the place of the one that has been idle longest. */
+ * connection then takes the slot of the one that has been idle longest. */
 static bool entry_may_accept(void *owner, bool waits)
 {
     struct entry *e = owner;

@@ -1,6 +1,10 @@
 /* The lists of client connections, and what is done to all of them. */
 #include "http/acceptor.h"
 
+#include "net/loop.h"
+
+enum { DRAIN_BATCH = 128 }; /* connections told of a drain in one turn: closing takes time */
+
 void acceptor_init(struct acceptor *a)
 {
     list_init(&a->arriving);
@@ -9,30 +13,48 @@ void acceptor_init(struct acceptor *a)
 }
 
 /* Each is moved aside first: what one of them does may end others. */
+/* Tells the next one on a list, which goes to the list's end: a connection that changes lists of
+ * its own accord has seen that the acceptor drains. */
+static void acceptor_drain_next(struct list *l)
+{
+    struct accepted *c = LIST_OWNER(list_first(l), struct accepted, node);
+
+    list_push(l, &c->node);
+    c->ops->drain(c);
+}
+
+static void acceptor_on_drain(void *owner)
+{
+    struct acceptor *a = owner;
+    struct list *lists[] = { &a->idle, &a->busy };
+    int told = 0;
+
+    for (size_t i = 0; i < 2; i++)
+        for (; a->drain_left[i] > 0 && told < DRAIN_BATCH; a->drain_left[i]--, told++) {
+            if (!list_first(lists[i])) {
+                a->drain_left[i] = 0;
+                break;
+            }
+            acceptor_drain_next(lists[i]);
+        }
+    if (a->drain_left[0] + a->drain_left[1] > 0)
+        loop_defer_to_next_turn(&a->drain_work, acceptor_on_drain, a);
+}
+
 void acceptor_drain(struct acceptor *a)
 {
-    struct list *lists[] = { &a->idle, &a->busy };
-
     a->draining = true;
-    for (size_t i = 0; i < 2; i++) {
-        struct list rest;
-
-        list_init(&rest);
-        while (list_first(lists[i]))
-            list_push(&rest, list_first(lists[i]));
-        while (list_first(&rest)) {
-            struct accepted *c = LIST_OWNER(list_first(&rest), struct accepted, node);
-
-            list_push(lists[i], &c->node);
-            c->ops->drain(c);
-        }
-    }
+    a->drain_left[0] = a->idle.count;
+    a->drain_left[1] = a->busy.count;
+    loop_undefer(&a->drain_work);
+    acceptor_on_drain(a);
 }
 
 void acceptor_close(struct acceptor *a)
 {
     struct list *lists[] = { &a->arriving, &a->idle, &a->busy };
 
+    loop_undefer(&a->drain_work);
     for (size_t i = 0; i < 3; i++) {
         while (list_first(lists[i])) {
             struct accepted *c = LIST_OWNER(list_first(lists[i]), struct accepted, node);

@@ -17,6 +17,7 @@
 #include "http/h2limits.h"
 #include "http/stream.h"
 #include "net/conn.h"
+#include "net/loop.h"
 #include "net/pace.h"
 
 /* The front owns it and may change limits in place: they hold from the next request. */
@@ -40,6 +41,8 @@ struct acceptor {
     struct list idle; /* connections between requests, longest idle first */
     struct list busy;
     struct list arriving; /* whose version is not known yet */
+    struct deferred drain_work;
+    size_t drain_left[2]; /* connections on `idle` and `busy` that have yet to be told */
 };
 
 struct accepted;
@@ -63,7 +66,7 @@ struct accepted {
 
 void acceptor_init(struct acceptor *a);
 
-/* Ends idle connections now and busy ones with their responses. */
+/* Ends idle connections, a batch a turn, and busy ones with their responses. */
 void acceptor_drain(struct acceptor *a);
 
 /* Cuts all connections. */

@@ -121,7 +121,7 @@ static void h1server_begin_request(
     h->served++;
     if (h->served == h->acceptor->requests_max)
         counter_add(COUNTER_CONNECTIONS_USED_UP, 1);
-    addrlimit_settle(conn_place(h->conn));
+    addrlimit_settle(conn_address_slot(h->conn));
     h1_body_begin(&h->body, m, &h->acceptor->limits);
     h->in = r.body ? IN_BODY : IN_DONE;
     h->keep_alive = m->keep_alive;

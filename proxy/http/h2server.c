@@ -187,7 +187,7 @@ static void h2server_give_head(struct h2_stream *s, const struct h2_inbox *inbox
     }
     s->owned = true;
     if (!s->serving->refusal)
-        addrlimit_settle(conn_place(v->h2.conn));
+        addrlimit_settle(conn_address_slot(v->h2.conn));
     if (!r.body && !s->serving->websocket) /* nothing will be told of it */
         s->given_in = H2_IN_DONE;
     v->acceptor->on_request(v->acceptor->owner, &s->stream, &r);

@@ -7,16 +7,16 @@
 
 #include "base/entropy.h"
 
-enum { BUCKETS_LEAST = 64, GROUP_BYTES = 8 };
+enum { BUCKETS_LEAST = 64, ADDRESS_BYTES = 8 };
 
 /* The connections of one address. Lives as long as it has one. */
 struct addrlimit_entry {
     struct list_node node; /* in its addrlimit_bucket */
-    struct addrlimit *crowd;
+    struct addrlimit *limit;
     uint64_t hash;
-    size_t connections, newcomers;
+    size_t connections, pending;
     uint16_t family;
-    unsigned char bytes[GROUP_BYTES]; /* IPv4: 4; IPv6: the /64 */
+    unsigned char bytes[ADDRESS_BYTES]; /* IPv4: 4; IPv6: the /64 */
 };
 
 /* The finaliser of a 64-bit mixer: each bit of `x` reaches each of the result. */
@@ -27,25 +27,25 @@ static uint64_t addrlimit_mix(uint64_t x)
     return x ^ (x >> 31);
 }
 
-static uint64_t addrlimit_hash(const struct addrlimit *c, const struct addrlimit_entry *g)
+static uint64_t addrlimit_hash(const struct addrlimit *c, const struct addrlimit_entry *e)
 {
     uint64_t bytes;
 
-    memcpy(&bytes, g->bytes, sizeof(bytes));
-    return addrlimit_mix(addrlimit_mix(bytes ^ c->key) ^ g->family ^ (c->key << 1));
+    memcpy(&bytes, e->bytes, sizeof(bytes));
+    return addrlimit_mix(addrlimit_mix(bytes ^ c->key) ^ e->family ^ (c->key << 1));
 }
 
-/* What of the address stands for its client; the rest is zero. */
-static struct addrlimit_entry addrlimit_group_of(const struct addrlimit *c, const struct addr *a)
+/* The part of the address that stands for its client; the rest is zero. */
+static struct addrlimit_entry addrlimit_entry_of(const struct addrlimit *c, const struct addr *a)
 {
-    struct addrlimit_entry g = { .family = a->family };
+    struct addrlimit_entry e = { .family = a->family };
 
     if (a->family == AF_INET)
-        memcpy(g.bytes, a->ip, 4);
+        memcpy(e.bytes, a->ip, 4);
     else if (a->family == AF_INET6)
-        memcpy(g.bytes, a->ip, GROUP_BYTES);
-    g.hash = addrlimit_hash(c, &g);
-    return g;
+        memcpy(e.bytes, a->ip, ADDRESS_BYTES);
+    e.hash = addrlimit_hash(c, &e);
+    return e;
 }
 
 static struct list *addrlimit_bucket(const struct addrlimit *c, uint64_t h)
@@ -65,12 +65,12 @@ static struct list *addrlimit_make_buckets(size_t n)
 /* Without memory it stays as it is: slower, but right. */
 static void addrlimit_resize(struct addrlimit *c, size_t n)
 {
-    struct list *old = c->buckets, *fresh = addrlimit_make_buckets(n);
+    struct list *old = c->buckets, *grown = addrlimit_make_buckets(n);
     size_t nold = c->nbuckets;
 
-    if (!fresh)
+    if (!grown)
         return;
-    c->buckets = fresh;
+    c->buckets = grown;
     c->nbuckets = n;
     for (size_t i = 0; i < nold; i++) {
         struct list_node *node;
@@ -88,39 +88,40 @@ static struct addrlimit_entry *addrlimit_find(
     if (!c->buckets)
         return NULL;
     LIST_EACH(n, addrlimit_bucket(c, like->hash)) {
-        struct addrlimit_entry *g = LIST_OWNER(n, struct addrlimit_entry, node);
+        struct addrlimit_entry *e = LIST_OWNER(n, struct addrlimit_entry, node);
 
-        if (g->hash == like->hash && g->family == like->family &&
-            memcmp(g->bytes, like->bytes, GROUP_BYTES) == 0)
-            return g;
+        if (e->hash == like->hash && e->family == like->family &&
+            memcmp(e->bytes, like->bytes, ADDRESS_BYTES) == 0)
+            return e;
     }
     return NULL;
 }
 
-static struct addrlimit_entry *add(struct addrlimit *c, const struct addrlimit_entry *like)
+static struct addrlimit_entry *addrlimit_new_entry(
+    struct addrlimit *c, const struct addrlimit_entry *like)
 {
-    struct addrlimit_entry *g;
+    struct addrlimit_entry *e;
 
-    if (c->ngroups >= c->nbuckets)
+    if (c->nentries >= c->nbuckets)
         addrlimit_resize(c, c->nbuckets ? 2 * c->nbuckets : BUCKETS_LEAST);
-    g = c->buckets ? malloc(sizeof(*g)) : NULL;
-    if (!g)
+    e = c->buckets ? malloc(sizeof(*e)) : NULL;
+    if (!e)
         return NULL;
-    *g = *like;
-    g->crowd = c;
-    list_push(addrlimit_bucket(c, g->hash), &g->node);
-    c->ngroups++;
-    return g;
+    *e = *like;
+    e->limit = c;
+    list_push(addrlimit_bucket(c, e->hash), &e->node);
+    c->nentries++;
+    return e;
 }
 
-static void addrlimit_drop(struct addrlimit_entry *g)
+static void addrlimit_drop(struct addrlimit_entry *e)
 {
-    struct addrlimit *c = g->crowd;
+    struct addrlimit *c = e->limit;
 
-    list_remove(&g->node);
-    free(g);
-    c->ngroups--;
-    if (c->nbuckets > BUCKETS_LEAST && c->ngroups < c->nbuckets / 8)
+    list_remove(&e->node);
+    free(e);
+    c->nentries--;
+    if (c->nbuckets > BUCKETS_LEAST && c->nentries < c->nbuckets / 8)
         addrlimit_resize(c, c->nbuckets / 2);
 }
 
@@ -144,43 +145,43 @@ static bool addrlimit_over(size_t count, size_t max)
 
 int addrlimit_add(struct addrlimit *c, struct addrlimit_slot *p, const struct addr *a, bool bounded)
 {
-    struct addrlimit_entry like = addrlimit_group_of(c, a), *g = addrlimit_find(c, &like);
+    struct addrlimit_entry like = addrlimit_entry_of(c, a), *e = addrlimit_find(c, &like);
 
-    if (bounded && g && addrlimit_over(g->connections, c->limits.connections_max))
+    if (bounded && e && addrlimit_over(e->connections, c->limits.connections_max))
         return ADDRLIMIT_E_CONNECTIONS;
-    if (bounded && g && addrlimit_over(g->newcomers, c->limits.pending_max))
+    if (bounded && e && addrlimit_over(e->pending, c->limits.pending_max))
         return ADDRLIMIT_E_PENDING;
-    if (!g)
-        g = add(c, &like);
-    if (!g)
+    if (!e)
+        e = addrlimit_new_entry(c, &like);
+    if (!e)
         return ADDRLIMIT_E_MEMORY;
     /* Counted before it leaves the old one: that may be the same, and its last. */
-    g->connections++;
-    g->newcomers++;
-    c->newcomers++;
+    e->connections++;
+    e->pending++;
+    c->pending++;
     addrlimit_remove(p);
-    p->group = g;
-    p->newcomer = true;
+    p->entry = e;
+    p->pending = true;
     return 0;
 }
 
 void addrlimit_settle(struct addrlimit_slot *p)
 {
-    if (!p->newcomer)
+    if (!p->pending)
         return;
-    p->newcomer = false;
-    p->group->newcomers--;
-    p->group->crowd->newcomers--;
+    p->pending = false;
+    p->entry->pending--;
+    p->entry->limit->pending--;
 }
 
 void addrlimit_remove(struct addrlimit_slot *p)
 {
-    if (!p->group)
+    if (!p->entry)
         return;
     addrlimit_settle(p);
-    if (--p->group->connections == 0)
-        addrlimit_drop(p->group);
-    p->group = NULL;
+    if (--p->entry->connections == 0)
+        addrlimit_drop(p->entry);
+    p->entry = NULL;
 }
 
 const char *addrlimit_strerror(int error)

@@ -34,7 +34,7 @@ struct conn {
     struct deferred work;
     struct deferred_free deferred_free;
     struct addr peer;
-    struct addrlimit_slot place;
+    struct addrlimit_slot slot;
     int err_no;
     int end_err_no;        /* of END_FAILED */
     int out_err_no;        /* of `out_broken` */
@@ -132,8 +132,8 @@ static void free_conn(void *what)
     free(c);
 }
 
-/* What is left when the socket is gone, or somebody else's. */
-static void conn_bury(struct conn *c)
+/* The socket is closed, or lingers on its own. */
+static void conn_free_later(struct conn *c)
 {
     loop_undefer(&c->work);
     naccepted -= c->accepted;
@@ -147,9 +147,9 @@ static void conn_end(struct conn *c, bool reset)
     if (!c || c->phase == PHASE_CLOSED)
         return;
     ev_io_stop(loop_ev(), &c->io);
-    addrlimit_remove(&c->place);
+    addrlimit_remove(&c->slot);
     wire_close(&c->wire, reset);
-    conn_bury(c);
+    conn_free_later(c);
 }
 
 /* The alert that says why would be destroyed by a reset, if the client has sent more meanwhile. */
@@ -159,22 +159,22 @@ static bool conn_owes_alert(const struct conn *c)
            (c->error == CONN_E_TLS || c->error == CONN_E_CERTIFICATE);
 }
 
-/* The socket goes its own way from here. False if there is no memory for that. */
-static bool conn_say_farewell(struct conn *c, uint64_t send_timeout_ms)
+/* Hands the socket over to linger. False if there is no memory for that. */
+static bool conn_begin_linger(struct conn *c, uint64_t send_timeout_ms)
 {
-    struct linger_from from = { &c->wire, &c->out, &c->place, send_timeout_ms, c->accepted,
+    struct linger_from from = { &c->wire, &c->out, &c->slot, send_timeout_ms, c->accepted,
         c->end != END_NONE };
 
     ev_io_stop(loop_ev(), &c->io);
     if (linger_open(&from) < 0)
         return false;
-    conn_bury(c);
+    conn_free_later(c);
     return true;
 }
 
 void conn_close(struct conn *c)
 {
-    if (conn_owes_alert(c) && conn_say_farewell(c, 0))
+    if (conn_owes_alert(c) && conn_begin_linger(c, 0))
         return;
     /* A TLS session that is not shut down would be thrown out of the cache: sessions are resumed.
      */
@@ -688,9 +688,9 @@ const struct addr *conn_peer(const struct conn *c)
     return &c->peer;
 }
 
-struct addrlimit_slot *conn_place(struct conn *c)
+struct addrlimit_slot *conn_address_slot(struct conn *c)
 {
-    return &c->place;
+    return &c->slot;
 }
 
 bool conn_closed(const struct conn *c)
@@ -757,7 +757,7 @@ void conn_finish(struct conn *c, uint64_t send_timeout_ms)
     if (!c || conn_closed(c))
         return;
     if (c->phase != PHASE_OPEN || c->out_broken || c->error ||
-        !conn_say_farewell(c, send_timeout_ms))
+        !conn_begin_linger(c, send_timeout_ms))
         conn_end(c, false);
 }
 

@@ -119,9 +119,9 @@ bool conn_is_quiet(struct conn *c);
 
 const struct addr *conn_peer(const struct conn *c);
 
-/* Its place among the connections of its address: outside, until its owner joins a crowd. Left when
- * the connection ends, the last of its lingering included. */
-struct addrlimit_slot *conn_place(struct conn *c);
+/* Its slot among the connections of its address: empty until the owner fills it. It is given back
+ * when the connection has ended, lingering included. */
+struct addrlimit_slot *conn_address_slot(struct conn *c);
 bool conn_closed(const struct conn *c);
 bool conn_eof(const struct conn *c); /* CONN_EOF was told */
 bool conn_has_tls(const struct conn *c);

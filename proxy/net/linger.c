@@ -1,4 +1,4 @@
-/* Sends, shuts down, drains; one sweep looks after the time of all. */
+/* Sends, shuts down, drains; one sweep looks after the time of lingering. */
 #include "net/linger.h"
 
 #include <errno.h>
@@ -11,62 +11,69 @@
 
 /*   SENDING -> DROPPING -> closed
  *   SENDING has bytes for the peer; DROPPING has told it that no more comes. */
-struct farewell {
+struct linger_conn {
     struct list_node node; /* on the list of its state; on none: closed */
     ev_io io;
     struct wire wire;
     struct buf out;
-    struct addrlimit_slot place;
+    struct addrlimit_slot slot;
     struct deferred work;
     struct deferred_free deferred_free;
     struct pace pace;
     uint64_t send_timeout_ms;
     uint64_t look_ms; /* when the sweep has to look */
     uint64_t sent;    /* given to the kernel */
-    uint64_t before;  /* what the peer had not linger_taken when we began */
+    uint64_t before;  /* what the peer had not taken when we began */
     bool accepted;
     bool eof;
 };
 
-enum { SWEEP_MS = 250, SCRATCH = 16 << 10, DROP_ROUNDS = 16 };
+enum {
+    SWEEP_MS = 250,
+    SWEEP_BATCH = 256, /* looked at, or closed, in one turn: the rest comes in the next */
+    SCRATCH = 16 << 10,
+    DROP_ROUNDS = 16,
+};
 
 static struct {
     struct list sending, dropping;
+    size_t unseen; /* of `sending`, in the sweep under way */
+    struct deferred more;
     struct linger_limits limits;
     ev_timer sweep;
     size_t naccepted;
     bool begun;
-} all = { .limits = { .drop_ms = 2000 } };
+} lingering = { .limits = { .drop_ms = 2000 } };
 
-static void linger_free_farewell(void *what)
+static void linger_free_conn(void *what)
 {
-    struct farewell *l = what;
+    struct linger_conn *l = what;
 
     SSL_free(l->wire.ssl);
     buf_release(&l->out);
     free(l);
 }
 
-static void linger_end(struct farewell *l)
+static void linger_end(struct linger_conn *l)
 {
     if (!list_on(&l->node))
         return;
     ev_io_stop(loop_ev(), &l->io);
     loop_undefer(&l->work);
     list_remove(&l->node);
-    addrlimit_remove(&l->place);
-    all.naccepted -= l->accepted;
+    addrlimit_remove(&l->slot);
+    lingering.naccepted -= l->accepted;
     wire_close(&l->wire, false);
-    loop_free_later(&l->deferred_free, l, linger_free_farewell);
+    loop_free_later(&l->deferred_free, l, linger_free_conn);
 }
 
-static bool linger_is_sending(const struct farewell *l)
+static bool linger_is_sending(const struct linger_conn *l)
 {
-    return l->node.on == &all.sending;
+    return l->node.on == &lingering.sending;
 }
 
-/* The one place that starts and stops the watcher. `blocked`: the socket takes no more for now. */
-static void linger_update_interest(struct farewell *l, bool blocked)
+/* The one slot that starts and stops the watcher. `blocked`: the socket takes no more for now. */
+static void linger_update_interest(struct linger_conn *l, bool blocked)
 {
     int want = (l->eof ? 0 : EV_READ) | (blocked ? EV_WRITE : 0);
 
@@ -79,16 +86,16 @@ static void linger_update_interest(struct farewell *l, bool blocked)
         ev_io_start(loop_ev(), &l->io);
 }
 
-static void linger_begin_dropping(struct farewell *l)
+static void linger_begin_dropping(struct linger_conn *l)
 {
     wire_shutdown(&l->wire, true);
-    l->look_ms = loop_now_ms() + all.limits.drop_ms;
-    list_push(&all.dropping, &l->node);
+    l->look_ms = loop_now_ms() + lingering.limits.drop_ms;
+    list_push(&lingering.dropping, &l->node);
     if (l->eof)
         linger_end(l);
 }
 
-static void linger_flush(struct farewell *l)
+static void linger_flush(struct linger_conn *l)
 {
     bool blocked = false;
 
@@ -109,7 +116,7 @@ static void linger_flush(struct farewell *l)
     linger_update_interest(l, blocked);
 }
 
-static void linger_drop_input(struct farewell *l)
+static void linger_drop_input(struct linger_conn *l)
 {
     char scratch[SCRATCH];
     ssize_t n;
@@ -129,7 +136,7 @@ static void linger_drop_input(struct farewell *l)
 
 static void linger_on_io(struct ev_loop *ev, ev_io *w, int revents)
 {
-    struct farewell *l = w->data;
+    struct linger_conn *l = w->data;
 
     if (revents & EV_WRITE)
         linger_flush(l);
@@ -143,19 +150,19 @@ static void linger_on_work(void *owner)
 }
 
 /* What the peer's kernel or process has of our bytes, since we began. */
-static uint64_t linger_taken(const struct farewell *l)
+static uint64_t linger_taken(const struct linger_conn *l)
 {
     uint64_t total = l->before + l->sent, waiting = wire_waiting(&l->wire);
 
     return waiting < total ? total - waiting : 0;
 }
 
-static void linger_look_at_sending(struct farewell *l, uint64_t now)
+static void linger_look_at_sending(struct linger_conn *l, uint64_t now)
 {
     struct pace_limits limits = {
         l->send_timeout_ms,
-        all.limits.send_rate_min,
-        all.limits.rate_window_ms,
+        lingering.limits.send_rate_min,
+        lingering.limits.rate_window_ms,
     };
 
     if (l->look_ms > now)
@@ -166,44 +173,63 @@ static void linger_look_at_sending(struct farewell *l, uint64_t now)
         l->look_ms = now + pace_next_ms(&l->pace, &limits, now);
 }
 
-static void linger_on_sweep(struct ev_loop *ev, ev_timer *w, int revents)
+/* Looks at each that sends, and ends those that have dropped for long enough. */
+static void linger_go_on_sweeping(void *owner)
 {
     uint64_t now = loop_now_ms();
+    int seen = 0;
 
-    LIST_EACH(n, &all.sending)
-        linger_look_at_sending(LIST_OWNER(n, struct farewell, node), now);
+    for (; seen < SWEEP_BATCH && lingering.unseen > 0; seen++, lingering.unseen--) {
+        struct list_node *first = list_first(&lingering.sending);
+
+        if (!first) {
+            lingering.unseen = 0;
+            break;
+        }
+        list_push(&lingering.sending, first);
+        linger_look_at_sending(LIST_OWNER(first, struct linger_conn, node), now);
+    }
     /* All have the same time: the first one that has some left is the last to look at. */
-    while (list_first(&all.dropping)) {
-        struct farewell *l = LIST_OWNER(list_first(&all.dropping), struct farewell, node);
+    for (; seen < SWEEP_BATCH && list_first(&lingering.dropping); seen++) {
+        struct linger_conn *l =
+            LIST_OWNER(list_first(&lingering.dropping), struct linger_conn, node);
 
         if (l->look_ms > now)
             break;
         linger_end(l);
     }
-    if (!list_first(&all.sending) && !list_first(&all.dropping))
+    if (seen == SWEEP_BATCH)
+        loop_defer_to_next_turn(&lingering.more, linger_go_on_sweeping, NULL);
+}
+
+static void linger_on_sweep(struct ev_loop *ev, ev_timer *w, int revents)
+{
+    lingering.unseen = lingering.sending.count;
+    linger_go_on_sweeping(NULL);
+    if (!list_first(&lingering.sending) && !list_first(&lingering.dropping))
         ev_timer_stop(ev, w);
 }
 
 void linger_set_limits(const struct linger_limits *l)
 {
-    all.limits = *l;
+    lingering.limits = *l;
 }
 
 static void linger_begin(void)
 {
-    if (!all.begun) {
-        list_init(&all.sending);
-        list_init(&all.dropping);
-        ev_timer_init(&all.sweep, linger_on_sweep, SWEEP_MS / 1e3, SWEEP_MS / 1e3);
-        all.begun = true;
+    if (!lingering.begun) {
+        list_init(&lingering.sending);
+        list_init(&lingering.dropping);
+        ev_timer_init(&lingering.sweep, linger_on_sweep, SWEEP_MS / 1e3, SWEEP_MS / 1e3);
+        lingering.begun = true;
     }
-    if (!ev_is_active(&all.sweep))
-        ev_timer_again(loop_ev(), &all.sweep);
+    if (!ev_is_active(&lingering.sweep))
+        ev_timer_again(loop_ev(), &lingering.sweep);
 }
 
 int linger_open(const struct linger_from *from)
 {
-    struct farewell *l = calloc(1, sizeof(*l));
+    struct linger_conn *l = calloc(1, sizeof(*l));
 
     if (!l)
         return -1;
@@ -212,10 +238,10 @@ int linger_open(const struct linger_from *from)
     *from->wire = (struct wire){ .fd = -1 };
     l->out = *from->out;
     *from->out = (struct buf){ 0 };
-    l->place = *from->place;
-    *from->place = (struct addrlimit_slot){ 0 };
+    l->slot = *from->slot;
+    *from->slot = (struct addrlimit_slot){ 0 };
     l->accepted = from->accepted;
-    all.naccepted += l->accepted;
+    lingering.naccepted += l->accepted;
     l->eof = from->eof;
     l->send_timeout_ms = from->send_timeout_ms;
     l->look_ms = loop_now_ms();
@@ -224,23 +250,24 @@ int linger_open(const struct linger_from *from)
     pace_begin(&l->pace, loop_now_ms(), 0);
     ev_io_init(&l->io, linger_on_io, l->wire.fd, 0);
     l->io.data = l;
-    list_push(&all.sending, &l->node);
+    list_push(&lingering.sending, &l->node);
     loop_defer(&l->work, linger_on_work, l);
     return 0;
 }
 
 size_t linger_count_accepted(void)
 {
-    return all.naccepted;
+    return lingering.naccepted;
 }
 
 void linger_close_all(void)
 {
-    if (!all.begun)
+    if (!lingering.begun)
         return;
-    while (list_first(&all.sending))
-        linger_end(LIST_OWNER(list_first(&all.sending), struct farewell, node));
-    while (list_first(&all.dropping))
-        linger_end(LIST_OWNER(list_first(&all.dropping), struct farewell, node));
-    ev_timer_stop(loop_ev(), &all.sweep);
+    while (list_first(&lingering.sending))
+        linger_end(LIST_OWNER(list_first(&lingering.sending), struct linger_conn, node));
+    while (list_first(&lingering.dropping))
+        linger_end(LIST_OWNER(list_first(&lingering.dropping), struct linger_conn, node));
+    loop_undefer(&lingering.more);
+    ev_timer_stop(loop_ev(), &lingering.sweep);
 }

@@ -1,7 +1,7 @@
-/* Sockets that say goodbye: what is queued is still sent, the peer is told that no more comes, and
- * what it still sends is read and dropped for a moment, so that the close does not destroy what it
- * has not read yet (RFC 9112 9.6). Each belongs to itself: it ends when the peer has closed, takes
- * too long, or the process ends. */
+/* Lingering close: queued output is still sent, the peer is told that no more comes, and its
+ * further input is read and dropped for a moment, so that the close does not destroy output that it
+ * has not read yet (RFC 9112 9.6). Each such socket owns itself: it ends when the peer has closed
+ * or takes too long, or when the process ends. */
 #ifndef TARRY_NET_LINGER_H
 #define TARRY_NET_LINGER_H
 
@@ -22,11 +22,11 @@ struct linger_limits {
 
 void linger_set_limits(const struct linger_limits *l);
 
-/* What it is made of: wire, queue and place are taken over, and left empty. */
+/* What it is made of: wire, queue and slot are taken over, and left empty. */
 struct linger_from {
     struct wire *wire;
     struct buf *out;
-    struct addrlimit_slot *place;
+    struct addrlimit_slot *slot;
     uint64_t send_timeout_ms; /* without a byte that the peer takes */
     bool accepted;            /* it counts among the clients' connections */
     bool eof;                 /* the peer will send no more */

@@ -8,18 +8,18 @@
 
 #include "unit.h"
 
-static struct addrlimit crowd;
+static struct addrlimit limit;
 
 static void set_up(void)
 {
-    addrlimit_init(&crowd);
+    addrlimit_init(&limit);
 }
 
 static void tear_down(void)
 {
-    ck_assert_uint_eq(crowd.ngroups, 0);
-    ck_assert_uint_eq(crowd.newcomers, 0);
-    addrlimit_release(&crowd);
+    ck_assert_uint_eq(limit.nentries, 0);
+    ck_assert_uint_eq(limit.pending, 0);
+    addrlimit_release(&limit);
 }
 
 static struct addr of(const char *text)
@@ -34,19 +34,19 @@ static int join(struct addrlimit_slot *p, const char *text)
 {
     struct addr a = of(text);
 
-    return addrlimit_add(&crowd, p, &a, true);
+    return addrlimit_add(&limit, p, &a, true);
 }
 
 START_TEST(bounds_the_connections_of_an_address)
 {
     struct addrlimit_slot p[3] = { 0 }, other = { 0 };
 
-    crowd.limits.connections_max = 2;
+    limit.limits.connections_max = 2;
     ck_assert_int_eq(join(&p[0], "192.0.2.1"), 0);
     addrlimit_settle(&p[0]);
     ck_assert_int_eq(join(&p[1], "192.0.2.1"), 0);
     ck_assert_int_eq(join(&p[2], "192.0.2.1"), ADDRLIMIT_E_CONNECTIONS);
-    ck_assert_ptr_null(p[2].group);
+    ck_assert_ptr_null(p[2].entry);
     ck_assert_int_eq(join(&other, "192.0.2.2"), 0);
     addrlimit_remove(&p[0]);
     addrlimit_remove(&p[0]);
@@ -57,17 +57,17 @@ START_TEST(bounds_the_connections_of_an_address)
 }
 END_TEST
 
-START_TEST(bounds_the_newcomers_of_an_address)
+START_TEST(bounds_the_pending_of_an_address)
 {
     struct addrlimit_slot p[3] = { 0 };
 
-    crowd.limits.pending_max = 1;
+    limit.limits.pending_max = 1;
     ck_assert_int_eq(join(&p[0], "192.0.2.1"), 0);
     ck_assert_int_eq(join(&p[1], "192.0.2.1"), ADDRLIMIT_E_PENDING);
-    ck_assert_uint_eq(crowd.newcomers, 1);
+    ck_assert_uint_eq(limit.pending, 1);
     addrlimit_settle(&p[0]);
     addrlimit_settle(&p[0]);
-    ck_assert_uint_eq(crowd.newcomers, 0);
+    ck_assert_uint_eq(limit.pending, 0);
     ck_assert_int_eq(join(&p[1], "192.0.2.1"), 0);
     addrlimit_remove(&p[1]); /* without a request */
     ck_assert_int_eq(join(&p[2], "192.0.2.1"), 0);
@@ -81,11 +81,11 @@ START_TEST(counts_the_exempt_but_lets_them_in)
     struct addr a = of("192.0.2.1");
     struct addrlimit_slot p[3] = { 0 };
 
-    crowd.limits = (struct addrlimit_bounds){ 1, 1 };
+    limit.limits = (struct addrlimit_bounds){ 1, 1 };
     for (int i = 0; i < COUNT_OF(p); i++)
-        ck_assert_int_eq(addrlimit_add(&crowd, &p[i], &a, false), 0);
-    ck_assert_uint_eq(crowd.newcomers, 3);
-    ck_assert_uint_eq(crowd.ngroups, 1);
+        ck_assert_int_eq(addrlimit_add(&limit, &p[i], &a, false), 0);
+    ck_assert_uint_eq(limit.pending, 3);
+    ck_assert_uint_eq(limit.nentries, 1);
     for (int i = 0; i < COUNT_OF(p); i++)
         addrlimit_remove(&p[i]);
 }
@@ -105,7 +105,7 @@ START_TEST(knows_what_belongs_to_one_client)
     };
     struct addrlimit_slot a = { 0 }, b = { 0 };
 
-    crowd.limits.connections_max = 1;
+    limit.limits.connections_max = 1;
     ck_assert_int_eq(join(&a, rows[_i].a), 0);
     ck_assert_int_eq(join(&b, rows[_i].b), rows[_i].same ? ADDRLIMIT_E_CONNECTIONS : 0);
     addrlimit_remove(&a);
@@ -118,11 +118,11 @@ START_TEST(moves_to_another_address)
 {
     struct addrlimit_slot p = { 0 }, q = { 0 };
 
-    crowd.limits.connections_max = 1;
+    limit.limits.connections_max = 1;
     ck_assert_int_eq(join(&p, "192.0.2.1"), 0);
     ck_assert_int_eq(join(&p, "198.51.100.1"), 0);
-    ck_assert_uint_eq(crowd.ngroups, 1);
-    ck_assert_uint_eq(crowd.newcomers, 1);
+    ck_assert_uint_eq(limit.nentries, 1);
+    ck_assert_uint_eq(limit.pending, 1);
     ck_assert_int_eq(join(&q, "198.51.100.1"), ADDRLIMIT_E_CONNECTIONS);
     ck_assert_int_eq(join(&q, "192.0.2.1"), 0);
     addrlimit_remove(&p);
@@ -138,15 +138,15 @@ START_TEST(takes_no_more_memory_than_there_are_addresses)
 
     for (unsigned i = 0; i < MANY; i++) {
         memcpy(a.ip + 4, &i, sizeof(i));
-        ck_assert_int_eq(addrlimit_add(&crowd, &p[i], &a, true), 0);
+        ck_assert_int_eq(addrlimit_add(&limit, &p[i], &a, true), 0);
     }
-    ck_assert_uint_eq(crowd.ngroups, MANY);
-    ck_assert_uint_ge(crowd.nbuckets, MANY / 2);
-    ck_assert_uint_le(crowd.nbuckets, MANY * 2);
+    ck_assert_uint_eq(limit.nentries, MANY);
+    ck_assert_uint_ge(limit.nbuckets, MANY / 2);
+    ck_assert_uint_le(limit.nbuckets, MANY * 2);
     for (unsigned i = 0; i < MANY; i++)
         addrlimit_remove(&p[i]);
-    ck_assert_uint_eq(crowd.ngroups, 0);
-    ck_assert_uint_le(crowd.nbuckets, 64);
+    ck_assert_uint_eq(limit.nentries, 0);
+    ck_assert_uint_le(limit.nbuckets, 64);
     free(p);
 }
 END_TEST
@@ -157,7 +157,7 @@ static TCase *cases(void)
 
     tcase_add_checked_fixture(t, set_up, tear_down);
     tcase_add_test(t, bounds_the_connections_of_an_address);
-    tcase_add_test(t, bounds_the_newcomers_of_an_address);
+    tcase_add_test(t, bounds_the_pending_of_an_address);
     tcase_add_test(t, counts_the_exempt_but_lets_them_in);
     tcase_add_loop_test(t, knows_what_belongs_to_one_client, 0, 6);
     tcase_add_test(t, moves_to_another_address);
@@ -165,4 +165,4 @@ static TCase *cases(void)
     return t;
 }
 
-UNIT_MAIN("crowd")
+UNIT_MAIN("limit")
