@@ -34,6 +34,21 @@ static bool activation_is_same(const struct sockaddr *a, const struct sockaddr *
     return one.port == other.port && memcmp(one.ip, other.ip, sizeof(one.ip)) == 0;
 }
 
+/* A path that was bound relative to the current folder, which is still the starter's: the conf
+ * names whole paths. */
+static void activation_resolve(struct sockaddr_storage *sa)
+{
+    struct sockaddr_un *un = (struct sockaddr_un *)(void *)sa;
+    char *real;
+
+    if (sa->ss_family != AF_UNIX || un->sun_path[0] == '/' || un->sun_path[0] == 0)
+        return;
+    real = realpath(un->sun_path, NULL);
+    if (real && strlen(real) < sizeof(un->sun_path))
+        strcpy(un->sun_path, real);
+    free(real);
+}
+
 /* Whether it is a stream socket that listens. Its address goes to *sa, which is zeroed. */
 static bool activation_listens(int fd, struct sockaddr_storage *sa)
 {
@@ -57,6 +72,7 @@ void activation_take(int first, int n)
             close(fd);
             continue;
         }
+        activation_resolve(&i->sa);
         fcntl(fd, F_SETFD, FD_CLOEXEC);
         fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
         i->fd = fd;

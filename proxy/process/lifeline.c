@@ -1,10 +1,9 @@
 /* The watcher reads nothing but two pipes: it needs no sandbox. */
-#define _XOPEN_SOURCE 700 /* nftw */
 #include "process/lifeline.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -23,7 +22,7 @@ enum {
     TARRY_FD = 4,     /* end of file: no process of Tarry is left */
     FINISH_MS = 3000, /* the workers die with their starter: there is little left to wait for */
     KILL_MS = 2000,
-    DEPTH = 16, /* descriptors that nftw() may use */
+    DEPTH_MAX = 8,
 };
 
 static bool lifeline_ended(int fd, int timeout_ms)
@@ -68,24 +67,58 @@ static void lifeline_stop(pid_t tarry)
     }
 }
 
-static int lifeline_remove_entry(const char *path, const struct stat *st, int kind, struct FTW *at)
+/* Removes what is in the folder behind `fd`, which it closes. By descriptors and without following
+ * links: the workers' account can write further inside, and could put a link in a folder's place.
+ */
+static int lifeline_empty(int fd, unsigned depth)
 {
-    return remove(path);
+    DIR *folder = fdopendir(fd);
+    struct dirent *entry;
+    int err = 0;
+
+    if (!folder) {
+        close(fd);
+        return -1;
+    }
+    while ((entry = readdir(folder))) {
+        const char *name = entry->d_name;
+        int inner;
+
+        if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || unlinkat(fd, name, 0) == 0)
+            continue;
+        inner = depth > 0 ? openat(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
+        if (inner < 0 || lifeline_empty(inner, depth - 1) < 0 ||
+            unlinkat(fd, name, AT_REMOVEDIR) < 0)
+            err = -1;
+    }
+    closedir(folder);
+    return err;
 }
 
-/* Only a folder that nobody else can write to, so that no link leads elsewhere. */
-static void lifeline_remove(const char *folder)
+/* Only a folder that nobody else can write to. */
+static void lifeline_remove(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    struct stat st;
+
+    if (fd < 0 && errno == ENOENT)
+        return;
+    if (fd < 0 || fstat(fd, &st) < 0 || (st.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
+        log_error(NULL, "cannot remove \"%s\": it is no folder, or others can write to it", path);
+        if (fd >= 0)
+            close(fd);
+        return;
+    }
+    if (lifeline_empty(fd, DEPTH_MAX) < 0 || rmdir(path) < 0)
+        log_error(NULL, "cannot remove \"%s\": %s", path, strerror(errno));
+}
+
+/* Whether the folder is another account's than the one that Tarry becomes. */
+static bool lifeline_is_foreign(const char *path, const struct privileges *p)
 {
     struct stat st;
 
-    if (lstat(folder, &st) < 0)
-        return;
-    if (!S_ISDIR(st.st_mode) || (st.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
-        log_error(NULL, "cannot remove \"%s\": it is no folder, or others can write to it", folder);
-        return;
-    }
-    if (nftw(folder, lifeline_remove_entry, DEPTH, FTW_DEPTH | FTW_PHYS | FTW_MOUNT) != 0)
-        log_error(NULL, "cannot remove \"%s\": %s", folder, strerror(errno));
+    return path && p->change && lstat(path, &st) == 0 && st.st_uid != p->uid;
 }
 
 /* Moves the two descriptors to their places and closes all others: a copy of a listening socket
@@ -110,7 +143,8 @@ static _Noreturn void lifeline_watch(
         signal(ignored[i], SIG_IGN); /* what a terminal or a service manager sends to all at once */
     prctl(PR_SET_NAME, "tarry-lifeline");
     lifeline_keep(parent, pipe);
-    if (privileges_drop(p, 0, why, sizeof(why)) < 0) {
+    /* To remove root's folder it stays root. It reads nothing but the ends of two pipes. */
+    if (!lifeline_is_foreign(folder, p) && privileges_drop(p, 0, why, sizeof(why)) < 0) {
         log_error(NULL, "%s", why);
         _exit(1);
     }

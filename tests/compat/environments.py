@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 
+import hooked
 from stacks import BUILD, HERE, LOCKS, PYTHON
 
 
@@ -49,7 +50,7 @@ def ensure(lock):
 
 
 def ensure_all():
-    for lock in LOCKS:
+    for lock in (*LOCKS, *hooked.VERSIONS):
         ensure(lock)
 
 

@@ -30,11 +30,11 @@ class Program:
 
     what = "program"
 
-    def __init__(self, command, env=None, cwd=None):
+    def __init__(self, command, env=None, cwd=None, pass_fds=()):
         self.lines = []
         self._more = threading.Condition()
         self.process = subprocess.Popen([str(c) for c in command], env=dict(os.environ, **(env or {})), cwd=cwd,
-                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=pass_fds)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 

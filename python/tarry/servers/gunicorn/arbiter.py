@@ -39,6 +39,7 @@ class Hook:
         self.stopping = 0  # the signal that gunicorn gets once Tarry has ended
         self.replaced: dict[int, Any] = {}  # gunicorn's signal handlers
         self.lock: Any = None
+        self.leaving: dict[int, Any] = {}  # workers that stay for the views that wait in them; gunicorn has others in their place
 
     def is_arbiter(self) -> bool:
         return self.owner == os.getpid()
@@ -48,6 +49,14 @@ class Hook:
 
     def own_address(self, pid: int) -> str:
         return os.path.join(self.folder, "run", f"w{pid}.sock")
+
+    def leaving_mark(self, pid: int) -> str:
+        """A file that says: this worker takes no new requests, but is not done."""
+        return os.path.join(self.folder, "run", f"w{pid}.leaving")
+
+    def end_mark(self) -> str:
+        """A file that says: no answer will come any more, nobody need stay for one."""
+        return os.path.join(self.folder, "run", "end")
 
     def conf_path(self) -> str:
         return os.path.join(self.folder, "tarry.conf")
@@ -117,10 +126,11 @@ def pre_fork(server: Any, worker: Any) -> None:
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    try:
-        os.unlink(hook.own_address(worker.pid))
-    except OSError:
-        pass
+    for path in (hook.own_address(worker.pid), hook.leaving_mark(worker.pid)):
+        try:
+            os.unlink(path)
+        except OSError:
+            pass
 
 
 def nworkers_changed(server: Any, new: int, old: Optional[int]) -> None:
@@ -172,6 +182,7 @@ def on_signal(signo: int, frame: Any) -> None:
             theirs(signo, frame)
         return
     if signo == signal.SIGCHLD:
+        replace_leaving()
         after_a_death()
     elif signo == signal.SIGUSR1:
         hook.proxy.signal(signal.SIGUSR1)
@@ -185,6 +196,7 @@ def on_signal(signo: int, frame: Any) -> None:
         return
     elif signo in (signal.SIGINT, signal.SIGQUIT):
         hook.stopping = signo
+        end_leaving()
         hook.proxy.signal_all(signal.SIGTERM)
     theirs(signo, frame)
 
@@ -193,6 +205,7 @@ def after_a_death() -> None:
     status = hook.proxy.look()
     if hook.stopping == signal.SIGTERM and not hook.proxy.pid and not hook.proxy.draining:
         hook.stopping = signal.SIGINT  # only once
+        end_leaving()
         hook.replaced[signal.SIGTERM](signal.SIGTERM, None)
     if status is None or hook.stopping:
         return
@@ -203,6 +216,44 @@ def after_a_death() -> None:
 
         raise HaltServer("tarry does not start.", 1)
     hook.proxy.start(hook.server.LISTENERS)
+
+
+def replace_leaving() -> None:
+    """A worker that is to go but has views that wait in it says so by a file and SIGCHLD. For gunicorn it has gone, so that
+    another one is started now and not when the last view has its answer."""
+    if hook.stopping:
+        return
+    for name in os.listdir(os.path.join(hook.folder, "run")):
+        pid = int(name[1:-8]) if name.endswith(".leaving") and name[1:-8].isdecimal() else 0
+        worker = hook.server.WORKERS.pop(pid, None)
+        if worker is not None:
+            hook.leaving[pid] = worker
+    for pid, worker in [*hook.leaving.items()]:
+        if ended(pid):
+            del hook.leaving[pid]
+            worker.tmp.close()
+            hook.server.cfg.child_exit(hook.server, worker)
+
+
+def end_leaving() -> None:
+    """Tarry has ended: no answer will come."""
+    try:  # the workers' account could have put a link there
+        os.close(os.open(hook.end_mark(), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+    except OSError:
+        pass
+    for pid in hook.leaving:
+        try:
+            os.kill(pid, signal.SIGTERM)
+        except ProcessLookupError:
+            pass
+
+
+def ended(pid: int) -> bool:
+    """gunicorn takes its status, or we do."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] != 0
+    except ChildProcessError:
+        return True
 
 
 def describe(status: int) -> str:

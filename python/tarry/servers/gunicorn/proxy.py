@@ -210,6 +210,6 @@ def _ended(pid: int) -> Optional[int]:
 def text_address(name: Any) -> str:
     """A socket's address, as Tarry's conf writes it."""
     if isinstance(name, (str, bytes)):
-        return "unix:" + os.fsdecode(name)
+        return "unix:" + os.path.realpath(os.fsdecode(name))
     host, port = name[0], name[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

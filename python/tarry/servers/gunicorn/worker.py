@@ -64,6 +64,16 @@ def worker_exit(server: Any, worker: Any) -> None:
         place.vanish()
 
 
+def announce(worker: Any) -> None:
+    """Asks the arbiter for another worker in this one's place. From then on gunicorn's timeout does not watch it, so that it ends
+    itself should it hang."""
+    with open(hook.leaving_mark(os.getpid()), "w", encoding="ascii"):
+        pass
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, worker.cfg.graceful_timeout + (worker.cfg.timeout or 60))
+    os.kill(worker.ppid, signal.SIGCHLD)
+
+
 class Place(socket.socket):
     """The worker's listening socket, under two names: its number's, which the next worker takes over, and its own."""
 
@@ -146,13 +156,15 @@ def _leaving(base: Any) -> Any:
             self.tarry_leaving = True
             self.tarry_deadline = time.monotonic() + self.cfg.graceful_timeout
             self.tarry_place.disappear()
+            if suspended.table.runs and not os.path.exists(hook.end_mark()):
+                announce(self)
 
         def notify(self) -> None:
             """Each turn of the worker's loop begins with it."""
             super().notify()
             if not self.tarry_leaving or self.tarry_left:
                 return
-            if suspended.table.runs and time.monotonic() < self.tarry_deadline:
+            if suspended.table.runs and time.monotonic() < self.tarry_deadline and not os.path.exists(hook.end_mark()):
                 return  # only this process can go on with them; elsewhere they would begin again
             empty = self.tarry_place.is_empty()
             busy = getattr(self, "nr_conns", 0)  # gthread's open connections
