@@ -14,7 +14,7 @@
 #endif
 
 /* Those that /proc lists. False: there is no /proc. */
-static bool close_listed(int first)
+static bool closefrom_close_listed(int first)
 {
     DIR *folder = opendir("/proc/self/fd");
     struct dirent *entry;
@@ -35,7 +35,7 @@ void close_from(int first)
 {
     struct rlimit limit;
 
-    if (syscall(SYS_close_range, first, ~0U, 0) == 0 || close_listed(first))
+    if (syscall(SYS_close_range, first, ~0U, 0) == 0 || closefrom_close_listed(first))
         return;
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur > 1 << 20)
         limit.rlim_cur = 1 << 20;

@@ -23,7 +23,7 @@
 #include "conf/tree.h"
 
 /* A section being read; include files go on with that of the file that named them. */
-struct block {
+struct scan_block {
     enum opt_section_id id;
     struct tree_section *into; /* NULL: its content is checked but leads nowhere, because the
                                   section itself was wrong */
@@ -34,7 +34,7 @@ struct block {
     bool overriding;                       /* the top of an override file */
 };
 
-static void scan_read_statements(struct reader *r, struct block *b, bool nested);
+static void scan_read_statements(struct reader *r, struct scan_block *b, bool nested);
 
 static struct scan *scan_of(const struct reader *r)
 {
@@ -48,7 +48,7 @@ static const char *scan_quote(struct scan *s, struct str text)
 
 /* A value of `row` in the section that is being read. */
 static void scan_add_value(
-    struct scan *s, struct block *b, const struct opt *row, const struct token *value)
+    struct scan *s, struct scan_block *b, const struct opt *row, const struct token *value)
 {
     if (value->bad)
         b->lost |= SCAN_LOST_OPTION(row - options_section(b->id)->rows);
@@ -137,7 +137,7 @@ static uint64_t scan_lost_by(enum opt_section_id id, const char *near, bool is_s
 }
 
 static void scan_report_unknown(
-    struct reader *r, struct block *b, const struct token *name, bool is_section)
+    struct reader *r, struct scan_block *b, const struct token *name, bool is_section)
 {
     struct scan *s = scan_of(r);
     const char *kind = is_section ? "section" : "option";
@@ -168,7 +168,7 @@ static void scan_report_unknown(
 }
 
 /* Reads "{ value, value }" or one value. */
-static void scan_read_list(struct reader *r, struct block *b, const struct opt *row)
+static void scan_read_list(struct reader *r, struct scan_block *b, const struct opt *row)
 {
     struct scan *s = scan_of(r);
     struct token opened = token_take(r);
@@ -239,7 +239,7 @@ static void scan_read_env(struct reader *r, const struct token *value)
 }
 
 /* Behind NAME, at "=" or "+=". */
-static void scan_read_option(struct reader *r, struct block *b, const struct token *name)
+static void scan_read_option(struct reader *r, struct scan_block *b, const struct token *name)
 {
     struct scan *s = scan_of(r);
     const struct opt *row = options_find(b->id, name->text);
@@ -295,12 +295,12 @@ static void scan_read_option(struct reader *r, struct block *b, const struct tok
 
 /* Behind SECTION, at the title or "{". `title` is NULL if there is none. */
 static void scan_read_section(
-    struct reader *r, struct block *b, const struct token *name, const struct token *title)
+    struct reader *r, struct scan_block *b, const struct token *name, const struct token *title)
 {
     struct scan *s = scan_of(r);
     int id = options_find_section(b->id, name->text);
     const struct opt_section *sec;
-    struct block inner = { .opened = name->place };
+    struct scan_block inner = { .opened = name->place };
     bool mute = !b->into;
 
     if (id < 0) {
@@ -409,7 +409,7 @@ static bool scan_read_file(struct reader *r, struct place at)
 }
 
 static void scan_read_included(
-    struct reader *from, struct block *b, const char *path, struct place at)
+    struct reader *from, struct scan_block *b, const char *path, struct place at)
 {
     struct scan *s = scan_of(from);
     struct reader r = { .context = &s->words, .from = from, .file = path, .line = 1 };
@@ -431,10 +431,10 @@ static void scan_read_included(
 
 /* Reads a file whose statements take the place of those above: into a tree of its own first. */
 static void scan_read_override(
-    struct reader *from, struct block *b, const char *path, struct place at)
+    struct reader *from, struct scan_block *b, const char *path, struct place at)
 {
     struct scan *s = scan_of(from);
-    struct block over = { .id = SECTION_ROOT, .overriding = true };
+    struct scan_block over = { .id = SECTION_ROOT, .overriding = true };
 
     over.into = tree_add_section(&s->words.arena, NULL, SECTION_ROOT, STR(""), at);
     if (!over.into || !b->into) {
@@ -453,7 +453,7 @@ static void scan_read_override(
 }
 
 /* Behind "include" or "override", at "(". */
-static void scan_read_include(struct reader *r, struct block *b, const struct token *name)
+static void scan_read_include(struct reader *r, struct scan_block *b, const struct token *name)
 {
     struct scan *s = scan_of(r);
     struct token path, close;
@@ -509,7 +509,8 @@ static bool scan_is_include(const struct token *name)
 }
 
 /* Behind a word that neither "=" nor "{" follows. */
-static void scan_report_no_statement(struct reader *r, struct block *b, const struct token *name)
+static void scan_report_no_statement(
+    struct reader *r, struct scan_block *b, const struct token *name)
 {
     struct scan *s = scan_of(r);
     const struct opt *row = options_find(b->id, name->text);
@@ -539,7 +540,7 @@ static void scan_report_no_statement(struct reader *r, struct block *b, const st
 }
 
 /* At the first token of a statement, which is a word. */
-static void scan_read_statement(struct reader *r, struct block *b)
+static void scan_read_statement(struct reader *r, struct scan_block *b)
 {
     struct token name = token_take(r), title;
     const struct token *next = token_peek(r, 0);
@@ -562,7 +563,7 @@ static void scan_read_statement(struct reader *r, struct block *b)
 
 /* Whether the section `b` is left without its "}": what comes opens a section that only one further
  * out knows. */
-static bool scan_is_left_open(struct reader *r, const struct block *b)
+static bool scan_is_left_open(struct reader *r, const struct scan_block *b)
 {
     const struct token *name = token_peek(r, 0);
     const struct token *next = token_peek(r, 1);
@@ -583,7 +584,7 @@ static bool scan_is_left_open(struct reader *r, const struct block *b)
 
 /* Up to the section's "}", or the end of the file. `nested`: the section was opened in this file.
  */
-static void scan_read_statements(struct reader *r, struct block *b, bool nested)
+static void scan_read_statements(struct reader *r, struct scan_block *b, bool nested)
 {
     struct scan *s = scan_of(r);
 
@@ -628,7 +629,7 @@ static void scan_read_statements(struct reader *r, struct block *b, bool nested)
 void scan_read(struct scan *s, const char *path, struct mistakes *m)
 {
     struct reader r = { .context = &s->words, .line = 1 };
-    struct block root = { .id = SECTION_ROOT };
+    struct scan_block root = { .id = SECTION_ROOT };
 
     *s = (struct scan){ .words = { .mistakes = m, .seq = 1 } };
     r.file = arena_cstr(&s->words.arena, str_of(path));

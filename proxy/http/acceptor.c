@@ -12,7 +12,6 @@ void acceptor_init(struct acceptor *a)
     list_init(&a->busy);
 }
 
-/* Each is moved aside first: what one of them does may end others. */
 /* Tells the next one on a list, which goes to the list's end: a connection that changes lists of
  * its own accord has seen that the acceptor drains. */
 static void acceptor_drain_next(struct list *l)

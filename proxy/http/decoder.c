@@ -141,7 +141,7 @@ struct decoder *decoder_new(enum coding c, uint64_t size_max)
 }
 
 /* One call of a library: what it used and what it made. */
-struct step {
+struct decoder_step {
     struct str in;
     size_t used;
     char *out;
@@ -151,7 +151,7 @@ struct step {
 /* RFC 9110 8.4.1.2: deflate is the zlib format, but there are senders that leave its two bytes of
  * header out. A zlib header is a multiple of 31, and its first byte ends in 8: the raw format would
  * begin with a stored block that has no length. */
-static int decoder_sniff(struct decoder *d, struct step *s)
+static int decoder_sniff(struct decoder *d, struct decoder_step *s)
 {
     unsigned char b[2];
     z_stream *z = &d->zlib;
@@ -178,7 +178,7 @@ static int decoder_sniff(struct decoder *d, struct step *s)
     return inflate(z, Z_NO_FLUSH) == Z_OK ? 0 : DECODER_E_DAMAGED;
 }
 
-static int decoder_step_zlib(struct decoder *d, struct step *s)
+static int decoder_step_zlib(struct decoder *d, struct decoder_step *s)
 {
     z_stream *z = &d->zlib;
     int rc;
@@ -209,7 +209,7 @@ static int decoder_step_zlib(struct decoder *d, struct step *s)
     return rc == Z_OK || rc == Z_STREAM_END || rc == Z_BUF_ERROR ? 0 : DECODER_E_DAMAGED;
 }
 
-static int decoder_step_br(struct decoder *d, struct step *s)
+static int decoder_step_br(struct decoder *d, struct decoder_step *s)
 {
     const uint8_t *next_in = (const uint8_t *)s->in.p;
     uint8_t *next_out = (uint8_t *)s->out;
@@ -266,7 +266,7 @@ static bool decoder_zstd_begins_well(struct decoder *d, struct str in)
 }
 
 /* Frames may follow each other (RFC 8878 3.1). */
-static int decoder_step_zstd(struct decoder *d, struct step *s)
+static int decoder_step_zstd(struct decoder *d, struct decoder_step *s)
 {
     ZSTD_inBuffer from = { s->in.p, s->in.n, 0 };
     ZSTD_outBuffer to = { s->out, s->room, 0 };
@@ -296,7 +296,7 @@ static int decoder_step_zstd(struct decoder *d, struct step *s)
     return 0;
 }
 
-static int decoder_step(struct decoder *d, struct step *s)
+static int decoder_step(struct decoder *d, struct decoder_step *s)
 {
     switch (d->coding) {
     case CODING_IDENTITY:
@@ -314,7 +314,7 @@ static int decoder_step(struct decoder *d, struct step *s)
 
 /* What came out goes to the owner, up to the limit. */
 static int decoder_give_out(
-    struct decoder *d, const struct step *s, decoder_out_fn *out, void *owner)
+    struct decoder *d, const struct decoder_step *s, decoder_out_fn *out, void *owner)
 {
     if (s->made == 0)
         return 0;
@@ -333,7 +333,7 @@ int decoder_put(struct decoder *d, struct str *in, size_t slice, decoder_out_fn 
         return d->failed;
     while (in->n > 0 || d->pending) {
         size_t left = slice - used;
-        struct step s = { .in = str_make(in->p, in->n < left ? in->n : left),
+        struct decoder_step s = { .in = str_make(in->p, in->n < left ? in->n : left),
             .out = scratch,
             .room = sizeof(scratch) };
 

@@ -29,16 +29,16 @@ struct encoder {
         BrotliEncoderState *br;
         ZSTD_CCtx *zstd;
     };
-    size_t zstd_memory;   /* counted so far */
-    struct block *blocks; /* of brotli */
-    jmp_buf no_memory;    /* where brotli's allocator goes then */
-    bool broken;          /* it has gone there */
+    size_t zstd_memory;           /* counted so far */
+    struct encoder_block *blocks; /* of brotli */
+    jmp_buf no_memory;            /* where brotli's allocator goes then */
+    bool broken;                  /* it has gone there */
 };
 
 /* One of brotli's blocks; what follows is the library's. */
-struct block {
-    _Alignas(max_align_t) struct block *next;
-    struct block *prev;
+struct encoder_block {
+    _Alignas(max_align_t) struct encoder_block *next;
+    struct encoder_block *prev;
 };
 
 static size_t memory, count;
@@ -46,11 +46,11 @@ static size_t memory, count;
 static void *encoder_take_block(void *opaque, size_t n)
 {
     struct encoder *enc = opaque;
-    struct block *b = codermem_take(&memory, sizeof(*b) + n);
+    struct encoder_block *b = codermem_take(&memory, sizeof(*b) + n);
 
     if (!b)
         longjmp(enc->no_memory, 1);
-    *b = (struct block){ .next = enc->blocks };
+    *b = (struct encoder_block){ .next = enc->blocks };
     if (enc->blocks)
         enc->blocks->prev = b;
     enc->blocks = b;
@@ -60,7 +60,7 @@ static void *encoder_take_block(void *opaque, size_t n)
 static void encoder_give_block(void *opaque, void *what)
 {
     struct encoder *enc = opaque;
-    struct block *b = what;
+    struct encoder_block *b = what;
 
     if (!b)
         return;

@@ -28,7 +28,7 @@ static bool forwarded_is_ip(struct str s, int family)
     return inet_pton(family, text, ip) == 1;
 }
 
-static bool is_port(struct str s)
+static bool forwarded_element_is_port(struct str s)
 {
     uint64_t v;
 
@@ -63,22 +63,22 @@ static bool forwarded_read_node(struct str s, struct str *out)
             return false;
         port = s.n > 0 ? str_make(s.p + 1, s.n - 1) : s;
         return forwarded_is_ip(*out, AF_INET6) &&
-               (s.n == 0 || is_port(port) || forwarded_is_hidden(port));
+               (s.n == 0 || forwarded_element_is_port(port) || forwarded_is_hidden(port));
     }
     with_port = str_cut(s, ':', &name, &port);
     *out = name;
-    if (with_port && !is_port(port) && !forwarded_is_hidden(port))
+    if (with_port && !forwarded_element_is_port(port) && !forwarded_is_hidden(port))
         return false;
     return forwarded_is_ip(name, AF_INET) || str_eq_nocase(name, STR("unknown")) ||
            forwarded_is_hidden(name);
 }
 
-static bool is_proto(struct str s)
+static bool forwarded_element_is_proto(struct str s)
 {
     return str_eq_nocase(s, STR("http")) || str_eq_nocase(s, STR("https"));
 }
 
-static bool is_host(struct str s)
+static bool forwarded_element_is_host(struct str s)
 {
     struct str host;
     uint16_t port;
@@ -131,11 +131,11 @@ static bool forwarded_note(struct forwarded *out, struct str name, struct str va
             return false;
         out->node = node;
     } else if (str_eq_nocase(name, STR("proto"))) {
-        if (out->proto.p || !is_proto(value))
+        if (out->proto.p || !forwarded_element_is_proto(value))
             return false;
         out->proto = value;
     } else if (str_eq_nocase(name, STR("host"))) {
-        if (out->host.p || !is_host(value))
+        if (out->host.p || !forwarded_element_is_host(value))
             return false;
         out->host = value;
     }
@@ -191,7 +191,7 @@ static bool forwarded_all(struct str list, bool (*is)(struct str element))
 }
 
 /* More forms are around than there are rules: what no reader could stumble over. */
-static bool is_for(struct str s)
+static bool forwarded_element_is_for(struct str s)
 {
     for (size_t i = 0; i < s.n; i++)
         if (!forwarded_is_alnum(s.p[i]) && str_find_char(STR(".:_-[]%"), s.p[i]) < 0)
@@ -201,17 +201,18 @@ static bool is_for(struct str s)
 
 static bool forwarded_is_port_number(struct str s)
 {
-    return s.n > 0 && is_port(s);
+    return s.n > 0 && forwarded_element_is_port(s);
 }
 
 static bool forwarded_is_proto_of_old(struct str s)
 {
-    return is_proto(s) || str_eq_nocase(s, STR("ws")) || str_eq_nocase(s, STR("wss"));
+    return forwarded_element_is_proto(s) || str_eq_nocase(s, STR("ws")) ||
+           str_eq_nocase(s, STR("wss"));
 }
 
 bool forwarded_is_for(struct str list)
 {
-    return forwarded_all(list, is_for);
+    return forwarded_all(list, forwarded_element_is_for);
 }
 
 bool forwarded_is_proto(struct str list)
@@ -221,7 +222,7 @@ bool forwarded_is_proto(struct str list)
 
 bool forwarded_is_host(struct str list)
 {
-    return forwarded_all(list, is_host);
+    return forwarded_all(list, forwarded_element_is_host);
 }
 
 bool forwarded_is_port(struct str list)

@@ -1,5 +1,5 @@
-/* The client side of HTTP/1.1: what was sent of the request (enum out), what came of the response
- * (enum in). */
+/* The client side of HTTP/1.1: what was sent of the request (enum h1client_out), what came of the
+ * response (enum h1client_in). */
 #include "http/h1client.h"
 
 #include <stdlib.h>
@@ -9,8 +9,8 @@
 #include "http/websocket.h"
 #include "net/loop.h"
 
-enum in { IN_IDLE, IN_HEAD, IN_BODY, IN_TUNNEL, IN_DONE, IN_FAILED };
-enum out { OUT_NOTHING, OUT_BODY, OUT_CHUNKED, OUT_TUNNEL, OUT_DONE };
+enum h1client_in { IN_IDLE, IN_HEAD, IN_BODY, IN_TUNNEL, IN_DONE, IN_FAILED };
+enum h1client_out { OUT_NOTHING, OUT_BODY, OUT_CHUNKED, OUT_TUNNEL, OUT_DONE };
 
 struct h1_client {
     struct conn *conn;
@@ -26,8 +26,8 @@ struct h1_client {
     char accept[WEBSOCKET_ACCEPT_LEN +
                 1]; /* what agrees to our WebSocket; empty: none was asked for */
     unsigned served;
-    unsigned char in;  /* enum in */
-    unsigned char out; /* enum out */
+    unsigned char in;  /* enum h1client_in */
+    unsigned char out; /* enum h1client_out */
     unsigned interim;
     bool owned;     /* a stream is with an owner, or is abandoned */
     bool abandoned; /* by its owner, while the peer works on it */

@@ -140,7 +140,7 @@ int h1_reply_data(struct stream *s, const void *p, size_t n)
 
     if (h->closed || n == 0)
         return 0;
-    switch ((enum out)h->out) {
+    switch ((enum h1served_out)h->out) {
     case OUT_LENGTH:
         if (n > h->out_left)
             n = (size_t)

@@ -1,6 +1,6 @@
 /* A client's HTTP/1.1 connection, as the server's files share it: h1server.c (requests, the end)
  * and h1reply.c (responses). Two stories run side by side: what the client has sent of its request
- * (enum in), and what we have sent of the response (enum out). */
+ * (enum h1served_in), and what we have sent of the response (enum h1served_out). */
 #ifndef TARRY_HTTP_H1SERVED_H
 #define TARRY_HTTP_H1SERVED_H
 
@@ -12,9 +12,9 @@
 #include "net/loop.h"
 #include "net/pace.h"
 
-enum in { IN_HEAD, IN_BODY, IN_DONE, IN_TUNNEL, IN_FAILED };
+enum h1served_in { IN_HEAD, IN_BODY, IN_DONE, IN_TUNNEL, IN_FAILED };
 enum half_closed { HALF_CLOSED_NOT, HALF_CLOSED_SEEN, HALF_CLOSED_TOLD };
-enum out {
+enum h1served_out {
     OUT_NOTHING,
     OUT_LENGTH,
     OUT_CHUNKED,
@@ -37,8 +37,8 @@ struct h1_server {
     uint64_t served;   /* requests so far, the one in hand included */
     uint64_t out_left; /* of OUT_LENGTH */
     struct pace pace;  /* of the body that comes, or of the output that the client has to take */
-    unsigned char in;  /* enum in */
-    unsigned char out; /* enum out */
+    unsigned char in;  /* enum h1served_in */
+    unsigned char out; /* enum h1served_out */
     unsigned char minor;
     bool pace_sends; /* `pace` is of the output */
     bool streaming;  /* a stream is with an owner */

@@ -28,7 +28,7 @@ struct sni_context {
     size_t nmembers;
 };
 
-struct named {
+struct sni_name {
     const char *name; /* in one of the identities */
     size_t context;
 };
@@ -40,7 +40,7 @@ struct sni {
     size_t nids;
     struct sni_context *contexts; /* the first is for clients without a known name */
     size_t ncontexts;
-    struct named *names; /* sorted */
+    struct sni_name *names; /* sorted */
     size_t nnames;
     struct clientcert clients;
     unsigned char digest[DIGEST_N]; /* of what it was made from */
@@ -84,12 +84,12 @@ static struct sni_conn *sni_conn_of(const SSL *ssl)
 
 static int sni_by_name(const void *a, const void *b)
 {
-    return strcmp(((const struct named *)a)->name, ((const struct named *)b)->name);
+    return strcmp(((const struct sni_name *)a)->name, ((const struct sni_name *)b)->name);
 }
 
-static const struct named *sni_find_name(const struct sni *s, const char *name)
+static const struct sni_name *sni_find_name(const struct sni *s, const char *name)
 {
-    struct named key = { .name = name };
+    struct sni_name key = { .name = name };
 
     return s->nnames ? bsearch(&key, s->names, s->nnames, sizeof(key), sni_by_name) : NULL;
 }
@@ -113,7 +113,7 @@ static bool sni_fold_name(struct str name, char out[NAME_ROOM])
 /* The context of a folded name: of itself, else of the wildcard that covers it, else the first. */
 static size_t sni_context_of(const struct sni *s, const char *name)
 {
-    const struct named *found = sni_find_name(s, name);
+    const struct sni_name *found = sni_find_name(s, name);
     const char *dot = strchr(name, '.');
     char wildcard[NAME_ROOM + 1];
 

@@ -183,8 +183,8 @@ static bool tickets_set_mac(EVP_MAC_CTX *mac, const struct tickets_key *k)
 
 /* 1: done; 2: opened, and a new ticket is due; 0: not opened, a whole handshake follows; -1: error.
  */
-static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher,
-    EVP_MAC_CTX *mac, int sealing)
+static int tickets_on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv,
+    EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, int sealing)
 {
     struct tickets *t = SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), tickets_index);
     const struct tickets_key *current = tickets_current(t, loop_wall_ms()), *k;
@@ -215,5 +215,5 @@ bool tickets_serve(struct tickets *t, SSL_CTX *ctx)
         return false;
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_timeout(ctx, (long)(t->session_timeout_ms / 1000));
-    return SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, on_ticket) == 1;
+    return SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, tickets_on_ticket) == 1;
 }

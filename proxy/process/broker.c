@@ -103,7 +103,7 @@ static ssize_t broker_receive_with(int sock, void *p, size_t n, int fds[FDS_MAX]
 /* ---- the opener's own end ---- */
 
 /* What the conf on disk names. */
-struct named {
+struct broker_named {
     char **files;
     size_t nfiles;
     char **temp_dirs; /* of every conf that was in force: exchanges finish under the old ones */
@@ -111,7 +111,7 @@ struct named {
     struct conf *conf; /* the last one that was sound; NULL: none yet */
 };
 
-static struct named named;
+static struct broker_named named;
 
 static bool broker_is_in(char *const *list, size_t n, const char *s)
 {
@@ -144,7 +144,7 @@ static int broker_note_and_open(void *owner, const char *path, int flags)
     return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 }
 
-static void refresh(const char *conf_path)
+static void broker_read_again(const char *conf_path)
 {
     struct conf_errors errors;
     struct conf *fresh;
@@ -210,7 +210,7 @@ static void broker_answer(const char *conf_path, const struct question *q, const
 
     switch (q->kind) {
     case ASK_REFRESH:
-        refresh(conf_path);
+        broker_read_again(conf_path);
         break;
     case ASK_FILE:
         fd = broker_open_named(q);
@@ -267,7 +267,7 @@ static _Noreturn void broker_serve(
     close_from(KEPT_FD + 1);
     if (broker_sandbox_itself(p, fences) < 0)
         _exit(1);
-    refresh(conf_path);
+    broker_read_again(conf_path);
     while ((n = broker_receive_with(sock, &q, sizeof(q), fds)) > 0) {
         q.path[sizeof(q.path) - 1] = 0;
         if (n == sizeof(q) && fds[0] >= 0 && q.salen <= sizeof(q.sa))

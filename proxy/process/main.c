@@ -32,7 +32,7 @@
 #include "process/privileges.h"
 #include "process/supervisor.h"
 
-static void version(void)
+static void main_version(void)
 {
     printf("tarry %s%s%s%s\n"
            "libev %d.%d, nghttp2 %s, %s, c-ares %s, libseccomp %u.%u.%u\n",
@@ -71,7 +71,7 @@ static void main_on_alive(void *owner)
 }
 
 /* -t as root, where the conf names a user: whether that user can write to what it must. */
-static int check_as_user(const struct conf *conf)
+static int main_check_as_user(const struct conf *conf)
 {
     struct privileges p;
     char why[512];
@@ -101,7 +101,7 @@ static void main_block_signals(void)
     sigprocmask(SIG_BLOCK, &set, NULL);
 }
 
-static int start(const struct command *given, struct conf *conf)
+static int main_start(const struct command *given, struct conf *conf)
 {
     struct tickets *tickets;
     struct privileges p;
@@ -165,7 +165,7 @@ static const char sample[] =
     ;
 
 /* Writes the sample conf. Never over a file. */
-static int init(const char *path)
+static int main_init(const char *path)
 {
     FILE *to = strcmp(path, "-") == 0 ? stdout : fopen(path, "wxe");
     bool good;
@@ -185,7 +185,7 @@ static int init(const char *path)
 }
 
 /* With all that the conf names. */
-static struct conf *load(const char *path, conf_look_fn *look, void *owner)
+static struct conf *main_load(const char *path, conf_look_fn *look, void *owner)
 {
     struct conf_errors errors;
     struct conf *conf = conf_load_and_look(path, &errors, look, owner);
@@ -199,7 +199,7 @@ static struct conf *load(const char *path, conf_look_fn *look, void *owner)
 }
 
 /* The one line of a good conf. Where calls may go is what is most often missing. */
-static void say_good(const char *path, const struct conf *conf)
+static void main_say_good(const char *path, const struct conf *conf)
 {
     const char *before = "; calls may go to ";
 
@@ -212,29 +212,29 @@ static void say_good(const char *path, const struct conf *conf)
     putchar('\n');
 }
 
-static void on_print(void *owner, const struct draft *d)
+static void main_on_print(void *owner, const struct draft *d)
 {
     print_draft(d, owner);
 }
 
-static int check(const char *path, bool print)
+static int main_check(const char *path, bool print)
 {
-    struct conf *conf = load(path, print ? on_print : NULL, stdout);
+    struct conf *conf = main_load(path, print ? main_on_print : NULL, stdout);
     int status;
 
     if (!conf)
         return 1;
-    status = check_as_user(conf);
+    status = main_check_as_user(conf);
     if (status == 0 && !print)
-        say_good(path, conf);
+        main_say_good(path, conf);
     conf_unref(conf);
     return status;
 }
 
-static int explain(const char *path, const char *url)
+static int main_explain(const char *path, const char *url)
 {
     struct explain e = { .url = url };
-    struct conf *conf = load(path, explain_look, &e);
+    struct conf *conf = main_load(path, explain_look, &e);
 
     conf_unref(conf);
     return conf && e.served ? 0 : 1;
@@ -252,19 +252,19 @@ int main(int argc, char **argv)
         command_print_usage();
         return 0;
     case COMMAND_VERSION:
-        version();
+        main_version();
         return 0;
     case COMMAND_EXPLAIN:
-        return explain(cmd.path, cmd.url);
+        return main_explain(cmd.path, cmd.url);
     case COMMAND_INIT:
-        return init(cmd.path);
+        return main_init(cmd.path);
     case COMMAND_CHECK:
-        return check(cmd.path, false);
+        return main_check(cmd.path, false);
     case COMMAND_PRINT:
-        return check(cmd.path, true);
+        return main_check(cmd.path, true);
     case COMMAND_RUN:
         break;
     }
-    conf = load(cmd.path, NULL, NULL);
-    return conf ? start(&cmd, conf) : 1;
+    conf = main_load(cmd.path, NULL, NULL);
+    return conf ? main_start(&cmd, conf) : 1;
 }

@@ -17,7 +17,7 @@
 
 enum { TIMEOUT_S = 10, TOP_PAUSE_S = 2 };
 
-static void usage(FILE *to)
+static void tarryctl_usage(FILE *to)
 {
     fputs("usage: tarryctl [-j] [-s SOCKET] COMMAND\n"
           "  show exchanges|workers|upstreams|conf|errors|process\n"
@@ -34,13 +34,13 @@ static void usage(FILE *to)
 
 /* ---- one question to one process ---- */
 
-struct answer {
+struct tarryctl_answer {
     char *text; /* the body, with a NUL behind it */
     size_t n;
     int status; /* of HTTP */
 };
 
-static int ask_connect(const char *path)
+static int tarryctl_ask_connect(const char *path)
 {
     struct sockaddr_un un = { .sun_family = AF_UNIX };
     struct timeval limit = { .tv_sec = TIMEOUT_S };
@@ -64,7 +64,7 @@ static int ask_connect(const char *path)
     return -1;
 }
 
-static char *read_all(int fd, size_t *n)
+static char *tarryctl_read_all(int fd, size_t *n)
 {
     size_t room = 0;
     char *all = NULL, *more;
@@ -89,16 +89,17 @@ static char *read_all(int fd, size_t *n)
 }
 
 /* False with errno: it cannot be reached. */
-static bool ask(const char *path, const char *method, const char *target, struct answer *out)
+static bool tarryctl_ask(
+    const char *path, const char *method, const char *target, struct tarryctl_answer *out)
 {
-    int fd = ask_connect(path);
+    int fd = tarryctl_ask_connect(path);
     char *all, *body;
     size_t n;
 
     if (fd < 0)
         return false;
     dprintf(fd, "%s %s HTTP/1.1\r\nHost: tarryctl\r\nConnection: close\r\n\r\n", method, target);
-    all = read_all(fd, &n);
+    all = tarryctl_read_all(fd, &n);
     close(fd);
     body = all ? strstr(all, "\r\n\r\n") : NULL;
     if (!body || sscanf(all, "HTTP/1.1 %d", &out->status) != 1) {
@@ -115,7 +116,7 @@ static bool ask(const char *path, const char *method, const char *target, struct
 
 /* ---- all processes ---- */
 
-static bool find_sockets(const char *path, glob_t *found)
+static bool tarryctl_find_sockets(const char *path, glob_t *found)
 {
     char pattern[256];
 
@@ -133,7 +134,7 @@ static bool find_sockets(const char *path, glob_t *found)
 
 /* Parts of one array become one array; the first line of a table stands once. `*any`: something was
  * put before. */
-static void put_part(const struct answer *a, bool json, bool table, bool *any)
+static void tarryctl_put_part(const struct tarryctl_answer *a, bool json, bool table, bool *any)
 {
     const char *p = a->text;
     size_t n = a->n;
@@ -158,27 +159,27 @@ static void put_part(const struct answer *a, bool json, bool table, bool *any)
 enum which { EACH, ONE, ANY };
 
 /* EACH: all processes are asked; ONE: the first will do; ANY: one of them has to know it. */
-static int run(const char *path, const char *method, const char *target, enum which which,
+static int tarryctl_run(const char *path, const char *method, const char *target, enum which which,
     bool json, bool table)
 {
     bool first = true, good = false, bad = false, any = false;
     glob_t found;
 
-    if (!find_sockets(path, &found))
+    if (!tarryctl_find_sockets(path, &found))
         return 1;
     if (json && table)
         putchar('[');
     for (size_t i = 0; i < found.gl_pathc && (which != ONE || first); i++) {
-        struct answer a = { 0 };
+        struct tarryctl_answer a = { 0 };
 
-        if (!ask(found.gl_pathv[i], method, target, &a)) {
+        if (!tarryctl_ask(found.gl_pathv[i], method, target, &a)) {
             fprintf(stderr, "tarryctl: %s: %s\n", found.gl_pathv[i], strerror(errno));
             bad = true;
             continue;
         }
         good |= a.status == 200;
         if (a.status == 200)
-            put_part(&a, json, table, &any);
+            tarryctl_put_part(&a, json, table, &any);
         else if (which != ANY || (i + 1 == found.gl_pathc && !good))
             fprintf(stderr, "tarryctl: %s", a.text);
         bad |= a.status != 200 && which != ANY;
@@ -191,7 +192,7 @@ static int run(const char *path, const char *method, const char *target, enum wh
     return good && !bad ? 0 : 1;
 }
 
-static int show(const char *path, const char *what, bool json)
+static int tarryctl_show(const char *path, const char *what, bool json)
 {
     static const struct {
         const char *name;
@@ -206,7 +207,7 @@ static int show(const char *path, const char *what, bool json)
         if (strcmp(pages[i].name, what) != 0)
             continue;
         snprintf(target, sizeof(target), "/%s%s", what, json ? "?json" : "");
-        return run(
+        return tarryctl_run(
             path, "GET", target, pages[i].which, json, json ? pages[i].table : pages[i].headed);
     }
     fprintf(stderr,
@@ -216,32 +217,32 @@ static int show(const char *path, const char *what, bool json)
     return 2;
 }
 
-static int top(const char *path)
+static int tarryctl_top(const char *path)
 {
     for (;;) {
         fputs("\033[H\033[2J", stdout);
-        if (show(path, "workers", false) != 0)
+        if (tarryctl_show(path, "workers", false) != 0)
             return 1;
         putchar('\n');
-        show(path, "exchanges", false);
+        tarryctl_show(path, "exchanges", false);
         fflush(stdout);
         sleep(TOP_PAUSE_S);
     }
 }
 
-static int change(const char *path, const char *verb, const char *what)
+static int tarryctl_change(const char *path, const char *verb, const char *what)
 {
     char target[256];
 
     snprintf(target, sizeof(target), "/%s%s%s", verb, what ? "/" : "", what ? what : "");
-    return run(path, "POST", target,
+    return tarryctl_run(path, "POST", target,
         strcmp(verb, "drain") == 0    ? ONE
         : strcmp(verb, "cancel") == 0 ? ANY
                                       : EACH,
         false, strcmp(verb, "drain") != 0);
 }
 
-static bool is_plain(const char *word)
+static bool tarryctl_is_plain(const char *word)
 {
     return word[0] &&
            strspn(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") ==
@@ -261,7 +262,7 @@ int main(int argc, char **argv)
         } else if (c == 's') {
             path = optarg;
         } else {
-            usage(c == 'h' ? stdout : stderr);
+            tarryctl_usage(c == 'h' ? stdout : stderr);
             return c == 'h' ? 0 : 2;
         }
     }
@@ -269,14 +270,14 @@ int main(int argc, char **argv)
     argc -= optind;
     argv += optind;
     if (argc == 2 && strcmp(argv[0], "show") == 0)
-        return show(path, argv[1], json);
+        return tarryctl_show(path, argv[1], json);
     if (argc == 1 && strcmp(argv[0], "top") == 0)
-        return top(path);
+        return tarryctl_top(path);
     if (argc == 1 && strcmp(argv[0], "drain") == 0)
-        return change(path, "drain", NULL);
+        return tarryctl_change(path, "drain", NULL);
     for (size_t i = 0; argc == 2 && i < sizeof(verbs) / sizeof(*verbs); i++)
-        if (strcmp(argv[0], verbs[i]) == 0 && is_plain(argv[1]))
-            return change(path, argv[0], argv[1]);
-    usage(stderr);
+        if (strcmp(argv[0], verbs[i]) == 0 && tarryctl_is_plain(argv[1]))
+            return tarryctl_change(path, argv[0], argv[1]);
+    tarryctl_usage(stderr);
     return 2;
 }
