@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "exchange/attempt.h"
+#include "exchange/callmetrics.h"
 #include "net/deadline.h"
 #include "net/loop.h"
 #include "observe/counter.h"
@@ -43,6 +44,7 @@ struct call {
     const struct log_context *log;
     struct deferred_free deferred_free;
     unsigned attempts, retries_max;
+    unsigned answered; /* the status of the last answer; for the metrics */
     enum call_state state;
     bool closed;
 };
@@ -75,6 +77,7 @@ static void call_fail(struct call *c, enum problem problem, const char *why)
     call_drop_attempt(c);
     call_set_state(c, CALL_IS_OVER);
     counter_add(COUNTER_CALLS_FAILED, 1);
+    callmetrics_call_failed(c->request.upstream, problem, call_elapsed_ms(c), c->log);
     call_emit(c, (struct call_event){ .kind = CALL_FAILED, .problem = problem, .why = why });
 }
 
@@ -115,6 +118,9 @@ static bool call_on_answer(void *owner, const struct attempt_answer *answer)
     uint64_t pause_ms;
     char why[32];
 
+    c->answered = answer->head->status;
+    callmetrics_attempt_answered(
+        c->request.upstream, c->request.upstream->endpoints[0].name, c->answered);
     if (!retry_after_response(&s, answer->head, &pause_ms)) {
         call_set_state(c, CALL_IS_PASSING);
         return true;
@@ -126,7 +132,10 @@ static bool call_on_answer(void *owner, const struct attempt_answer *answer)
 
 static void call_on_head(void *owner, const struct head *head)
 {
-    call_emit(owner, (struct call_event){ .kind = CALL_HEAD, .head = head });
+    struct call *c = owner;
+
+    callmetrics_first_content(c->request.upstream, call_elapsed_ms(c));
+    call_emit(c, (struct call_event){ .kind = CALL_HEAD, .head = head });
 }
 
 static void call_on_data(void *owner, struct str data)
@@ -140,6 +149,7 @@ static void call_on_end(void *owner)
 
     call_drop_attempt(c);
     call_set_state(c, CALL_IS_OVER);
+    callmetrics_call_answered(c->request.upstream, c->answered, call_elapsed_ms(c), c->log);
     call_emit(c, (struct call_event){ .kind = CALL_END });
 }
 
@@ -149,6 +159,8 @@ static void call_on_failed(void *owner, const struct attempt_failure *f)
     struct retry_situation s = call_situation(c);
     uint64_t pause_ms;
 
+    callmetrics_attempt_failed(
+        c->request.upstream, c->request.upstream->endpoints[0].name, f->problem);
     if (c->state == CALL_IS_TRYING && retry_after_failure(&s, f->error, &pause_ms))
         call_pause_before_retry(c, pause_ms, f->why);
     else
@@ -246,6 +258,8 @@ void call_close(struct call *c)
     if (!c || c->closed)
         return;
     c->closed = true;
+    if (c->state != CALL_IS_OVER)
+        callmetrics_call_cancelled(c->request.upstream, call_elapsed_ms(c));
     call_drop_attempt(c);
     call_set_state(c, CALL_IS_OVER);
     deadline_close(&c->pause);

@@ -260,3 +260,48 @@ def test_a_reload_logs_and_admin_have_descriptors_when_all_others_are_taken(bed,
     for c in clients:
         c.close()
     eventually(lambda: tarry.get("/").status == 200, "a client to be served")
+
+
+# --- upstreams ---
+
+@pytest.mark.parametrize("status, outcome", [(200, "2xx"), (429, "429"), (500, "5xx"), (401, "401"), (529, "529"), (404, "4xx")])
+def test_an_outage_of_an_upstream_is_seen(bed, status, outcome):
+    """It answers each call, with nothing but errors: counters and the log say so (issue 8, point 22)."""
+    site = bed.site(lambda r, c: handoff("relay", [call(site.upstream.origin)]), lambda r, c: Reply(status, b"no"), up={"retries": 0}, admin=True)
+    for _ in range(5):
+        assert site.tarry.get("/").status == status
+    seen = site.tarry.metrics()
+    assert seen[f'tarry_upstream_calls_total{{upstream="up",outcome="{outcome}"}}'] == 5
+    assert [v for n, v in seen.items() if n.startswith("tarry_upstream_attempts_total") and f'outcome="{outcome}"' in n] == [5]
+    assert seen['tarry_upstream_call_seconds_count{upstream="up"}'] == 5
+    assert seen['tarry_upstream_first_content_seconds_count{upstream="up"}'] == 5
+    lines = [line for line in site.tarry.lines if 'upstream "up" failed a call' in line]
+    assert len(lines) == (0 if status in (200, 404) else 1), lines
+    assert not lines or f"status {status}" in lines[0] and "exchange=" in lines[0]
+
+
+def test_calls_without_an_answer_are_counted_by_what_failed(bed):
+    closed = f"http://127.0.0.1:{free_port()}"
+    conf = bed.conf(bed.worker(lambda r, c: handoff("relay", [call(closed)])))
+    conf.upstreams["down"] = {"origin": closed, "retries": 1, "retry_first_pause": "1ms"}
+    conf.admins = {f"unix:{bed.folder}/admin": {}}
+    tarry = bed.tarry(conf)
+    assert tarry.get("/").status == 502
+    assert tarry.metric('tarry_upstream_calls_total{upstream="down",outcome="connection_refused"}') == 1
+    assert sum(v for n, v in tarry.metrics().items() if n.startswith('tarry_upstream_attempts_total{upstream="down"')) == 2
+    assert tarry.metric('tarry_refusals_total{reason="connection_refused"}') == 1
+    assert tarry.metric('tarry_responses_total{class="5xx"}') == 1
+    assert any('upstream "down" failed a call: connection_refused' in line for line in tarry.lines)
+
+
+def test_a_request_that_the_queue_refuses_is_no_failed_visit(bed):
+    gate = Gate()
+    site = bed.site(lambda r, c: (gate.wait(), Reply(200, b"ok"))[1], slots=1, pool={"queue_max": 0}, admin=True)
+    with site.tarry.client() as c:
+        c.send_request("GET", "/")
+        site.worker.wait_for(1)
+        assert site.tarry.get("/").status == 503
+        gate.open()
+        assert c.read_response().status == 200
+    assert site.tarry.metric("tarry_visits_failed_total") == 0 and site.tarry.metric("tarry_visits_total") == 1
+    assert site.tarry.metric('tarry_refusals_total{reason="connection_limit_reached"}') == 1
