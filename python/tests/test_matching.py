@@ -222,3 +222,24 @@ def test_tenacity_tries_again_without_holding_the_worker(monkeypatch):
 
     text, client = run(asked, [(503, b""), (503, b""), "fine"])
     assert text == "fine" and len(client.calls) == 3 and slept == []
+
+
+def test_more_threads_than_one_handoff_takes_get_their_own_answers():
+    """A call that had to wait is not taken for another thread's, whose answer is there and not asked for yet."""
+    runs = []
+
+    def view():
+        runs.append(1)
+        order = list(range(4))[:: 1 if len(runs) % 2 else -1]
+        with ThreadPoolExecutor(1) as pool:
+            futures = {n: pool.submit(copy_context().run, ask, f"t{n}") for n in order}
+            return [futures[n].result() for n in range(4)]
+
+    def app(environ, start_response):
+        text = view()
+        start_response("200 OK", [])
+        return [str(text).encode()]
+
+    client = WSGIClient(tarry.wsgi(app), lambda call: call.body.decode().split('"')[3] + "!", [MODEL], max_calls=3)
+    assert client.get("/").body.decode() == str([f"t{n}!" for n in range(4)])
+    assert len(client.calls) == 4

@@ -49,7 +49,7 @@ class Source(io.RawIOBase):
     def keep(self) -> None:
         """Reads the rest of the body from the server now, for the app to read later: its run is being suspended."""
         if self._left > 0:
-            self._stream = _keep(self._stream, self._left)
+            self._stream, self._left = _spooled(self._stream, self._left)
 
     def drain(self) -> None:
         """A worker that answers with unread data resets the connection, and the answer may be lost with it."""
@@ -70,17 +70,27 @@ def split_replay(environ: dict[str, Any]) -> tuple[Source, list[Answer]]:
     whole.drain()
     environ["wsgi.input"] = kept
     environ["CONTENT_LENGTH"] = str(length) if length else ""
-    return Source(io.BytesIO(), length), answers
+    source = Source(io.BytesIO(), 0)  # nothing of it is still to come
+    source.length = length
+    return source, answers
 
 
 def _keep(source: BinaryIO, length: int) -> BinaryIO:
+    spool, found = _spooled(source, length)
+    if found < length:
+        raise BadRecord("a replay's body ends too early")
+    return spool
+
+
+def _spooled(source: BinaryIO, length: int) -> tuple[BinaryIO, int]:
+    """What there is of so many bytes, in memory or in a file, and how many they are."""
     spool = io.BytesIO() if length <= MEMORY_MAX else cast(BinaryIO, tempfile.TemporaryFile())
     left = length
     while left:
         piece = source.read(min(left, _PIECE))
         if not piece:
-            raise BadRecord("a replay's body ends too early")
+            break
         spool.write(piece)
         left -= len(piece)
     spool.seek(0)
-    return spool
+    return spool, length - left

@@ -32,6 +32,12 @@ class State:
     waits: int = 0
     """Hops without a call, which do not count towards max_hops."""
 
+    cut: bool = False
+    """There were more calls side by side than one handoff takes: some of the record's may have no answer yet."""
+
+    token: str = ""
+    """Which run this is the state of, if it is suspended: several may have come to the same hop."""
+
     sleeps: dict[str, tuple[int, float]] = field(default_factory=dict)
     """By a branch's path: the number of the sleep that it is in, and when that ends."""
 
@@ -40,7 +46,7 @@ class State:
 
     def encode(self) -> str:
         """ "" for nothing. The oldest notes are left out when there are too many."""
-        rest = {"w": self.writes, "r": self.runs, "v": self.waits, "s": self.sleeps}
+        rest = {"w": self.writes, "r": self.runs, "v": self.waits, "s": self.sleeps, "t": self.token, "c": self.cut}
         kept: dict[str, Any] = {"o": self.once, **{name: value for name, value in rest.items() if value}}
         notes = dict(self.notes)
         while notes:
@@ -66,6 +72,8 @@ def decode(text: str) -> State:
             [str(statement) for statement in value.get("w", [])],
             int(value.get("r", 0)),
             int(value.get("v", 0)),
+            bool(value.get("c", False)),
+            str(value.get("t", "")),
             sleeps,
         )
     except (ValueError, zlib.error, AttributeError, TypeError):

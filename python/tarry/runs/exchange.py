@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hmac
+import secrets
 import threading
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -136,8 +137,10 @@ class Exchange:
 
     def add(self, call_id: str, call: Call) -> None:
         with self.lock:
-            if len(self.pending) < self.limits.max_calls:  # the others go with the next handoff
+            if len(self.pending) < self.limits.max_calls:
                 self.pending.append((call_id, call))
+            else:  # it goes with the next handoff
+                self.state.cut = True
 
     def about_writes(self) -> str:
         return (
@@ -158,7 +161,9 @@ class Exchange:
         if self.writes and not self.dropped:
             notices.warn_once(self.about_writes())
         self.about_clients()
-        self.state.writes = []  # it is not by accident that the view is run again
+        # It is not by accident that the view is run again.
+        self.state.writes = []
+        self.state.token = ""
         return self._headers([])
 
     def suspension(self, pause: Optional[float], address: str) -> tuple[Headers, bytes]:
@@ -166,6 +171,7 @@ class Exchange:
         if self.source is not None:
             self.source.keep()
         self.state.runs = self.runs
+        self.state.token = secrets.token_hex(4)
         self.state.writes = self.writes[:1]
         more: Headers = []
         if "sticky" in self.features:

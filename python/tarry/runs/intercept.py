@@ -155,12 +155,12 @@ def _path(exchange: Exchange, branch: Branch, call: Call, url: str, body: str) -
 def _name(exchange: Exchange, branch: Branch, call: Call, url: str, body: str) -> None:
     """A thread's or task's branch gets its name from its first call. If that is not in the record, but one recorded first
     call to the same URL has not been asked for yet, it is taken for that one, with a date or an id in it; with more than one
-    nobody could say which."""
+    nobody could say which. Where some were too many for one handoff, it is one of these, and new."""
     branch.named = True
     start = branch.path
     key = f"{start}t{body[:8]}"
     count = exchange.counts.get(key, 0)
-    if f"{key}.{count}.0" not in exchange.record and exchange.record:
+    if f"{key}.{count}.0" not in exchange.record and exchange.record and not exchange.state.cut:
         lost = [
             path
             for path, (digests, _) in exchange.record.items()

@@ -127,8 +127,9 @@ def serve(exchange: Exchange, environ: dict[str, Any], run_app: RunApp, start_re
     before, table.busy_since = table.busy_since, time.monotonic()
     try:
         if exchange.kind == "replay":
-            run = table.take(exchange.id, exchange.hop)
-            if run is not None:
+            run = table.runs.get((exchange.id, exchange.hop))
+            if run is not None and run.exchange.state.token == exchange.state.token:
+                table.take(exchange.id, exchange.hop)
                 counts["continued"] += 1
                 return run.go_on(exchange, environ, start_response)
             table.drop(exchange.id, "its exchange is run again")
@@ -145,7 +146,7 @@ def serve(exchange: Exchange, environ: dict[str, Any], run_app: RunApp, start_re
 
 def is_lost(exchange: Exchange) -> bool:
     """Whether this replay, for whose run there is no trace here, must be answered with an error instead of being run again."""
-    if exchange.kind != "replay" or not exchange.state.runs:
+    if exchange.kind != "replay" or not exchange.state.token:
         return False
     counts["lost"] += 1
     if not exchange.state.writes:
