@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from harness import eventually
+from harness import Gate, Reply, eventually
 from harness.crowd import at_once
 
 EXAMPLE = pathlib.Path(__file__).resolve().parents[2] / "examples/drf"
@@ -105,3 +105,19 @@ def test_memory_goes_back_when_clients_at_rest_have_gone(bed):
     if not tarry.sanitized:
         assert at_rest - before < N * 20 * 1024
         eventually(lambda: tarry.private_memory() - before < (at_rest - before) / 4, "the memory to go back")
+
+
+def test_a_path_with_a_number_is_several_servers(bed):
+    """Each worker process has an address of its own, and one slot."""
+    gate = Gate()
+    workers = [bed.worker(lambda r, c: (gate.wait(), Reply(200, b"ok"))[1], address=f"unix:{bed.folder}/w{i}.sock") for i in range(3)]
+    conf = bed.conf(workers[0])
+    conf.servers = {f"unix:{bed.folder}/w%d.sock": {"count": 3, "slots": 1}}
+    tarry = bed.tarry(conf)
+    clients = [tarry.client() for _ in range(3)]
+    for c in clients:
+        c.send_request()
+    for w in workers:
+        w.wait_for(1)
+    gate.open()
+    assert all(c.read_response().status == 200 for c in clients)

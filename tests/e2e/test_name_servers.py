@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from harness import Reply, call, handoff
+from harness import Reply, call, eventually, handoff
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 NEW_NAMESPACE, BIND, PRIVATE, RECURSIVE = 0x20000, 0x1000, 1 << 18, 0x4000
@@ -83,3 +83,21 @@ def test_a_reload_reads_the_name_servers_again(bed):
     tarry.reload(conf)
     assert tarry.get("/").body == b"answer"
     assert knowing.queries
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not can_mount(), reason="only root can have another /etc/resolv.conf, where mounting is allowed")
+def test_a_server_is_found_by_its_name(bed):
+    """A name that has no address yet is no reason not to start, and is asked for again."""
+    names = bed.add(NameServer(False))
+    file = pathlib.Path(bed.folder / "resolv.conf")
+    file.write_text(f"nameserver {names.address}\n")
+    worker = bed.worker(lambda r, c: Reply(200, b"found"))
+    conf = bed.conf(worker)
+    conf.servers = {f"app.example:{worker.address.rpartition(':')[2]}": {"slots": 2}}
+    tarry = bed.tarry(conf, preexec=with_resolv_conf(file))
+    assert tarry.get("/").status == 502 and names.queries
+    assert "cannot resolve its name" in tarry.stderr
+    names.knows = True
+    assert eventually(lambda: tarry.get("/").body == b"found", "the server")
+    asked = len(names.queries)
+    assert all(tarry.get("/").body == b"found" for _ in range(5)) and len(names.queries) == asked
