@@ -149,6 +149,10 @@ static const struct opt root_rows[] = {
         .help = "HTTP/2: how many frames may wait for a client that does not read. Above, nothing "
                 "is read from it either; above five times as many, or after http2_unread_timeout, "
                 "its connection ends." },
+    { "http2_read_ahead_max", OPT_SIZE, IN(conf, http2_read_ahead_max), "64M", "0", "64G", OPT_LIVE,
+        .help = "HTTP/2: how much the responses of all upstreams together may hold unread for "
+                "slow clients, beyond 64 KiB each. While some of it is left, a large response "
+                "whose client keeps up has a window of 1 MiB." },
     { "http2_resets_max", OPT_NUMBER, IN(conf, http2_resets_max), "100", "1", "1000000", OPT_LIVE,
         .help = "HTTP/2: how many requests a client may take back in a burst, as with "
                 "http2_controls_max." },

@@ -319,6 +319,7 @@ struct conf {
     size_t http2_connection_window; /* the same of all requests of a connection */
     size_t http2_streams_max;       /* requests at a time on a connection */
     size_t http2_queue_max;         /* frames that wait for a client that reads none */
+    size_t http2_read_ahead_max;    /* bytes that upstreams' streams hold beyond 64 KiB each */
     size_t http2_header_excess;     /* times the limits: a longer head is not read to its end */
     size_t http2_resets_max;        /* the next six: in a burst that refills within the window */
     size_t http2_glitches_max;

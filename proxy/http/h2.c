@@ -321,6 +321,7 @@ void h2_die(struct h2 *h, enum stream_error error, const char *why, bool quietly
     LIST_EACH(n, &h->ready) {
         struct h2_stream *s = LIST_OWNER(n, struct h2_stream, node);
 
+        h2_stream_narrow(s);
         if (h2_stream_may_fail(s))
             s->error = (signed char)h->role->end_error(s, sent, error);
     }

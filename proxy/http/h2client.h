@@ -16,7 +16,8 @@ struct h2_client;
 /* For h2_limits: what is buffered of a paused response; one paused stream does not hold up the
  * others; and what is queued of a request. */
 enum {
-    H2_CLIENT_STREAM_WINDOW = 1 << 20,
+    H2_CLIENT_STREAM_WINDOW = 64 << 10,
+    H2_CLIENT_WIDE_WINDOW = 1 << 20,
     H2_CLIENT_CONNECTION_WINDOW = INT32_MAX,
     H2_CLIENT_OUT_MAX = 64 << 10,
 };

@@ -7,11 +7,19 @@
 
 #include "http/h2guard.h"
 
+/* What streams may hold unread beyond stream_window, all together: one whose owner keeps up gets a
+ * wider window for as long as it lives, while there is some of it left. Shared by connections. */
+struct h2_read_ahead {
+    uint64_t used, max;
+};
+
 /* Of both sides. */
 struct h2_limits {
     uint32_t stream_window;     /* unread data of one stream that its peer may send */
     uint32_t connection_window; /* the same of all its streams together; INT32_MAX: no more than
                                    their own windows bound them */
+    uint32_t wide_window;       /* of a stream that reads ahead */
+    struct h2_read_ahead *read_ahead; /* NULL: none does */
     size_t out_max;   /* data of one stream that is not framed yet: from there STREAM_FULL */
     size_t queue_max; /* frames that wait while the peer does not read: beyond, nothing is
                          read from it either; five times as many end it. 0: no limit */

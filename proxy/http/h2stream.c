@@ -92,6 +92,32 @@ static void h2stream_drop_in(struct h2_stream *s)
     h2_wake(h);
 }
 
+/* A large body whose owner keeps up may come faster: the round trip no longer bounds it. */
+static void h2stream_widen(struct h2_stream *s, size_t n)
+{
+    const struct h2_limits *limits = s->session->limits;
+    struct h2_read_ahead *ahead = limits->read_ahead;
+    uint32_t more = limits->wide_window - limits->stream_window;
+
+    if (!ahead || s->wider_by > 0)
+        return;
+    s->delivered += (uint32_t)n;
+    if (s->delivered < limits->stream_window / 2 || s->paused || buf_len(&s->in) > 0 ||
+        ahead->used + more > ahead->max ||
+        nghttp2_session_set_local_window_size(
+            s->session->library, NGHTTP2_FLAG_NONE, s->id, (int32_t)limits->wide_window) != 0)
+        return;
+    s->wider_by = more;
+    ahead->used += more;
+}
+
+void h2_stream_narrow(struct h2_stream *s)
+{
+    if (s->wider_by > 0)
+        s->session->limits->read_ahead->used -= s->wider_by;
+    s->wider_by = 0;
+}
+
 static void h2stream_free_later(struct h2_stream *s)
 {
     struct h2 *h = s->session;
@@ -100,6 +126,7 @@ static void h2stream_free_later(struct h2_stream *s)
     s->stream.handler = NULL;
     h2_inbox_free(s->inbox);
     h2stream_drop_in(s);
+    h2_stream_narrow(s);
     buf_release(&s->out);
     list_remove(&s->node);
     loop_free_later(&s->deferred_free, s, h2stream_free_stream);
@@ -127,8 +154,10 @@ static void h2stream_deliver_data(struct h2_stream *s)
         return;
     if (h->limits->connection_window != INT32_MAX)
         nghttp2_session_consume_connection(h->library, n);
-    if (!s->closed && !s->wire_closed)
+    if (!s->closed && !s->wire_closed) {
+        h2stream_widen(s, n);
         nghttp2_session_consume_stream(h->library, s->id, n);
+    }
     h2_wake(h);
 }
 

@@ -58,6 +58,8 @@ struct h2_stream {
     signed char error;            /* enum stream_error: what is to be told once the data is */
     unsigned char given_in;       /* enum h2_in */
     unsigned char given_out;      /* enum h2_out */
+    uint32_t delivered;           /* up to half a stream_window */
+    uint32_t wider_by;            /* what it has of the session's read_ahead */
     unsigned interim;             /* 1xx responses so far */
     bool head_complete;           /* in `inbox`, or delivered */
     bool in_ended;                /* the peer's message is complete */
@@ -87,6 +89,10 @@ void h2_stream_deliver(struct h2_stream *s);
 
 /* The library has forgotten it. */
 void h2_stream_cut(struct h2_stream *s);
+
+/* Gives back what it has of the session's read_ahead: at its end, or the session's, whose limits
+ * may go before the stream does. */
+void h2_stream_narrow(struct h2_stream *s);
 
 /* Whether it still waits for something from its peer, so that it can fail. */
 bool h2_stream_may_fail(const struct h2_stream *s);

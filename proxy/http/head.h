@@ -23,7 +23,6 @@ struct head {
     /* A request's. `target` is in origin-form ("/path?query") or "*", whatever form it had on the
      * wire; `authority` is the Host field's value, :authority, or an absolute target's. */
     struct str method, target, authority;
-    uint16_t default_port; /* of the scheme, where the request names one; else 0 */
     /* A response's. */
     unsigned status;
     struct str reason;
@@ -32,6 +31,7 @@ struct head {
     /* A request that asks for a WebSocket, however its version says so (RFC 6455 4.1, RFC 8441 4):
      * the method is GET, and Upgrade, Connection and their kin are the stream's to write. */
     bool websocket;
+    uint16_t default_port; /* of the scheme, where the request names one; else 0 */
     struct field *fields;
     size_t nfields, room; /* room: of `fields`, if head_add() may write to it */
 };

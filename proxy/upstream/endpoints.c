@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "http/h2limits.h"
 #include "http/limits.h"
 #include "net/loop.h"
 #include "net/resolver.h"
@@ -21,6 +22,7 @@ struct endpoints {
     struct conf *next; /* what was prepared points into it */
     struct resolver *resolver;
     struct h1_limits limits; /* of the snapshot in use */
+    struct h2_read_ahead read_ahead;
     struct deferred_free deferred_free;
 };
 
@@ -70,7 +72,9 @@ static int endpoints_prepare_one(struct endpoints *es, const struct conf *next,
 
     if (!p)
         goto no_memory;
-    p->terms = (struct origin_terms){ .policy = u, .endpoint = e, .limits = limits_of(next) };
+    p->terms = (struct origin_terms){
+        .policy = u, .endpoint = e, .limits = limits_of(next), .read_ahead = &es->read_ahead
+    };
     if (e->tls && !(p->terms.tls = endpoints_peer_for(es, e, why, whylen))) {
         free(p);
         return -1;
@@ -142,6 +146,7 @@ void endpoints_commit(struct endpoints *es)
     while ((n = list_first(&old)))
         endpoint_retire(endpoint_on(n), &es->retired);
     es->limits = limits_of(es->next);
+    es->read_ahead.max = es->next->http2_read_ahead_max;
     endpoints_forget_prepared(es);
     /* Without memory for new ones the old name servers serve on. */
     resolver_renew(es->resolver, NULL);
@@ -188,7 +193,9 @@ void endpoints_close(struct endpoints *es)
 struct endpoint *endpoints_find(
     struct endpoints *es, const struct upstream_conf *u, const struct endpoint_conf *e)
 {
-    struct origin_terms t = { .policy = u, .endpoint = e, .limits = es->limits };
+    struct origin_terms t = {
+        .policy = u, .endpoint = e, .limits = es->limits, .read_ahead = &es->read_ahead
+    };
     struct endpoint *ep = endpoints_find_in(&es->live, u, e);
     char why[256];
 

@@ -477,6 +477,8 @@ void origin_update(struct origin *o, const struct origin_terms *t)
     o->h1_limits = t->limits;
     o->h2_limits = (struct h2_limits){ .stream_window = H2_CLIENT_STREAM_WINDOW,
         .connection_window = H2_CLIENT_CONNECTION_WINDOW,
+        .wide_window = H2_CLIENT_WIDE_WINDOW,
+        .read_ahead = t->read_ahead,
         .out_max = H2_CLIENT_OUT_MAX,
         .head_max = t->limits.head_max,
         .fields_max = t->limits.fields_max,

@@ -24,7 +24,8 @@ struct origin_terms {
     const struct upstream_conf *policy;
     const struct endpoint_conf *endpoint;
     struct h1_limits limits;
-    struct tls_peer *tls; /* NULL for plain http; a reference is taken */
+    struct h2_read_ahead *read_ahead; /* shared by all origins */
+    struct tls_peer *tls;             /* NULL for plain http; a reference is taken */
 };
 
 enum origin_event_kind {

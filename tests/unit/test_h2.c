@@ -816,6 +816,36 @@ START_TEST(a_paused_stream_holds_up_no_other)
 }
 END_TEST
 
+/* Issue 8, point 12: what paused streams hold together has one bound. */
+START_TEST(streams_read_ahead_within_one_bound)
+{
+    enum { MORE = H2_CLIENT_WIDE_WINDOW - H2_CLIENT_STREAM_WINDOW };
+    struct h2_read_ahead ahead = { .max = _i * MORE };
+    struct call calls[3];
+
+    set_up();
+    limits.wide_window = H2_CLIENT_WIDE_WINDOW;
+    limits.read_ahead = &ahead;
+    for (int i = 0; i < 3; i++) {
+        get(&calls[i]);
+        world_settle();
+        h2peer_respond(peer, 2 * i + 1, "200", NULL, 0, 8 << 20, false);
+        WORLD_UNTIL(calls[i].bytes > 256 << 10);
+        calls[i].pause_at_data = true;
+        WORLD_UNTIL(nghttp2_session_get_stream_remote_window_size(peer->library, 2 * i + 1) == 0);
+        ck_assert_uint_eq(ahead.used, (uint64_t)(i < _i ? i + 1 : _i) * MORE);
+    }
+    for (int i = 0; i < 3; i++) {
+        calls[i].pause_at_data = false;
+        stream_pause(calls[i].s, false);
+        WORLD_UNTIL(calls[i].over);
+        ck_assert_uint_eq(calls[i].bytes, 8 << 20);
+    }
+    tear_down();
+    ck_assert_uint_eq(ahead.used, 0);
+}
+END_TEST
+
 START_TEST(a_paused_stream_gets_its_data_before_its_failure)
 {
     struct call c;
@@ -957,6 +987,7 @@ static TCase *cases(void)
     tcase_add_loop_test(t, checks_the_declared_length, 0, COUNT_OF(wrong_lengths));
     tcase_add_test(t, drops_trailers);
     tcase_add_test(t, a_paused_stream_holds_up_no_other);
+    tcase_add_loop_test(t, streams_read_ahead_within_one_bound, 0, 4);
     tcase_add_loop_test(t, a_paused_stream_gets_its_data_before_its_failure, 0, 2);
     tcase_add_loop_test(t, survives_what_owners_do_in_their_callbacks, 0, 2);
     tcase_add_test(t, survives_streams_that_outlive_it);
