@@ -16,6 +16,12 @@
 /* Why the record is shorter than the response. */
 enum answer_cut { ANSWER_WHOLE, ANSWER_CUT_LIMIT, ANSWER_CUT_STORAGE };
 
+/* How an answer came about, for its head. */
+struct answer_facts {
+    unsigned attempts;
+    uint64_t elapsed_ms;
+};
+
 struct answer {
     const struct enclosed *enclosed;
     void *owner;         /* of whoever makes the call */
@@ -27,18 +33,13 @@ struct answer {
     struct str text;   /* the enclosed response's head, when the call is complete */
     struct body body;
     enum answer_cut cut;
+    struct answer_facts facts; /* of one that is given in pieces */
 };
 
 /* All answers of an exchange, in order. Zeroed: none. */
 struct answers {
     struct answer **list;
     size_t n, room;
-};
-
-/* How an answer came about, for its head. */
-struct answer_facts {
-    unsigned attempts;
-    uint64_t elapsed_ms;
 };
 
 /* One more, in `a`; `exchange` is its id. NULL without memory. */

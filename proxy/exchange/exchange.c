@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "exchange/run.h"
 #include "http/h1parse.h"
 #include "observe/access.h"
 #include "observe/counter.h"
@@ -21,7 +22,7 @@ static const struct {
     [EX_VISITING] = { "visiting",
         MAY(QUEUED) | MAY(PARKED) | MAY(ANSWERING) | MAY(TUNNELLING) | MAY(DONE) },
     [EX_PARKED] = { "parked", MAY(QUEUED) | MAY(ANSWERING) | MAY(NOTIFYING) | MAY(DONE) },
-    [EX_ANSWERING] = { "answering", MAY(QUEUED) | MAY(NOTIFYING) | MAY(DONE) },
+    [EX_ANSWERING] = { "answering", MAY(QUEUED) | MAY(PARKED) | MAY(NOTIFYING) | MAY(DONE) },
     [EX_TUNNELLING] = { "tunnelling", MAY(DONE) },
     [EX_NOTIFYING] = { "notifying", MAY(DONE) },
     [EX_DONE] = { "done", 0 },
@@ -35,7 +36,9 @@ static const struct {
     bool keeps_visit;
 } moves[STEP_COUNT] = {
     [STEP_READ] = { "read", STEP(VISIT) | STEP(RELAY) | STEP(FINISH) | STEP(END), false },
-    [STEP_VISIT] = { "visit", STEP(CALLS) | STEP(RELAY) | STEP(TUNNEL) | STEP(FINISH) | STEP(END),
+    [STEP_VISIT] = { "visit",
+        STEP(CALLS) | STEP(RELAY) | STEP(TUNNEL) | STEP(PIECES) | STEP(FINISH) | STEP(END), false },
+    [STEP_PIECES] = { "pieces", STEP(PIECES) | STEP(CALLS) | STEP(VISIT) | STEP(FINISH) | STEP(END),
         false },
     [STEP_CALLS] = { "calls", STEP(VISIT) | STEP(FINISH) | STEP(END), false },
     [STEP_RELAY] = { "relay", STEP(VISIT) | STEP(FINISH) | STEP(NOTIFY) | STEP(END), false },
@@ -190,6 +193,8 @@ static void exchange_close_calls(struct exchange *ex)
     call_close(ex->relay);
     ex->relay = NULL;
     for (size_t i = ex->first_answer; i < ex->answers.n; i++) {
+        if (ex->run && ex->answers.list[i] == ex->run->open)
+            continue; /* it goes on over the visits, until its end or the exchange's */
         call_close(ex->answers.list[i]->call);
         ex->answers.list[i]->call = NULL;
     }
@@ -227,6 +232,8 @@ void exchange_end(struct exchange *ex, const char *end)
         ex->end = end;
     exchange_leave(ex, STEP_END);
     ex->step = STEP_END;
+    if (ex->run)
+        run_release(ex->run);
     reply_release(&ex->reply);
     exchange_set_state(ex, EX_DONE);
     deadline_close(&ex->timer);
@@ -327,6 +334,21 @@ void exchange_fail(struct exchange *ex, enum problem p, unsigned status, const c
     } else {
         exchange_cut(ex, ex->end);
     }
+}
+
+void exchange_end_cancelled(struct exchange *ex)
+{
+    struct batch_process at = { ex->pool, ex->conf, ex->hop.server, ex->hop.at };
+
+    if (ex->handoff && ex->handoff->sticky && ex->hop.server.n > 0 && ex->pool)
+        batch_tell_cancelled(&ex->all->batches, &at, ex->id, ex->hop.number);
+    exchange_end(ex, "client_gone");
+}
+
+void exchange_on_open_answer(struct exchange *ex)
+{
+    if (exchange_ops(ex)->on_open_answer)
+        exchange_ops(ex)->on_open_answer(ex);
 }
 
 bool exchange_cancels(const struct exchange *ex)

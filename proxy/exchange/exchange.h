@@ -10,6 +10,7 @@
  *   hop.c       puts the request to a worker together; visiting.c  waits for the worker and reads
  *               its response, which is the client's or a handoff
  *   calls.c     the calls of a resume or replay are in flight, side by side
+ *   pieces.c    a view stands still between visits (run.h, parted.h, batch.h)
  *   relay.c     one call, whose response streams to the client
  *   finish.c    the client takes the rest of a response that is complete
  *   tunnel.c    a WebSocket between the client and a worker
@@ -73,6 +74,7 @@ enum ex_state {
 
 /*   READ --> VISIT --> CALLS --> VISIT        VISIT --> RELAY --> VISIT (Tarry-On-Error)
  *     \        \ \---> TUNNEL                             \-----> FINISH, NOTIFY
+ *      \        \ \--> PIECES --> PIECES, CALLS, VISIT
  *      \        \----> FINISH
  *       \----> RELAY (gateway)
  *   From anywhere to FINISH, NOTIFY (if one is owed) and END. */
@@ -82,6 +84,7 @@ enum step_id {
     STEP_CALLS,
     STEP_RELAY,
     STEP_TUNNEL,
+    STEP_PIECES,
     STEP_FINISH,
     STEP_NOTIFY,
     STEP_END,
@@ -91,6 +94,7 @@ enum step_id {
 enum hop_kind { HOP_REQUEST, HOP_RESUME, HOP_REPLAY, HOP_NOTIFY };
 
 struct exchange;
+struct run;
 
 /* What an exchange does now. `on_message` is of the client's stream: DATA and END of its request;
  * visits and calls have handlers of the step's own. NULL: nothing is to be done. Leaving a step
@@ -101,6 +105,7 @@ struct step {
     void (*on_client_drained)(struct exchange *ex); /* the reply has room again */
     void (*on_client_gone)(struct exchange *ex);    /* the reply is closed already */
     void (*on_timer)(struct exchange *ex);
+    void (*on_open_answer)(struct exchange *ex); /* more of it has come, or its end */
     void (*leave)(struct exchange *ex);
     /* Whether a client that has sent FIN is taken for gone: nobody can tell. NULL: it is not. */
     bool (*fin_is_gone)(const struct exchange *ex);
@@ -113,6 +118,7 @@ struct exchanges {
     struct endpoints *endpoints;
     const struct step *const *steps; /* by step_id */
     struct list by_state[EX_NSTATES];
+    struct list batches; /* of pieces */
     struct deferred access_flush;
     void (*on_ended)(void *owner); /* one less is in flight */
     void *owner;
@@ -189,6 +195,7 @@ struct exchange {
     struct handoff *handoff;  /* the last one */
     struct head handoff_head; /* its fields, for the client's response */
     struct head *cookies;     /* NULL: none; that handoff responses have set so far */
+    struct run *run;          /* of a view that stands still between visits; NULL: none */
     struct answers answers;   /* of all hops, in order */
     size_t first_answer;      /* of the last handoff */
     size_t calls_left;        /* of the last handoff */
@@ -247,6 +254,12 @@ void exchange_complete(struct exchange *ex);
 
 /* The response cannot be completed, and must not look so. */
 void exchange_cut(struct exchange *ex, const char *end);
+
+/* The client has gone, and that ends the exchange: so does the run, and its process is told. */
+void exchange_end_cancelled(struct exchange *ex);
+
+/* More of the open answer has come, or its end: the step hears of it. */
+void exchange_on_open_answer(struct exchange *ex);
 
 /* Whether the calls end with the client. */
 bool exchange_cancels(const struct exchange *ex);

@@ -349,8 +349,9 @@ static struct str forward_origins_text(struct arena *a, const struct conf *conf)
 
 struct str forward_features(bool single_slot)
 {
-    return single_slot ? STR("relay, resume, replay, notify, on-error, keep-alive, wait, sticky")
-                       : STR("relay, resume, replay, notify, on-error, keep-alive, wait");
+    return single_slot
+               ? STR("relay, resume, replay, notify, on-error, keep-alive, wait, sticky, pieces")
+               : STR("relay, resume, replay, notify, on-error, keep-alive, wait");
 }
 
 int forward_add_tarry(struct head *h, struct arena *a, const struct conf *conf,
@@ -360,11 +361,13 @@ int forward_add_tarry(struct head *h, struct arena *a, const struct conf *conf,
 
     rc |= head_add(h, a, STR("Tarry-Version"), STR("1"));
     rc |= head_add(h, a, STR("Tarry-Features"), forward_features(false));
-    rc |= head_add(h, a, STR("Tarry-Exchange"), str_of(hop->exchange));
-    rc |= head_add(h, a, STR("Tarry-Hop"), arena_printf(a, "%u", hop->hop));
-    rc |= head_add(h, a, STR("Tarry-Started"),
-        arena_printf(a, "%" PRIu64 ".%03u", hop->started_wall_ms / 1000,
-            (unsigned)(hop->started_wall_ms % 1000)));
+    if (hop->exchange) {
+        rc |= head_add(h, a, STR("Tarry-Exchange"), str_of(hop->exchange));
+        rc |= head_add(h, a, STR("Tarry-Hop"), arena_printf(a, "%u", hop->hop));
+        rc |= head_add(h, a, STR("Tarry-Started"),
+            arena_printf(a, "%" PRIu64 ".%03u", hop->started_wall_ms / 1000,
+                (unsigned)(hop->started_wall_ms % 1000)));
+    }
     rc |= head_add(h, a, STR("Tarry-Kind"), hop->kind);
     rc |= head_add(h, a, STR("Tarry-Limits"),
         arena_printf(a,
@@ -374,7 +377,7 @@ int forward_add_tarry(struct head *h, struct arena *a, const struct conf *conf,
     rc |= head_add(h, a, STR("Tarry-Origins"), forward_origins_text(a, conf));
     if (hop->state.p)
         rc |= head_add(h, a, STR("Tarry-State"), hop->state);
-    if (hop->attempt > 1 && hop->hop > 0)
+    if (hop->attempt > 1 && !str_eq(hop->kind, STR("request")))
         rc |= head_add(h, a, STR("Tarry-Attempt"), arena_printf(a, "%u", hop->attempt));
     if (hop->outcome.p)
         rc |= head_add(h, a, STR("Tarry-Outcome"), hop->outcome);

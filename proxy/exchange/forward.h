@@ -24,7 +24,7 @@ bool forward_describes_body(struct str name);
 
 /* What a hop's request says about itself. */
 struct forward_hop {
-    const char *exchange;
+    const char *exchange; /* NULL: it is none's, and nothing is said of a hop */
     unsigned hop;
     struct str kind;
     uint64_t started_wall_ms;

@@ -151,7 +151,8 @@ static int handoff_read_seconds(
     return 1;
 }
 
-int handoff_read_return(struct handoff *h, struct arena *a, const struct pool_conf *pool,
+/* Tarry-Sticky, Tarry-At and Tarry-Wait. */
+static int handoff_read_return(struct handoff *h, struct arena *a, const struct pool_conf *pool,
     const struct head *r, char *why, size_t n)
 {
     struct str value;
@@ -304,6 +305,41 @@ int handoff_read_head(struct handoff *h, struct arena *a, const struct conf *con
     return rc;
 }
 
+int handoff_read_trailer(struct handoff *h, struct arena *a, const struct conf *conf,
+    const struct pool_conf *pool, const struct handoff_kept *kept, const struct head *trailer,
+    char *why, size_t whylen)
+{
+    int rc;
+
+    *h = (struct handoff){ .max = pool->handoff_max, .then = THEN_REPLAY };
+    body_init(&h->body, conf->body_memory_max, conf->temp_dir.p);
+    rc = handoff_read_state(h, a, pool, trailer, why, whylen);
+    if (rc == 0)
+        rc = handoff_read_return(h, a, pool, trailer, why, whylen);
+    if (rc < 0)
+        return rc;
+    if (!h->state.p)
+        h->state = kept->state;
+    rc = handoff_read_word(trailer, STR("Tarry-Keep-Alive"), STR("sse"), STR("space"), why, whylen);
+    if (rc < 0)
+        return rc;
+    h->keep_alive = (enum keep_alive)rc;
+    rc = handoff_read_word(
+        trailer, STR("Tarry-On-Disconnect"), STR("cancel"), STR("finish"), why, whylen);
+    if (rc < 0)
+        return rc;
+    h->on_disconnect = rc > 0 ? (enum on_disconnect)rc : kept->on_disconnect;
+    return 0;
+}
+
+bool handoff_asks_for_pieces(const struct handoff *h)
+{
+    for (size_t i = 0; i < h->ncalls; i++)
+        if (h->calls[i].pieces)
+            return true;
+    return false;
+}
+
 int handoff_take_data(struct handoff *h, struct str data, char *why, size_t whylen)
 {
     if (h->unpack)
@@ -357,6 +393,10 @@ static int handoff_read_call_field(
         if (e->retries != SIZE_MAX || !num_parse_u64(f->value, &v))
             return handoff_malformed(why, n, "Tarry-Retries is not a number");
         e->retries = v > 1000 ? 1000 : (size_t)v;
+    } else if (str_eq_nocase(f->name, STR("tarry-deliver"))) {
+        if (e->pieces || !str_eq(f->value, STR("pieces")))
+            return handoff_malformed(why, n, "Tarry-Deliver is not pieces");
+        e->pieces = true;
     }
     return 0;
 }
@@ -527,6 +567,10 @@ int handoff_read_body(struct handoff *h, struct arena *a, const struct conf *con
         }
         n = handoff_read_enclosed(
             &h->calls[h->ncalls], h, a, off, conf, pool, scratch, why, whylen);
+        if (n >= 0 && h->calls[h->ncalls].pieces &&
+            (h->then != THEN_REPLAY || handoff_asks_for_pieces(h)))
+            n = handoff_malformed(
+                why, whylen, "Tarry-Deliver belongs to one request of a replay only");
         if (n < 0) {
             rc = (int)n;
         } else {

@@ -31,6 +31,7 @@ struct enclosed {
     struct str call_id;  /* p NULL: none */
     uint64_t timeout_ms; /* 0: the upstream's */
     size_t retries;      /* SIZE_MAX: the upstream's */
+    bool pieces;         /* its answer is wanted as it comes (Tarry-Deliver) */
 };
 
 struct handoff {
@@ -54,9 +55,8 @@ struct handoff {
     void *owner;
 };
 
-/* Tarry-Sticky, Tarry-At and Tarry-Wait, which trailers of a response in parts have too. */
-int handoff_read_return(struct handoff *h, struct arena *a, const struct pool_conf *pool,
-    const struct head *r, char *why, size_t n);
+/* Whether one of its calls does. */
+bool handoff_asks_for_pieces(const struct handoff *h);
 
 enum handoff_error {
     HANDOFF_E_MALFORMED = -1,
@@ -75,6 +75,19 @@ bool handoff_is(const struct head *response);
  * in `why`, which names the field and never a value that could be a secret. */
 int handoff_read_head(struct handoff *h, struct arena *a, const struct conf *conf,
     const struct pool_conf *pool, const struct head *response, char *why, size_t whylen);
+
+/* What a trailer need not say again. */
+struct handoff_kept {
+    struct str state;
+    enum on_disconnect on_disconnect;
+};
+
+/* The trailer section of a response in parts, which has the fields of a handoff with replay,
+ * whatever its own Tarry-Then is. Where it says nothing of the state or of what a client that
+ * leaves means, `kept` stands. */
+int handoff_read_trailer(struct handoff *h, struct arena *a, const struct conf *conf,
+    const struct pool_conf *pool, const struct handoff_kept *kept, const struct head *trailer,
+    char *why, size_t whylen);
 
 /* A piece of the body as it came, coded or not, and its end: what it is coded from goes to h->body,
  * a slice a turn. 0; HANDOFF_BUSY: h->on_unpacked() follows, and the source is to be held back

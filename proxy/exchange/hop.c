@@ -4,6 +4,7 @@
 #include <inttypes.h>
 
 #include "exchange/forward.h"
+#include "exchange/run.h"
 
 static struct str hop_kind_text(enum hop_kind k)
 {
@@ -35,8 +36,19 @@ static int hop_gather(struct exchange *ex, bool with_body, size_t first)
     for (size_t i = first; i < ex->answers.n; i++) {
         const struct answer *an = ex->answers.list[i];
 
+        if (ex->run && ex->run->open == an)
+            continue; /* it comes last */
         ex->hop.pieces[n++] = (struct piece){ .mem = an->text.p, .len = an->text.n };
         ex->hop.pieces[n++] = (struct piece){ .body = &an->body, .len = body_size(&an->body) };
+    }
+    if (ex->run && ex->run->open) {
+        const struct body *b = &ex->run->open->body;
+        struct str text = run_open_text(ex->run, &ex->hop.arena);
+
+        if (!text.p)
+            return -1;
+        ex->hop.pieces[n++] = (struct piece){ .mem = text.p, .len = text.n };
+        ex->hop.pieces[n++] = (struct piece){ .body = b, .len = body_size(b) };
     }
     ex->hop.npieces = n;
     return 0;
@@ -52,7 +64,7 @@ static int hop_take_fields(struct exchange *ex, bool whole)
         return -1;
     *h = ex->request.head;
     h->websocket = h->websocket && ex->hop.kind == HOP_REQUEST;
-    h->room = ex->request.head.nfields + 20;
+    h->room = ex->request.head.nfields + 22;
     h->nfields = 0;
     h->fields = arena_alloc(&ex->hop.arena, h->room * sizeof(*h->fields));
     if (!h->fields)
@@ -88,6 +100,10 @@ static int hop_build_replay(struct exchange *ex)
 {
     if (hop_take_fields(ex, true) < 0 || hop_gather(ex, true, 0) < 0 || hop_add_length(ex) < 0)
         return -1;
+    if (ex->run && ex->run->sent > 0 &&
+        head_add(ex->hop.head, &ex->hop.arena, STR("Tarry-Sent"),
+            run_sent_text(ex->run, &ex->hop.arena)) < 0)
+        return -1;
     return head_add(ex->hop.head, &ex->hop.arena, STR("Tarry-Body-Length"),
         arena_printf(&ex->hop.arena, "%" PRIu64, body_size(&ex->request.body)));
 }
@@ -116,6 +132,16 @@ void hop_prepare(struct exchange *ex, enum hop_kind kind, struct str path)
     ex->hop.pause_ms = 0;
     if (kind != HOP_REQUEST)
         ex->hop.number++;
+}
+
+void hop_prepare_again(struct exchange *ex)
+{
+    ex->hop.kind = HOP_REPLAY;
+    ex->hop.path = (struct str){ 0 };
+    ex->hop.state = ex->handoff->state;
+    ex->hop.attempt++;
+    ex->hop.unreachable_since_ms = 0;
+    ex->hop.pause_ms = 0;
 }
 
 static int hop_build(struct exchange *ex)

@@ -8,6 +8,10 @@
  * it is for the next hop number, unless this is hop 0. */
 void hop_prepare(struct exchange *ex, enum hop_kind kind, struct str path);
 
+/* The same hop once more, whole, with the next attempt's number: in the place of a visit with
+ * pieces. */
+void hop_prepare_again(struct exchange *ex);
+
 /* Opens the visit; its owner is `ex`. 0, or -1 without memory. */
 int hop_open(struct exchange *ex, const struct visit_handler *handler);
 

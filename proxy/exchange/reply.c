@@ -112,11 +112,6 @@ static int reply_send(struct reply *r, struct str data)
     return rc < 0 ? REPLY_E_MEMORY : REPLY_OK;
 }
 
-static uint64_t reply_spooled(const struct reply *r)
-{
-    return r->spool ? body_size(r->spool) - r->spool_off : 0;
-}
-
 /* Keeps what the client does not take yet. */
 static int reply_keep(struct reply *r, struct str data)
 {
@@ -137,7 +132,7 @@ static int reply_put(struct reply *r, struct str data)
         r->bytes += data.n;
         return REPLY_OK;
     }
-    while (data.n > 0 && (r->spool_max == 0 || (!r->full && reply_spooled(r) == 0))) {
+    while (data.n > 0 && (r->spool_max == 0 || (!r->full && reply_kept(r) == 0))) {
         size_t n = data.n < SPOOL_STEP || r->spool_max == 0 ? data.n : SPOOL_STEP;
         int rc = reply_send(r, str_make(data.p, n));
 
@@ -301,7 +296,7 @@ static int reply_pressure(const struct reply *r)
     if (!r->client)
         return REPLY_OK;
     if (r->spool_max > 0)
-        return reply_spooled(r) > r->spool_max ? REPLY_FULL : REPLY_OK;
+        return reply_kept(r) > r->spool_max ? REPLY_FULL : REPLY_OK;
     return r->full ? REPLY_FULL : REPLY_OK;
 }
 
@@ -354,7 +349,7 @@ int reply_end(struct reply *r)
         if (reply_put(r, STR("\n\n")) < 0)
             return REPLY_E_MEMORY;
     }
-    if (r->client && reply_spooled(r) > 0)
+    if (r->client && reply_kept(r) > 0)
         return REPLY_FULL;
     return reply_finish(r);
 }
@@ -364,7 +359,7 @@ static int reply_pump(struct reply *r)
 {
     char scratch[SPOOL_STEP];
 
-    while (r->client && !r->full && reply_spooled(r) > 0) {
+    while (r->client && !r->full && reply_kept(r) > 0) {
         struct str data;
         int rc;
 
@@ -376,7 +371,7 @@ static int reply_pump(struct reply *r)
         if (rc < 0)
             return rc;
     }
-    if (reply_spooled(r) == 0 && r->spool) {
+    if (reply_kept(r) == 0 && r->spool) {
         body_clear(r->spool);
         r->spool_off = 0;
     }
@@ -394,7 +389,7 @@ void reply_drained(struct reply *r)
         if (rc == REPLY_OK)
             r->handler->on_ended(r->owner);
     } else if (rc == REPLY_OK && !(r->unpack && r->unpack->busy) &&
-               (r->spool_max == 0 ? !r->full : reply_spooled(r) < r->spool_max / 2 + 1)) {
+               (r->spool_max == 0 ? !r->full : reply_kept(r) < r->spool_max / 2 + 1)) {
         r->handler->on_room(r->owner);
     }
     if (rc < 0)
@@ -463,6 +458,13 @@ int reply_keep_alive(struct reply *r, enum keep_alive kind, const struct head *h
     return r->full ? 0 : reply_pass(r, bytes);
 }
 
+void reply_comment(struct reply *r)
+{
+    if (r->client && !r->full && reply_kept(r) == 0 &&
+        (r->state == REPLY_STREAMING || r->state == REPLY_KEEP_ALIVE))
+        reply_send(r, STR(": keep-alive\n\n"));
+}
+
 int reply_tunnel(struct reply *r, const struct head *head)
 {
     int rc = r->client ? stream_send_head(r->client, head, false) : 0;
@@ -508,6 +510,6 @@ void reply_describe(const struct reply *r, char *buf, size_t n)
 {
     snprintf(buf, n, "reply %s, %s, status %u, %" PRIu64 " bytes, %" PRIu64 " kept%s%s",
         states[r->state].name, r->client ? "client there" : "no client", r->status, r->bytes,
-        reply_spooled(r), r->full ? ", full" : "",
+        reply_kept(r), r->full ? ", full" : "",
         r->keep_alive != KEEP_ALIVE_OFF ? ", head fixed by keep-alive" : "");
 }

@@ -135,6 +135,16 @@ int reply_head(struct reply *r, const struct head *head, enum reply_hold hold, s
 /* The response whose head is held will not come: another may. */
 void reply_drop_held(struct reply *r);
 
+/* Bytes that are kept for a client that takes them slowly. */
+static inline uint64_t reply_kept(const struct reply *r)
+{
+    return r->spool ? body_size(r->spool) - r->spool_off : 0;
+}
+
+/* A comment line of an event stream, between two events. Nothing is sent where the client is
+ * behind. */
+void reply_comment(struct reply *r);
+
 /* A piece of the body. */
 int reply_data(struct reply *r, struct str data);
 

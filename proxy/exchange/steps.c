@@ -11,6 +11,7 @@ const struct step *const steps[STEP_COUNT] = {
     [STEP_RELAY] = &step_relay,
     [STEP_TUNNEL] = &step_tunnel,
     [STEP_FINISH] = &step_finish,
+    [STEP_PIECES] = &step_pieces,
     [STEP_NOTIFY] = &step_notify,
     [STEP_END] = &step_end,
 };

@@ -5,7 +5,9 @@
 
 #include "base/num.h"
 #include "exchange/forward.h"
+#include "exchange/handed.h"
 #include "exchange/hop.h"
+#include "exchange/parted.h"
 #include "exchange/steps.h"
 #include "observe/counter.h"
 #include "observe/panic.h"
@@ -20,6 +22,8 @@ enum visiting_phase {
     VISITING_NOTHING_YET,
     VISITING_HANDOFF,
     VISITING_UNPACKED,  /* a handoff that has come whole and is being decoded */
+    VISITING_PARTS,     /* a response in parts, whose trailer has not come */
+    VISITING_SAID,      /* its trailer has */
     VISITING_RESPONSE,  /* the client's */
     VISITING_TO_THE_END /* likewise, and the worker is let finish if the client goes */
 };
@@ -62,13 +66,13 @@ static void visiting_on_client_gone(struct exchange *ex)
     }
     /* Hop 0 frees its place and never reaches a worker; but what has been paid for is finished. A
      * worker that is at work works on anyway, and its response is looked at when it comes. */
-    if (ex->state == EX_QUEUED && ex->hop.number == 0)
+    if (ex->state == EX_QUEUED && ex->hop.kind == HOP_REQUEST)
         exchange_end(ex, "client_gone");
 }
 
 static bool visiting_fin_is_gone(const struct exchange *ex)
 {
-    return ex->state == EX_QUEUED && ex->hop.number == 0;
+    return ex->state == EX_QUEUED && ex->hop.kind == HOP_REQUEST;
 }
 
 /* The response is the client's, and begins. False: that was the end of the exchange. */
@@ -88,6 +92,14 @@ static void visiting_answer_head(struct exchange *ex, const struct head *in)
     struct head out;
     int rc;
 
+    if (!reply_may_answer(&ex->reply)) {
+        log_warn(&ex->log,
+            "hop %u: the response does not come from the helper that has begun the "
+            "client's",
+            ex->hop.number);
+        exchange_cut(ex, "http_response_incomplete");
+        return;
+    }
     ex->phase = head_find(in, STR("content-length")) ? VISITING_TO_THE_END : VISITING_RESPONSE;
     /* The head of what is paid for is held: nothing has gone out until its body begins. */
     if (!(paid && reply_is_open(&ex->reply)) && !visiting_begin_answer(ex))
@@ -130,27 +142,6 @@ static void visiting_on_client_drained(struct exchange *ex)
 
 /* Handoffs */
 
-static void visiting_refuse(struct exchange *ex, int error, const char *why)
-{
-    switch ((enum handoff_error)error) {
-    case HANDOFF_E_MALFORMED:
-        exchange_fail(ex, PROBLEM_HANDOFF_MALFORMED, 0, "%s", why);
-        break;
-    case HANDOFF_E_FORBIDDEN:
-        exchange_fail(ex, PROBLEM_HANDOFF_FORBIDDEN, 0, "%s", why);
-        break;
-    case HANDOFF_E_LIMIT:
-        exchange_fail(ex, PROBLEM_HANDOFF_LIMIT, 0, "%s", why);
-        break;
-    case HANDOFF_E_MEMORY:
-        exchange_fail(ex, PROBLEM_INTERNAL, 0, "out of memory");
-        break;
-    case HANDOFF_E_STORAGE:
-        exchange_fail(ex, PROBLEM_STORAGE, 0, "cannot keep the handoff in temp_dir");
-        break;
-    }
-}
-
 /* What its head says beside the handoff's own fields, for the client's response. */
 static int visiting_save_fields(struct exchange *ex, const struct head *in)
 {
@@ -171,34 +162,6 @@ static int visiting_save_fields(struct exchange *ex, const struct head *in)
 
 static void visiting_on_unpacked(void *owner, int rc, const char *why);
 
-/* One hop more would be too many: that was the end of the exchange. */
-static bool visiting_is_over(struct exchange *ex)
-{
-    if (ex->hop.number - ex->hop.waits + 1 < ex->pool_conf->max_hops)
-        return false;
-    exchange_fail(ex, PROBLEM_LOOP, 0, "a handoff at hop %u: max_hops is %zu", ex->hop.number,
-        ex->pool_conf->max_hops);
-    return true;
-}
-
-/* Where the run is, as the handoff says that it can be come back to. -1 with `why`: Tarry-At is
- * none of this server's. */
-static int visiting_note_run(struct exchange *ex, char *why, size_t n)
-{
-    struct hop *h = &ex->hop;
-
-    h->server = h->at = (struct str){ 0 };
-    if (!ex->handoff->sticky)
-        return 0;
-    if (ex->handoff->at.p && !visit_may_be_at(h->visit, ex->handoff->at)) {
-        snprintf(why, n, "Tarry-At is not a socket in the folder of the server's own");
-        return HANDOFF_E_MALFORMED;
-    }
-    h->at = ex->handoff->at;
-    h->server = arena_copy(&ex->arena, visit_server(h->visit));
-    return h->server.p ? 0 : HANDOFF_E_MEMORY;
-}
-
 static void visiting_handoff_head(struct exchange *ex, const struct head *in)
 {
     bool waits =
@@ -206,55 +169,24 @@ static void visiting_handoff_head(struct exchange *ex, const struct head *in)
     char why[256] = "";
     int rc;
 
-    if (!waits && visiting_is_over(ex))
+    if (!waits && handed_over_max_hops(ex))
         return;
-    if (ex->handoff)
-        handoff_release(ex->handoff);
-    else
-        ex->handoff = arena_alloc(&ex->arena, sizeof(*ex->handoff));
+    handed_next(ex);
     if (!ex->handoff || visiting_save_fields(ex, in) < 0) {
         exchange_fail(ex, PROBLEM_INTERNAL, 0, "out of memory");
         return;
     }
     rc = handoff_read_head(ex->handoff, &ex->arena, ex->conf, ex->pool_conf, in, why, sizeof(why));
     if (rc == 0)
-        rc = visiting_note_run(ex, why, sizeof(why));
+        rc = handed_note_run(ex, visit_server(ex->hop.visit),
+            visit_may_be_at(ex->hop.visit, ex->handoff->at), why, sizeof(why));
     if (rc < 0) {
-        visiting_refuse(ex, rc, why);
+        handed_refuse(ex, rc, why);
         return;
     }
     ex->handoff->on_unpacked = visiting_on_unpacked;
     ex->handoff->owner = ex;
     ex->phase = VISITING_HANDOFF;
-}
-
-/* Its body is there and plain: all is checked before the first call is made. */
-static void visiting_take_handoff(struct exchange *ex)
-{
-    struct handoff *h = ex->handoff;
-    char why[256] = "";
-    int rc;
-
-    rc = handoff_read_body(h, &ex->arena, ex->conf, ex->pool_conf, why, sizeof(why));
-    if (rc < 0) {
-        visiting_refuse(ex, rc, why);
-        return;
-    }
-    if (h->ncalls == 0)
-        ex->hop.waits++;
-    else if (h->waits && visiting_is_over(ex))
-        return;
-    if (body_size(&ex->request.body) > ex->pool_conf->replay_body_max) {
-        ex->request.content = CONTENT_DROPPED;
-        body_clear(&ex->request.body);
-    }
-    if (h->then == THEN_REPLAY && ex->request.content == CONTENT_DROPPED) {
-        exchange_fail(ex, PROBLEM_BODY_TOO_LARGE, 0,
-            "a replay needs the request's body, which is larger than replay_body_max");
-        return;
-    }
-    counter_add(COUNTER_HANDOFFS, 1);
-    exchange_enter(ex, h->then == THEN_RELAY ? STEP_RELAY : STEP_CALLS);
 }
 
 /* A slice of the handoff has been decoded. */
@@ -264,9 +196,9 @@ static void visiting_on_unpacked(void *owner, int rc, const char *why)
 
     panic_hold(ex, exchange_describe);
     if (rc < 0)
-        visiting_refuse(ex, rc, why);
+        handed_refuse(ex, rc, why);
     else if (ex->phase == VISITING_UNPACKED)
-        visiting_take_handoff(ex);
+        handed_take(ex);
     else
         visit_pause(ex->hop.visit, false);
 }
@@ -277,7 +209,7 @@ static void visiting_handoff_data(struct exchange *ex, struct str data)
     int rc = handoff_take_data(ex->handoff, data, why, sizeof(why));
 
     if (rc < 0)
-        visiting_refuse(ex, rc, why);
+        handed_refuse(ex, rc, why);
     else if (rc == HANDOFF_BUSY)
         visit_pause(ex->hop.visit, true);
 }
@@ -290,9 +222,9 @@ static void visiting_handoff_end(struct exchange *ex)
     hop_close(ex); /* the worker is free already while a large handoff is decoded */
     ex->phase = VISITING_UNPACKED;
     if (rc < 0)
-        visiting_refuse(ex, rc, why);
+        handed_refuse(ex, rc, why);
     else if (rc == 0)
-        visiting_take_handoff(ex);
+        handed_take(ex);
 }
 
 /* Failures */
@@ -330,7 +262,9 @@ static bool visiting_may_deliver_again(const struct exchange *ex, enum problem p
 {
     const struct pool_conf *pc = ex->pool_conf;
 
-    if (!reply_may_answer(&ex->reply))
+    bool helper = ex->run && ex->run->sent > 0; /* it drops what the client has: Tarry-Sent */
+
+    if (!reply_may_answer(&ex->reply) && !(helper && ex->phase < VISITING_RESPONSE))
         return false;
     if (ex->hop.kind != HOP_REQUEST)
         return (p == PROBLEM_WORKER_DIED || p == PROBLEM_WORKER_INCOMPLETE) &&
@@ -359,6 +293,8 @@ static void visiting_on_failed(struct exchange *ex, const struct message *m)
     reply_drop_held(&ex->reply);
     if (ex->handoff)
         handoff_stop_reading(ex->handoff);
+    if (ex->run)
+        parts_release(&ex->run->parts);
     hop_close(ex);
     visiting_again(ex);
 }
@@ -393,6 +329,9 @@ static void visiting_on_head(struct exchange *ex, const struct head *head)
         exchange_fail(ex, PROBLEM_WORKER_PROTOCOL, 0,
             "hop %u: the worker answered a WebSocket's handshake with %u", ex->hop.number,
             head->status);
+    } else if (parted_is(head) && !ex->reply.head_only) {
+        ex->phase = VISITING_PARTS;
+        parted_head(ex, head);
     } else if (handoff_is(head) && !(ex->reply.head_only && ex->hop.kind != HOP_RESUME)) {
         visiting_handoff_head(ex, head); /* hop 0 and replays have the client's method */
     } else {
@@ -400,10 +339,86 @@ static void visiting_on_head(struct exchange *ex, const struct head *head)
     }
 }
 
+/* A response in parts: each takes effect as it comes. */
+static void visiting_parts_data(struct exchange *ex, struct str in)
+{
+    struct str data;
+    bool goes_on = true;
+
+    while (goes_on) {
+        int rc = parts_next(&ex->run->parts, &in, &data);
+
+        switch (rc) {
+        case PARTS_NEED_MORE:
+            return;
+        case PARTS_DATA:
+            goes_on = parted_data(ex, data);
+            break;
+        case PARTS_TRAILER:
+            ex->phase = VISITING_SAID;
+            goes_on = parted_trailer(ex, &ex->run->parts.trailer);
+            break;
+        case PARTS_CONTENT:
+            goes_on = parted_content(ex, data);
+            break;
+        case PARTS_END:
+            break;
+        default:
+            exchange_fail(ex, PROBLEM_WORKER_PROTOCOL, 0,
+                "hop %u: the inner chunks of a response in parts are malformed", ex->hop.number);
+            return;
+        }
+        if (ex->run->parts.state == PARTS_AT_END && in.n == 0)
+            return;
+        if (ex->run->parts.state == PARTS_AT_END) {
+            exchange_fail(ex, PROBLEM_WORKER_PROTOCOL, 0,
+                "hop %u: bytes follow the end of a response in parts", ex->hop.number);
+            return;
+        }
+    }
+}
+
+static void visiting_parts_end(struct exchange *ex)
+{
+    struct message died = { .kind = MESSAGE_FAILED,
+        .cause = STREAM_E_INCOMPLETE,
+        .detail = PROBLEM_WORKER_INCOMPLETE,
+        .why = "the response in parts ended before its end" };
+
+    /* The content may be complete for HTTP and not for us: the view ended without a word. */
+    if (ex->run->parts.state != PARTS_AT_END &&
+        !(ex->run->parts.state == PARTS_IN_CONTENT && ex->run->parts.left == 0)) {
+        visiting_on_failed(ex, &died);
+        return;
+    }
+    /* Not the first attempt again: a run that is replayed because its process dies over each piece
+     * would be for ever. A piece that is answered begins anew. */
+    parted_end(ex);
+}
+
+static void visiting_on_data(struct exchange *ex, struct str data)
+{
+    if (ex->phase == VISITING_HANDOFF)
+        visiting_handoff_data(ex, data);
+    else if (ex->phase == VISITING_PARTS || ex->phase == VISITING_SAID)
+        visiting_parts_data(ex, data);
+    else
+        visiting_answer_data(ex, data);
+}
+
+static void visiting_on_end(struct exchange *ex)
+{
+    if (ex->phase == VISITING_HANDOFF)
+        visiting_handoff_end(ex);
+    else if (ex->phase == VISITING_PARTS || ex->phase == VISITING_SAID)
+        visiting_parts_end(ex);
+    else
+        visiting_answer_end(ex);
+}
+
 static void visiting_on_message(void *owner, struct visit *v, const struct message *m)
 {
     struct exchange *ex = owner;
-    bool handoff = ex->phase == VISITING_HANDOFF;
 
     panic_hold(ex, exchange_describe);
     switch (m->kind) {
@@ -411,16 +426,10 @@ static void visiting_on_message(void *owner, struct visit *v, const struct messa
         visiting_on_head(ex, m->head);
         break;
     case MESSAGE_DATA:
-        if (handoff)
-            visiting_handoff_data(ex, m->data);
-        else
-            visiting_answer_data(ex, m->data);
+        visiting_on_data(ex, m->data);
         break;
     case MESSAGE_END:
-        if (handoff)
-            visiting_handoff_end(ex);
-        else
-            visiting_answer_end(ex);
+        visiting_on_end(ex);
         break;
     case MESSAGE_FAILED:
         visiting_on_failed(ex, m);

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "exchange/batch.h"
 #include "exchange/steps.h"
 #include "frontend/admission.h"
 #include "frontend/parts.h"
@@ -240,6 +241,7 @@ int front_open(struct front *f, struct conf *conf, struct tickets *tickets, bool
     };
     for (size_t i = 0; i < EX_NSTATES; i++)
         list_init(&f->exchanges.by_state[i]);
+    list_init(&f->exchanges.batches);
     deadline_init(&f->drain_timer, front_on_drain_timer, f);
     peak_init(&f->peak, front_measure, f);
     acceptor_init(&f->acceptor);
@@ -303,6 +305,7 @@ size_t front_close(struct front *f)
         while (list_first(&f->exchanges.by_state[i]))
             exchange_shut_down(
                 LIST_OWNER(list_first(&f->exchanges.by_state[i]), struct exchange, node));
+    batches_close(&f->exchanges.batches);
     entry_close(&f->entry);
     acceptor_close(&f->acceptor);
     conn_close_finishing();

@@ -46,6 +46,10 @@
         "Visits that came back to the process that has the run")                                   \
     X(STICKY_MISSES, "tarry_sticky_misses_total",                                                  \
         "Visits that wanted to and went to another: it was gone, or busy for too long")            \
+    X(PIECE_VISITS, "tarry_piece_visits_total", "Visits with pieces of answers")                   \
+    X(PIECES, "tarry_pieces_total", "Pieces of answers sent to workers")                           \
+    X(PIECES_LOST, "tarry_piece_replays_total",                                                    \
+        "Runs replayed whole, as the process that had them was gone, busy or without them")        \
     X(WAITS, "tarry_waits_total", "Visits put off by a worker (Tarry-Wait)")                       \
     X(HANDOFFS_REFUSED, "tarry_handoffs_refused_total",                                            \
         "Handoffs that were malformed, forbidden or over a limit")                                 \

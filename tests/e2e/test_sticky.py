@@ -7,7 +7,7 @@ import pytest
 from harness import Gate, Moments, Reply, ScriptedWorker, by_kind, call, eventually, handoff, problem, replay_parts
 
 DONE = Reply(200, b"done")
-SINGLE = "relay, resume, replay, notify, on-error, keep-alive, wait, sticky"
+SINGLE = "relay, resume, replay, notify, on-error, keep-alive, wait, sticky, pieces"
 
 
 def two(bed, first, second=None, pool=None, upstream=None, slots=1):
@@ -32,7 +32,7 @@ def of_kind(worker, kind):
 
 # --- sticky ---
 
-@pytest.mark.parametrize("slots, features", [(1, SINGLE), (2, SINGLE.removesuffix(", sticky"))])
+@pytest.mark.parametrize("slots, features", [(1, SINGLE), (2, SINGLE.removesuffix(", sticky, pieces"))])
 def test_sticky_is_offered_where_a_server_has_one_slot(bed, slots, features):
     site = bed.site(lambda r, c: DONE, slots=slots)
     site.tarry.get("/")
