@@ -6,7 +6,7 @@
 #include "exchange/batch.h"
 #include "exchange/steps.h"
 #include "frontend/admission.h"
-#include "frontend/parts.h"
+#include "frontend/reload.h"
 #include "http/limits.h"
 #include "net/conn.h"
 #include "net/linger.h"
@@ -216,7 +216,7 @@ static void front_abandon_snapshot(void *owner)
 {
 }
 
-static const struct part parts[] = {
+static const struct reload_part parts[] = {
     { front_prepare_entry, front_commit_entry, front_abandon_entry },
     { front_prepare_pools, front_commit_pools, front_abandon_pools },
     { front_prepare_endpoints, front_commit_endpoints, front_abandon_endpoints },
@@ -225,7 +225,7 @@ static const struct part parts[] = {
 
 int front_reload(struct front *f, struct conf *next, char *why, size_t whylen)
 {
-    return parts_apply(parts, sizeof(parts) / sizeof(*parts), f, next, why, whylen);
+    return reload_apply(parts, sizeof(parts) / sizeof(*parts), f, next, why, whylen);
 }
 
 /* Life */

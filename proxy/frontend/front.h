@@ -2,7 +2,7 @@
  * exchanges share. One a process.
  *
  * frontend/ is the way from a listener to an exchange. Read this file, then entry.h (listeners and
- * connections), admission.h (what a request must satisfy), parts.h (a reload), peak.h. */
+ * connections), admission.h (what a request must satisfy), reload.h, peak.h. */
 #ifndef TARRY_FRONTEND_FRONT_H
 #define TARRY_FRONTEND_FRONT_H
 

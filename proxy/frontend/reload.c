@@ -1,8 +1,8 @@
 /* All or nothing. */
-#include "frontend/parts.h"
+#include "frontend/reload.h"
 
-int parts_apply(
-    const struct part *parts, size_t n, void *owner, struct conf *next, char *why, size_t whylen)
+int reload_apply(const struct reload_part *parts, size_t n, void *owner, struct conf *next,
+    char *why, size_t whylen)
 {
     for (size_t i = 0; i < n; i++) {
         if (parts[i].prepare(owner, next, why, whylen) == 0)
