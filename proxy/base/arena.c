@@ -48,7 +48,7 @@ void *arena_alloc(struct arena *a, size_t n)
 #ifdef TARRY_PLAIN_MALLOC
     b = arena_open_block(a, n, false);
 #else
-    /* What is large gets a block of just its size, and the rest of the newest one stays in use. */
+    /* A large piece gets a block of its own size, and the newest block stays in use. */
     if (!b || b->size - b->used < n)
         b = n >= BLOCK_MIN / 2 ? arena_open_block(a, n, b != NULL)
                                : arena_open_block(a, BLOCK_MIN, false);

@@ -1,4 +1,4 @@
-/* Memory that is freed all at once: what belongs to one exchange, or to one conf snapshot. A zeroed
+/* Memory that is freed all at once: that of one exchange, or of one conf snapshot. A zeroed
  * struct is an empty arena; its owner ends it with arena_release(). Nothing in it is freed singly.
  */
 #ifndef TARRY_BASE_ARENA_H

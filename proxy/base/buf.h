@@ -22,7 +22,7 @@ static inline size_t buf_len(const struct buf *b)
     return b->len;
 }
 
-/* What is in it, in one piece. */
+/* Its bytes, in one piece. */
 static inline struct str buf_str(const struct buf *b)
 {
     return (struct str){ b->mem ? b->mem + b->off : "", b->len };
@@ -35,7 +35,7 @@ char *buf_reserve(struct buf *b, size_t n, size_t *room);
 /* `n` bytes were written to what buf_reserve() gave. */
 void buf_commit(struct buf *b, size_t n);
 
-/* Gives the block back if nothing was committed to a fresh reservation. */
+/* Gives the block back if nothing was committed after buf_reserve(). */
 void buf_settle(struct buf *b);
 
 /* 0, or -1 if there is no memory (nothing was added then). */

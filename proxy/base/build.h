@@ -2,8 +2,8 @@
 #ifndef TARRY_BASE_BUILD_H
 #define TARRY_BASE_BUILD_H
 
-/* With AddressSanitizer, which looks into its own process, maps what it likes, and starts programs:
- * fences against all that are in its way. */
+/* Built with AddressSanitizer, which reads its own process, maps memory as it likes and starts
+ * programs: sandboxes that forbid these would break it. */
 #if defined(__SANITIZE_ADDRESS__)
 #define BUILD_SANITIZED 1
 #elif defined(__has_feature)

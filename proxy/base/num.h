@@ -22,8 +22,8 @@ bool num_parse_size(struct str s, uint64_t *bytes);
 bool num_parse_duration(struct str s, uint64_t *ms);
 
 /* A decimal number of seconds as in HTTP fields: "2", "0.5", "17.25". Rounded up to whole
- * milliseconds. More than fits is NUM_SECONDS_MAX_MS: longer than anything lives, and still to be
- * added to a time. */
+ * milliseconds. More than fits is NUM_SECONDS_MAX_MS, which exceeds every lifetime here and can
+ * still be added to a time. */
 #define NUM_SECONDS_MAX_MS (UINT64_MAX / 4)
 bool num_parse_seconds(struct str s, uint64_t *ms);
 

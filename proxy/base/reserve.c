@@ -1,5 +1,5 @@
-/* One block, and who may have it. It is the kernel's, not malloc's: that one takes a large block
- * that is freed as a sign to keep more for itself from then on. */
+/* One block, straight from the kernel: malloc() takes a large block that is freed as a sign to keep
+ * more for itself from then on. */
 #include "base/reserve.h"
 
 #include <stdlib.h>

@@ -1,6 +1,6 @@
-/* Memory for libraries that do not come through without: libev aborts when it gets none, and
- * libnghttp2 may free something twice. A block is kept back for them. When the system has nothing
- * left for one of them the block is given back, and the allocation made again. */
+/* Memory for libraries that cannot cope without: libev aborts when it gets none, and libnghttp2 may
+ * free something twice. A block is kept back for them. When an allocation of theirs fails, the
+ * block is given back to the system and the allocation is made again. */
 #ifndef TARRY_BASE_RESERVE_H
 #define TARRY_BASE_RESERVE_H
 
@@ -11,13 +11,13 @@
  * byte of it is written. */
 enum { RESERVE_SIZE = 1 << 20 };
 
-/* Keeps the block back, again if it was given. False if there is none to be had now. */
+/* Keeps a block back, again if it has been given away. False if the system has none now. */
 bool reserve_fill(void);
 
 /* Whether it was given away since it was filled. */
 bool reserve_is_spent(void);
 
-/* For good: at the end. */
+/* Gives it back for good, at the end. */
 void reserve_release(void);
 
 /* As realloc(3); n = 0 frees. */

@@ -219,8 +219,8 @@ static bool url_end_segment(const char *out, size_t *n)
     return true;
 }
 
-/* UTF-8 forms longer than need be (of "." or "/", say): some decoders let them pass, so nothing may
- * be hidden in them. */
+/* Overlong UTF-8 forms (of "." or "/", say): some decoders accept them, so they could hide a
+ * segment. */
 static bool url_has_overlong(const char *p, size_t n)
 {
     for (size_t i = 0; i + 1 < n; i++) {

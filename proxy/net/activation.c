@@ -1,4 +1,4 @@
-/* A short list. */
+/* Sockets of the service manager, kept in a short list. */
 #include "net/activation.h"
 
 #include <fcntl.h>
@@ -11,14 +11,14 @@
 #include "net/addr.h"
 #include "observe/log.h"
 
-struct inherited {
-    struct inherited *next;
+struct activation_socket {
+    struct activation_socket *next;
     int fd;
     bool wanted;
     struct sockaddr_storage sa;
 };
 
-static struct inherited *all;
+static struct activation_socket *all;
 
 static bool activation_is_same(const struct sockaddr *a, const struct sockaddr *b)
 {
@@ -63,7 +63,7 @@ static bool activation_listens(int fd, struct sockaddr_storage *sa)
 void activation_take(int first, int n)
 {
     for (int fd = first; fd < first + n; fd++) {
-        struct inherited *i = calloc(1, sizeof(*i));
+        struct activation_socket *i = calloc(1, sizeof(*i));
 
         if (!i || !activation_listens(fd, &i->sa)) {
             log_warn(
@@ -83,7 +83,7 @@ void activation_take(int first, int n)
 
 int activation_find(const struct sockaddr *sa)
 {
-    for (struct inherited *i = all; i; i = i->next) {
+    for (struct activation_socket *i = all; i; i = i->next) {
         if (!activation_is_same((const struct sockaddr *)&i->sa, sa))
             continue;
         i->wanted = true;
@@ -96,7 +96,7 @@ void activation_warn(void)
 {
     char text[ADDR_TEXT_MAX + sizeof(struct sockaddr_un)];
 
-    for (const struct inherited *i = all; i; i = i->next)
+    for (const struct activation_socket *i = all; i; i = i->next)
         if (!i->wanted)
             log_warn(NULL,
                 "the service manager has a socket for %s, but the conf has no such "
@@ -107,7 +107,7 @@ void activation_warn(void)
 void activation_release(void)
 {
     while (all) {
-        struct inherited *i = all;
+        struct activation_socket *i = all;
 
         all = i->next;
         close(i->fd);

@@ -11,7 +11,7 @@ enum { BUCKETS_LEAST = 64, ADDRESS_BYTES = 8 };
 
 /* The connections of one address. Lives as long as it has one. */
 struct addrlimit_entry {
-    struct list_node node; /* in its addrlimit_bucket */
+    struct list_node node; /* in its bucket */
     struct addrlimit *limit;
     uint64_t hash;
     size_t connections, pending;

@@ -9,7 +9,7 @@
 
 enum { SUBJECT_MAX = 2048 }; /* octets of DER: more than anybody has, less than a head can carry */
 
-/* A subject that no head could carry is nobody's. */
+/* A subject that is too long for a head is treated as none. */
 static int clientcert_on_verify(int good, X509_STORE_CTX *c)
 {
     X509 *x = X509_STORE_CTX_get_current_cert(c);
@@ -22,8 +22,8 @@ static int clientcert_on_verify(int good, X509_STORE_CTX *c)
     return good;
 }
 
-/* A session that is good by itself is not resumed when the client's certificate has expired since:
- * a whole handshake follows, which says so. */
+/* A valid session is not resumed if the client's certificate has expired since: a full handshake
+ * follows, and reports it. */
 static SSL_TICKET_RETURN clientcert_on_ticket_opened(SSL *ssl, SSL_SESSION *session,
     const unsigned char *key_name, size_t n, SSL_TICKET_STATUS status, void *arg)
 {
@@ -36,7 +36,7 @@ static SSL_TICKET_RETURN clientcert_on_ticket_opened(SSL *ssl, SSL_SESSION *sess
     return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
 }
 
-/* Of all that decides who is let in. */
+/* Covers everything that decides which clients are let in. */
 static bool clientcert_digest_rules(struct clientcert *c, const struct file_content *authorities)
 {
     EVP_MD_CTX *md = EVP_MD_CTX_new();

@@ -13,12 +13,12 @@
 #include "net/wire.h"
 
 /*   CONNECTING -> HANDSHAKE -> OPEN -> CLOSED        from anywhere to CLOSED
- *   CONNECTING and HANDSHAKE are left out where there is nothing to wait for. */
+ *   An accepted connection skips CONNECTING; one without TLS skips HANDSHAKE. */
 enum conn_phase { PHASE_CONNECTING, PHASE_HANDSHAKE, PHASE_OPEN, PHASE_CLOSED };
 
 /*   NONE -> EOF | FAILED        how the input ended
- *   The owner is told behind the last byte, and not while it has paused the input: what has arrived
- *   is not lost because the peer resets afterwards. */
+ *   The owner is told after the last byte, and not while it has paused the input: bytes that have
+ *   arrived are not lost because the peer resets afterwards. */
 enum conn_end { END_NONE, END_EOF, END_FAILED };
 
 struct conn {
@@ -361,7 +361,7 @@ static void conn_opened(struct conn *c)
 {
     c->phase = PHASE_OPEN;
     conn_emit(c, CONN_CONNECTED);
-    /* What came together with the last handshake message makes no descriptor readable. */
+    /* Bytes that came with the last handshake message do not make the descriptor readable. */
     if (c->phase == PHASE_OPEN && c->wire.ssl)
         c->fill_due = true;
     if (c->phase == PHASE_OPEN && (c->fill_due || buf_len(&c->out) > 0))
@@ -390,7 +390,7 @@ static void conn_tcp_stands(struct conn *c)
 
 static void conn_on_connecting(struct conn *c)
 {
-    int err = c->err_no; /* what connect() said at once, if it did */
+    int err = c->err_no; /* connect() may have failed at once */
     socklen_t n = sizeof(err);
 
     if (!err && getsockopt(c->wire.fd, SOL_SOCKET, SO_ERROR, &err, &n) < 0)
@@ -426,8 +426,8 @@ static void conn_on_io(struct ev_loop *ev, ev_io *w, int revents)
         conn_update_interest(c);
 }
 
-/* Before the loop sleeps: what this turn queued leaves, and what needs no event from the kernel
- * happens. */
+/* Before the loop sleeps: sends the output that this turn has queued, and does work for which the
+ * kernel sends no event. */
 static void conn_on_work(void *owner)
 {
     struct conn *c = owner;

@@ -43,7 +43,7 @@ void deadline_set(struct deadline *d, uint64_t ms)
         double due = ev_timer_remaining(loop_ev(), &d->timer);
 
         if (due * 1e3 <= (double)ms)
-            return; /* it fires no later: then it is moved */
+            return; /* the timer fires before that, and is moved then */
     }
     deadline_arm(d, ms);
 }

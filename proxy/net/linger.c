@@ -1,4 +1,4 @@
-/* Sends, shuts down, drains; one sweep looks after the time of lingering. */
+/* Sends, shuts down, drains. One timer sweeps over all of them to find those whose time is up. */
 #include "net/linger.h"
 
 #include <errno.h>
@@ -23,7 +23,7 @@ struct linger_conn {
     uint64_t send_timeout_ms;
     uint64_t look_ms; /* when the sweep has to look */
     uint64_t sent;    /* given to the kernel */
-    uint64_t before;  /* what the peer had not taken when we began */
+    uint64_t before;  /* bytes that the peer had not taken when we began */
     bool accepted;
     bool eof;
 };
@@ -72,7 +72,7 @@ static bool linger_is_sending(const struct linger_conn *l)
     return l->node.on == &lingering.sending;
 }
 
-/* The one slot that starts and stops the watcher. `blocked`: the socket takes no more for now. */
+/* The one place that starts and stops the watcher. `blocked`: the socket takes no more for now. */
 static void linger_update_interest(struct linger_conn *l, bool blocked)
 {
     int want = (l->eof ? 0 : EV_READ) | (blocked ? EV_WRITE : 0);
@@ -149,7 +149,7 @@ static void linger_on_work(void *owner)
     linger_flush(owner);
 }
 
-/* What the peer's kernel or process has of our bytes, since we began. */
+/* How many of our bytes the peer's kernel or process has taken since we began. */
 static uint64_t linger_taken(const struct linger_conn *l)
 {
     uint64_t total = l->before + l->sent, waiting = wire_waiting(&l->wire);
@@ -189,7 +189,7 @@ static void linger_go_on_sweeping(void *owner)
         list_push(&lingering.sending, first);
         linger_look_at_sending(LIST_OWNER(first, struct linger_conn, node), now);
     }
-    /* All have the same time: the first one that has some left is the last to look at. */
+    /* The list is in the order of their ends: the first that may go on is the last to look at. */
     for (; seen < SWEEP_BATCH && list_first(&lingering.dropping); seen++) {
         struct linger_conn *l =
             LIST_OWNER(list_first(&lingering.dropping), struct linger_conn, node);

@@ -41,7 +41,7 @@ struct listener {
 };
 
 enum {
-    BATCH = 16,     /* accepted in one turn: others get theirs too */
+    BATCH = 16,     /* accepted in one turn, so that others are served meanwhile */
     PAUSE_MS = 100, /* after EMFILE, or at max_connections */
     COMPLAIN_EVERY_MS = 10000,
 };
@@ -65,7 +65,7 @@ static void listener_on_pause(struct ev_loop *ev, ev_timer *w, int revents)
         ev_io_start(ev, &l->io);
 }
 
-/* False if there is nothing more to accept now. `waits`: somebody surely does. */
+/* False if there is nothing more to accept now. `waits`: a connection surely waits. */
 static bool listener_accept_one(struct listener *l, bool waits)
 {
     struct sockaddr_storage peer;
@@ -117,7 +117,7 @@ static void free_listener(void *what)
     free(l);
 }
 
-/* A socket file that nobody listens behind is left from a crash. */
+/* A socket file without a listener is left from a crash. */
 static void listener_remove_stale(const char *path, const struct sockaddr *sa, socklen_t salen)
 {
     struct stat st;
@@ -135,13 +135,13 @@ static void listener_remove_stale(const char *path, const struct sockaddr *sa, s
 
 /* A socket that a master has bound for its children, which inherit the descriptor. `path`: of a
  * unix socket. */
-struct shared {
-    struct shared *next;
+struct listener_shared {
+    struct listener_shared *next;
     int fd;
     char *text, *path;
 };
 
-static struct shared *shared;
+static struct listener_shared *shared;
 
 static listener_bind_fn *bind_fn = bind;
 
@@ -165,9 +165,9 @@ static gid_t listener_group_of(const struct addr_conf *a)
     return g ? g->gr_gid : listener_default_group;
 }
 
-/* Who may connect is told by the file's permissions and its group. Both come with the file and are
- * not set afterwards: chmod() and chown() would follow a link that somebody puts there. Only a
- * process that is not root, and cannot take on another group, has to. */
+/* The file's permissions and group say which users may connect. The file is created with both. They
+ * are not set afterwards, because chmod() and chown() would follow a link that somebody puts there.
+ * Only a process that is not root, and cannot take on another group, has to set them. */
 static int listener_bind_unix(int fd, const struct addr_conf *a)
 {
     gid_t group = listener_group_of(a), mine = getegid();
@@ -251,9 +251,9 @@ static int listener_bind_to(const struct addr_conf *a, unsigned backlog, bool ma
     return -1;
 }
 
-static const struct shared *listener_find_shared(struct str text)
+static const struct listener_shared *listener_find_shared(struct str text)
 {
-    for (const struct shared *s = shared; s; s = s->next)
+    for (const struct listener_shared *s = shared; s; s = s->next)
         if (str_eq(str_of(s->text), text))
             return s;
     return NULL;
@@ -263,7 +263,7 @@ int listener_share(const struct addr_conf *a, unsigned backlog, bool many, char 
 {
     const struct sockaddr *sa = (const struct sockaddr *)&a->sa;
     bool is_unix = sa->sa_family == AF_UNIX;
-    struct shared *s;
+    struct listener_shared *s;
 
     if ((many && !is_unix) || activation_find(sa) >= 0)
         return 0;
@@ -287,7 +287,7 @@ int listener_share(const struct addr_conf *a, unsigned backlog, bool many, char 
     return -1;
 }
 
-static void listener_drop_shared(struct shared *s, bool unlink_file)
+static void listener_drop_shared(struct listener_shared *s, bool unlink_file)
 {
     close(s->fd);
     if (s->path && unlink_file)
@@ -317,10 +317,10 @@ static bool listener_is_named(const struct conf *c, struct str text)
 
 void listener_unshare(const struct conf *except, bool unlink_files)
 {
-    struct shared **at = &shared;
+    struct listener_shared **at = &shared;
 
     while (*at) {
-        struct shared *s = *at;
+        struct listener_shared *s = *at;
 
         if (except && listener_is_named(except, str_of(s->text))) {
             at = &s->next;
@@ -336,7 +336,7 @@ struct listener *listener_open(
 {
     const struct sockaddr *sa = (const struct sockaddr *)&a->sa;
     struct listener *l = calloc(1, sizeof(*l));
-    const struct shared *s = NULL;
+    const struct listener_shared *s = NULL;
     int given = activation_find(sa);
 
     if (!l || !(l->text = strndup(a->text.p, a->text.n))) {

@@ -1,4 +1,4 @@
-/* A listening socket. Belongs to the front that opened it; survives reloads as long as its address
+/* A listening socket. Belongs to whoever opened it; survives reloads as long as its address
  * stays in the conf: the descriptor stays open, so that not one connection is refused. */
 #ifndef TARRY_NET_LISTENER_H
 #define TARRY_NET_LISTENER_H

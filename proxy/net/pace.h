@@ -1,7 +1,7 @@
-/* Whether a peer keeps up: bytes against time, for those who send or take one byte just before each
- * timeout and so hold a connection for ever. Pure: the caller brings the clock and the count, when
- * the peer makes progress or when pace_next_ms() has passed. While it is not the peer that is
- * waited for, nobody looks; afterwards the pace begins anew. */
+/* Whether a peer keeps up: bytes against time. It finds peers that send or take one byte just
+ * before each timeout and so would hold a connection for ever. Pure: the caller passes the clock
+ * and the count whenever the peer makes progress or pace_next_ms() has passed. While we do not wait
+ * for the peer, nothing is checked; afterwards the pace begins anew. */
 #ifndef TARRY_NET_PACE_H
 #define TARRY_NET_PACE_H
 

@@ -1,4 +1,4 @@
-/* Both versions, read strictly: a header that only looks like one names nobody. */
+/* Both versions, read strictly: a header that is nearly right is refused. */
 #include "net/proxyproto.h"
 
 #include <arpa/inet.h>
@@ -125,7 +125,7 @@ static uint32_t proxyproto_read_u32(const unsigned char *p)
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
-/* The fields behind the addresses: that they fit, and that a checksum among them is right. */
+/* Checks the fields behind the addresses: their lengths, and the checksum if there is one. */
 static int proxyproto_check_fields(const unsigned char *p, size_t at, size_t end)
 {
     bool summed = false;
@@ -183,7 +183,7 @@ static ssize_t proxyproto_parse_v2(struct str in, struct proxyproto *out)
         return PROXYPROTO_E_TOO_LONG;
     length = proxyproto_addresses_length(p[13]);
     if ((p[12] & 0x0f) == 0) {
-        /* What follows is nobody's business, whatever it is. */
+        /* The rest of a LOCAL header is skipped, whatever it holds. */
         out->kind = PROXYPROTO_LOCAL;
         return in.n < n ? 0 : (ssize_t)n;
     }

@@ -1,7 +1,7 @@
 /* The PROXY protocol's header, versions 1 and 2: what a proxy in front of Tarry says about the
  * connection that it passes on, before the first byte of TLS or HTTP. Bytes to result, no I/O.
  *
- * What it says is believed by who calls: only of peers that the conf trusts. */
+ * The caller believes it only of peers that the conf trusts. */
 #ifndef TARRY_NET_PROXYPROTO_H
 #define TARRY_NET_PROXYPROTO_H
 

@@ -31,7 +31,7 @@ static void proxyreader_on_deadline(void *owner)
     proxyreader_fail(owner, "its PROXY header did not come in time");
 }
 
-/* Takes `n` octets out that have been seen: they are there. */
+/* Reads `n` octets that have been peeked at before. */
 static bool proxyreader_take(struct proxyreader *p, size_t n)
 {
     return n == 0 || recv(p->fd, p->seen + p->nseen, n, 0) == (ssize_t)n;

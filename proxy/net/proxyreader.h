@@ -1,5 +1,5 @@
-/* A connection that was accepted, and owes the PROXY protocol's header before anything else. Reads
- * exactly that, so that what follows is there for TLS or HTTP, and gives the descriptor back.
+/* Reads the PROXY protocol's header of an accepted connection, and not a byte more, so that the
+ * rest is there for TLS or HTTP. Then gives the descriptor back.
  *
  * Embedded in its owner's struct, which is not freed before the turn ends. */
 #ifndef TARRY_NET_PROXYREADER_H
@@ -11,8 +11,8 @@
 #include "net/deadline.h"
 #include "net/proxyproto.h"
 
-/* The header is there, and `fd` the callee's; or `header` is NULL, `why` says what came instead,
- * and `fd` has been closed. Either way the preamble has ended. */
+/* Either the header has come, and `fd` is the callee's now; or `header` is NULL, `why` says what
+ * came instead, and `fd` has been closed. The reader has ended in both cases. */
 typedef void proxyreader_fn(void *owner, int fd, const struct proxyproto *header, const char *why);
 
 struct proxyreader {

@@ -18,28 +18,28 @@ enum {
         5000, /* until an answer past its TTL is asked for again after that failed */
     ADDRS_MAX = 32,
     NAMES_KEPT =
-        256, /* beyond this, a new name takes the place of the one that nobody asked for longest */
+        256, /* a new name beyond these replaces the one that was asked for least recently */
 };
 
-/*   fresh -> expired (a lookup starts a query, and is answered with what is there) -> fresh
+/*   valid -> expired (a lookup starts a query, and gets the old answer at once) -> valid
  *   A name without addresses makes its lookups wait for the query. */
 struct name {
     struct list_node node;     /* on the resolver's, the one asked for last first */
-    struct resolver *resolver; /* NULL: it was closed while the resolver_query ran */
+    struct resolver *resolver; /* NULL: it was closed while the query ran */
     struct list waiting;       /* lookups that have no answer yet */
-    struct list answering;     /* lookups that get what is known before the loop sleeps */
+    struct list answering;     /* lookups that get the known answer before the loop sleeps */
     struct deferred deferred;
     struct deferred_free deferred_free;
     struct addr addrs[ADDRS_MAX];
     size_t naddrs;
     uint64_t expires_ms;
     bool querying;
-    bool again; /* its resolver_query went with the old channel */
+    bool again; /* its query went with the old channel */
     char why[128];
     char text[];
 };
 
-struct watched_socket {
+struct resolver_socket {
     struct list_node node;
     ev_io io;
     struct deferred_free deferred_free;
@@ -72,15 +72,15 @@ static void resolver_free_socket(void *what)
     free(what);
 }
 
-/* c-ares tells what it wants of a descriptor; nothing at all before it closes it. */
+/* c-ares says which events of a descriptor it wants: none before it closes it. */
 static void resolver_on_socket_state(void *data, ares_socket_t fd, int readable, int writable)
 {
     struct resolver *r = data;
-    struct watched_socket *s = NULL;
+    struct resolver_socket *s = NULL;
     int want = (readable ? EV_READ : 0) | (writable ? EV_WRITE : 0);
 
     LIST_EACH(n, &r->sockets) {
-        struct watched_socket *each = LIST_OWNER(n, struct watched_socket, node);
+        struct resolver_socket *each = LIST_OWNER(n, struct resolver_socket, node);
 
         if (each->io.fd == fd)
             s = each;
@@ -88,7 +88,7 @@ static void resolver_on_socket_state(void *data, ares_socket_t fd, int readable,
     if (!s && want) {
         s = calloc(1, sizeof(*s));
         if (!s)
-            return; /* the resolver_query times out */
+            return; /* the query times out */
         s->resolver = r;
         ev_io_init(&s->io, resolver_on_socket, fd, 0);
         s->io.data = s;
@@ -108,7 +108,7 @@ static void resolver_on_socket_state(void *data, ares_socket_t fd, int readable,
 
 static void resolver_on_socket(struct ev_loop *ev, ev_io *w, int revents)
 {
-    struct watched_socket *s = w->data;
+    struct resolver_socket *s = w->data;
     struct resolver *r = s->resolver;
 
     ares_process_fd(r->channel, revents & EV_READ ? w->fd : ARES_SOCKET_BAD,
@@ -129,7 +129,7 @@ static void resolver_free_name(void *what)
     free(what);
 }
 
-/* Each lookup is told what is known now. A callback may ask again, cancel others, or close the
+/* Gives each lookup the present answer. A callback may ask again, cancel others, or close the
  * resolver. */
 static void resolver_answer_all(void *owner)
 {
@@ -147,7 +147,7 @@ static void resolver_answer_all(void *owner)
     }
 }
 
-/* What c-ares found, as ours. The port is left 0. */
+/* Takes over the addresses that c-ares has found. Their port stays 0. */
 static void resolver_take_addresses(struct name *n, const struct ares_addrinfo *found)
 {
     int ttl = TTL_MAX_S;
@@ -167,7 +167,8 @@ static void resolver_take_addresses(struct name *n, const struct ares_addrinfo *
     n->expires_ms = loop_now_ms() + (uint64_t)ttl * 1000;
 }
 
-/* May come from within ares_getaddrinfo() or ares_destroy(): records, and answers later. */
+/* c-ares may call this from within ares_getaddrinfo() or ares_destroy(): the answer is recorded
+ * here and given later. */
 static void resolver_on_found(void *arg, int status, int timeouts, struct ares_addrinfo *found)
 {
     struct name *n = arg;
@@ -197,7 +198,7 @@ static void resolver_on_found(void *arg, int status, int timeouts, struct ares_a
         loop_defer(&n->deferred, resolver_answer_all, n);
 }
 
-/* Off the cache. A query that still runs takes the memory with it. */
+/* Takes the name off the cache. If a query still runs, the memory is freed when that ends. */
 static void resolver_forget_name(struct name *n)
 {
     list_remove(&n->node);
@@ -222,7 +223,7 @@ static void resolver_make_room(struct resolver *r)
     }
 }
 
-/* An address needs nobody to be asked, and stays what it is. */
+/* The name is an address itself: it needs no query and does not expire. */
 static void resolver_take_literal(struct name *n)
 {
     struct addr *a = &n->addrs[0];
@@ -308,14 +309,14 @@ static void resolver_query(struct resolver *r, struct name *n)
 
 int resolver_renew(struct resolver *r, const char *servers)
 {
-    ares_channel fresh = resolver_open_channel(r, servers);
+    ares_channel channel = resolver_open_channel(r, servers);
 
-    if (!fresh)
+    if (!channel)
         return -1;
     r->renewing = true;
     ares_destroy(r->channel);
     r->renewing = false;
-    r->channel = fresh;
+    r->channel = channel;
     LIST_EACH(at, &r->names) {
         struct name *n = LIST_OWNER(at, struct name, node);
 

@@ -23,8 +23,8 @@ struct resolver_answer {
                           again */
 };
 
-/* One question. Embedded in who asks; zeroed at first. Answered exactly once, never from within
- * resolver_ask(), unless it is cancelled. */
+/* One question. Embedded in the asker's struct; zeroed at first. Answered exactly once, never from
+ * within resolver_ask(), unless it is cancelled. */
 struct resolver_lookup {
     struct list_node
         node; /* of those that wait for the same name; on no list: no question is open */

@@ -1,4 +1,4 @@
-/* Sites: contexts of OpenSSL, chosen by the name in the ClientHello. */
+/* TLS contexts, chosen by the server name in the ClientHello. */
 #include "net/sni.h"
 
 #include <openssl/err.h>
@@ -49,7 +49,7 @@ struct sni {
     unsigned key_updates_max;
 };
 
-/* What is kept for a connection. */
+/* Kept for each connection. */
 struct sni_conn {
     struct sni *sni;
     uint64_t since_ms;
@@ -59,8 +59,7 @@ struct sni_conn {
                     TLS 1.2 session that is resumed */
 };
 
-/* OpenSSL's slot in every SSL for its struct sni_conn. Allocated
- * once a process. */
+/* OpenSSL's slot in every SSL for its struct sni_conn. Allocated once a process. */
 static int sni_conn_index = -1;
 
 static void sni_on_ssl_freed(
@@ -207,8 +206,8 @@ static int sni_on_status(SSL *ssl, void *arg)
     return SSL_TLSEXT_ERR_NOACK;
 }
 
-/* Sees every message. What a client may send again and again after the handshake, and what costs
- * the server more than the client, is counted. */
+/* Sees every message. Counts those that a client may repeat after the handshake and that cost the
+ * server more than the client. */
 static void sni_on_message(
     int sent, int version, int type, const void *p, size_t n, SSL *ssl, void *arg)
 {
@@ -247,8 +246,8 @@ static void sni_explain(char *why, size_t whylen, const char *what, const char *
     ERR_clear_error();
 }
 
-/* What distinguishes the context's sessions from all others: see the head of sni.h. The certificate
- * itself may be renewed. */
+/* Marks the context's sessions, so that no other context resumes them: see the head of sni.h. The
+ * certificate itself may be renewed. */
 static bool sni_set_session_context(
     struct sni *s, const struct sni_context *context, const char *name)
 {
@@ -427,7 +426,7 @@ static bool sni_digest_file(EVP_MD_CTX *md, struct str path, char *why, size_t w
     return good;
 }
 
-/* All that the contexts of a listener are made from. */
+/* A digest of everything that the contexts of a listener are made from. */
 static bool sni_digest_sources(const struct conf *conf, const struct listen_conf *l,
     unsigned char out[DIGEST_N], char *why, size_t whylen)
 {
@@ -452,7 +451,7 @@ static bool sni_digest_sources(const struct conf *conf, const struct listen_conf
     return good;
 }
 
-/* A staple that was of no use may have become so by the time alone. */
+/* A staple that could not be used when it was read may be usable now. */
 static bool sni_has_bad_staple(const struct sni *s)
 {
     for (size_t i = 0; i < s->nids; i++)

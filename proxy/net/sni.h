@@ -1,12 +1,12 @@
 /* The TLS side of a listener: its certificates, and which of them a client is shown.
  *
- * A site is what a name leads to: one certificate of each kind of key that has the name, or covers
- * it by a wildcard. The first is the listener's own, for clients that ask for no name or for an
- * unknown one. Sessions are resumed at the site, and under the rules for clients' certificates,
- * that they began at, and nowhere else.
+ * There is a TLS context for each set of certificates that some name leads to: one certificate of
+ * each kind of key that has the name, or covers it by a wildcard. The first context is the
+ * listener's own, for clients that ask for no name or for an unknown one. A session is resumed only
+ * in the context, and under the rules for clients' certificates, that it began with.
  *
- * struct sni is reference-counted; the listener holds a reference, and each connection has one of
- * its own: those that stand go on with what they began with when the conf is loaded again. */
+ * struct sni is reference-counted; the listener holds a reference, and each connection has its
+ * own: after a reload, established connections go on with the contexts that they began with. */
 #ifndef TARRY_NET_SNI_H
 #define TARRY_NET_SNI_H
 

@@ -18,7 +18,7 @@ struct tickets {
     unsigned char own[SECRET_N]; /* as it is at own_rotation; goes on while a shared one is used */
     uint64_t own_rotation;
     bool shared;                  /* there is a secret from a file */
-    unsigned char file[SECRET_N]; /* its tickets_digest */
+    unsigned char file[SECRET_N]; /* its digest */
     uint64_t file_rotation;       /* the last one that keys were made for */
     struct tickets_key keys[KEYS_MAX];
     size_t nkeys; /* oldest first */
@@ -40,7 +40,7 @@ static void tickets_digest(const unsigned char secret[SECRET_N], struct str labe
     HMAC(EVP_sha256(), secret, SECRET_N, text, n + 8, out, NULL);
 }
 
-/* Removes those that open nothing any more; room for one is made in any case. */
+/* Removes keys that open no valid ticket any more, and makes room for one in any case. */
 static void tickets_drop_old(struct tickets *t, uint64_t wall_ms)
 {
     size_t old = 0;

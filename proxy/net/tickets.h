@@ -4,9 +4,9 @@
  * New keys come into use every rotation; earlier ones open tickets until no session under them is
  * good any more, and are then overwritten. The keys of a rotation follow from a secret and from the
  * rotation's number, which is the clock divided by its length: so processes that were forked from
- * one, or machines that share a secret, agree without a word. A secret of our own is replaced by
- * its hash at each rotation: what is in memory today does not open what was recorded yesterday. One
- * from a file stays as it is there.
+ * one, or machines that share a secret, have the same keys without communicating. A secret of our
+ * own is replaced by its hash at each rotation, so that the memory of today does not open traffic
+ * recorded yesterday. A secret from a file does not change.
  *
  * Made once, before the first fork; lives as long as the process. */
 #ifndef TARRY_NET_TICKETS_H
@@ -34,8 +34,7 @@ void tickets_free(struct tickets *t);
  * stay good for their time. */
 void tickets_set_secret(struct tickets *t, struct str secret, uint64_t wall_ms);
 
-/* Brings the keys up to date: new ones in, old ones out. Whenever there is occasion, and before a
- * fork. */
+/* Makes new keys and removes old ones as the clock demands. Called often, and before a fork. */
 void tickets_rotate(struct tickets *t, uint64_t wall_ms);
 
 /* How long a session can be resumed. */

@@ -40,7 +40,7 @@ static void tls_on_ssl_freed(
     tls_peer_unref(ptr);
 }
 
-/* A path as OpenSSL wants it. NULL if there is no memory or a NUL in it. */
+/* The path with a NUL at its end. NULL if there is no memory or a NUL in it. */
 static char *tls_path_of(struct str s)
 {
     return memchr(s.p, 0, s.n) ? NULL : strndup(s.p, s.n);
@@ -207,7 +207,7 @@ struct tls_client *tls_peer_client(const struct tls_peer *p)
     return p->client;
 }
 
-/* Whom the certificate must name. */
+/* The name that the certificate must have. */
 static bool tls_expect_host(struct tls_peer *p, SSL *ssl)
 {
     X509_VERIFY_PARAM *param = SSL_get0_param(ssl);

@@ -1,5 +1,5 @@
 /* TLS by OpenSSL: contexts, what is verified of a server, and sessions kept for resumption. The
- * handshake and the records are conn's; the server's side is in sites.
+ * handshake and the records are conn's; a listener's side is in sni.
  *
  * struct tls_client is one set of trusted authorities; clients of the same CA file share it. struct
  * tls_peer is one name to be reached under it: what goes into SNI, what the certificate must say,

@@ -1,6 +1,6 @@
 /* A connected socket's bytes, in the clear or through TLS: single reads and writes that never
- * block, and what the kernel knows of the connection. Holds no data and tells nobody: that is
- * conn's. */
+ * block, and what the kernel knows of the connection. Holds no data and calls nobody back: conn
+ * does. */
 #ifndef TARRY_NET_WIRE_H
 #define TARRY_NET_WIRE_H
 
@@ -14,7 +14,7 @@ struct wire {
     int fd;
     SSL *ssl;         /* NULL: in the clear. Owned; it is freed with the memory around it, not by
                          wire_close() */
-    int err_no;       /* of what failed last */
+    int err_no;       /* of the last failure */
     bool wants_write; /* TLS reads, or shakes hands, once there is room to write */
 };
 

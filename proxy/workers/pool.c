@@ -434,8 +434,8 @@ void pool_release_queue(struct pool *p)
 
 /* ---- asking ---- */
 
-/* Slots that nobody has and nobody who goes ahead waits for: who joins the queue now does not have
- * to wait in it. */
+/* Free slots that no resume waits for: a request that joins the queue now gets one of them at once.
+ */
 static size_t pool_free_slots(const struct pool *p)
 {
     size_t n = 0;
@@ -504,8 +504,8 @@ void pool_ask(struct pool *p, struct slot_waiter *w, const struct pool_want *wan
     w->unreachable_since_ms = 0;
     deadline_init(&w->deadline, pool_on_waiter_deadline, w);
     deadline_init(&w->server_wait, pool_on_server_wait, w);
-    /* The bound is for those who wait behind taken slots; resumes are bounded by the exchanges that
-     * exist. */
+    /* The bound is for requests that wait behind taken slots. Resumes are bounded by the exchanges
+     * that exist. */
     if (!want->ahead && pool_new_count(p) >= p->conf->queue_max &&
         pool_new_count(p) >= p->conf->queue_max + pool_free_slots(p)) {
         pool_refuse(w, POOL_E_QUEUE_FULL);

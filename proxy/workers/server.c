@@ -1,5 +1,5 @@
-/* Connections to one server. A slot is taken when a waiter is given to the server and free again
- * when the waiter has let go. */
+/* Connections to one server. A slot is taken when a waiter is given to the server, and free again
+ * when the waiter has released it. */
 #include "workers/server.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
-/* One server of a pool: its slots, its connections, and how it has been doing. Belongs to its pool.
- */
+/* One server of a pool: its addresses, its slots, its connections, and whether it can be reached.
+ * Belongs to its pool. */
 #ifndef TARRY_WORKERS_SERVER_H
 #define TARRY_WORKERS_SERVER_H
 
@@ -84,7 +84,7 @@ struct server {
 /* An abandoned slot is free. */
 void pool_on_slot_free(struct pool *p);
 
-/* What happens to a waiter that was given to a server. */
+/* The outcomes for a waiter that was given to a server. */
 void pool_on_connected(struct pool *p, struct slot_waiter *w, struct worker_conn *l);
 void pool_on_connect_failed(
     struct pool *p, struct slot_waiter *w, struct server *s, const char *why);
