@@ -235,7 +235,7 @@ class Peer(Server):
         # Together with the last bytes: what comes after the next request has left could not be told from its answer.
         behind = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged" if answer.fault == "trailing" else b""
         pending = head
-        if answer.gap or answer.fault == "behind":
+        if (answer.gap or answer.fault == "behind") and not (behind and not upto):
             await sock.send(pending)
             pending = b""
             await asyncio.sleep(answer.gap)
