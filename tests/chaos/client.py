@@ -31,16 +31,18 @@ def request_of(e):
 class Leaver:
     """Makes a client leave at the moment that its plan names, whatever it is at then."""
 
-    def __init__(self, record, act):
+    def __init__(self, world, record, act):
         e = record.exchange
         self.task = None
         if e.leave:
-            self.task = asyncio.create_task(self._run(record, e.leave, act))
+            point = record.point(e.leave[0])
+            if e.freeze and not point.reached:
+                point.hook = world.proxy.freeze
+            self.task = asyncio.create_task(self._run(record, point, e.leave[1], act))
 
     @staticmethod
-    async def _run(record, leave, act):
-        point, how = leave
-        await record.point(point).wait()
+    async def _run(record, point, how, act):
+        await point.wait()
         if not record.result.complete:
             record.result.left = True
             act(how)
@@ -89,7 +91,7 @@ class Http1:
     async def exchange(self, record, result):
         e, sock = record.exchange, self.sock
         ends = {"fin": sock.fin, "close": sock.close, "rst": sock.reset, "stream": sock.reset}
-        leaver = Leaver(record, lambda how: ends[how]())
+        leaver = Leaver(self.world, record, lambda how: ends[how]())
         sending = asyncio.create_task(self.send(record, result))
         try:
             self.wire.pace = self.pace(e)
@@ -311,7 +313,7 @@ class Http2:
         except (h2.exceptions.ProtocolError, Gone, OSError):
             s.result.refused = True
             return
-        leaver = Leaver(record, lambda how: self.leave(number, s, how))
+        leaver = Leaver(self.world, record, lambda how: self.leave(number, s, how))
         sending = asyncio.create_task(self.send_body(number, s))
         reading = asyncio.create_task(self.give_credit(number, s))
         try:

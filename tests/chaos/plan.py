@@ -89,6 +89,7 @@ class Exchange(Short):
     read_delay: float = 0
     read_most: int = 65536
     read_pause: float = 0
+    freeze: bool = False  # the proxy is stopped meanwhile, so that it finds both in one turn
     leave: tuple = None  # (point, how): how is fin, close or rst; over HTTP/2 also stream
     visits: dict = dataclasses.field(default_factory=dict)  # kind of visit -> its answers by delivery, the last one stays
     calls: list = dataclasses.field(default_factory=list)  # of all hops, by index
@@ -236,6 +237,7 @@ def _exchange(rng, taste, number):
         e.read_pause = rng.choice((0, 0.001, 0.01))
     if taste.has("leave"):
         e.leave = rng.choice(POINTS + RACES * 3), rng.choice(("fin", "close", "rst", "stream", "rst"))
+        e.freeze = rng.random() < 0.3
     if e.kind == "gateway":
         e.calls = [_call(rng, taste, 0)]
         return e
@@ -310,7 +312,7 @@ def _handoff(rng, taste, e):
                 if a.fault and rng.random() < 0.3:
                     a.fault, a.size = "behind", max(a.size, 20)
     if (h.notify or h.on_disconnect) and rng.random() < 0.3:
-        e.leave = rng.choice(RACES), rng.choice(("fin", "close", "rst", "stream"))
+        e.leave, e.freeze = (rng.choice(RACES), rng.choice(("fin", "close", "rst", "stream"))), rng.random() < 0.5
     h.state = f"state-{e.number}" if rng.random() < 0.5 else None
     if h.fault == "trailing" or h.framing == "close" and h.fault:
         h.framing = "length"

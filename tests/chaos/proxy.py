@@ -45,7 +45,6 @@ class Proxy:
         self.path = self.folder / "tarry.conf"
         self.log = self.folder / "tarry.log"
         self.process = None
-        self.stopped_for = 0.0
 
     def address(self, listener):
         return {"tcp": self.conf.tcp, "unix": self.conf.unix, "tls": self.conf.tls}[listener]
@@ -115,13 +114,16 @@ class Proxy:
         self.path.write_text(self.conf.text() if changes is None else changes)
         self.send(signal.SIGHUP)
 
-    async def stall(self, seconds):
-        """Stops the process for a while: what its peers do meanwhile it finds in one turn."""
-        self.send(signal.SIGSTOP)
-        try:
-            await asyncio.sleep(seconds)
-        finally:
-            self.send(signal.SIGCONT)
+    def freeze(self, seconds=0.01):
+        """Stops the processes for a while: what their peers do meanwhile they find in one turn."""
+        self.send_all(signal.SIGSTOP)
+        asyncio.get_running_loop().call_later(seconds, self.send_all, signal.SIGCONT)
+
+    def send_all(self, number):
+        if self.alive:
+            for pid in self.processes():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
 
     async def metrics(self):
         sock = await Sock.connect(next(iter(self.conf.admins)))
@@ -141,7 +143,7 @@ class Proxy:
 
     async def stop(self, deadline):
         """SIGTERM; its exit code."""
-        self.send(signal.SIGCONT)
+        self.send_all(signal.SIGCONT)
         self.send(signal.SIGTERM)
         try:
             await asyncio.wait_for(self.ended(), deadline)

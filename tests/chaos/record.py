@@ -15,8 +15,11 @@ class Moment:
 
     def __init__(self):
         self._event = asyncio.Event()
+        self.hook = None  # called at once when it is reached for the first time
 
     def reach(self):
+        if self.hook and not self.reached:
+            self.hook()
         self._event.set()
 
     async def wait(self):

@@ -109,7 +109,7 @@ class Trouble:
             await self.world.proxy.metrics()
 
     async def stop(self):
-        await self.world.proxy.stall(self.rng.choice((0.01, 0.05, 0.2)))
+        self.world.proxy.freeze(self.rng.choice((0.01, 0.05, 0.2)))
 
     async def reopen(self):
         self.world.proxy.send(signal.SIGUSR1)
@@ -151,7 +151,7 @@ class Round:
             await self.exchanges()
             trouble.cancel()
             await asyncio.gather(trouble, return_exceptions=True)
-            world.proxy.send(signal.SIGCONT)
+            world.proxy.send_all(signal.SIGCONT)
             if world.proxy.alive:
                 await self.settle(before)
             alive = world.proxy.alive

@@ -27,6 +27,14 @@ def bed(tmp_path, authority, request):
     b.stop()
 
 
+def pytest_collection_modifyitems(items):
+    """With --dist loadgroup: long tests begin first, so that none of them is left alone at the end; what shares a run stays together."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    for item in items:
+        if "run" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     """A failure's report shows the logs of everything that ran."""

@@ -379,6 +379,7 @@ def test_a09_malformed_requests_while_never_reading(bed, head):
     assert siege.metric("tarry_http2_glitches_total") > 100
 
 
+@pytest.mark.slow
 def test_a09_answers_that_are_never_read(bed):
     """Whatever the other bounds are: frames that wait are bounded."""
     siege = Siege(bed, http2_glitches_max=1000000, http2_resets_max=1000000, http2_queue_max=200)

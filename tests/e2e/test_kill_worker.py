@@ -6,10 +6,13 @@ import os
 import signal
 import threading
 
+import pytest
+
 from harness import Reply, eventually
 from test_django import ask, django_site
 
 
+@pytest.mark.slow
 def test_killed_workers_lose_no_paid_answer(bed):
     """Kills come while requests are at hop 0 and while resumes are being delivered. Only what was at hop 0 in a killed
     worker may fail, with 502; whatever reached the model comes back."""
@@ -42,6 +45,7 @@ def test_killed_workers_lose_no_paid_answer(bed):
     assert lost == [] and set(asked.values()) == {1}
 
 
+@pytest.mark.slow
 def test_a_worker_killed_at_hop_0_is_a_502_and_the_next_request_is_served(bed):
     site = django_site(bed, bed.upstream(lambda r, c: b"{}"))
     assert site.tarry.get("/plain/?q=1").status == 200

@@ -197,6 +197,7 @@ def test_only_the_request_at_hand_dies(bed, what):
     eventually(lambda: site.tarry.descriptors() <= before + 4, "no descriptor to be left over")
 
 
+@pytest.mark.slow
 def test_a_reload_without_memory_changes_nothing_or_all(bed):
     """Each allocation of a reload fails once: it is refused or taken, and the next one is taken."""
     site = Site(bed)

@@ -46,7 +46,7 @@ def test_the_head_comes_before_the_first_byte_of_the_body(bed):
         gate.wait()
         c.end_chunks()
     gate = Gate()
-    site = relay(bed, stream)
+    site = relay(bed, stream, up={"hold_timeout": "100ms"})
     with site.tarry.client() as c:
         c.send_request()
         response = c.begin()
