@@ -117,7 +117,7 @@ static void control_show_conf(struct control *c, struct buf *b, bool json)
     }
 }
 
-/* What a line of the errors is made of. */
+/* Passed along to the lines of the log. */
 struct control_lines {
     struct buf *b;
     bool json, any;

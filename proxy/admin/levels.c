@@ -126,7 +126,7 @@ void levels_publish(const struct front *f)
 
 /* ---- of this process alone ---- */
 
-/* What a line about a certificate is made of. */
+/* Passed along to the lines about certificates. */
 struct shown {
     struct buf *b;
     struct str listener;

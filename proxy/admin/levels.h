@@ -13,8 +13,8 @@ void levels_close(void);
 
 void levels_publish(const struct front *f);
 
-/* What is not summed over processes: the certificates of the listeners, the build. `version` and
- * `commit` may be empty. */
+/* Lines that are not summed over processes: the certificates of the listeners, the build. `version`
+ * and `commit` may be empty. */
 void levels_print_own(
     const struct front *f, struct buf *b, const char *version, const char *commit);
 

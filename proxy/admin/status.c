@@ -40,6 +40,6 @@ void status_print(const struct front *f, const struct status_process *p, struct 
         buf_printf(b, "%s\"" STR_FMT "\":{\"connections\":%zu,\"streams\":%zu,\"waiting\":%zu}",
             i ? "," : "", STR_ARG(u->name), c.connections, c.streams, c.waiting);
     }
-    buf_printf(b, "},\"fences\":{\"seccomp\":%s,\"landlock\":%u}}\n", p->seccomp ? "true" : "false",
-        p->landlock);
+    buf_printf(b, "},\"sandbox\":{\"seccomp\":%s,\"landlock\":%u}}\n",
+        p->seccomp ? "true" : "false", p->landlock);
 }

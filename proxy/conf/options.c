@@ -189,7 +189,7 @@ static const struct opt root_rows[] = {
         .help = "How often a client may change its TLS keys, or ask to negotiate anew, in one "
                 "minute; a connection on which more of that comes is cut." },
     { "landlock", OPT_WORD, IN(conf, landlock), "auto", NULL, NULL, OPT_RESTART,
-        .help = "The kernel's fence around files: writing in temp_dir and in the folders of logs "
+        .help = "The kernel's sandbox for files: writing in temp_dir and in the folders of logs "
                 "and unix sockets only, reading of /etc and /usr only (what else the conf names is "
                 "opened by a process of its own), no program started. \"auto\" raises it where "
                 "there is one, \"required\" does not start without.",
@@ -223,7 +223,7 @@ static const struct opt root_rows[] = {
             "A process that dies is replaced after a second at the earliest; one that dies again "
             "and again after a pause that doubles up to this." },
     { "seccomp", OPT_WORD, IN(conf, seccomp), "auto", NULL, NULL, OPT_RESTART,
-        .help = "The kernel's fence around system calls: those that Tarry needs, and no others.",
+        .help = "The kernel's sandbox for system calls: those that Tarry needs, and no others.",
         .words = sandbox_words },
     { "send_rate_min", OPT_SIZE, IN(conf, send_rate_min), "256", "0", "1G", OPT_LIVE,
         .help = "How many bytes a second a client has to take, on average over rate_window, while "

@@ -272,7 +272,7 @@ struct compression_conf {
 enum forwarded_policy { FORWARDED_REPLACE, FORWARDED_PASS };
 enum underscore_policy { UNDERSCORE_DROP, UNDERSCORE_REFUSE, UNDERSCORE_PASS };
 
-/* Whether a fence of the kernel is raised: where there is one, never, or else no start. */
+/* Whether a sandbox of the kernel is entered: where there is one, never, or else no start. */
 enum sandbox_policy { SANDBOX_AUTO, SANDBOX_OFF, SANDBOX_REQUIRED };
 
 struct conf {

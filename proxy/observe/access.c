@@ -1,4 +1,4 @@
-/* Access lines are gathered; who writes them defers a flush to the end of the loop's turn. */
+/* Access lines are gathered: the writer of a line defers a flush to the end of the loop's turn. */
 #include "observe/access.h"
 
 #include <inttypes.h>

@@ -1,5 +1,5 @@
-/* The log: one line an event, with a level, the exchange's id, and words that make sense to who has
- * never seen the code. Secrets and bodies never appear. The process has one log.
+/* The log: one line an event, with a level, the exchange's id, and words that make sense to
+ * somebody who has never seen the code. Secrets and bodies never appear. The process has one log.
  *
  * observe/ is what operators see: the log, the access log, the counters. */
 #ifndef TARRY_OBSERVE_LOG_H

@@ -161,7 +161,7 @@ static ssize_t sink_write_some(struct sink *s, const char *p, size_t n)
 /* One write. False if the target takes nothing now. */
 static bool sink_write(struct sink *s)
 {
-    /* What is not larger than PIPE_BUF goes into a pipe as a whole or not at all (pipe(7)), whoever
+    /* Up to PIPE_BUF bytes go into a pipe as a whole or not at all (pipe(7)), whoever
      * else writes. */
     size_t n = sink_whole_lines(s, s->way == SINK_FILE ? SIZE_MAX : PIPE_BUF) - s->written;
     ssize_t out;

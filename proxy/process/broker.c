@@ -1,4 +1,4 @@
-/* Both ends of the opener's socket. */
+/* Both ends of the broker's socket. */
 #include "process/broker.h"
 
 #include <errno.h>
@@ -41,7 +41,7 @@ struct question {
 static struct {
     int fd; /* -1: not started */
     bool complained;
-} opener = { .fd = -1 };
+} broker = { .fd = -1 };
 
 /* ---- datagrams with descriptors ---- */
 
@@ -100,9 +100,9 @@ static ssize_t broker_receive_with(int sock, void *p, size_t n, int fds[FDS_MAX]
     return got;
 }
 
-/* ---- the opener's own end ---- */
+/* ---- the broker's own end ---- */
 
-/* What the conf on disk names. */
+/* What the conf on disk names: nothing else is opened. */
 struct broker_named {
     char **files;
     size_t nfiles;
@@ -147,18 +147,18 @@ static int broker_note_and_open(void *owner, const char *path, int flags)
 static void broker_read_again(const char *conf_path)
 {
     struct conf_errors errors;
-    struct conf *fresh;
+    struct conf *next;
 
     while (named.nfiles > 0)
         free(named.files[--named.nfiles]);
     file_set_opener(broker_note_and_open, NULL);
-    fresh = conf_load(conf_path, &errors);
+    next = conf_load(conf_path, &errors);
     conf_errors_release(&errors);
-    if (!fresh)
+    if (!next)
         return;
     conf_unref(named.conf);
-    named.conf = fresh;
-    broker_add_to(&named.temp_dirs, &named.ntemp_dirs, fresh->temp_dir.p);
+    named.conf = next;
+    broker_add_to(&named.temp_dirs, &named.ntemp_dirs, next->temp_dir.p);
 }
 
 static bool broker_is_log(const struct log_target *t, const char *path)
@@ -225,9 +225,9 @@ static void broker_answer(const char *conf_path, const struct question *q, const
         close(fd);
 }
 
-/* Only rights that it needs. In a container without the capability to read everything it stays
- * root, who can read root's files, without any other capability. */
-static int broker_sandbox_itself(const struct privileges *p, const struct sandbox_plan *fences)
+/* Keeps only the rights that it needs. In a container without the capability to read everything it
+ * stays root, who can read root's files, without any other capability. */
+static int broker_sandbox_itself(const struct privileges *p, const struct sandbox_plan *plan)
 {
     struct privileges mine = *p;
     struct rlimit none = { 0, 0 };
@@ -245,11 +245,11 @@ static int broker_sandbox_itself(const struct privileges *p, const struct sandbo
         return -1;
     }
     setrlimit(RLIMIT_NPROC, &none);
-    return sandbox_enter_broker(fences);
+    return sandbox_enter_broker(plan);
 }
 
 static _Noreturn void broker_serve(
-    int sock, const char *conf_path, const struct privileges *p, const struct sandbox_plan *fences)
+    int sock, const char *conf_path, const struct privileges *p, const struct sandbox_plan *plan)
 {
     static const int ignored[] = { SIGINT, SIGTERM, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE };
     static struct question q;
@@ -260,12 +260,12 @@ static _Noreturn void broker_serve(
      * to all at once. */
     for (size_t i = 0; i < sizeof(ignored) / sizeof(*ignored); i++)
         signal(ignored[i], SIG_IGN);
-    prctl(PR_SET_NAME, "tarry-opener");
-    /* Nothing that was passed on at the start is its business. */
+    prctl(PR_SET_NAME, "tarry-broker");
+    /* The broker needs no other descriptor. */
     if (sock != KEPT_FD)
         sock = dup2(sock, KEPT_FD);
     close_from(KEPT_FD + 1);
-    if (broker_sandbox_itself(p, fences) < 0)
+    if (broker_sandbox_itself(p, plan) < 0)
         _exit(1);
     broker_read_again(conf_path);
     while ((n = broker_receive_with(sock, &q, sizeof(q), fds)) > 0) {
@@ -293,7 +293,7 @@ static int broker_ask(const struct question *q, int with, int *fd)
         return errno;
     fds[0] = pair[1];
     fds[1] = with;
-    if (broker_send_with(opener.fd, q, sizeof(*q), fds, with >= 0 ? 2 : 1) == 0) {
+    if (broker_send_with(broker.fd, q, sizeof(*q), fds, with >= 0 ? 2 : 1) == 0) {
         close(pair[1]);
         wait.fd = pair[0];
         answered = poll(&wait, 1, ANSWER_TIMEOUT_MS) > 0 &&
@@ -304,15 +304,15 @@ static int broker_ask(const struct question *q, int with, int *fd)
         close(pair[1]);
     }
     close(pair[0]);
-    if (!answered && !opener.complained) {
-        opener.complained = true;
-        log_error(NULL, "the opener has ended: files and ports that this process may not open by "
+    if (!answered && !broker.complained) {
+        broker.complained = true;
+        log_error(NULL, "the broker has ended: files and ports that this process may not open by "
                         "itself need a restart");
     }
     return answered ? err : -1;
 }
 
-/* What the process can do itself it does itself. */
+/* The process opens by itself what it may, and asks for the rest. */
 static int broker_open_or_ask(void *owner, const char *path, int flags)
 {
     struct question q = { .kind = ASK_FILE, .flags = flags };
@@ -350,40 +350,40 @@ static int broker_bind_or_ask(int fd, const struct sockaddr *sa, socklen_t salen
     return -1;
 }
 
-/* In the middle of two forks: the opener is nobody's child whom somebody would have to wait for. */
+/* Between two forks: nobody has to wait for the broker as a child. */
 static _Noreturn void broker_detach(
-    int sock, const char *conf_path, const struct privileges *p, const struct sandbox_plan *fences)
+    int sock, const char *conf_path, const struct privileges *p, const struct sandbox_plan *plan)
 {
     pid_t pid = fork();
 
     if (pid == 0)
-        broker_serve(sock, conf_path, p, fences);
+        broker_serve(sock, conf_path, p, plan);
     _exit(pid < 0);
 }
 
-int broker_start(const char *conf_path, const struct privileges *p,
-    const struct sandbox_plan *fences, char *why, size_t whylen)
+int broker_start(const char *conf_path, const struct privileges *p, const struct sandbox_plan *plan,
+    char *why, size_t whylen)
 {
     int pair[2], status = 1;
     pid_t pid;
 
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 || (pid = fork()) < 0) {
-        snprintf(why, whylen, "cannot start the opener: %s", strerror(errno));
+        snprintf(why, whylen, "cannot start the broker: %s", strerror(errno));
         return -1;
     }
     if (pid == 0) {
         close(pair[0]);
-        broker_detach(pair[1], conf_path, p, fences);
+        broker_detach(pair[1], conf_path, p, plan);
     }
     close(pair[1]);
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         ;
     if (status != 0) {
-        snprintf(why, whylen, "cannot start the opener: too many processes");
+        snprintf(why, whylen, "cannot start the broker: too many processes");
         close(pair[0]);
         return -1;
     }
-    opener.fd = pair[0];
+    broker.fd = pair[0];
     file_set_opener(broker_open_or_ask, NULL);
     listener_set_bind(broker_bind_or_ask);
     return 0;
@@ -391,7 +391,7 @@ int broker_start(const char *conf_path, const struct privileges *p,
 
 bool broker_running(void)
 {
-    return opener.fd >= 0;
+    return broker.fd >= 0;
 }
 
 void broker_refresh(void)
@@ -399,15 +399,15 @@ void broker_refresh(void)
     static const struct question q = { .kind = ASK_REFRESH };
     int none;
 
-    if (opener.fd >= 0)
+    if (broker.fd >= 0)
         broker_ask(&q, -1, &none);
 }
 
 void broker_stop(void)
 {
-    if (opener.fd >= 0)
-        close(opener.fd);
-    opener.fd = -1;
+    if (broker.fd >= 0)
+        close(broker.fd);
+    broker.fd = -1;
     file_set_opener(NULL, NULL);
     listener_set_bind(NULL);
 }

@@ -50,7 +50,7 @@ struct child {
 /* How old the levels of this process may be on the page of another one. */
 #define PUBLISH_S 1.
 
-/* What a running process cannot change any more. */
+/* Warns of changes that need a restart. */
 static void child_warn_of_restart(const struct conf *old, const struct conf *next)
 {
     if (next->processes != old->processes || next->master_process != old->master_process)
@@ -264,15 +264,15 @@ static void child_raise_descriptor_limit(void)
     }
 }
 
-static void child_announce(const struct conf *conf, const struct sandbox_plan *fences)
+static void child_announce(const struct conf *conf, const struct sandbox_plan *plan)
 {
     char landlock[32] = "";
 
-    if (fences->landlock > 0)
-        snprintf(landlock, sizeof(landlock), "landlock %u", fences->landlock);
-    log_info(NULL, "fences: %s%s%s%s", fences->seccomp ? "seccomp" : "",
-        fences->seccomp && fences->landlock ? ", " : "", landlock,
-        fences->seccomp || fences->landlock ? "" : "none");
+    if (plan->landlock > 0)
+        snprintf(landlock, sizeof(landlock), "landlock %u", plan->landlock);
+    log_info(NULL, "sandbox: %s%s%s%s", plan->seccomp ? "seccomp" : "",
+        plan->seccomp && plan->landlock ? ", " : "", landlock,
+        plan->seccomp || plan->landlock ? "" : "none");
     if (geteuid() == 0 && conf->user.n == 0)
         log_warn(NULL, "running as root: name an account of its own in the conf, as in user = "
                        "\"tarry\"");
@@ -283,15 +283,15 @@ static int child_confine(struct child *c)
 {
     const struct child_setup *setup = c->setup;
     uint64_t caps = broker_running() ? 0 : PRIVILEGES_CAP(CAP_NET_BIND_SERVICE);
-    struct sandbox_plan fences = *setup->fences;
+    struct sandbox_plan plan = *setup->sandbox;
     char why[512];
 
     if (setup->privileges && privileges_drop(setup->privileges, caps, why, sizeof(why)) < 0)
         goto failed;
-    if (sandbox_enter(&fences, setup->conf, why, sizeof(why)) < 0)
+    if (sandbox_enter(&plan, setup->conf, why, sizeof(why)) < 0)
         goto failed;
-    child_announce(setup->conf, &fences);
-    admin_set_sandbox(c->admin, fences.seccomp, fences.landlock);
+    child_announce(setup->conf, &plan);
+    admin_set_sandbox(c->admin, plan.seccomp, plan.landlock);
     return 0;
 
 failed:

@@ -27,7 +27,7 @@ struct child_setup {
     struct tickets *tickets;      /* made before the first fork; taken over */
     /* To be dropped once everything is bound; NULL: the master has done it. */
     const struct privileges *privileges;
-    const struct sandbox_plan *fences;
+    const struct sandbox_plan *sandbox;
     size_t slot;                /* which of the master's processes it is */
     bool has_master;            /* which replaces this process, and speaks to the service manager */
     uint64_t alive_interval_ms; /* how often on_alive is called; 0: never */

@@ -140,7 +140,8 @@ static _Noreturn void lifeline_watch(
     char why[512];
 
     for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
-        signal(ignored[i], SIG_IGN); /* what a terminal or a service manager sends to all at once */
+        signal(ignored[i],
+            SIG_IGN); /* signals that a terminal or a service manager sends to all processes */
     prctl(PR_SET_NAME, "tarry-lifeline");
     lifeline_keep(parent, pipe);
     /* To remove root's folder it stays root. It reads nothing but the ends of two pipes. */

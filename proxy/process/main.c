@@ -105,7 +105,7 @@ static int main_start(const struct command *given, struct conf *conf)
 {
     struct tickets *tickets;
     struct privileges p;
-    struct sandbox_plan fences;
+    struct sandbox_plan sandbox;
     char why[512];
 
     main_block_signals();
@@ -113,7 +113,7 @@ static int main_start(const struct command *given, struct conf *conf)
     if (given->nfds > 0)
         activation_take(given->first_fd, given->nfds);
     if (privileges_plan(&p, conf, why, sizeof(why)) < 0 ||
-        sandbox_plan(&fences, conf, why, sizeof(why)) < 0 ||
+        sandbox_plan(&sandbox, conf, why, sizeof(why)) < 0 ||
         privileges_hand_over_logs(&p, conf, why, sizeof(why)) < 0 ||
         privileges_check_folders(&p, conf, why, sizeof(why)) < 0)
         goto failed;
@@ -122,8 +122,8 @@ static int main_start(const struct command *given, struct conf *conf)
     if (given->lifeline >= 0 &&
         lifeline_start(given->lifeline, given->folder, &p, why, sizeof(why)) < 0)
         goto failed;
-    if ((p.change || fences.landlock > 0) &&
-        broker_start(given->path, &p, &fences, why, sizeof(why)) < 0)
+    if ((p.change || sandbox.landlock > 0) &&
+        broker_start(given->path, &p, &sandbox, why, sizeof(why)) < 0)
         goto failed;
     tickets = tickets_new(conf->ticket_rotation_ms, conf->session_timeout_ms, conf->ticket_secret,
         (uint64_t)time(NULL) * 1000);
@@ -139,14 +139,14 @@ static int main_start(const struct command *given, struct conf *conf)
             .conf = conf,
             .tickets = tickets,
             .privileges = &p,
-            .fences = &fences });
+            .sandbox = &sandbox });
     return child_run(&(struct child_setup){ .conf_path = given->path,
         .version = PACKAGE_VERSION,
         .commit = TARRY_COMMIT,
         .tickets = tickets,
         .conf = conf,
         .privileges = &p,
-        .fences = &fences,
+        .sandbox = &sandbox,
         .on_ready = main_on_ready,
         .on_reload_begun = main_on_reload_begun,
         .on_reload_ended = main_on_reload_ended,

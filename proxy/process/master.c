@@ -124,7 +124,7 @@ static _Noreturn void master_run_child(struct master *m, size_t slot)
         .commit = m->setup->commit,
         .conf = m->conf,
         .tickets = m->tickets,
-        .fences = m->setup->fences,
+        .sandbox = m->setup->sandbox,
         .has_master = true,
         .slot = slot,
         .on_drain = master_on_drain,
@@ -214,15 +214,15 @@ static void master_reap(struct master *m)
 static void master_take_conf(struct master *m)
 {
     struct conf_errors errors;
-    struct conf *fresh;
+    struct conf *next;
 
     broker_refresh();
-    fresh = conf_load(m->setup->conf_path, &errors);
+    next = conf_load(m->setup->conf_path, &errors);
     conf_errors_release(&errors);
-    if (!fresh)
+    if (!next)
         return;
     conf_unref(m->conf);
-    m->conf = fresh;
+    m->conf = next;
     listener_unshare(m->conf, true);
     logs_open(m->conf, false);
 }
@@ -471,7 +471,8 @@ static bool master_turn(struct master *m)
     if (m->asked_to_drain && !m->stopping)
         master_stop(m);
     master_tell_alive(m);
-    tickets_rotate(m->tickets, master_clock_ms(CLOCK_REALTIME)); /* what is old is forgotten too */
+    tickets_rotate(
+        m->tickets, master_clock_ms(CLOCK_REALTIME)); /* old keys are forgotten here too */
     if (m->stopping) {
         if (!m->released && master_now_ms() >= m->release_ms)
             master_release_sockets(m);

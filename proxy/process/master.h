@@ -16,7 +16,7 @@ struct master_setup {
     struct conf *conf;                   /* taken over */
     struct tickets *tickets;             /* taken over */
     const struct privileges *privileges; /* dropped once unix sockets are bound */
-    const struct sandbox_plan *fences;   /* raised by the children */
+    const struct sandbox_plan *sandbox;  /* entered by the children */
 };
 
 /* Runs until SIGTERM, SIGINT or SIGQUIT. The process's exit status. */

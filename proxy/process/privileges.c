@@ -94,7 +94,7 @@ static int privileges_hand_over_log(
     char buf[4096], path[4096];
     struct stat st;
     int fd, err = 0;
-    bool fresh;
+    bool absent;
 
     if (target->kind != LOG_TO_FILE)
         return 0;
@@ -104,14 +104,14 @@ static int privileges_hand_over_log(
     if (stat(privileges_folder_of(target->path, buf, sizeof(buf)), &st) < 0 || st.st_uid != 0 ||
         (st.st_mode & 022))
         return 0;
-    fresh = lstat(path, &st) < 0;
-    if (!fresh && st.st_uid != 0)
+    absent = lstat(path, &st) < 0;
+    if (!absent && st.st_uid != 0)
         return 0;
     fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0640);
     if (fd < 0)
         return WHY("cannot open \"%s\": %s", path, strerror(errno));
     if (fstat(fd, &st) < 0 || (S_ISREG(st.st_mode) && st.st_uid == 0 &&
-                                  fchown(fd, p->uid, fresh ? p->gid : (gid_t)-1) < 0))
+                                  fchown(fd, p->uid, absent ? p->gid : (gid_t)-1) < 0))
         err = errno;
     close(fd);
     return err ? WHY("cannot give \"%s\" to user %s: %s", path, p->user, strerror(err)) : 0;
@@ -143,7 +143,7 @@ void privileges_return(const struct privileges *p)
     int saved = errno;
 
     if (p->change && (seteuid(0) < 0 || setegid(getgid()) < 0))
-        abort(); /* the kernel lets who is root in reserve */
+        abort(); /* the saved ids let a process become root again */
     errno = saved;
 }
 
@@ -238,7 +238,8 @@ bool privileges_has(int cap)
     return privileges_get_caps(&permitted) == 0 && (permitted & PRIVILEGES_CAP(cap));
 }
 
-/* What no program started from here could ever have again. Needs CAP_SETPCAP; who has not even
+/* Capabilities that no program started from here can ever have again. Needs CAP_SETPCAP; a process
+ * that has not even
  * that cannot gain by it either. */
 static void privileges_bound_caps(uint64_t caps)
 {

@@ -1,9 +1,9 @@
-/* What the process may do: from root to the conf's user, no way back up, and nothing of its memory
- * for others to read.
+/* Gives up privileges: from root to the conf's user, for good, and with memory that other processes
+ * cannot read.
  *
- * Root's part of the start is binding, reading keys, and handing log files over. What root's rights
- * are needed for later (a renewed key on SIGHUP, a new port below 1024) is done by the opener,
- * which is forked before they are given up. */
+ * As root the process binds, reads keys, and hands log files over. After startup, anything that
+ * needs root (a renewed key on SIGHUP, a new port below 1024) is done by the broker, which is
+ * forked before the privileges are given up. */
 #ifndef TARRY_PROCESS_PRIVILEGES_H
 #define TARRY_PROCESS_PRIVILEGES_H
 

@@ -25,8 +25,8 @@
 
 /* ---- seccomp ---- */
 
-/* What no honest path leads to. Names that this architecture or libseccomp does not know are passed
- * over. */
+/* Calls that Tarry never makes: whoever makes one has taken the process over. Names that this
+ * architecture or libseccomp does not know are skipped. */
 static const char *const deadly[] = { "execve", "execveat", "ptrace", "process_vm_readv",
     "process_vm_writev", "pidfd_getfd", "init_module", "finit_module", "delete_module",
     "kexec_load", "kexec_file_load", "bpf", "perf_event_open", "userfaultfd", "mount", "umount2",
@@ -38,7 +38,7 @@ static const char *const deadly[] = { "execve", "execveat", "ptrace", "process_v
     "vhangup", "syslog", "mknod", "mknodat", "lookup_dcookie", "process_madvise", "fanotify_init",
     NULL };
 
-/* For everybody: memory, time, signals to itself, descriptors that it has, files. */
+/* For every process: memory, time, signals to itself, descriptors that it has, files. */
 static const char *const basics[] = {
     /* memory and the end */
     "brk", "munmap", "mremap", "madvise", "exit", "exit_group", "futex", "futex_time64",
@@ -73,7 +73,7 @@ static const char *const basics[] = {
     "sendmsg", "sendto", "send", "recvmsg", "recvfrom", "recv", "socketpair", "bind", NULL
 };
 
-/* Beyond that, for who serves. */
+/* Further ones for a serving process. */
 static const char *const network[] = { "accept", "accept4", "connect", "listen", "getsockname",
     "getpeername", "getsockopt", "setsockopt", "shutdown", "sendmmsg", "recvmmsg", "socketcall",
     /* the group of a unix socket that a reload adds: one's own file, one's own groups */
@@ -98,7 +98,7 @@ static const struct bounded {
     const char *name;
     unsigned argument;
     uint64_t mask, value; /* (argument & mask) == value */
-    bool serving;         /* not for the opener */
+    bool serving;         /* not for the broker */
 } bounded[] = {
     /* Memory is either written or run. Libraries may still be loaded (for the name service). */
     { "mprotect", 2, PROT_EXEC, 0, false }, { "mmap", 2, PROT_EXEC, 0, false },
@@ -180,7 +180,7 @@ static unsigned sandbox_landlock_abi(void)
     return abi < 0 ? 0 : abi > ABI_MAX ? ABI_MAX : (unsigned)abi;
 }
 
-/* All that can be fenced. */
+/* All rights that the ruleset handles. */
 static uint64_t sandbox_rights_of(unsigned abi)
 {
     return RIGHTS_OF_1 | (abi >= 2 ? RIGHT_REFER : 0) | (abi >= 3 ? RIGHT_TRUNCATE : 0) |
@@ -201,7 +201,7 @@ static int sandbox_open_ruleset(struct ruleset *r, unsigned abi)
     return r->fd < 0 ? -1 : 0;
 }
 
-/* What is not there needs no right. */
+/* A path that does not exist needs no right. */
 static int sandbox_allow(struct ruleset *r, const char *path, uint64_t rights)
 {
     struct landlock_path_beneath_attr attr = { .allowed_access = rights & r->handled };
@@ -247,7 +247,7 @@ static int sandbox_close_in(struct ruleset *r)
     return err;
 }
 
-/* What libraries read: names and their servers, authorities, zones, the name service's parts. */
+/* Libraries read names and their servers, authorities, zones, and parts of the name service. */
 static int sandbox_allow_system(struct ruleset *r)
 {
     static const char *const folders[] = { "/etc", "/usr", "/lib", "/lib64", NULL };
@@ -304,8 +304,8 @@ static int sandbox_enclose(unsigned abi, const struct conf *c)
     return sandbox_close_in(&r);
 }
 
-/* The opener may read and write anywhere, by the rights of its user; but nothing else. */
-static int sandbox_enclose_opener(unsigned abi)
+/* The broker may read and write anywhere, by the rights of its user; but nothing else. */
+static int sandbox_enclose_broker(unsigned abi)
 {
     struct ruleset r;
 
@@ -345,7 +345,7 @@ int sandbox_enter(struct sandbox_plan *plan, const struct conf *conf, char *why,
     int err;
 
     if (plan->landlock > 0 && sandbox_enclose(plan->landlock, conf) < 0) {
-        snprintf(why, whylen, "cannot raise the fence of Landlock: %s", strerror(errno));
+        snprintf(why, whylen, "cannot enter the sandbox of Landlock: %s", strerror(errno));
         if (conf->landlock == SANDBOX_REQUIRED)
             return -1;
         log_warn(NULL, "%s", why);
@@ -353,7 +353,7 @@ int sandbox_enter(struct sandbox_plan *plan, const struct conf *conf, char *why,
     }
     err = plan->seccomp ? sandbox_load_filter(true) : 0;
     if (err < 0) {
-        snprintf(why, whylen, "cannot raise the fence of seccomp: %s", strerror(-err));
+        snprintf(why, whylen, "cannot enter the sandbox of seccomp: %s", strerror(-err));
         if (conf->seccomp == SANDBOX_REQUIRED)
             return -1;
         log_warn(NULL, "%s", why);
@@ -366,12 +366,12 @@ int sandbox_enter_broker(const struct sandbox_plan *plan)
 {
     int err;
 
-    if (plan->landlock > 0 && sandbox_enclose_opener(plan->landlock) < 0) {
-        log_error(NULL, "the opener cannot raise the fence of Landlock: %s", strerror(errno));
+    if (plan->landlock > 0 && sandbox_enclose_broker(plan->landlock) < 0) {
+        log_error(NULL, "the broker cannot enter the sandbox of Landlock: %s", strerror(errno));
         return -1;
     }
     err = plan->seccomp ? sandbox_load_filter(false) : 0;
     if (err < 0)
-        log_error(NULL, "the opener cannot raise the fence of seccomp: %s", strerror(-err));
+        log_error(NULL, "the broker cannot enter the sandbox of seccomp: %s", strerror(-err));
     return err < 0 ? -1 : 0;
 }

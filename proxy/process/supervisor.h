@@ -11,7 +11,7 @@
  * of all: they are descriptors from 3 on. */
 void supervisor_inherit(void);
 
-/* Connects, before fences could forbid it, and takes the variables out of the environment. */
+/* Connects, before the sandbox could forbid it, and takes the variables out of the environment. */
 void supervisor_open(void);
 void supervisor_close(void);
 

@@ -150,7 +150,7 @@ MISTAKES = {
     "user that is none": (top('user = "no-such-user"'), "no-such-user", "adduser"),
     "group that is none": (text() + 'user = "root"\n' + 'group = "no-such-group" #!\n', "no-such-group", "addgroup"),
     "group without a user": (top('group = "root"'), "group", "user"),
-    "fence that is half up": (top('seccomp = "perhaps"'), "perhaps", "required"),
+    "sandbox that is half up": (top('seccomp = "perhaps"'), "perhaps", "required"),
     "network that is none": (top('trusted_proxies = { "10.0.0.0/33" }'), "10.0.0.0/33", "32"),
     "network with host bits": (top('trusted_proxies = { "10.0.0.300" }'), "10.0.0.300"),
     "missing environment variable": (up('set_header = { "Authorization: Bearer ${E2E_MISSING_KEY}" }'), "E2E_MISSING_KEY", "environment"),

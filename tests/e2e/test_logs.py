@@ -58,13 +58,13 @@ def accepts(tarry):
         return False
 
 
-@pytest.mark.parametrize("fences", ["fences", "none"])
+@pytest.mark.parametrize("sandbox", ["sandbox", "none"])
 @pytest.mark.parametrize("kind", ["pipe", "socket"])
-def test_a_stalled_reader_of_standard_error_holds_nobody_up(bed, kind, fences):
+def test_a_stalled_reader_of_standard_error_holds_nobody_up(bed, kind, sandbox):
     conf = bed.conf(bed.worker())
     conf.log["buffer_max"] = "64K"
     conf.access_log = {"target": "stderr", "buffer_max": "64K"}
-    if fences == "none":
+    if sandbox == "none":
         conf.top.update(seccomp="off", landlock="off")
     stalled = Stalled(kind)
     tarry = start(bed, conf, stalled)

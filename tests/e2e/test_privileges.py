@@ -135,9 +135,9 @@ def test_root_becomes_the_user_for_good(bed, place, processes):
 
 
 @root_only
-def test_the_opener_can_read_files_and_bind_ports_and_nothing_else(bed, place):
+def test_the_broker_can_read_files_and_bind_ports_and_nothing_else(bed, place):
     tarry = start(bed, place, privileged_conf(place, bed.worker(OK)))
-    s = status_of(eventually(tarry.opener, "the opener"))
+    s = status_of(eventually(tarry.broker, "the broker"))
     dac_read_search, net_bind_service = 1 << 2, 1 << 10
     assert set(s["Uid"].split()) == {str(NOBODY.pw_uid)}
     assert int(s["CapPrm"], 16) == int(s["CapBnd"], 16) == dac_read_search | net_bind_service
@@ -145,11 +145,11 @@ def test_the_opener_can_read_files_and_bind_ports_and_nothing_else(bed, place):
 
 
 @root_only
-def test_the_opener_ends_with_those_whom_it_serves(bed, place):
+def test_the_broker_ends_with_those_whom_it_serves(bed, place):
     tarry = start(bed, place, privileged_conf(place, bed.worker(OK), 2))
-    opener = eventually(tarry.opener, "the opener")
+    broker = eventually(tarry.broker, "the broker")
     tarry.stop()
-    eventually(lambda: not os.path.exists(f"/proc/{opener}"), "the opener to end")
+    eventually(lambda: not os.path.exists(f"/proc/{broker}"), "the broker to end")
 
 
 @root_only
@@ -261,12 +261,12 @@ def subject_or_none(address):
 
 
 @root_only
-def test_without_the_opener_a_reload_is_refused_and_says_so(bed, place):
+def test_without_the_broker_a_reload_is_refused_and_says_so(bed, place):
     tarry = start(bed, place, privileged_conf(place, bed.worker(OK)))
-    os.kill(eventually(tarry.opener, "the opener"), signal.SIGKILL)
+    os.kill(eventually(tarry.broker, "the broker"), signal.SIGKILL)
     since = len(tarry.lines)
     tarry.signal(signal.SIGHUP)
-    tarry.wait_log("the opener has ended", since=since)
+    tarry.wait_log("the broker has ended", since=since)
     tarry.wait_log(re.compile("cannot read .*ermission denied"), since=since)
     tarry.wait_log("reload refused", since=since)
     assert tarry.get("/").status == 200
@@ -341,7 +341,7 @@ def test_unix_sockets_are_bound_by_root_and_removed_by_the_user(bed, place, proc
     assert not path.exists()
 
 
-# --- fences ---
+# --- sandbox ---
 
 def admin(conf):
     address = f"127.0.0.1:{free_port()}"
@@ -354,33 +354,33 @@ def get_status(address):
         return json.loads(c.request("GET", "/status", host="a").body)
 
 
-def test_fences_are_up_and_told_of(bed):
+def test_the_sandbox_is_entered_and_told_of(bed):
     conf = bed.conf(bed.worker(OK))
     address = admin(conf)
     tarry = bed.tarry(conf)
     if tarry.sanitized:
-        pytest.skip("a sanitizer looks and maps where fences forbid it")
-    fences = get_status(address)["fences"]
-    assert fences["seccomp"] is True and status_of(tarry.pid)["Seccomp"] == "2"
-    line = tarry.wait_log("fences: ")
-    assert "seccomp" in line and (f"landlock {fences['landlock']}" in line) == (fences["landlock"] > 0)
+        pytest.skip("a sanitizer looks and maps where a sandbox forbids it")
+    sandbox = get_status(address)["sandbox"]
+    assert sandbox["seccomp"] is True and status_of(tarry.pid)["Seccomp"] == "2"
+    line = tarry.wait_log("sandbox: ")
+    assert "seccomp" in line and (f"landlock {sandbox['landlock']}" in line) == (sandbox["landlock"] > 0)
 
 
-def test_fences_can_be_left_down(bed):
+def test_the_sandbox_can_be_left_out(bed):
     conf = bed.conf(bed.worker(OK))
     address = admin(conf)
     conf.top.update(seccomp="off", landlock="off")
     tarry = bed.tarry(conf)
-    assert get_status(address)["fences"] == {"seccomp": False, "landlock": 0}
-    assert status_of(tarry.pid)["Seccomp"] == "0" and "fences: none" in tarry.stderr
-    assert tarry.opener() is None  # nothing to be opened for anybody
+    assert get_status(address)["sandbox"] == {"seccomp": False, "landlock": 0}
+    assert status_of(tarry.pid)["Seccomp"] == "0" and "sandbox: none" in tarry.stderr
+    assert tarry.broker() is None  # nothing to be opened for anybody
 
 
-def fenced(bed, conf):
-    """Starts it; skips where nothing is fenced, for the test would say nothing."""
+def sandboxed(bed, conf):
+    """Starts it; skips without a sandbox, for the test would say nothing."""
     address = admin(conf)
     tarry = bed.tarry(conf)
-    if get_status(address)["fences"]["landlock"] == 0:
+    if get_status(address)["sandbox"]["landlock"] == 0:
         pytest.skip("the kernel has no Landlock, or a sanitizer is in its way")
     return tarry
 
@@ -390,7 +390,7 @@ def test_a_reload_may_move_everything_to_other_folders(bed, tmp_path_factory):
     conf = bed.conf(bed.worker(lambda r, c: Reply(200, str(len(r.body)))))
     conf.top["body_memory_max"] = "4K"
     conf.top["temp_dir"] = "/var/tmp"
-    tarry = fenced(bed, conf)
+    tarry = sandboxed(bed, conf)
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     conf.top["temp_dir"] = str(elsewhere)
     conf.access_log["target"] = str(elsewhere / "moved.log")
@@ -415,7 +415,7 @@ def read(path):
     return path.read_text() if path.exists() else ""
 
 
-def test_a_fence_that_is_required_and_cannot_be_had_stops_the_start(bed):
+def test_a_sandbox_that_is_required_and_cannot_be_had_stops_the_start(bed):
     """A kernel without Landlock is made by a filter that answers as one."""
     conf = bed.conf(bed.worker(OK))
     conf.top["landlock"] = "required"
@@ -428,7 +428,7 @@ def test_a_fence_that_is_required_and_cannot_be_had_stops_the_start(bed):
 def test_a_kernel_without_landlock_is_good_enough_for_auto(bed):
     conf = bed.conf(bed.worker(OK))
     tarry = bed.tarry(conf, preexec=without_landlock)
-    assert tarry.get("/").status == 200 and "landlock" not in tarry.wait_log("fences: ")
+    assert tarry.get("/").status == 200 and "landlock" not in tarry.wait_log("sandbox: ")
 
 
 def without_landlock():
@@ -535,14 +535,14 @@ def filtered(names):
 
 @needs_systemd
 @pytest.mark.parametrize("processes", [1, 2])
-def test_the_unit_s_filter_lets_tarry_start_fence_itself_and_serve(bed, processes):
+def test_the_unit_s_filter_lets_tarry_start_enter_its_sandbox_and_serve(bed, processes):
     conf = bed.conf(bed.worker(OK))
     address = admin(conf)
     conf.top["processes"] = processes
     tarry = bed.tarry(conf, preexec=filtered(allowed_by(UNIT)), env=NO_LEAK_CHECK)
     assert tarry.get("/").status == 200
     reload(tarry)
-    assert tarry.sanitized or get_status(address)["fences"]["seccomp"]
+    assert tarry.sanitized or get_status(address)["sandbox"]["seccomp"]
     assert "Operation not permitted" not in tarry.stderr and "cannot raise" not in tarry.stderr
 
 
@@ -562,7 +562,7 @@ def test_with_the_drop_in_tarry_starts_as_root_and_gives_it_up(bed, place, proce
     reload(tarry)
     assert subject(conf.tls) == "two.example"
     assert {status_of(pid)["Uid"].split()[0] for pid in everyone(tarry)} == {str(NOBODY.pw_uid)}
-    assert tarry.sanitized or get_status(address)["fences"]["seccomp"]
+    assert tarry.sanitized or get_status(address)["sandbox"]["seccomp"]
     tarry.stop()
     for _ in range(2):  # the files are there already, and the user's
         tarry.start()

@@ -165,7 +165,7 @@ def test_memory_and_environment_are_not_the_user_s_to_read(bed):
     pid = site.tarry.pid
     if site.tarry.sanitized:
         pytest.skip("a sanitizer must look into its own process")
-    for pid in [pid, site.tarry.opener()]:
+    for pid in [pid, site.tarry.broker()]:
         for name in ("environ", "mem"):
             st = os.stat(f"/proc/{pid}/{name}")
             assert st.st_uid == 0, name
@@ -180,7 +180,7 @@ def test_the_user_itself_cannot_read_them(bed):
     tarry = bed.tarry(conf, env={"E2E_KEY": planted("environment")})
     if tarry.sanitized:
         pytest.skip("a sanitizer must look into its own process")
-    for pid in (tarry.pid, tarry.opener()):
+    for pid in (tarry.pid, tarry.broker()):
         for name in ("environ", "mem"):
             done = subprocess.run(["cat", f"/proc/{pid}/{name}"], user="nobody", capture_output=True)
             assert done.returncode != 0 and MARK.encode() not in done.stdout

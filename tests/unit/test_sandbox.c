@@ -1,4 +1,4 @@
-/* The fences, from within: a child raises them, tries one thing, and tells what came of it. */
+/* The sandbox, from within: a child enters it, tries one thing, and tells what came of it. */
 #include "process/sandbox.h"
 
 #include <errno.h>
@@ -36,7 +36,7 @@ static int result_of(pid_t pid)
     return WIFSIGNALED(status) ? KILLED : WEXITSTATUS(status);
 }
 
-/* What `try` gives (0, or an errno) within the fences of the conf. */
+/* What `try` gives (0, or an errno) within the sandbox of the conf. */
 static int within(const char *options, int (*try)(void))
 {
     struct sandbox_plan plan;
@@ -254,7 +254,7 @@ END_TEST
 
 static TCase *cases(void)
 {
-    TCase *t = tcase_create("fence");
+    TCase *t = tcase_create("sandbox");
 
     tcase_add_checked_fixture(t, conffile_open, conffile_close);
     tcase_add_loop_test(t, seccomp_lets_pass_what_serving_needs, 0, COUNT_OF(calls));
@@ -264,4 +264,4 @@ static TCase *cases(void)
     return t;
 }
 
-UNIT_MAIN("fence")
+UNIT_MAIN("sandbox")

@@ -21,7 +21,7 @@ RELOADED = re.compile(r"\bconf\b.*\b(reloaded|read again|taken over)\b|\breload(
 REFUSED = re.compile(r"\b(reload|conf)\b.*(fail|refus|unchanged|keep|stays|kept)", re.I)
 
 
-OPENER = "tarry-opener"
+BROKER = "tarry-broker"
 
 
 def find_binary():
@@ -303,12 +303,12 @@ class Tarry:
         text = pathlib.Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
         return [int(p) for p in text.split()]
 
-    def opener(self):
+    def broker(self):
         """The process that opens what the others may not, or None."""
         mine = pathlib.Path(f"/proc/{self.pid}/cmdline").read_bytes()
         for folder in pathlib.Path("/proc").glob("[0-9]*"):
             try:
-                if (folder / "comm").read_text().strip() == OPENER and (folder / "cmdline").read_bytes() == mine:
+                if (folder / "comm").read_text().strip() == BROKER and (folder / "cmdline").read_bytes() == mine:
                     return int(folder.name)
             except OSError:
                 pass
