@@ -654,6 +654,9 @@ static const struct opt upstream_rows[] = {
     { "origin", OPT_ORIGIN, IN(upstream_conf, own.origin), NULL, NULL, NULL, OPT_LIVE,
         .help = "Where calls go: https://HOST or https://HOST:PORT. Plain http is for loopback and "
                 "private addresses. Required, unless the section has endpoints." },
+    { "out_pause", OPT_DURATION, IN(upstream_conf, out_pause_ms), "1h", "1ms", "30d", OPT_LIVE,
+        .help = "How long an endpoint whose key is refused, or whose quota is used up, gets no "
+                "calls while others can serve them. A new key ends it at once." },
     { "ping_interval", OPT_DURATION, IN(upstream_conf, ping_interval_ms), "15s", "1ms", "1d",
         OPT_LIVE,
         .help = "HTTP/2: a connection with calls on it that is silent for so long is probed." },
@@ -688,6 +691,11 @@ static const struct opt upstream_rows[] = {
         NULL, OPT_LIVE,
         .help = "Statuses after which a call is made again. 408 and 504 are left out: they often "
                 "come from an edge in front of a service that has done the work, and bills it." },
+    { "retry_unstarted_within", OPT_DURATION, IN(upstream_conf, retry_unstarted_within_ms), "250ms",
+        "0ms", "1m", OPT_LIVE,
+        .help = "A new connection that is reset this soon after the request was sent, and a kept "
+                "one that ends this soon, have not been looked at: the call is made again, and "
+                "that does not count as a retry. HTTP/1.1 only; HTTP/2 says so itself." },
     { "retry_unsure_within", OPT_DURATION, IN(upstream_conf, retry_unsure_within_ms), "0ms", "0ms",
         "1h", OPT_LIVE,
         .help = "A call that broke off before its response began may have been processed and "

@@ -210,16 +210,19 @@ struct upstream_conf {
     size_t hold_max;            /* bytes of a response that are held until its first content */
     uint64_t hold_timeout_ms;   /* and for how long */
     size_t retries;
-    uint64_t retry_first_pause_ms;   /* before the first retry, at most 1 s; doubles */
-    uint64_t retry_max_pause_ms;     /* of our own backoff; the service's hint may be longer */
-    uint64_t retry_after_max_ms;     /* a longer hint ends the call */
-    uint64_t retry_unsure_within_ms; /* a failure that may have been billed is tried again if it
-                                        came this soon; 0: never */
-    uint16_t *retry_on;              /* statuses that are tried again */
+    uint64_t retry_first_pause_ms;      /* before the first retry, at most 1 s; doubles */
+    uint64_t retry_max_pause_ms;        /* of our own backoff; the service's hint may be longer */
+    uint64_t retry_after_max_ms;        /* a longer hint ends the call */
+    uint64_t retry_unstarted_within_ms; /* an HTTP/1.1 connection that ends this soon was not looked
+                                           at */
+    uint64_t retry_unsure_within_ms;    /* a failure that may have been billed is tried again if it
+                                           came this soon; 0: never */
+    uint16_t *retry_on;                 /* statuses that are tried again */
     size_t nretry_on;
     unsigned fallback_on; /* enum fallback_kind */
     unsigned breaker_failures;
     uint64_t breaker_pause_ms;
+    uint64_t out_pause_ms; /* an endpoint that refuses its key is left alone for so long */
     size_t response_max;
     size_t max_connections;
     size_t streams_per_connection;

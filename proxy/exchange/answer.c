@@ -156,6 +156,12 @@ int answer_finish(struct answer *an, enum problem p, const struct answer_facts *
         rc |= head_add(an->head, a, STR("Tarry-Call-Id"), an->enclosed->call_id);
     rc |= head_add(an->head, a, STR("Tarry-Attempts"),
         arena_printf(a, "%u", facts->attempts ? facts->attempts : 1));
+    if (facts->usage.known)
+        rc |= head_add(an->head, a, STR("Tarry-Usage"),
+            arena_printf(a,
+                "input=%" PRIu64 ", output=%" PRIu64 ", cached=%" PRIu64 ", reasoning=%" PRIu64,
+                facts->usage.input, facts->usage.output, facts->usage.cached,
+                facts->usage.reasoning));
     rc |= head_add(an->head, a, STR("Tarry-Time"),
         arena_printf(a, "%" PRIu64 ".%03u", ms / 1000, (unsigned)(ms % 1000)));
     if (rc == 0)

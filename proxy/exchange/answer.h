@@ -12,6 +12,7 @@
 #include "exchange/problem.h"
 #include "exchange/tap.h"
 #include "http/body.h"
+#include "llm/reader.h"
 
 /* Why the record is shorter than the response. */
 enum answer_cut { ANSWER_WHOLE, ANSWER_CUT_LIMIT, ANSWER_CUT_STORAGE };
@@ -20,6 +21,7 @@ enum answer_cut { ANSWER_WHOLE, ANSWER_CUT_LIMIT, ANSWER_CUT_STORAGE };
 struct answer_facts {
     unsigned attempts;
     uint64_t elapsed_ms;
+    struct llm_usage usage;
 };
 
 struct answer {

@@ -10,12 +10,14 @@
 #include "upstream/rewrite.h"
 
 /*   QUEUED -> SENDING -> AWAITING -> HOLDING -> FLOWING -> OVER
- *                 \__________________^             from anywhere to OVER: failure, attempt_close()
+ *                 \__________________^    \        ^
+ *                                           KEPT --+    from anywhere to OVER: failure, close
  *
  *   QUEUED     has a turn at the endpoint, and no stream.
  *   SENDING    has a stream; the request goes out. An answer may come before it is out.
  *   AWAITING   the request is out.
  *   HOLDING    owns the head of the answer and what has come of its body.
+ *   KEPT       the same without a stream: what has come is all that there will be.
  *   FLOWING    the answer is passed on as it comes.
  *   OVER       has nothing any more. */
 enum attempt_state {
@@ -23,6 +25,7 @@ enum attempt_state {
     ATTEMPT_IS_SENDING,
     ATTEMPT_IS_AWAITING,
     ATTEMPT_IS_HOLDING,
+    ATTEMPT_IS_KEPT,
     ATTEMPT_IS_FLOWING,
     ATTEMPT_IS_OVER,
 };
@@ -36,7 +39,8 @@ static const struct {
     [ATTEMPT_IS_QUEUED] = { "queued", MAY(SENDING) | MAY(AWAITING) | MAY(OVER) },
     [ATTEMPT_IS_SENDING] = { "sending", MAY(AWAITING) | MAY(HOLDING) | MAY(OVER) },
     [ATTEMPT_IS_AWAITING] = { "awaiting", MAY(HOLDING) | MAY(OVER) },
-    [ATTEMPT_IS_HOLDING] = { "holding", MAY(FLOWING) | MAY(OVER) },
+    [ATTEMPT_IS_HOLDING] = { "holding", MAY(KEPT) | MAY(FLOWING) | MAY(OVER) },
+    [ATTEMPT_IS_KEPT] = { "kept", MAY(FLOWING) | MAY(OVER) },
     [ATTEMPT_IS_FLOWING] = { "flowing", MAY(OVER) },
     [ATTEMPT_IS_OVER] = { "over", 0 },
 };
@@ -48,7 +52,8 @@ struct held {
     struct arena arena;
     struct head head;
     struct buf body;
-    bool ended; /* the answer is complete */
+    bool ended;  /* the answer is complete */
+    bool failed; /* it broke off */
 };
 
 struct attempt {
@@ -57,16 +62,20 @@ struct attempt {
     struct stream *stream;
     struct piece_cursor cursor;
     struct held *held;
+    struct reader *reader;    /* of the answer; NULL: it is not read */
     struct deadline deadline; /* the earliest of those that hold now */
     uint64_t began_ms;        /* when the request began to go out */
     uint64_t head_ms;         /* when the head of the answer came */
     uint64_t heard_ms;        /* when something was sent or came last */
     uint64_t content_ms;      /* the same of content; 0: none yet */
+    uint64_t first_content_ms;
     uint64_t committed_ms;
     struct deferred_free deferred_free;
     enum attempt_state state;
-    bool sent;         /* the request is out */
-    bool reused;       /* the connection had carried others */
+    enum llm_api api;
+    bool sent;   /* the request is out */
+    bool reused; /* the connection had carried others */
+    bool http2;
     bool error;        /* the answer's status says that it is one */
     bool event_stream; /* the answer is one */
     bool paused;
@@ -91,7 +100,7 @@ static void attempt_free_held(struct attempt *at)
     at->held = NULL;
 }
 
-static void attempt_let_go(struct attempt *at)
+static void attempt_let_stream_go(struct attempt *at)
 {
     struct stream *s = at->stream;
 
@@ -100,6 +109,11 @@ static void attempt_let_go(struct attempt *at)
     if (s)
         stream_close(s);
     endpoint_leave(&at->turn);
+}
+
+static void attempt_let_go(struct attempt *at)
+{
+    attempt_let_stream_go(at);
     attempt_free_held(at);
     attempt_set_state(at, ATTEMPT_IS_OVER);
 }
@@ -123,6 +137,7 @@ static void attempt_fail(
         .reach = attempt_reach(at),
         .took_ms = at->began_ms ? loop_now_ms() - at->began_ms : 0,
         .reused = at->reused,
+        .http2 = at->http2,
     };
 
     attempt_let_go(at);
@@ -186,6 +201,7 @@ static struct attempt_due attempt_next_due(const struct attempt *at)
 
     switch (at->state) {
     case ATTEMPT_IS_QUEUED:
+    case ATTEMPT_IS_KEPT:
     case ATTEMPT_IS_OVER:
         break;
     case ATTEMPT_IS_SENDING:
@@ -236,10 +252,28 @@ static void attempt_on_deadline(void *owner)
 
 /* ---- the answer ---- */
 
+static enum attempt_end attempt_how_it_ended(const struct attempt *at)
+{
+    if (!at->reader || at->error)
+        return ATTEMPT_COMPLETE;
+    if (reader_has_error(at->reader))
+        return ATTEMPT_ERROR_EVENT;
+    return reader_is_malformed(at->reader) ? ATTEMPT_MALFORMED : ATTEMPT_COMPLETE;
+}
+
+/* The answer is whole in its framing. A stream without its terminal event is not complete for all
+ * that, unless its error event has told the client. */
 static void attempt_end(struct attempt *at)
 {
+    enum attempt_end end = attempt_how_it_ended(at);
+
+    if (at->reader && !at->error && end != ATTEMPT_ERROR_EVENT && !reader_is_complete(at->reader)) {
+        attempt_fail(at, STREAM_E_INCOMPLETE, PROBLEM_CALL_INCOMPLETE,
+            "the event stream ended without its terminal event");
+        return;
+    }
     attempt_let_go(at);
-    at->request.events->on_end(at->request.owner);
+    at->request.events->on_end(at->request.owner, end);
 }
 
 /* Passes on what was held. */
@@ -255,19 +289,130 @@ static void attempt_release_held(struct attempt *at)
     events->on_head(at->request.owner, &held->head);
     if (!at->closed && buf_len(&held->body) > 0)
         events->on_data(at->request.owner, buf_str(&held->body));
-    if (!at->closed && held->ended)
+    if (!at->closed && held->failed)
+        attempt_fail(
+            at, STREAM_E_INCOMPLETE, PROBLEM_CALL_INCOMPLETE, stream_strerror(STREAM_E_INCOMPLETE));
+    else if (!at->closed && held->ended)
         attempt_end(at);
     arena_release(&held->arena);
     buf_release(&held->body);
     free(held);
 }
 
+/* Whether an error has come inside an answer that began well, before anything of it was passed on.
+ */
+static bool attempt_has_hidden_error(const struct attempt *at)
+{
+    return !at->error && at->reader && reader_has_error(at->reader) &&
+           reader_contents(at->reader) == 0;
+}
+
+static unsigned attempt_status_of(const struct attempt *at, enum llm_error kind)
+{
+    switch (kind) {
+    case LLM_ERROR_RATE:
+    case LLM_ERROR_QUOTA:
+        return 429;
+    case LLM_ERROR_AUTH:
+        return 401;
+    case LLM_ERROR_OVERLOADED:
+        return at->api == LLM_MESSAGES ? 529 : 503;
+    case LLM_ERROR_CONTEXT:
+    case LLM_ERROR_FILTER:
+    case LLM_ERROR_INVALID:
+        return 400;
+    case LLM_ERROR_NONE:
+    case LLM_ERROR_OTHER:
+    case LLM_ERROR_SERVER:
+        break;
+    }
+    return 500;
+}
+
+/* The data of the last event that is held: the error. Of an answer that is no event stream, all. */
+static struct str attempt_error_data(const struct attempt *at)
+{
+    struct str all = buf_str(&at->held->body), line, data = { 0 };
+
+    if (!at->event_stream)
+        return all;
+    while (all.n > 0) {
+        str_cut(all, '\n', &line, &all);
+        if (str_starts_with(line, STR("data:")))
+            data = str_trim(str_make(line.p + 5, line.n - 5));
+    }
+    if (data.n > 0 && data.p[data.n - 1] == '\r')
+        data.n--;
+    return data.p ? data : buf_str(&at->held->body);
+}
+
+/* An error inside a 200 becomes an answer with a status of its own, and the error as its body. */
+static int attempt_show_hidden_error(struct attempt *at, unsigned status)
+{
+    struct held *held = at->held;
+    struct str data = arena_copy(&held->arena, attempt_error_data(at));
+
+    if (!data.p)
+        return -1;
+    buf_release(&held->body);
+    held->head.status = status;
+    held->head.reason = (struct str){ 0 };
+    head_remove(&held->head, STR("content-length"));
+    held->ended = true;
+    held->failed = false;
+    at->error = true;
+    attempt_let_stream_go(at);
+    if (head_set(&held->head, &held->arena, STR("Content-Type"), STR("application/json")) < 0 ||
+        head_add(&held->head, &held->arena, STR("Content-Length"),
+            arena_printf(&held->arena, "%zu", data.n)) < 0)
+        return -1;
+    return buf_append_str(&held->body, data);
+}
+
+static struct attempt_answer attempt_answer_of(const struct attempt *at)
+{
+    struct attempt_answer answer = { .head = &at->held->head, .status = at->held->head.status };
+
+    if (at->error || attempt_has_hidden_error(at)) {
+        answer.kind = LLM_ERROR_OTHER;
+        if (at->reader) {
+            answer.kind = reader_error(at->reader, answer.status);
+            answer.word = reader_error_word(at->reader);
+            answer.asks_to_wait = reader_retry_delay(at->reader, &answer.wait_ms);
+        }
+    }
+    if (!at->error && answer.kind != LLM_ERROR_NONE)
+        answer.status = attempt_status_of(at, answer.kind);
+    return answer;
+}
+
 static void attempt_decide(struct attempt *at)
 {
-    struct attempt_answer answer = { &at->held->head, buf_str(&at->held->body) };
+    struct attempt_answer answer = attempt_answer_of(at);
 
-    if (at->request.events->on_answer(at->request.owner, &answer))
+    if (!at->error && answer.kind != LLM_ERROR_NONE &&
+        attempt_show_hidden_error(at, answer.status) < 0) {
+        attempt_fail(at, STREAM_E_MEMORY, PROBLEM_INTERNAL, "out of memory");
+        return;
+    }
+    switch (at->request.events->on_answer(at->request.owner, &answer)) {
+    case ATTEMPT_PASS:
         attempt_release_held(at);
+        break;
+    case ATTEMPT_KEEP:
+        at->held->failed = !at->held->ended;
+        attempt_let_stream_go(at);
+        attempt_set_state(at, ATTEMPT_IS_KEPT);
+        break;
+    case ATTEMPT_GONE:
+        break;
+    }
+}
+
+void attempt_pass_kept(struct attempt *at)
+{
+    BUG_IF(at->state != ATTEMPT_IS_KEPT);
+    attempt_release_held(at);
 }
 
 static bool attempt_is_event_stream(const struct head *h)
@@ -276,6 +421,15 @@ static bool attempt_is_event_stream(const struct head *h)
 
     str_cut(head_value(h, STR("content-type")), ';', &type, &parameters);
     return str_eq_nocase(str_trim(type), STR("text/event-stream"));
+}
+
+/* Whether its body is what the API says, and not packed. Of other APIs, errors are read. */
+static bool attempt_is_readable(const struct attempt *at, const struct head *head)
+{
+    struct str coding = head_value(head, STR("content-encoding"));
+
+    return (at->api != LLM_OTHER || at->error) && at->request.policy->api != API_NONE &&
+           (coding.n == 0 || str_eq_nocase(coding, STR("identity")));
 }
 
 static void attempt_on_head(struct attempt *at, const struct head *head)
@@ -289,6 +443,13 @@ static void attempt_on_head(struct attempt *at, const struct head *head)
     at->error = head->status >= 400;
     at->event_stream = attempt_is_event_stream(head);
     attempt_set_state(at, ATTEMPT_IS_HOLDING);
+    if (attempt_is_readable(at, head)) {
+        at->reader = reader_new(at->api, at->event_stream);
+        if (!at->reader) {
+            attempt_fail(at, STREAM_E_MEMORY, PROBLEM_INTERNAL, "out of memory");
+            return;
+        }
+    }
     attempt_arm(at);
 }
 
@@ -297,12 +458,33 @@ static bool attempt_is_decidable(const struct attempt *at)
 {
     size_t most = at->error ? ERROR_BODY_MAX : at->request.policy->hold_max;
 
-    return buf_len(&at->held->body) >= most || (!at->error && at->content_ms);
+    return buf_len(&at->held->body) >= most ||
+           (!at->error && (at->content_ms || attempt_has_hidden_error(at)));
+}
+
+/* Reads the piece. True: content was in it. */
+static bool attempt_read(struct attempt *at, struct str data)
+{
+    uint64_t before;
+
+    if (!at->reader || at->error) {
+        if (at->reader)
+            reader_feed(at->reader, data);
+        return true;
+    }
+    before = reader_contents(at->reader);
+    reader_feed(at->reader, data);
+    return reader_contents(at->reader) > before ||
+           (!at->content_ms && reader_has_content(at->reader));
 }
 
 static void attempt_on_data(struct attempt *at, struct str data)
 {
-    at->heard_ms = at->content_ms = loop_now_ms();
+    at->heard_ms = loop_now_ms();
+    if (attempt_read(at, data))
+        at->content_ms = at->heard_ms;
+    if (at->content_ms && !at->first_content_ms)
+        at->first_content_ms = at->content_ms;
     if (at->state == ATTEMPT_IS_FLOWING) {
         attempt_arm(at);
         at->request.events->on_data(at->request.owner, data);
@@ -323,16 +505,21 @@ static void attempt_on_end(struct attempt *at)
         return;
     }
     at->held->ended = true;
-    attempt_decide(at);
+    /* Nothing of it has been passed on, and it is not complete: a failure, not an answer. */
+    if (at->reader && !at->error && !at->content_ms && !attempt_has_hidden_error(at) &&
+        !reader_is_complete(at->reader))
+        attempt_end(at);
+    else
+        attempt_decide(at);
 }
 
-/* An error that breaks off is still an error: its status is enough for the verdict. */
 static void attempt_on_broken(struct attempt *at, enum stream_error error)
 {
+    /* An error that breaks off is still an error: its status is enough for the verdict. */
     if (at->state == ATTEMPT_IS_HOLDING && at->error) {
+        at->held->failed = true;
         attempt_decide(at);
-        if (at->closed || at->state == ATTEMPT_IS_OVER)
-            return;
+        return;
     }
     attempt_fail(at, error, problem_of_call(error), stream_strerror(error));
 }
@@ -390,6 +577,37 @@ static void attempt_on_drained(void *owner, struct stream *s)
 static const struct stream_handler stream_handler = { .on_message = attempt_on_message,
     .on_drained = attempt_on_drained };
 
+static enum llm_family attempt_family(const struct upstream_conf *u)
+{
+    switch (u->api) {
+    case API_OPENAI:
+        return LLM_OPENAI;
+    case API_ANTHROPIC:
+        return LLM_ANTHROPIC;
+    case API_GEMINI:
+        return LLM_GOOGLE;
+    case API_NONE:
+        return LLM_NO_FAMILY;
+    case API_AUTO:
+        break;
+    }
+    return LLM_BY_PATH;
+}
+
+/* What the answer is to be read for must not be packed. */
+static int attempt_finish_head(struct attempt *at, struct arena *a, struct head *h)
+{
+    int rc = rewrite_head(a, at->request.conf, h);
+
+    if (rc == 0 && at->request.npieces > 1)
+        rc = head_set(h, a, STR("Content-Length"),
+            arena_printf(a, "%llu", (unsigned long long)at->request.body_size));
+    at->api = api_of(attempt_family(at->request.policy), h->target);
+    if (rc == 0 && at->api != LLM_OTHER && at->request.policy->usage)
+        rc = head_set(h, a, STR("Accept-Encoding"), STR("identity"));
+    return rc;
+}
+
 /* 0, or a negative stream_error. */
 static int attempt_send_head(struct attempt *at, bool bare)
 {
@@ -398,7 +616,7 @@ static int attempt_send_head(struct attempt *at, bool bare)
     int rc = STREAM_E_MEMORY;
 
     if (at->request.make_head(at->request.owner, &arena, &head) == 0 &&
-        rewrite_head(&arena, at->request.conf, &head) == 0)
+        attempt_finish_head(at, &arena, &head) == 0)
         rc = stream_send_head(at->stream, &head, bare);
     arena_release(&arena);
     return rc == STREAM_FULL ? 0 : rc;
@@ -407,7 +625,7 @@ static int attempt_send_head(struct attempt *at, bool bare)
 static void attempt_on_turn(void *owner, struct stream *s, enum stream_error error, const char *why)
 {
     struct attempt *at = owner;
-    bool bare = at->request.body->len == 0;
+    bool bare = at->request.body_size == 0;
     int rc;
 
     if (!s) {
@@ -416,7 +634,8 @@ static void attempt_on_turn(void *owner, struct stream *s, enum stream_error err
     }
     at->stream = s;
     at->reused = s->reused;
-    at->cursor = (struct piece_cursor){ .pieces = at->request.body, .count = 1 };
+    at->http2 = s->http2;
+    at->cursor = (struct piece_cursor){ .pieces = at->request.body, .count = at->request.npieces };
     at->began_ms = at->heard_ms = loop_now_ms();
     stream_set_owner(s, &stream_handler, at);
     rc = attempt_send_head(at, bare);
@@ -455,7 +674,8 @@ void attempt_pause(struct attempt *at, bool paused)
     if (at->paused == paused || at->state != ATTEMPT_IS_FLOWING)
         return;
     at->paused = paused;
-    stream_pause(at->stream, paused);
+    if (at->stream)
+        stream_pause(at->stream, paused);
     if (!paused) {
         at->heard_ms = loop_now_ms();
         if (at->content_ms)
@@ -464,9 +684,23 @@ void attempt_pause(struct attempt *at, bool paused)
     attempt_arm(at);
 }
 
+struct llm_usage attempt_usage(const struct attempt *at)
+{
+    return at->reader && at->request.policy->usage ? reader_usage(at->reader)
+                                                   : (struct llm_usage){ 0 };
+}
+
+struct attempt_times attempt_times(const struct attempt *at)
+{
+    return (struct attempt_times){ at->began_ms, at->head_ms, at->first_content_ms };
+}
+
 static void attempt_free(void *what)
 {
-    free(what);
+    struct attempt *at = what;
+
+    reader_free(at->reader);
+    free(at);
 }
 
 void attempt_close(struct attempt *at)

@@ -11,6 +11,7 @@
 #include "conf/snapshot.h"
 #include "exchange/problem.h"
 #include "http/body.h"
+#include "llm/reader.h"
 #include "observe/log.h"
 #include "upstream/endpoint.h"
 
@@ -32,6 +33,7 @@ struct attempt_failure {
     enum attempt_reach reach;
     uint64_t took_ms; /* since the request began to go out */
     bool reused;      /* over a connection that had carried others */
+    bool http2;
 };
 
 /* An answer that can be decided about: all of an error's body or its first 64 KiB, or the first
@@ -39,17 +41,29 @@ struct attempt_failure {
  * returns. */
 struct attempt_answer {
     const struct head *head;
-    struct str body; /* so far */
+    unsigned status;     /* the head's; of an error inside a 200, the one that it should have had */
+    enum llm_error kind; /* LLM_ERROR_NONE: it is no error */
+    struct str word;     /* the service's own for it; may be empty */
+    bool asks_to_wait;   /* the error's body does */
+    uint64_t wait_ms;
 };
 
+/* What the call does with it. */
+enum attempt_decision {
+    ATTEMPT_PASS, /* it is passed on, from its head on */
+    ATTEMPT_KEEP, /* it is kept as it is, for attempt_pass_kept() */
+    ATTEMPT_GONE, /* nothing of it is wanted: the attempt has been closed */
+};
+
+/* How an answer that was passed on ended. */
+enum attempt_end { ATTEMPT_COMPLETE, ATTEMPT_ERROR_EVENT, ATTEMPT_MALFORMED };
+
 struct attempt_events {
-    /* True: it is passed on, from its head on. False: nothing of it is wanted, and the attempt has
-     * been closed. */
-    bool (*on_answer)(void *owner, const struct attempt_answer *answer);
+    enum attempt_decision (*on_answer)(void *owner, const struct attempt_answer *answer);
     /* Of the answer that is passed on. */
     void (*on_head)(void *owner, const struct head *head);
     void (*on_data)(void *owner, struct str data);
-    void (*on_end)(void *owner);
+    void (*on_end)(void *owner, enum attempt_end end);
     /* Before or after on_head; nothing else follows. */
     void (*on_failed)(void *owner, const struct attempt_failure *f);
 };
@@ -62,6 +76,8 @@ struct attempt_request {
     const struct upstream_conf *policy; /* of a snapshot that outlives the attempt */
     const struct endpoint_conf *conf;
     const struct piece *body; /* outlives it */
+    size_t npieces;           /* of it */
+    uint64_t body_size;       /* of them together */
     uint64_t
         until_ms;   /* of loop_now_ms(): until then the answer is committed, or the attempt fails */
     bool until_end; /* ... and complete, even if it is an event stream */
@@ -72,6 +88,18 @@ struct attempt_request {
 
 /* Events follow from the loop. NULL if there is no memory. */
 struct attempt *attempt_open(const struct attempt_request *r);
+
+/* Passes the answer on that was kept: on_head, on_data and on_end follow within. */
+void attempt_pass_kept(struct attempt *at);
+
+/* What the service said that the call used, so far. */
+struct llm_usage attempt_usage(const struct attempt *at);
+
+/* When it happened, in milliseconds of loop_now_ms(); 0: not. */
+struct attempt_times {
+    uint64_t began, head, content;
+};
+struct attempt_times attempt_times(const struct attempt *at);
 
 /* Holds the answer back that is passed on (backpressure). */
 void attempt_pause(struct attempt *at, bool paused);

@@ -10,7 +10,9 @@
 #include "net/deadline.h"
 #include "net/loop.h"
 #include "observe/counter.h"
+#include "upstream/group.h"
 #include "upstream/retry.h"
+#include "upstream/rewrite.h"
 
 /*   PAUSING <-> TRYING -> PASSING -> OVER       from anywhere to OVER: failure, call_close()
  *
@@ -36,6 +38,9 @@ struct call {
     struct call_request request;
     struct endpoints *endpoints;
     struct attempt *attempt;
+    struct attempt *kept; /* of a lower tier: its answer counts if the others fail too */
+    struct rewritten_body *rewritten;     /* for the present endpoint; NULL: the body as it is */
+    const struct endpoint_conf *endpoint; /* of the last attempt */
     struct deadline pause;
     uint64_t started_ms, total_at_ms;
     call_make_head_fn *make_head;
@@ -43,9 +48,17 @@ struct call {
     void *owner;
     const struct log_context *log;
     struct deferred_free deferred_free;
-    unsigned attempts, retries_max;
-    unsigned answered; /* the status of the last answer; for the metrics */
+    uint64_t tried; /* endpoints, as bits by their place in the conf */
+    unsigned endpoint_index;
+    unsigned least_tier;
+    unsigned status;   /* of the answer that is passed on; 0: none */
+    unsigned attempts; /* in all */
+    unsigned retries, retries_max, frees;
+    uint64_t key;
+    struct llm_usage usage;
+    struct call_times times;
     enum call_state state;
+    bool has_key, keyed; /* a key is known; it has been looked for */
     bool closed;
 };
 
@@ -65,16 +78,43 @@ static void call_emit(struct call *c, struct call_event ev)
         c->on_event(c->owner, c, &ev);
 }
 
+/* What is told of the last attempt outlives it. */
+static void call_note_attempt(struct call *c)
+{
+    struct attempt_times t;
+    struct llm_usage usage;
+
+    if (!c->attempt)
+        return;
+    t = attempt_times(c->attempt);
+    usage = attempt_usage(c->attempt);
+    c->times.sent = t.began ? t.began - c->started_ms : 0;
+    c->times.head = t.head ? t.head - c->started_ms : 0;
+    c->times.content = t.content ? t.content - c->started_ms : 0;
+    if (usage.known)
+        c->usage = usage;
+}
+
 static void call_drop_attempt(struct call *c)
 {
+    call_note_attempt(c);
     attempt_close(c->attempt);
     c->attempt = NULL;
+}
+
+static void call_drop_all(struct call *c)
+{
+    call_drop_attempt(c);
+    attempt_close(c->kept);
+    c->kept = NULL;
+    free(c->rewritten);
+    c->rewritten = NULL;
 }
 
 static void call_fail(struct call *c, enum problem problem, const char *why)
 {
     deadline_clear(&c->pause);
-    call_drop_attempt(c);
+    call_drop_all(c);
     call_set_state(c, CALL_IS_OVER);
     counter_add(COUNTER_CALLS_FAILED, 1);
     callmetrics_call_failed(c->request.upstream, problem, call_elapsed_ms(c), c->log);
@@ -91,8 +131,9 @@ static uint64_t call_left_ms(const struct call *c)
 static struct retry_situation call_situation(const struct call *c)
 {
     return (struct retry_situation){
-        .retries_done = c->attempts - 1,
+        .retries_done = c->retries,
         .retries_max = c->retries_max,
+        .free_done = c->frees,
         .left_ms = call_left_ms(c),
         .wall_ms = loop_wall_ms(),
         .conf = c->request.upstream,
@@ -109,33 +150,139 @@ static void call_pause_before_retry(struct call *c, uint64_t ms, const char *why
     deadline_set(&c->pause, ms);
 }
 
+static struct group_ask call_ask(const struct call *c)
+{
+    return (struct group_ask){ .upstream = c->request.upstream,
+        .tried = c->tried,
+        .least_tier = c->least_tier,
+        .has_key = c->has_key,
+        .key = c->key };
+}
+
+static bool call_has_other(const struct call *c)
+{
+    struct group_ask ask = call_ask(c);
+
+    return group_has_other(c->endpoints, &ask);
+}
+
+/* Whether there is an endpoint of a higher tier; then only those count from here on. */
+static bool call_climb(struct call *c)
+{
+    struct group_ask ask = call_ask(c);
+    struct group_choice choice;
+
+    ask.least_tier = c->endpoint->tier + 1;
+    if (!group_pick(c->endpoints, &ask, &choice))
+        return false;
+    c->least_tier = ask.least_tier;
+    return true;
+}
+
+static void call_report(struct call *c, enum endpoint_outcome o, uint64_t rest_ms)
+{
+    struct endpoint *e = endpoints_find(c->endpoints, c->request.upstream, c->endpoint);
+
+    if (e)
+        endpoint_report(e, o, rest_ms);
+}
+
 /* ---- what the attempt tells ---- */
 
-static bool call_on_answer(void *owner, const struct attempt_answer *answer)
+/* A refusal of a key that the client brought along says nothing about the endpoint. */
+static enum endpoint_outcome call_outcome_of(const struct call *c, const struct attempt_answer *a)
+{
+    bool key_is_out = a->status == 401 || a->kind == LLM_ERROR_QUOTA;
+
+    if (key_is_out)
+        return rewrite_has_key(c->endpoint) ? ENDPOINT_REFUSED : ENDPOINT_NEUTRAL;
+    if (a->status == 429)
+        return ENDPOINT_NEUTRAL;
+    return a->status >= 500 ? ENDPOINT_FAILED : ENDPOINT_SERVED;
+}
+
+/* The answer is the call's. One of a higher tier that failed too is not: the first one counts. */
+static enum attempt_decision call_pass(struct call *c, const struct attempt_answer *a)
+{
+    call_set_state(c, CALL_IS_PASSING);
+    c->status = a->status;
+    if (!c->kept || a->status < 400)
+        return ATTEMPT_PASS;
+    call_drop_attempt(c);
+    c->attempt = c->kept;
+    c->kept = NULL;
+    attempt_pass_kept(c->attempt);
+    return ATTEMPT_GONE;
+}
+
+static enum attempt_decision call_keep(struct call *c)
+{
+    /* The first of all counts. */
+    if (c->kept) {
+        call_pause_before_retry(c, 0, "next tier");
+        return ATTEMPT_GONE;
+    }
+    c->kept = c->attempt;
+    call_note_attempt(c);
+    c->attempt = NULL;
+    call_pause_before_retry(c, 0, "next tier");
+    return ATTEMPT_KEEP;
+}
+
+static enum attempt_decision call_on_answer(void *owner, const struct attempt_answer *a)
 {
     struct call *c = owner;
     struct retry_situation s = call_situation(c);
-    uint64_t pause_ms;
-    char why[32];
+    struct retry_answer r = { a->status, a->head, a->kind, a->asks_to_wait, a->wait_ms };
+    struct retry_plan plan;
+    enum retry_decision decision;
+    char why[80];
 
-    c->answered = answer->head->status;
-    callmetrics_attempt_answered(
-        c->request.upstream, c->request.upstream->endpoints[0].name, c->answered);
-    if (!retry_after_response(&s, answer->head, &pause_ms)) {
-        call_set_state(c, CALL_IS_PASSING);
-        return true;
+    if ((r.kind == LLM_ERROR_AUTH || r.kind == LLM_ERROR_QUOTA) && !rewrite_has_key(c->endpoint))
+        s.retries_max = 0;
+    callmetrics_attempt_answered(c->request.upstream, c->endpoint->name, a->status);
+    decision = retry_after_answer(&s, &r, &plan);
+    call_report(c, call_outcome_of(c, a), a->status >= 400 ? plan.rest_ms : 0);
+    snprintf(why, sizeof(why), "status %u%s" STR_FMT, a->status, a->word.n ? ", " : "",
+        (int)(a->word.n < 48 ? a->word.n : 48), a->word.p ? a->word.p : "");
+    switch (decision) {
+    case RETRY_NEXT_TIER:
+        return call_climb(c) ? call_keep(c) : call_pass(c, a);
+    case RETRY_AGAIN:
+        c->retries++;
+        call_pause_before_retry(c, call_has_other(c) ? 0 : plan.pause_ms, why);
+        return ATTEMPT_GONE;
+    case RETRY_ELSEWHERE:
+        if (!s.retries_max || c->retries >= c->retries_max || !call_has_other(c))
+            return call_pass(c, a);
+        c->retries++;
+        call_pause_before_retry(c, 0, why);
+        return ATTEMPT_GONE;
+    case RETRY_FREE:
+    case RETRY_NO:
+        break;
     }
-    snprintf(why, sizeof(why), "status %u", answer->head->status);
-    call_pause_before_retry(c, pause_ms, why);
-    return false;
+    return call_pass(c, a);
+}
+
+/* An SDK would multiply Tarry's tries by its own. */
+static bool call_must_not_be_repeated(const struct call *c, const struct head *head)
+{
+    return head->status >= 400 && (c->attempts > 1 || head->status >= 500 || head->status == 408);
 }
 
 static void call_on_head(void *owner, const struct head *head)
 {
     struct call *c = owner;
+    struct arena arena = { 0 };
+    struct head out;
 
     callmetrics_first_content(c->request.upstream, call_elapsed_ms(c));
+    if (call_must_not_be_repeated(c, head) && head_copy(&arena, &out, head, 1) == 0 &&
+        head_set(&out, &arena, STR("x-should-retry"), STR("false")) == 0)
+        head = &out;
     call_emit(c, (struct call_event){ .kind = CALL_HEAD, .head = head });
+    arena_release(&arena);
 }
 
 static void call_on_data(void *owner, struct str data)
@@ -143,28 +290,58 @@ static void call_on_data(void *owner, struct str data)
     call_emit(owner, (struct call_event){ .kind = CALL_DATA, .data = data });
 }
 
-static void call_on_end(void *owner)
+static void call_on_end(void *owner, enum attempt_end end)
 {
+    static const enum call_end ends[] = { [ATTEMPT_COMPLETE] = CALL_COMPLETE,
+        [ATTEMPT_ERROR_EVENT] = CALL_ERROR_EVENT,
+        [ATTEMPT_MALFORMED] = CALL_MALFORMED };
     struct call *c = owner;
 
-    call_drop_attempt(c);
+    call_drop_all(c);
     call_set_state(c, CALL_IS_OVER);
-    callmetrics_call_answered(c->request.upstream, c->answered, call_elapsed_ms(c), c->log);
-    call_emit(c, (struct call_event){ .kind = CALL_END });
+    callmetrics_call_answered(c->request.upstream, c->status, call_elapsed_ms(c), c->log);
+    call_emit(c, (struct call_event){ .kind = CALL_END, .end = ends[end] });
 }
 
 static void call_on_failed(void *owner, const struct attempt_failure *f)
 {
     struct call *c = owner;
     struct retry_situation s = call_situation(c);
+    struct retry_failure r = {
+        .error = f->error,
+        .sent = f->reach >= ATTEMPT_SENT,
+        .answered = f->reach == ATTEMPT_ANSWERED,
+        .reused = f->reused,
+        .http2 = f->http2,
+        .took_ms = f->took_ms,
+    };
+    enum retry_decision decision;
     uint64_t pause_ms;
 
-    callmetrics_attempt_failed(
-        c->request.upstream, c->request.upstream->endpoints[0].name, f->problem);
-    if (c->state == CALL_IS_TRYING && retry_after_failure(&s, f->error, &pause_ms))
-        call_pause_before_retry(c, pause_ms, f->why);
-    else
+    callmetrics_attempt_failed(c->request.upstream, c->endpoint->name, f->problem);
+    if (c->state == CALL_IS_PASSING) {
+        call_report(c, ENDPOINT_FAILED, 0);
         call_fail(c, f->problem, f->why);
+        return;
+    }
+    decision = retry_after_failure(&s, &r, &pause_ms);
+    call_report(c, decision == RETRY_FREE ? ENDPOINT_NEUTRAL : ENDPOINT_FAILED, 0);
+    if (decision == RETRY_AGAIN || (decision == RETRY_ELSEWHERE && call_has_other(c))) {
+        c->retries++;
+        call_pause_before_retry(c, call_has_other(c) ? 0 : pause_ms, f->why);
+    } else if (decision == RETRY_FREE) {
+        c->frees++;
+        c->tried &= ~(UINT64_C(1) << c->endpoint_index);
+        call_pause_before_retry(c, pause_ms, f->why);
+    } else if (c->kept) {
+        call_drop_attempt(c);
+        c->attempt = c->kept;
+        c->kept = NULL;
+        call_set_state(c, CALL_IS_PASSING);
+        attempt_pass_kept(c->attempt);
+    } else {
+        call_fail(c, f->problem, f->why);
+    }
 }
 
 static const struct attempt_events events = {
@@ -175,8 +352,6 @@ static const struct attempt_events events = {
     .on_failed = call_on_failed,
 };
 
-/* ---- attempts ---- */
-
 static int call_make_head(void *owner, struct arena *a, struct head *out)
 {
     struct call *c = owner;
@@ -184,33 +359,130 @@ static int call_make_head(void *owner, struct arena *a, struct head *out)
     return c->make_head(c->owner, c, a, out);
 }
 
-static void call_try(void *owner)
+/* ---- which endpoint ---- */
+
+static uint64_t call_hash(struct str s)
 {
-    struct call *c = owner;
-    const struct upstream_conf *u = c->request.upstream;
-    const struct endpoint_conf *conf = &u->endpoints[0];
+    uint64_t h = UINT64_C(14695981039346656037); /* FNV-1a */
+
+    for (size_t i = 0; i < s.n; i++)
+        h = (h ^ (unsigned char)s.p[i]) * UINT64_C(1099511628211);
+    return h;
+}
+
+enum { PROMPT_KEY_BYTES = 2048 }; /* of a body, that stand for the beginning of its prompt */
+
+static void call_key_of_prompt(struct call *c)
+{
+    const struct piece *body = &c->request.body;
+    char scratch[PROMPT_KEY_BYTES];
+    struct str s = { 0 };
+    size_t n = body->len < sizeof(scratch) ? (size_t)body->len : sizeof(scratch);
+
+    if (n == 0 || (body->body && body_read(body->body, body->off, n, scratch, &s) < 0))
+        return;
+    c->key = call_hash(body->body ? s : str_make(body->mem, n));
+    c->has_key = true;
+}
+
+static void call_key_of_header(struct call *c, struct str name)
+{
+    struct arena arena = { 0 };
+    struct head head;
+    struct str value;
+
+    if (c->make_head(c->owner, c, &arena, &head) == 0) {
+        value = head_value(&head, name);
+        c->has_key = value.n > 0;
+        c->key = call_hash(value);
+    }
+    arena_release(&arena);
+}
+
+/* What keeps the call together with others, once. */
+static void call_find_key(struct call *c)
+{
+    const struct selector_conf *by = &c->request.upstream->affinity;
+
+    if (c->keyed || c->request.upstream->nendpoints < 2)
+        return;
+    c->keyed = true;
+    switch (by->kind) {
+    case SELECTOR_NONE:
+        break;
+    case SELECTOR_HEADER:
+        call_key_of_header(c, by->name);
+        break;
+    case SELECTOR_FIELD:
+        c->has_key = rewrite_field_hash(&c->request.body, by->name, &c->key);
+        break;
+    case SELECTOR_PROMPT:
+        call_key_of_prompt(c);
+        break;
+    }
+}
+
+/* ---- attempts ---- */
+
+static void call_open_attempt(struct call *c, const struct group_choice *choice)
+{
     struct attempt_request r = {
-        .endpoint = endpoints_find(c->endpoints, u, conf),
-        .policy = u,
-        .conf = conf,
+        .endpoint = choice->endpoint,
+        .policy = c->request.upstream,
+        .conf = choice->conf,
         .body = &c->request.body,
+        .npieces = 1,
         .until_ms = c->total_at_ms,
         .until_end = c->request.timeout_ms > 0,
         .make_head = call_make_head,
         .events = &events,
         .owner = c,
     };
+    int rc;
 
+    free(c->rewritten);
+    c->rewritten = rewrite_body(choice->conf, &c->request.body, &rc);
+    if (rc < 0) {
+        call_fail(c, PROBLEM_INTERNAL, "the request's body cannot be read");
+        return;
+    }
+    if (c->rewritten) {
+        r.body = c->rewritten->pieces;
+        r.npieces = 3;
+    }
+    r.body_size = pieces_size(r.body, r.npieces);
+    c->endpoint = choice->conf;
+    c->endpoint_index = choice->index;
+    c->tried |= UINT64_C(1) << choice->index;
     if (c->attempts++ > 0)
         counter_add(COUNTER_CALL_RETRIES, 1);
     call_set_state(c, CALL_IS_TRYING);
-    if (!r.endpoint) {
-        call_fail(c, PROBLEM_INTERNAL, "the endpoint is no longer in the conf");
-        return;
-    }
+    endpoint_begin(choice->endpoint);
     c->attempt = attempt_open(&r);
     if (!c->attempt)
         call_fail(c, PROBLEM_INTERNAL, "out of memory");
+}
+
+static void call_try(void *owner)
+{
+    struct call *c = owner;
+    struct group_ask ask;
+    struct group_choice choice;
+
+    call_find_key(c);
+    ask = call_ask(c);
+    if (!group_pick(c->endpoints, &ask, &choice)) {
+        call_fail(c, PROBLEM_INTERNAL, "the endpoint is no longer in the conf");
+    } else if (choice.wait_ms > 0 && call_left_ms(c) == 0) {
+        call_fail(c, PROBLEM_CALL_CONNECT_TIMEOUT,
+            "total_timeout passed while every endpoint was resting");
+    } else if (choice.wait_ms > 0) {
+        /* Every endpoint rests: the first to come back is waited for. */
+        deadline_set(
+            &c->pause, choice.wait_ms < call_left_ms(c) ? choice.wait_ms : call_left_ms(c));
+    } else {
+        call_open_attempt(c, &choice);
+    }
 }
 
 /* ---- life ---- */
@@ -253,6 +525,23 @@ void call_pause(struct call *c, bool paused)
         attempt_pause(c->attempt, paused);
 }
 
+static void call_add_to_record(const struct call *c)
+{
+    struct call_record *r = c->request.record;
+
+    if (!r)
+        return;
+    r->usage.known = r->usage.known || c->usage.known;
+    r->usage.input += c->usage.input;
+    r->usage.output += c->usage.output;
+    r->usage.cached += c->usage.cached;
+    r->usage.reasoning += c->usage.reasoning;
+    r->attempts += c->attempts;
+    r->endpoint = call_endpoint(c);
+    r->first_content_ms = c->times.content;
+    r->status = c->status;
+}
+
 void call_close(struct call *c)
 {
     if (!c || c->closed)
@@ -260,7 +549,8 @@ void call_close(struct call *c)
     c->closed = true;
     if (c->state != CALL_IS_OVER)
         callmetrics_call_cancelled(c->request.upstream, call_elapsed_ms(c));
-    call_drop_attempt(c);
+    call_drop_all(c);
+    call_add_to_record(c);
     call_set_state(c, CALL_IS_OVER);
     deadline_close(&c->pause);
     loop_free_later(&c->deferred_free, c, call_free);
@@ -279,6 +569,23 @@ unsigned call_attempts(const struct call *c)
 uint64_t call_elapsed_ms(const struct call *c)
 {
     return loop_now_ms() - c->started_ms;
+}
+
+struct llm_usage call_usage(const struct call *c)
+{
+    struct llm_usage now = c->attempt ? attempt_usage(c->attempt) : (struct llm_usage){ 0 };
+
+    return now.known ? now : c->usage;
+}
+
+struct call_times call_times(const struct call *c)
+{
+    return c->times;
+}
+
+struct str call_endpoint(const struct call *c)
+{
+    return c->endpoint ? c->endpoint->name : STR("");
 }
 
 void call_describe(const struct call *c, char *buf, size_t n)

@@ -12,10 +12,18 @@
 #include "conf/snapshot.h"
 #include "exchange/problem.h"
 #include "http/body.h"
+#include "llm/reader.h"
 #include "observe/log.h"
 #include "upstream/endpoints.h"
 
 struct call;
+
+/* How an answer that came to its end is to be judged. */
+enum call_end {
+    CALL_COMPLETE,
+    CALL_ERROR_EVENT, /* an event of the stream says that it failed */
+    CALL_MALFORMED,   /* it is not what its API says */
+};
 
 enum call_event_kind {
     CALL_HEAD,
@@ -28,6 +36,7 @@ struct call_event {
     enum call_event_kind kind;
     const struct head *head;
     struct str data;
+    enum call_end end; /* of CALL_END */
     enum problem problem;
     const char *why;
 };
@@ -39,12 +48,21 @@ typedef void call_event_fn(void *owner, struct call *c, const struct call_event 
  * and the conf's fields. 0, or negative. */
 typedef int call_make_head_fn(void *owner, struct call *c, struct arena *a, struct head *out);
 
+/* What the calls of an exchange came to: each adds to it when it is closed. */
+struct call_record {
+    struct llm_usage usage; /* of all together */
+    struct str endpoint;    /* of the last one; in the conf */
+    uint64_t first_content_ms;
+    unsigned attempts, status; /* of all together; of the last one's answer, 0: none */
+};
+
 struct call_request {
     const struct upstream_conf *upstream; /* of a snapshot that outlives the call */
     struct piece body;
-    uint64_t timeout_ms; /* 0: the upstream's total_timeout; cut to it */
-    size_t retries;      /* SIZE_MAX: the upstream's; cut to it */
-    size_t index;        /* which of the handoff's calls it is */
+    uint64_t timeout_ms;        /* 0: the upstream's total_timeout; cut to it */
+    size_t retries;             /* SIZE_MAX: the upstream's; cut to it */
+    size_t index;               /* which of the handoff's calls it is */
+    struct call_record *record; /* outlives the call; NULL: none is wanted */
 };
 
 /* Starts it; events follow from the loop. NULL if there is no memory. `log` outlives the call. */
@@ -63,6 +81,18 @@ unsigned call_attempts(const struct call *c);
 
 /* Since call_open(), in milliseconds. */
 uint64_t call_elapsed_ms(const struct call *c);
+
+/* What the service said that the call used; not known before it has said so. */
+struct llm_usage call_usage(const struct call *c);
+
+/* When things happened, in milliseconds since call_open(); 0: not, or at once. */
+struct call_times {
+    uint64_t sent, head, content; /* of the last attempt */
+};
+struct call_times call_times(const struct call *c);
+
+/* The endpoint of the last attempt; empty before the first. */
+struct str call_endpoint(const struct call *c);
 
 /* One line for logs and pages: "call 0 to \"openai\": trying, attempt 2, 1350 ms; attempt at ...".
  */

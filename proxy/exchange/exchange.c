@@ -157,6 +157,15 @@ static void exchange_log(struct exchange *ex)
         .worker_us = ex->worker_us,
         .parked_us = ex->parked_us,
         .total_us = loop_precise_us() - ex->started_us,
+        .endpoint = ex->record.endpoint,
+        .attempts = ex->record.attempts,
+        .upstream_status = ex->record.status,
+        .first_content_ms = ex->record.first_content_ms,
+        .usage_known = ex->record.usage.known,
+        .input_tokens = ex->record.usage.input,
+        .output_tokens = ex->record.usage.output,
+        .cached_tokens = ex->record.usage.cached,
+        .reasoning_tokens = ex->record.usage.reasoning,
     };
 
     exchange_count(ex);

@@ -209,7 +209,8 @@ struct exchange {
 
     uint64_t started_wall_ms, started_us, mark_us;
     uint64_t queue_us, worker_us, parked_us, bytes_in;
-    const char *end; /* how it ended, for the access log */
+    const char *end;           /* how it ended, for the access log */
+    struct call_record record; /* of all calls, for the access log */
     unsigned nhops, ncalls;
     enum ex_state state;
     enum step_id step;

@@ -23,6 +23,7 @@ struct call *parked_open_call(
         .timeout_ms = e->timeout_ms,
         .retries = e->retries,
         .index = i,
+        .record = &ex->record,
     };
     struct answer *an = answer_new(&ex->answers, &ex->arena, ex->conf, ex->id, e);
 
@@ -44,7 +45,9 @@ void parked_begin(struct exchange *ex)
 
 struct answer_facts parked_facts(const struct call *c)
 {
-    return (struct answer_facts){ .attempts = call_attempts(c), .elapsed_ms = call_elapsed_ms(c) };
+    return (struct answer_facts){
+        .attempts = call_attempts(c), .elapsed_ms = call_elapsed_ms(c), .usage = call_usage(c)
+    };
 }
 
 /* The head that keep-alive bytes fix: the handoff's, whatever comes of the calls. */

@@ -131,14 +131,35 @@ static void relay_end_call(struct exchange *ex)
     ex->relay = NULL;
 }
 
-static void relay_on_end(struct exchange *ex)
+/* An answer that is whole in its framing and not in what it says is told of as truncated. */
+static const char *relay_judge_end(enum call_end end)
 {
+    switch (end) {
+    case CALL_COMPLETE:
+        break;
+    case CALL_ERROR_EVENT:
+        return "error_event";
+    case CALL_MALFORMED:
+        return "malformed";
+    }
+    return NULL;
+}
+
+static void relay_on_end(struct exchange *ex, enum call_end end)
+{
+    const char *fault = relay_judge_end(end);
+
     relay_tap(ex, &(struct message){ .kind = MESSAGE_END });
     if (ex->phase == RELAY_KEEPING) {
         relay_hand_to_worker(ex, PROBLEM_NONE);
         return;
     }
-    relay_close_record(ex, STR("complete"), PROBLEM_NONE);
+    relay_close_record(ex, fault ? STR("truncated") : STR("complete"), PROBLEM_NONE);
+    if (fault) {
+        ex->end = fault;
+        if (ex->outcome.p && !ex->truncated.p)
+            ex->truncated = STR("stream");
+    }
     relay_end_call(ex);
     exchange_complete(ex);
 }
@@ -175,7 +196,7 @@ static void relay_on_event(struct exchange *ex, struct call *c, const struct cal
         relay_on_data(ex, c, ev->data);
         break;
     case CALL_END:
-        relay_on_end(ex);
+        relay_on_end(ex, ev->end);
         break;
     case CALL_FAILED:
         relay_on_failed(ex, ev->problem, ev->why);
@@ -209,6 +230,7 @@ static struct call *relay_open_gateway(struct exchange *ex)
         .upstream = ex->gateway,
         .body = { .body = b, .len = body_size(b) },
         .retries = SIZE_MAX,
+        .record = &ex->record,
     };
 
     if (ex->request.content != CONTENT_NONE) {

@@ -96,6 +96,16 @@ static void access_write_json(struct buf *b, const struct access_entry *e)
         MS_ARG(e->worker_us), MS_ARG(e->parked_us), MS_ARG(e->total_us));
     access_json_pair(b, "route", e->route);
     access_json_pair(b, "upstream", e->upstream);
+    if (e->endpoint.n > 0) {
+        access_json_pair(b, "endpoint", e->endpoint);
+        buf_printf(b, ",\"attempts\":%u,\"upstream_status\":%u,\"first_content_ms\":%" PRIu64,
+            e->attempts, e->upstream_status, e->first_content_ms);
+    }
+    if (e->usage_known)
+        buf_printf(b,
+            ",\"input_tokens\":%" PRIu64 ",\"output_tokens\":%" PRIu64 ",\"cached_tokens\":%" PRIu64
+            ",\"reasoning_tokens\":%" PRIu64,
+            e->input_tokens, e->output_tokens, e->cached_tokens, e->reasoning_tokens);
     access_json_pair(b, "user_agent", e->user_agent);
     access_json_pair(b, "end", e->end);
     buf_append(b, "}\n", 2);
@@ -154,10 +164,20 @@ static void access_write_logfmt(struct buf *b, const struct access_entry *e)
     buf_printf(b,
         " status=%u bytes_in=%" PRIu64 " bytes_out=%" PRIu64 " hops=%u calls=%u queue_ms=" MS_FMT
         " worker_ms=" MS_FMT " parked_ms=" MS_FMT " total_ms=" MS_FMT " route=" STR_FMT
-        " upstream=" STR_FMT " end=" STR_FMT "\n",
+        " upstream=" STR_FMT " end=" STR_FMT,
         e->status, e->bytes_in, e->bytes_out, e->hops, e->calls, MS_ARG(e->queue_us),
         MS_ARG(e->worker_us), MS_ARG(e->parked_us), MS_ARG(e->total_us), STR_ARG(e->route),
         STR_ARG(e->upstream), STR_ARG(e->end));
+    if (e->endpoint.n > 0)
+        buf_printf(b,
+            " endpoint=" STR_FMT " attempts=%u upstream_status=%u first_content_ms=%" PRIu64,
+            STR_ARG(e->endpoint), e->attempts, e->upstream_status, e->first_content_ms);
+    if (e->usage_known)
+        buf_printf(b,
+            " input_tokens=%" PRIu64 " output_tokens=%" PRIu64 " cached_tokens=%" PRIu64
+            " reasoning_tokens=%" PRIu64,
+            e->input_tokens, e->output_tokens, e->cached_tokens, e->reasoning_tokens);
+    buf_append(b, "\n", 1);
 }
 
 bool access_enabled(void)
@@ -169,7 +189,7 @@ bool access_enabled(void)
 static size_t access_longest(const struct access_entry *e)
 {
     size_t n = e->method.n + e->path.n + e->protocol.n + e->user_agent.n + e->referer.n +
-               e->route.n + e->upstream.n + e->end.n;
+               e->route.n + e->upstream.n + e->end.n + e->endpoint.n;
 
     return FIXED_MAX + strlen(e->exchange) + strlen(e->peer) + n * strlen("\\u0000");
 }

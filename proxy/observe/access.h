@@ -21,6 +21,12 @@ struct access_entry {
     uint64_t bytes_in, bytes_out; /* of bodies */
     unsigned hops, calls;
     uint64_t queue_us, worker_us, parked_us, total_us;
+    struct str endpoint;       /* of the last call; empty: no call */
+    unsigned attempts;         /* of all calls together */
+    unsigned upstream_status;  /* of the last call; 0: no answer */
+    uint64_t first_content_ms; /* of the last call, since it began; 0: none */
+    bool usage_known;          /* the services have said what follows, of all calls together */
+    uint64_t input_tokens, output_tokens, cached_tokens, reasoning_tokens;
 };
 
 /* Opens what the conf names. 0, or -1 with errno: the old target stays. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "net/loop.h"
+#include "observe/log.h"
 
 struct endpoint {
     struct list_node node; /* on the registry's lists */
@@ -15,6 +16,12 @@ struct endpoint {
     struct deferred_free deferred_free;
     struct arena arena; /* of the strings */
     struct str upstream, name, address, ca_file;
+    uint64_t key; /* of the fields that the conf sets, so that a new key is noticed */
+    uint64_t rest_until_ms, out_until_ms;
+    uint64_t broken_until_ms; /* the breaker is open; after it one probe at a time */
+    uint64_t breaker_pause_ms, out_pause_ms;
+    unsigned failures; /* in a row */
+    unsigned breaker_failures;
     bool http2, retired, closed;
 };
 
@@ -112,6 +119,67 @@ void endpoint_leave(struct endpoint_turn *t)
         endpoint_wake(e);
 }
 
+void endpoint_report(struct endpoint *e, enum endpoint_outcome o, uint64_t rest_ms)
+{
+    uint64_t now = loop_now_ms();
+
+    if (rest_ms && now + rest_ms > e->rest_until_ms)
+        e->rest_until_ms = now + rest_ms;
+    switch (o) {
+    case ENDPOINT_SERVED:
+        if (e->broken_until_ms)
+            log_info(NULL, "endpoint \"" STR_FMT "\" of upstream \"" STR_FMT "\" serves again",
+                STR_ARG(e->name), STR_ARG(e->upstream));
+        e->failures = 0;
+        e->broken_until_ms = e->out_until_ms = 0;
+        break;
+    case ENDPOINT_NEUTRAL:
+        break;
+    case ENDPOINT_FAILED:
+        if (++e->failures < e->breaker_failures)
+            break;
+        if (e->failures == e->breaker_failures)
+            log_warn(NULL,
+                "endpoint \"" STR_FMT "\" of upstream \"" STR_FMT
+                "\" failed %u times in a row: it is left alone for a while",
+                STR_ARG(e->name), STR_ARG(e->upstream), e->failures);
+        e->broken_until_ms = now + e->breaker_pause_ms;
+        break;
+    case ENDPOINT_REFUSED:
+        if (now >= e->out_until_ms)
+            log_error(NULL,
+                "endpoint \"" STR_FMT "\" of upstream \"" STR_FMT
+                "\" refuses its key, or the key's quota is used up: give it another one, or raise "
+                "the quota",
+                STR_ARG(e->name), STR_ARG(e->upstream));
+        e->out_until_ms = now + e->out_pause_ms;
+        break;
+    }
+}
+
+uint64_t endpoint_ready_in(const struct endpoint *e)
+{
+    uint64_t now = loop_now_ms(), at = e->rest_until_ms;
+
+    if (now < e->out_until_ms)
+        return UINT64_MAX;
+    if (e->broken_until_ms > at)
+        at = e->broken_until_ms;
+    return at > now ? at - now : 0;
+}
+
+void endpoint_begin(struct endpoint *e)
+{
+    /* The others wait for what becomes of this one. */
+    if (e->broken_until_ms)
+        e->broken_until_ms = loop_now_ms() + e->breaker_pause_ms;
+}
+
+size_t endpoint_load(const struct endpoint *e)
+{
+    return e->waiting.count + e->using.count;
+}
+
 struct endpoint_counts endpoint_counts(const struct endpoint *e)
 {
     struct origin_counts c = origin_counts(e->origin);
@@ -140,6 +208,29 @@ static void endpoint_free(void *what)
     free(e);
 }
 
+/* What a key looks like from the outside: two that differ do so here too. */
+static uint64_t endpoint_key_of(const struct endpoint_conf *c)
+{
+    uint64_t h = UINT64_C(14695981039346656037); /* FNV-1a */
+
+    for (size_t i = 0; i < c->nset_header; i++)
+        for (size_t k = 0; k < c->set_header[i].value.n; k++)
+            h = (h ^ (unsigned char)c->set_header[i].value.p[k]) * UINT64_C(1099511628211);
+    return h;
+}
+
+static void endpoint_take_policy(struct endpoint *e, const struct origin_terms *t)
+{
+    uint64_t key = endpoint_key_of(t->endpoint);
+
+    e->breaker_failures = t->policy->breaker_failures;
+    e->breaker_pause_ms = t->policy->breaker_pause_ms;
+    e->out_pause_ms = t->policy->out_pause_ms;
+    if (key != e->key)
+        e->rest_until_ms = e->out_until_ms = 0;
+    e->key = key;
+}
+
 struct endpoint *endpoint_open(struct list *list, struct resolver *r, const struct origin_terms *t)
 {
     struct endpoint *e = calloc(1, sizeof(*e));
@@ -151,6 +242,7 @@ struct endpoint *endpoint_open(struct list *list, struct resolver *r, const stru
     e->address = arena_copy(&e->arena, t->endpoint->origin);
     e->ca_file = arena_copy(&e->arena, t->endpoint->ca_file);
     e->http2 = t->endpoint->http2;
+    endpoint_take_policy(e, t);
     if (e->upstream.p && e->name.p && e->address.p && e->ca_file.p)
         e->origin = origin_open(r, t, endpoint_on_origin, e);
     if (!e->origin) {
@@ -173,6 +265,7 @@ bool endpoint_is_for(
 
 void endpoint_update(struct endpoint *e, const struct origin_terms *t)
 {
+    endpoint_take_policy(e, t);
     origin_update(e->origin, t);
 }
 

@@ -32,6 +32,28 @@ void endpoint_ask(struct endpoint *e, struct endpoint_turn *t);
 /* Nothing is wanted any more, or the stream has been closed. Idempotent. */
 void endpoint_leave(struct endpoint_turn *t);
 
+/* What a try at it came to. */
+enum endpoint_outcome {
+    ENDPOINT_SERVED,  /* an answer that is no failure of the service */
+    ENDPOINT_NEUTRAL, /* a rate limit, or a client that left: neither good nor bad */
+    ENDPOINT_FAILED,  /* not reached, broke off, too slow, or 5xx */
+    ENDPOINT_REFUSED, /* its key or quota is out: no calls until the key changes, or a while has
+                         passed */
+};
+
+/* `rest_ms`: it wants to be left alone for so long; the longest rest counts. */
+void endpoint_report(struct endpoint *e, enum endpoint_outcome o, uint64_t rest_ms);
+
+/* In how many milliseconds it takes calls: 0: now; UINT64_MAX: it is out. After the breaker's pause
+ * it takes one as a probe. */
+uint64_t endpoint_ready_in(const struct endpoint *e);
+
+/* The one that asks is the probe, if the breaker was open. */
+void endpoint_begin(struct endpoint *e);
+
+/* The calls that wait for it or use it. */
+size_t endpoint_load(const struct endpoint *e);
+
 struct endpoint_counts {
     size_t connections, streams, waiting, in_use;
 };

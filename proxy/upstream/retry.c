@@ -8,21 +8,12 @@
  * this much. */
 enum { HINT_JITTER_MS = 100 };
 
-static bool retry_status_is_retried(unsigned status)
+static bool retry_is_listed(const struct upstream_conf *u, unsigned status)
 {
-    switch (status) {
-    case 408:
-    case 409:
-    case 429:
-    case 500:
-    case 502:
-    case 503:
-    case 504:
-    case 529: /* overloaded (Anthropic) */
-        return true;
-    default:
-        return false;
-    }
+    for (size_t i = 0; i < u->nretry_on; i++)
+        if (u->retry_on[i] == status)
+            return true;
+    return false;
 }
 
 /* First pause, doubled with each retry, up to the longest; less up to a quarter, so that calls that
@@ -54,55 +45,106 @@ static bool retry_parse_after_ms(struct str value, uint64_t *ms)
 }
 
 /* What the service asks for. */
-static bool retry_find_hint(const struct head *response, uint64_t wall_ms, uint64_t *ms)
+static bool retry_find_hint(const struct retry_answer *a, uint64_t wall_ms, uint64_t *ms)
 {
-    const struct field *f = head_find(response, STR("retry-after-ms"));
+    const struct field *f = head_find(a->head, STR("retry-after-ms"));
 
     if (f && retry_parse_after_ms(f->value, ms))
         return true;
-    f = head_find(response, STR("retry-after"));
-    return f && retry_parse_after(f->value, wall_ms, ms);
+    f = head_find(a->head, STR("retry-after"));
+    if (f && retry_parse_after(f->value, wall_ms, ms))
+        return true;
+    *ms = a->wait_ms;
+    return a->asks_to_wait;
 }
 
-bool retry_after_response(
-    const struct retry_situation *s, const struct head *response, uint64_t *pause_ms)
+static bool retry_is_wanted(const struct upstream_conf *u, const struct retry_answer *a)
 {
-    const struct field *should = head_find(response, STR("x-should-retry"));
-    bool again = retry_status_is_retried(response->status);
-    uint64_t hint;
+    const struct field *should = head_find(a->head, STR("x-should-retry"));
 
-    if (should && response->status >= 400) {
+    if (should && a->status >= 400) {
         if (str_eq_nocase(str_trim(should->value), STR("true")))
-            again = true;
-        else if (str_eq_nocase(str_trim(should->value), STR("false")))
-            again = false;
+            return true;
+        if (str_eq_nocase(str_trim(should->value), STR("false")))
+            return false;
     }
-    if (!again || s->retries_done >= s->retries_max)
-        return false;
-    if (retry_find_hint(response, s->wall_ms, &hint))
-        *pause_ms = hint + (hint > 0 ? entropy_below(HINT_JITTER_MS + 1) : 0);
-    else
-        *pause_ms = retry_backoff(s);
-    return *pause_ms < s->left_ms;
+    return retry_is_listed(u, a->status);
 }
 
-bool retry_after_failure(const struct retry_situation *s, enum stream_error e, uint64_t *pause_ms)
+static bool retry_falls_back(const struct upstream_conf *u, enum llm_error kind)
 {
-    bool never_seen = e == STREAM_E_REFUSED || e == STREAM_E_STALE;
+    return (kind == LLM_ERROR_CONTEXT && (u->fallback_on & FALLBACK_CONTEXT_LENGTH)) ||
+           (kind == LLM_ERROR_FILTER && (u->fallback_on & FALLBACK_CONTENT_FILTER));
+}
 
-    if (!never_seen && e != STREAM_E_RESOLVE && e != STREAM_E_CONNECT &&
-        e != STREAM_E_CONNECT_TIMEOUT)
+enum retry_decision retry_after_answer(
+    const struct retry_situation *s, const struct retry_answer *a, struct retry_plan *plan)
+{
+    uint64_t hint = 0;
+    bool hinted = retry_find_hint(a, s->wall_ms, &hint);
+
+    plan->rest_ms = hinted ? hint : 0;
+    plan->pause_ms = retry_backoff(s);
+    if (a->status < 400)
+        return RETRY_NO;
+    if (retry_falls_back(s->conf, a->kind))
+        return RETRY_NEXT_TIER;
+    if (a->kind == LLM_ERROR_QUOTA || a->kind == LLM_ERROR_AUTH)
+        return RETRY_ELSEWHERE;
+    if (a->kind == LLM_ERROR_CONTEXT || a->kind == LLM_ERROR_FILTER ||
+        !retry_is_wanted(s->conf, a) || s->retries_done >= s->retries_max)
+        return RETRY_NO;
+    if (hinted && hint > s->conf->retry_after_max_ms)
+        return RETRY_ELSEWHERE;
+    if (hint > plan->pause_ms)
+        plan->pause_ms = hint + entropy_below(HINT_JITTER_MS + 1);
+    return plan->pause_ms < s->left_ms ? RETRY_AGAIN : RETRY_ELSEWHERE;
+}
+
+/* Whether the service cannot have begun with it. */
+static bool retry_is_unstarted(const struct upstream_conf *u, const struct retry_failure *f)
+{
+    bool broke_off = f->error == STREAM_E_TERMINATED || f->error == STREAM_E_ENDED;
+
+    if (f->error == STREAM_E_REFUSED || f->error == STREAM_E_STALE)
+        return true;
+    if (!broke_off || f->answered)
         return false;
-    /* A connection that ended under a request which the peer has not looked at is no failed try:
-     * even a call that must not be tried again may be sent once. */
-    if (never_seen && s->retries_done == 0) {
-        *pause_ms = 0;
-        return s->left_ms > 0;
-    }
-    if (s->retries_done >= s->retries_max)
-        return false;
+    if (!f->sent)
+        return true;
+    /* A listener that is overrun resets new connections; a kept one that has just reached its end
+     * is closed as the request is written. */
+    return !f->http2 && f->took_ms < u->retry_unstarted_within_ms &&
+           (f->reused || f->error == STREAM_E_TERMINATED);
+}
+
+static bool retry_is_unreached(enum stream_error e)
+{
+    return e == STREAM_E_RESOLVE || e == STREAM_E_CONNECT || e == STREAM_E_CONNECT_TIMEOUT;
+}
+
+static bool retry_is_unsure(enum stream_error e)
+{
+    return e == STREAM_E_TERMINATED || e == STREAM_E_ENDED || e == STREAM_E_INCOMPLETE ||
+           e == STREAM_E_TIMEOUT || e == STREAM_E_PROTOCOL;
+}
+
+enum retry_decision retry_after_failure(
+    const struct retry_situation *s, const struct retry_failure *f, uint64_t *pause_ms)
+{
     *pause_ms = retry_backoff(s);
-    return *pause_ms < s->left_ms;
+    if (retry_is_unstarted(s->conf, f) && s->free_done < RETRY_FREE_MAX && s->left_ms > 0) {
+        *pause_ms = s->free_done ? entropy_below(HINT_JITTER_MS) : 0;
+        return RETRY_FREE;
+    }
+    if (f->error != STREAM_E_REFUSED && f->error != STREAM_E_STALE &&
+        !retry_is_unreached(f->error) &&
+        !(retry_is_unsure(f->error) && s->conf->retry_unsure_within_ms > 0 &&
+            f->took_ms <= s->conf->retry_unsure_within_ms))
+        return RETRY_NO;
+    if (s->retries_done >= s->retries_max || s->left_ms == 0)
+        return RETRY_NO;
+    return *pause_ms < s->left_ms ? RETRY_AGAIN : RETRY_ELSEWHERE;
 }
 
 static const struct str months[12] = { STR_INIT("Jan"), STR_INIT("Feb"), STR_INIT("Mar"),

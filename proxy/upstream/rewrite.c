@@ -1,7 +1,10 @@
 /* A request on its way to an endpoint. */
 #include "upstream/rewrite.h"
 
+#include <stdlib.h>
+
 #include "conf/value.h"
+#include "llm/json.h"
 
 static const struct str query_credentials[] = { STR_INIT("key"), STR_INIT("api_key"),
     STR_INIT("api-key"), STR_INIT("access_token") };
@@ -42,10 +45,31 @@ static struct str rewrite_without_keys(struct arena *a, struct str target)
     return str_make(p, (size_t)(at - p));
 }
 
+/* "/v1beta/models/NAME:method" with another name. */
+static struct str rewrite_model_in_path(struct arena *a, struct str target, struct str model)
+{
+    static const struct str mark = STR_INIT("/models/");
+    struct str path, query;
+
+    str_cut(target, '?', &path, &query);
+    for (size_t i = 0; i + mark.n < path.n; i++) {
+        struct str rest = str_make(path.p + i + mark.n, target.n - i - mark.n), name, method;
+
+        if (!str_starts_with(str_make(path.p + i, path.n - i), mark) ||
+            !str_cut(rest, ':', &name, &method))
+            continue;
+        return arena_printf(a, STR_FMT STR_FMT STR_FMT, (int)(i + mark.n), target.p, STR_ARG(model),
+            (int)(rest.n - name.n), name.p + name.n);
+    }
+    return target;
+}
+
 static int rewrite_target(struct arena *a, const struct endpoint_conf *e, bool keys, struct head *h)
 {
     if (!keys)
         h->target = rewrite_without_keys(a, h->target);
+    if (h->target.p && e->model.n > 0)
+        h->target = rewrite_model_in_path(a, h->target, e->model);
     if (h->target.p && e->path_prefix.n > 0 && !str_eq(h->target, STR("*")))
         h->target = arena_printf(a, STR_FMT STR_FMT, STR_ARG(e->path_prefix), STR_ARG(h->target));
     return h->target.p ? 0 : -1;
@@ -93,6 +117,111 @@ int rewrite_head(struct arena *a, const struct endpoint_conf *e, struct head *h)
     sent.authority = rewrite_authority(e);
     *h = sent;
     return rewrite_target(a, e, !injected, h);
+}
+
+bool rewrite_has_key(const struct endpoint_conf *e)
+{
+    for (size_t i = 0; i < e->nset_header; i++)
+        if (!e->set_header[i].unless_present && value_is_credential(e->set_header[i].name))
+            return true;
+    return false;
+}
+
+/* A value of a body. */
+struct found {
+    uint64_t start, end; /* end 0: not found */
+    uint64_t hash;
+};
+
+static void rewrite_on_value(void *owner, unsigned path, const struct json_value *v)
+{
+    struct found *f = owner;
+
+    if ((v->type != JSON_STRING && v->type != JSON_NUMBER) || f->end)
+        return;
+    f->start = v->start;
+    f->end = v->end;
+    f->hash = UINT64_C(14695981039346656037); /* FNV-1a */
+    for (size_t i = 0; i < v->text.n; i++)
+        f->hash = (f->hash ^ (unsigned char)v->text.p[i]) * UINT64_C(1099511628211);
+}
+
+enum { READ_STEP = 16 << 10 };
+
+static int rewrite_find(const struct piece *body, const struct json_path *path, struct found *f)
+{
+    char scratch[READ_STEP];
+    struct json j;
+
+    json_init(&j, path, 1, false, rewrite_on_value, f);
+    for (uint64_t at = 0; at < body->len && !f->end;) {
+        uint64_t left = body->len - at;
+        size_t n = left < READ_STEP ? (size_t)left : READ_STEP;
+        struct str data = str_make(body->body ? NULL : body->mem + at, n);
+
+        if (body->body && body_read(body->body, body->off + at, n, scratch, &data) < 0)
+            return -1;
+        if (data.n == 0 || !json_feed(&j, data))
+            return 0;
+        at += data.n;
+    }
+    return 0;
+}
+
+bool rewrite_field_hash(const struct piece *body, struct str path, uint64_t *hash)
+{
+    struct found f = { 0 };
+    struct arena arena = { 0 };
+    struct json_path p = { 0 };
+    struct str one;
+
+    for (int i = 0; i < JSON_SEGMENTS_MAX - 1 && path.n > 0; i++) {
+        str_cut(path, '.', &one, &path);
+        p.segments[i] = arena_cstr(&arena, one);
+    }
+    if (p.segments[0] && rewrite_find(body, &p, &f) == 0)
+        *hash = f.hash;
+    arena_release(&arena);
+    return f.end > 0;
+}
+
+static struct piece rewrite_part(const struct piece *body, uint64_t from, uint64_t to)
+{
+    struct piece part = *body;
+
+    if (part.body)
+        part.off += from;
+    else
+        part.mem += from;
+    part.len = to - from;
+    return part;
+}
+
+struct rewritten_body *rewrite_body(
+    const struct endpoint_conf *e, const struct piece *body, int *rc)
+{
+    static const struct json_path model = { { "model" } };
+    struct found found = { 0 };
+    struct rewritten_body *b;
+
+    *rc = 0;
+    if (e->model.n == 0 || body->len == 0)
+        return NULL;
+    *rc = rewrite_find(body, &model, &found);
+    if (*rc < 0 || !found.end)
+        return NULL;
+    b = malloc(sizeof(*b) + e->model.n + 3);
+    if (!b) {
+        *rc = -1;
+        return NULL;
+    }
+    b->name[0] = '"';
+    memcpy(b->name + 1, e->model.p, e->model.n);
+    b->name[e->model.n + 1] = '"';
+    b->pieces[0] = rewrite_part(body, 0, found.start);
+    b->pieces[1] = (struct piece){ .mem = b->name, .len = e->model.n + 2 };
+    b->pieces[2] = rewrite_part(body, found.end, body->len);
+    return b;
 }
 
 struct str rewrite_authority(const struct endpoint_conf *e)

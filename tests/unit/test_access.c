@@ -88,6 +88,32 @@ START_TEST(writes_combined)
 }
 END_TEST
 
+/* What the calls came to, where there were any. */
+START_TEST(tells_of_calls)
+{
+    struct access_entry e = entry();
+    const char *line;
+
+    e.endpoint = STR("openai-a");
+    e.attempts = 3;
+    e.upstream_status = 200;
+    e.first_content_ms = 350;
+    e.usage_known = true;
+    e.input_tokens = 9;
+    e.output_tokens = 7;
+    e.cached_tokens = 4;
+    e.reasoning_tokens = 3;
+    line = line_of(ACCESS_JSON, &e);
+    ck_assert_ptr_nonnull(strstr(line,
+        "\"endpoint\":\"openai-a\",\"attempts\":3,\"upstream_status\":200,\"first_content_ms\":350,"
+        "\"input_tokens\":9,\"output_tokens\":7,\"cached_tokens\":4,\"reasoning_tokens\":3,"));
+    line = line_of(ACCESS_LOGFMT, &e);
+    ck_assert_ptr_nonnull(strstr(line,
+        " endpoint=openai-a attempts=3 upstream_status=200 first_content_ms=350 input_tokens=9 "
+        "output_tokens=7 cached_tokens=4 reasoning_tokens=3\n"));
+}
+END_TEST
+
 START_TEST(writes_logfmt)
 {
     struct access_entry e = entry();
@@ -215,6 +241,7 @@ static TCase *cases(void)
     tcase_add_test(t, writes_json);
     tcase_add_test(t, writes_combined);
     tcase_add_test(t, writes_logfmt);
+    tcase_add_test(t, tells_of_calls);
     tcase_add_loop_test(t, escapes_what_a_client_sends, 0, COUNT_OF(escaped));
     tcase_add_test(t, writes_what_is_missing_as_empty);
     tcase_add_test(t, gathers_until_the_flush);

@@ -9,8 +9,13 @@
 /* 2026-11-23 12:00:00 UTC */
 #define NOON_MS UINT64_C(1795435200000)
 
-static const struct upstream_conf conf = { .retry_first_pause_ms = 500,
-    .retry_max_pause_ms = 8000 };
+static uint16_t retry_on[] = { 409, 429, 500, 502, 503, 529 };
+static struct upstream_conf conf = { .retry_first_pause_ms = 500,
+    .retry_max_pause_ms = 8000,
+    .retry_after_max_ms = 60000,
+    .retry_unstarted_within_ms = 250,
+    .retry_on = retry_on,
+    .nretry_on = 6 };
 
 static struct retry_situation situation(unsigned done, unsigned max)
 {
@@ -26,13 +31,23 @@ static struct head response(unsigned status, struct field *fields, size_t n)
     return (struct head){ .status = status, .minor = 1, .fields = fields, .nfields = n };
 }
 
+static bool again(const struct retry_situation *s, const struct head *h, uint64_t *pause)
+{
+    struct retry_answer a = { .status = h->status, .head = h, .kind = LLM_ERROR_OTHER };
+    struct retry_plan plan;
+    enum retry_decision d = retry_after_answer(s, &a, &plan);
+
+    *pause = plan.pause_ms;
+    return d == RETRY_AGAIN;
+}
+
 static bool decide(unsigned status, const char *name, const char *value, uint64_t *pause)
 {
     struct retry_situation s = situation(0, 2);
     struct field f = { str_of(name), str_of(value) };
     struct head h = response(status, &f, name ? 1 : 0);
 
-    return retry_after_response(&s, &h, pause);
+    return again(&s, &h, pause);
 }
 
 static const struct {
@@ -47,7 +62,7 @@ static const struct {
     { 402, false },
     { 403, false },
     { 404, false },
-    { 408, true },
+    { 408, false }, /* from an edge, after the work was done */
     { 409, true },
     { 413, false },
     { 422, false },
@@ -56,7 +71,7 @@ static const struct {
     { 501, false },
     { 502, true },
     { 503, true },
-    { 504, true },
+    { 504, false },
     { 505, false },
     { 529, true },
 };
@@ -89,11 +104,11 @@ START_TEST(stops_at_the_most)
     struct head h = response(503, NULL, 0);
     uint64_t pause;
 
-    ck_assert(!retry_after_response(&s, &h, &pause));
+    ck_assert(!again(&s, &h, &pause));
     s = situation(0, 0);
-    ck_assert(!retry_after_response(&s, &h, &pause));
+    ck_assert(!again(&s, &h, &pause));
     s = situation(1, 2);
-    ck_assert(retry_after_response(&s, &h, &pause));
+    ck_assert(again(&s, &h, &pause));
 }
 END_TEST
 
@@ -111,7 +126,7 @@ START_TEST(backs_off_with_jitter)
     uint64_t pause, least = UINT64_MAX, most = 0;
 
     for (int i = 0; i < 200; i++) {
-        ck_assert(retry_after_response(&s, &h, &pause));
+        ck_assert(again(&s, &h, &pause));
         least = pause < least ? pause : least;
         most = pause > most ? pause : most;
     }
@@ -128,11 +143,12 @@ static const struct {
     { "retry-after", "2", 2000, 2100 },
     { "Retry-After", "2", 2000, 2100 },
     { "retry-after", "0.5", 500, 600 },
-    { "retry-after", "0", 0, 0 },
+    { "retry-after", "0", 375, 500 }, /* at least our own pause */
+    { "retry-after", "0.1", 375, 500 },
     { "retry-after-ms", "1500", 1500, 1600 },
     { "retry-after-ms", "1500.25", 1501, 1601 },
     { "retry-after", "Mon, 23 Nov 2026 12:00:03 GMT", 3000, 3100 },
-    { "retry-after", "Mon, 23 Nov 2026 11:59:03 GMT", 0, 0 }, /* over already */
+    { "retry-after", "Mon, 23 Nov 2026 11:59:03 GMT", 375, 500 }, /* over already */
     { "retry-after", "30", 30000, 30100 }, /* longer than any pause of ours: obeyed */
     { "retry-after", "soon", 375, 500 },   /* nonsense: our own pause */
     { "retry-after-ms", "-5", 375, 500 },
@@ -152,13 +168,13 @@ START_TEST(milliseconds_win_over_seconds)
 {
     struct retry_situation s = situation(0, 2);
     struct field fields[] = { { STR("Retry-After"), STR("7") },
-        { STR("retry-after-ms"), STR("250") } };
+        { STR("retry-after-ms"), STR("2250") } };
     struct head h = response(429, fields, 2);
     uint64_t pause;
 
-    ck_assert(retry_after_response(&s, &h, &pause));
-    ck_assert_uint_ge(pause, 250);
-    ck_assert_uint_le(pause, 350);
+    ck_assert(again(&s, &h, &pause));
+    ck_assert_uint_ge(pause, 2250);
+    ck_assert_uint_le(pause, 2350);
 }
 END_TEST
 
@@ -170,33 +186,109 @@ START_TEST(begins_no_pause_past_the_deadline)
     uint64_t pause;
 
     s.left_ms = 9000;
-    ck_assert(!retry_after_response(&s, &h, &pause));
+    ck_assert(!again(&s, &h, &pause));
     s.left_ms = 300;
     h.nfields = 0;
-    ck_assert(!retry_after_response(&s, &h, &pause));
-    ck_assert(!retry_after_failure(&s, STREAM_E_CONNECT, &pause));
-    s.left_ms = 0;
-    ck_assert(!retry_after_failure(&s, STREAM_E_REFUSED, &pause));
+    ck_assert(!again(&s, &h, &pause));
+}
+END_TEST
+
+/* A hint that is too long is obeyed by leaving the endpoint alone. */
+START_TEST(waits_for_no_hint_that_is_too_long)
+{
+    struct retry_situation s = situation(0, 2);
+    struct field f = { STR("Retry-After"), STR("61") };
+    struct head h = response(429, &f, 1);
+    struct retry_answer a = { .status = 429, .head = &h, .kind = LLM_ERROR_RATE };
+    struct retry_plan plan;
+
+    s.left_ms = 600000;
+    ck_assert_int_eq(retry_after_answer(&s, &a, &plan), RETRY_ELSEWHERE);
+    ck_assert_uint_eq(plan.rest_ms, 61000);
+    f.value = STR("60");
+    ck_assert_int_eq(retry_after_answer(&s, &a, &plan), RETRY_AGAIN);
+}
+END_TEST
+
+START_TEST(reads_the_hint_of_the_body)
+{
+    struct retry_situation s = situation(0, 2);
+    struct head h = response(429, NULL, 0);
+    struct retry_answer a = { .status = 429, .head = &h, .asks_to_wait = true, .wait_ms = 17000 };
+    struct retry_plan plan;
+
+    ck_assert_int_eq(retry_after_answer(&s, &a, &plan), RETRY_AGAIN);
+    ck_assert_uint_ge(plan.pause_ms, 17000);
 }
 END_TEST
 
 static const struct {
-    enum stream_error e;
-    bool again, at_once;
+    unsigned status;
+    enum llm_error kind;
+    unsigned fallback_on;
+    enum retry_decision d;
+} kinds[] = {
+    { 429, LLM_ERROR_QUOTA, 0, RETRY_ELSEWHERE },
+    { 402, LLM_ERROR_QUOTA, 0, RETRY_ELSEWHERE },
+    { 401, LLM_ERROR_AUTH, 0, RETRY_ELSEWHERE },
+    { 400, LLM_ERROR_CONTEXT, 0, RETRY_NO },
+    { 400, LLM_ERROR_CONTEXT, FALLBACK_CONTEXT_LENGTH, RETRY_NEXT_TIER },
+    { 400, LLM_ERROR_FILTER, FALLBACK_CONTEXT_LENGTH, RETRY_NO },
+    { 400, LLM_ERROR_FILTER, FALLBACK_CONTENT_FILTER, RETRY_NEXT_TIER },
+    { 400, LLM_ERROR_INVALID, 3, RETRY_NO },
+    { 200, LLM_ERROR_NONE, 3, RETRY_NO },
+};
+
+START_TEST(goes_by_the_kind_of_error)
+{
+    struct retry_situation s = situation(0, 2);
+    struct head h = response(kinds[_i].status, NULL, 0);
+    struct retry_answer a = { .status = h.status, .head = &h, .kind = kinds[_i].kind };
+    struct retry_plan plan;
+
+    conf.fallback_on = kinds[_i].fallback_on;
+    ck_assert_int_eq(retry_after_answer(&s, &a, &plan), kinds[_i].d);
+}
+END_TEST
+
+/* What may have been processed is billed: it is no retry's business. */
+static const struct {
+    const char *name;
+    struct retry_failure f;
+    enum retry_decision d, unsure; /* the second with retry_unsure_within = 1s */
 } failures[] = {
-    { STREAM_E_RESOLVE, true, false },
-    { STREAM_E_CONNECT, true, false },
-    { STREAM_E_CONNECT_TIMEOUT, true, false },
-    { STREAM_E_REFUSED, true, true },
-    { STREAM_E_STALE, true, true },
-    { STREAM_E_CERTIFICATE, false, false }, /* the next try finds the same certificate */
-    { STREAM_E_TLS, false, false },
-    { STREAM_E_TERMINATED, false, false }, /* these may have been processed */
-    { STREAM_E_ENDED, false, false },
-    { STREAM_E_INCOMPLETE, false, false },
-    { STREAM_E_PROTOCOL, false, false },
-    { STREAM_E_HEAD_TOO_LARGE, false, false },
-    { STREAM_E_MEMORY, false, false },
+    { "no address", { .error = STREAM_E_RESOLVE }, RETRY_AGAIN, RETRY_AGAIN },
+    { "not reached", { .error = STREAM_E_CONNECT }, RETRY_AGAIN, RETRY_AGAIN },
+    { "connecting took too long", { .error = STREAM_E_CONNECT_TIMEOUT }, RETRY_AGAIN, RETRY_AGAIN },
+    { "refused stream", { .error = STREAM_E_REFUSED, .sent = true }, RETRY_FREE, RETRY_FREE },
+    { "stale connection", { .error = STREAM_E_STALE, .sent = true, .reused = true }, RETRY_FREE,
+        RETRY_FREE },
+    { "the next try finds the same certificate", { .error = STREAM_E_CERTIFICATE }, RETRY_NO,
+        RETRY_NO },
+    { "TLS", { .error = STREAM_E_TLS }, RETRY_NO, RETRY_NO },
+    { "half a request", { .error = STREAM_E_TERMINATED, .took_ms = 5000 }, RETRY_FREE, RETRY_FREE },
+    { "a new connection reset at once",
+        { .error = STREAM_E_TERMINATED, .sent = true, .took_ms = 249 }, RETRY_FREE, RETRY_FREE },
+    { "a new stream reset at once", { .error = STREAM_E_TERMINATED, .sent = true, .http2 = true },
+        RETRY_NO, RETRY_AGAIN },
+    { "a new connection closed at once", { .error = STREAM_E_ENDED, .sent = true, .took_ms = 249 },
+        RETRY_NO, RETRY_AGAIN },
+    { "a kept connection at its end",
+        { .error = STREAM_E_ENDED, .sent = true, .reused = true, .took_ms = 20 }, RETRY_FREE,
+        RETRY_FREE },
+    { "reset later", { .error = STREAM_E_TERMINATED, .sent = true, .took_ms = 900 }, RETRY_NO,
+        RETRY_AGAIN },
+    { "reset much later", { .error = STREAM_E_TERMINATED, .sent = true, .took_ms = 1001 }, RETRY_NO,
+        RETRY_NO },
+    { "broke off in the answer",
+        { .error = STREAM_E_INCOMPLETE, .sent = true, .answered = true, .took_ms = 10 }, RETRY_NO,
+        RETRY_AGAIN },
+    { "too slow", { .error = STREAM_E_TIMEOUT, .sent = true, .took_ms = 2000 }, RETRY_NO,
+        RETRY_NO },
+    { "malformed", { .error = STREAM_E_PROTOCOL, .sent = true, .answered = true, .took_ms = 10 },
+        RETRY_NO, RETRY_AGAIN },
+    { "head too large", { .error = STREAM_E_HEAD_TOO_LARGE, .sent = true }, RETRY_NO, RETRY_NO },
+    { "memory", { .error = STREAM_E_MEMORY }, RETRY_NO, RETRY_NO },
 };
 
 START_TEST(retries_only_what_was_not_processed)
@@ -204,31 +296,34 @@ START_TEST(retries_only_what_was_not_processed)
     struct retry_situation s = situation(0, 2);
     uint64_t pause = 0;
 
-    ck_assert_int_eq(retry_after_failure(&s, failures[_i].e, &pause), failures[_i].again);
-    if (failures[_i].again)
-        ck_assert_int_eq(pause == 0, failures[_i].at_once);
-    /* The second time it waits too. */
-    s = situation(1, 2);
-    ck_assert_int_eq(retry_after_failure(&s, failures[_i].e, &pause), failures[_i].again);
-    if (failures[_i].again)
-        ck_assert_uint_ge(pause, 750);
+    conf.retry_unsure_within_ms = 0;
+    ck_assert_msg(retry_after_failure(&s, &failures[_i].f, &pause) == failures[_i].d, "%s",
+        failures[_i].name);
+    conf.retry_unsure_within_ms = 1000;
+    ck_assert_msg(retry_after_failure(&s, &failures[_i].f, &pause) == failures[_i].unsure, "%s",
+        failures[_i].name);
+    /* Whatever it was, there is an end to it. */
     s = situation(2, 2);
-    ck_assert(!retry_after_failure(&s, failures[_i].e, &pause));
+    s.free_done = RETRY_FREE_MAX;
+    ck_assert_int_eq(retry_after_failure(&s, &failures[_i].f, &pause), RETRY_NO);
 }
 END_TEST
 
-/* Of a call that must not be tried again, what the peer has never seen is still sent once. */
-START_TEST(sends_unseen_calls_once_more_whatever_the_limit)
+/* Of a call that must not be tried again, what the peer has never seen is still sent again. */
+START_TEST(sends_unseen_calls_again_whatever_the_limit)
 {
     struct retry_situation s = situation(0, 0);
+    struct retry_failure f = { .error = STREAM_E_REFUSED, .sent = true };
     uint64_t pause = 99;
 
-    ck_assert(retry_after_failure(&s, STREAM_E_REFUSED, &pause));
-    ck_assert_uint_eq(pause, 0);
-    ck_assert(retry_after_failure(&s, STREAM_E_STALE, &pause));
-    ck_assert(!retry_after_failure(&s, STREAM_E_CONNECT, &pause));
-    s.retries_done = 1;
-    ck_assert(!retry_after_failure(&s, STREAM_E_REFUSED, &pause));
+    for (; s.free_done < RETRY_FREE_MAX; s.free_done++) {
+        ck_assert_int_eq(retry_after_failure(&s, &f, &pause), RETRY_FREE);
+        ck_assert(s.free_done > 0 || pause == 0);
+    }
+    ck_assert_int_eq(retry_after_failure(&s, &f, &pause), RETRY_NO);
+    s = situation(0, 0);
+    s.left_ms = 0;
+    ck_assert_int_eq(retry_after_failure(&s, &f, &pause), RETRY_NO);
 }
 END_TEST
 
@@ -283,7 +378,10 @@ static TCase *cases(void)
     tcase_add_test(t, milliseconds_win_over_seconds);
     tcase_add_test(t, begins_no_pause_past_the_deadline);
     tcase_add_loop_test(t, retries_only_what_was_not_processed, 0, COUNT_OF(failures));
-    tcase_add_test(t, sends_unseen_calls_once_more_whatever_the_limit);
+    tcase_add_test(t, sends_unseen_calls_again_whatever_the_limit);
+    tcase_add_test(t, waits_for_no_hint_that_is_too_long);
+    tcase_add_test(t, reads_the_hint_of_the_body);
+    tcase_add_loop_test(t, goes_by_the_kind_of_error, 0, COUNT_OF(kinds));
     tcase_add_loop_test(t, reads_every_form_of_retry_after, 0, COUNT_OF(dates));
     return t;
 }

@@ -133,8 +133,8 @@ class Provider(Program):
 
     what = "provider"
 
-    def __init__(self, folder, http=True, https=True, args=()):
-        self.folder = pathlib.Path(folder) / "provider"
+    def __init__(self, folder, http=True, https=True, args=(), name="provider"):
+        self.folder = pathlib.Path(folder) / name
         self.folder.mkdir(exist_ok=True)
         self.record = self.folder / "record.jsonl"
         binary = os.environ.get("PROVIDER_BIN") or str(REPO / "build/tests/provider/provider")

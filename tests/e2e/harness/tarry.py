@@ -68,6 +68,7 @@ class Conf:
         if origin:
             self.upstreams["up"] = {"origin": origin if isinstance(origin, str) else origin.origin,
                                     "retry_first_pause": "20ms"}
+        self.endpoints = {}  # of upstreams: name -> {endpoint: options}
         self.routes = [("/", {"workers": "app"})] if self.servers else []
         self.admins = {}
         self.sections = {}  # without a title: name -> options
@@ -97,7 +98,9 @@ class Conf:
             inner = "".join("    " + _block("server", a, o).replace("\n", "\n    ").rstrip() + "\n" for a, o in servers.items())
             out += _block("workers", name, options, inner)
         for name, options in self.upstreams.items():
-            out += _block("upstream", name, options)
+            inner = "".join("    " + _block("endpoint", n, o).replace("\n", "\n    ").rstrip() + "\n"
+                            for n, o in self.endpoints.get(name, {}).items())
+            out += _block("upstream", name, options, inner)
         for prefix, options in self.routes:
             out += _block("route", prefix, options)
         for address, options in self.admins.items():

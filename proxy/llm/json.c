@@ -1,0 +1,274 @@
+/* One state, one byte at a time; the inside of strings in runs. */
+#include "llm/json.h"
+
+enum state {
+    IN_VALUE,      /* a value is due */
+    IN_FIRST_KEY,  /* a key, or the end of an empty object */
+    IN_FIRST_ITEM, /* a value, or the end of an empty array */
+    IN_KEY_DUE,    /* a key, after a comma */
+    IN_KEY,
+    IN_COLON,
+    IN_STRING,
+    IN_WORD,  /* a number, true, false or null */
+    IN_AFTER, /* a comma, or the end of what is open */
+    IN_DONE,  /* the outermost value is complete */
+    IN_BAD,
+};
+
+void json_init(struct json *j, const struct json_path *paths, unsigned npaths, bool unwrap,
+    json_value_fn *on_value, void *owner)
+{
+    *j = (struct json){ .paths = paths,
+        .npaths = npaths < JSON_PATHS_MAX ? npaths : JSON_PATHS_MAX,
+        .unwrap = unwrap,
+        .on_value = on_value,
+        .owner = owner };
+    json_reset(j);
+}
+
+void json_reset(struct json *j)
+{
+    j->alive[0] = j->npaths == JSON_PATHS_MAX ? UINT64_MAX : (UINT64_C(1) << j->npaths) - 1;
+    j->here = j->alive[0];
+    j->at = j->start = j->length = 0;
+    j->depth = 0;
+    j->objects = 0;
+    j->state = IN_VALUE;
+    j->text_len = 0;
+    j->escaped = false;
+}
+
+bool json_complete(const struct json *j)
+{
+    return j->state == IN_DONE;
+}
+
+/* How many segments lead to the values at the present depth. */
+static unsigned json_level(const struct json *j)
+{
+    bool unwrapped = j->unwrap && j->depth > 0 && !(j->objects & 1);
+
+    return j->depth - unwrapped;
+}
+
+static bool json_in_object(const struct json *j)
+{
+    return j->depth > 0 && (j->objects >> (j->depth - 1)) & 1;
+}
+
+/* Of the paths that lead to the open object or array, those that go on with `key` (p NULL: any
+ * element). */
+static void json_match(struct json *j, struct str key)
+{
+    uint64_t alive = j->depth <= JSON_DEPTH_MAX ? j->alive[j->depth] : 0;
+    unsigned level = json_level(j);
+
+    j->here = alive;
+    if (level == 0)
+        return; /* an element of an outermost array that is unwrapped */
+    for (unsigned i = 0; i < j->npaths; i++) {
+        const char *segment;
+
+        if (!(alive >> i & 1))
+            continue;
+        segment = level <= JSON_SEGMENTS_MAX ? j->paths[i].segments[level - 1] : NULL;
+        if (!segment || (strcmp(segment, "*") != 0 && (!key.p || !str_eq(str_of(segment), key))))
+            j->here &= ~(UINT64_C(1) << i);
+    }
+}
+
+/* Tells of the value that stands in text, for the paths that end with it. */
+static void json_tell(struct json *j, enum json_type type, uint64_t end)
+{
+    struct json_value v = { type, str_make(j->text, j->text_len), j->length, j->start, end };
+    unsigned level = json_level(j);
+
+    for (unsigned i = 0; j->here && i < j->npaths; i++)
+        if ((j->here >> i & 1) && level < JSON_SEGMENTS_MAX && !j->paths[i].segments[level])
+            j->on_value(j->owner, i, &v);
+}
+
+static void json_keep(struct json *j, const char *p, size_t n)
+{
+    size_t room = JSON_TEXT_MAX - (size_t)j->text_len;
+
+    j->length += n;
+    if (n > room)
+        n = room;
+    memcpy(j->text + j->text_len, p, n);
+    j->text_len = (unsigned char)(j->text_len + n);
+}
+
+static void json_begin_text(struct json *j, enum state to)
+{
+    j->state = to;
+    j->text_len = 0;
+    j->length = 0;
+    j->escaped = false;
+}
+
+static void json_after_value(struct json *j)
+{
+    j->state = j->depth == 0 ? IN_DONE : IN_AFTER;
+}
+
+static void json_open(struct json *j, bool object)
+{
+    j->text_len = 0;
+    j->length = 0;
+    json_tell(j, object ? JSON_OBJECT : JSON_ARRAY, 0);
+    if (j->depth >= 63) {
+        j->state = IN_BAD; /* nobody nests like that */
+        return;
+    }
+    j->depth++;
+    if (j->depth <= JSON_DEPTH_MAX)
+        j->alive[j->depth] = j->here;
+    if (object)
+        j->objects |= UINT64_C(1) << (j->depth - 1);
+    else
+        j->objects &= ~(UINT64_C(1) << (j->depth - 1));
+    j->state = object ? IN_FIRST_KEY : IN_FIRST_ITEM;
+}
+
+static void json_close(struct json *j, bool object)
+{
+    if (j->depth == 0 || json_in_object(j) != object) {
+        j->state = IN_BAD;
+        return;
+    }
+    j->depth--;
+    json_after_value(j);
+}
+
+static void json_begin_value(struct json *j, char c)
+{
+    if (j->depth > 0 && !json_in_object(j))
+        json_match(j, (struct str){ 0 });
+    j->start = j->at;
+    if (c == '"') {
+        json_begin_text(j, IN_STRING);
+    } else if (c == '{' || c == '[') {
+        json_open(j, c == '{');
+    } else if (c == '-' || (c >= '0' && c <= '9') || c == 't' || c == 'f' || c == 'n') {
+        json_begin_text(j, IN_WORD);
+        j->type = c == 't' ? JSON_TRUE : c == 'f' ? JSON_FALSE : c == 'n' ? JSON_NULL : JSON_NUMBER;
+        json_keep(j, &c, 1);
+    } else {
+        j->state = IN_BAD;
+    }
+}
+
+static bool json_is_word_byte(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '+' || c == '-' ||
+           c == 'E';
+}
+
+/* One byte outside of strings and words. */
+static void json_take_mark(struct json *j, char c)
+{
+    if (c == ' ' || c == '\n' || c == '\r' || c == '\t')
+        return;
+    switch ((enum state)j->state) {
+    case IN_FIRST_ITEM:
+        if (c == ']') {
+            json_close(j, false);
+            return;
+        }
+        json_begin_value(j, c);
+        return;
+    case IN_VALUE:
+        json_begin_value(j, c);
+        return;
+    case IN_FIRST_KEY:
+    case IN_KEY_DUE:
+        if (c == '"')
+            json_begin_text(j, IN_KEY);
+        else if (c == '}' && j->state == IN_FIRST_KEY)
+            json_close(j, true);
+        else
+            j->state = IN_BAD;
+        return;
+    case IN_COLON:
+        j->state = c == ':' ? IN_VALUE : IN_BAD;
+        return;
+    case IN_AFTER:
+        if (c == ',')
+            j->state = json_in_object(j) ? IN_KEY_DUE : IN_VALUE;
+        else if (c == '}' || c == ']')
+            json_close(j, c == '}');
+        else
+            j->state = IN_BAD;
+        return;
+    case IN_DONE:
+    case IN_KEY:
+    case IN_STRING:
+    case IN_WORD:
+    case IN_BAD:
+        break;
+    }
+    j->state = IN_BAD;
+}
+
+/* A run of bytes within a string or key; returns how many were used. */
+static size_t json_take_string(struct json *j, struct str s)
+{
+    size_t n = 0;
+
+    while (n < s.n) {
+        char c = s.p[n];
+
+        if (j->escaped) {
+            j->escaped = false;
+        } else if (c == '\\') {
+            j->escaped = true;
+        } else if (c == '"') {
+            json_keep(j, s.p, n);
+            if (j->state == IN_KEY) {
+                /* A key that did not fit is longer than every segment. */
+                json_match(
+                    j, j->length <= JSON_TEXT_MAX ? str_make(j->text, j->text_len) : STR(""));
+                j->state = IN_COLON;
+            } else {
+                json_tell(j, JSON_STRING, j->at + n + 1);
+                json_after_value(j);
+            }
+            return n + 1;
+        }
+        n++;
+    }
+    json_keep(j, s.p, n);
+    return n;
+}
+
+static size_t json_take_word(struct json *j, struct str s)
+{
+    size_t n = 0;
+
+    while (n < s.n && json_is_word_byte(s.p[n]))
+        n++;
+    json_keep(j, s.p, n);
+    if (n < s.n) {
+        json_tell(j, (enum json_type)j->type, j->at + n);
+        json_after_value(j);
+    }
+    return n;
+}
+
+bool json_feed(struct json *j, struct str piece)
+{
+    while (piece.n > 0 && j->state != IN_BAD) {
+        size_t n = 1;
+
+        if (j->state == IN_STRING || j->state == IN_KEY)
+            n = json_take_string(j, piece);
+        else if (j->state == IN_WORD)
+            n = json_take_word(j, piece);
+        else
+            json_take_mark(j, piece.p[0]);
+        j->at += n;
+        piece = str_make(piece.p + n, piece.n - n);
+    }
+    return j->state != IN_BAD;
+}
