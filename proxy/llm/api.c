@@ -5,7 +5,7 @@
 #define PATH_OF(sense, ...) { { __VA_ARGS__ } },
 #define SENSE_OF(sense, ...) SENSE_##sense,
 #define TABLE(name, LIST)                                                                          \
-    static const struct json_path name##_paths[] = { LIST(PATH_OF) };                              \
+    static const struct scanner_path name##_paths[] = { LIST(PATH_OF) };                           \
     static const enum llm_sense name##_senses[] = { LIST(SENSE_OF) };
 
 #define ERRORS(X)                                                                                  \

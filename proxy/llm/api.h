@@ -7,7 +7,7 @@
 #include <stddef.h>
 
 #include "base/str.h"
-#include "llm/json.h"
+#include "llm/scanner.h"
 
 enum llm_api {
     LLM_OTHER, /* unknown: only errors are read */
@@ -49,7 +49,7 @@ enum llm_sense {
 
 struct llm_table {
     const char *name;
-    const struct json_path *paths;
+    const struct scanner_path *paths;
     const enum llm_sense *senses;
     unsigned npaths;
     const char *done;    /* data of the terminal event, as it stands; NULL: none */

@@ -4,12 +4,12 @@
 #include <stdlib.h>
 
 #include "base/num.h"
-#include "llm/json.h"
+#include "llm/scanner.h"
 #include "llm/sse.h"
 
 struct word {
     unsigned char n;
-    char p[JSON_TEXT_MAX];
+    char p[SCANNER_TEXT_MAX];
 };
 
 /* Numbers as the service says them; `known` has a bit for each. */
@@ -28,7 +28,7 @@ struct reader {
     const struct llm_table *table;
     enum llm_api api;
     struct sse sse;
-    struct json json;
+    struct scanner json;
     struct word error_type, error_code, error_message, error_detail;
     uint64_t counts[NCOUNTS], known;
     uint64_t contents;
@@ -73,20 +73,20 @@ static void reader_take_delay(struct reader *r, struct str text)
     r->retry_known = true;
 }
 
-static void reader_take_count(struct reader *r, enum count c, const struct json_value *v)
+static void reader_take_count(struct reader *r, enum count c, const struct scanner_value *v)
 {
     uint64_t n;
 
-    if (v->type != JSON_NUMBER || !num_parse_u64(v->text, &n))
+    if (v->type != SCANNER_NUMBER || !num_parse_u64(v->text, &n))
         return;
     r->counts[c] = n;
     r->known |= UINT64_C(1) << c;
 }
 
-static bool reader_is_content(const struct json_value *v)
+static bool reader_is_content(const struct scanner_value *v)
 {
-    return v->type == JSON_OBJECT || v->type == JSON_NUMBER ||
-           (v->type == JSON_STRING && v->length > 0);
+    return v->type == SCANNER_OBJECT || v->type == SCANNER_NUMBER ||
+           (v->type == SCANNER_STRING && v->length > 0);
 }
 
 static void reader_take_event(struct reader *r, enum llm_event e)
@@ -96,7 +96,7 @@ static void reader_take_event(struct reader *r, enum llm_event e)
     r->error_begun = r->error_begun || e == EVENT_ERROR;
 }
 
-static void reader_on_value(void *owner, unsigned path, const struct json_value *v)
+static void reader_on_value(void *owner, unsigned path, const struct scanner_value *v)
 {
     struct reader *r = owner;
 
@@ -111,19 +111,19 @@ static void reader_on_value(void *owner, unsigned path, const struct json_value 
         r->contents -= reader_is_content(v);
         break;
     case SENSE_FINISH:
-        r->finished = r->finished || (v->type == JSON_STRING && v->length > 0);
+        r->finished = r->finished || (v->type == SCANNER_STRING && v->length > 0);
         break;
     case SENSE_ERROR:
-        r->error_begun =
-            r->error_begun || v->type == JSON_OBJECT || (v->type == JSON_STRING && v->length > 0);
-        if (v->type == JSON_STRING)
+        r->error_begun = r->error_begun || v->type == SCANNER_OBJECT ||
+                         (v->type == SCANNER_STRING && v->length > 0);
+        if (v->type == SCANNER_STRING)
             reader_keep(&r->error_message, v->text);
         break;
     case SENSE_ERROR_TYPE:
         reader_keep(&r->error_type, v->text);
         break;
     case SENSE_ERROR_CODE:
-        if (v->type == JSON_STRING)
+        if (v->type == SCANNER_STRING)
             reader_keep(&r->error_code, v->text);
         break;
     case SENSE_ERROR_MESSAGE:
@@ -178,7 +178,7 @@ static void reader_on_data(void *owner, struct str piece)
     struct reader *r = owner;
 
     reader_match_done(r, piece);
-    json_feed(&r->json, piece);
+    scanner_feed(&r->json, piece);
 }
 
 static void reader_on_event(void *owner, struct str name, bool has_data)
@@ -188,7 +188,7 @@ static void reader_on_event(void *owner, struct str name, bool has_data)
 
     if (has_data && done && !r->not_done && r->done_at == strlen(done))
         r->terminal = true;
-    else if (has_data && !json_complete(&r->json))
+    else if (has_data && !scanner_complete(&r->json))
         r->malformed = true;
     /* Their data has the same name in "type". */
     if (name.n > 0 && r->api != LLM_RESPONSES && r->api != LLM_MESSAGES)
@@ -196,7 +196,7 @@ static void reader_on_event(void *owner, struct str name, bool has_data)
     r->error = r->error || r->error_begun;
     r->done_at = 0;
     r->not_done = false;
-    json_reset(&r->json);
+    scanner_reset(&r->json);
 }
 
 static const struct sse_events events = { .on_data = reader_on_data, .on_event = reader_on_event };
@@ -211,7 +211,7 @@ struct reader *reader_new(enum llm_api api, bool event_stream)
     r->table = api_table(api);
     r->event_stream = event_stream;
     sse_init(&r->sse, &events, r);
-    json_init(&r->json, r->table->paths, r->table->npaths, true, reader_on_value, r);
+    scanner_init(&r->json, r->table->paths, r->table->npaths, true, reader_on_value, r);
     return r;
 }
 
@@ -240,8 +240,8 @@ void reader_feed(struct reader *r, struct str piece)
         sse_feed(&r->sse, piece);
         return;
     }
-    r->malformed = !json_feed(&r->json, piece) || r->malformed;
-    r->error = r->error || (r->error_begun && json_complete(&r->json));
+    r->malformed = !scanner_feed(&r->json, piece) || r->malformed;
+    r->error = r->error || (r->error_begun && scanner_complete(&r->json));
 }
 
 bool reader_has_content(const struct reader *r)
@@ -259,7 +259,7 @@ uint64_t reader_contents(const struct reader *r)
 bool reader_is_malformed(const struct reader *r)
 {
     return r->malformed ||
-           (!r->event_stream && r->started && r->api != LLM_OTHER && !json_complete(&r->json));
+           (!r->event_stream && r->started && r->api != LLM_OTHER && !scanner_complete(&r->json));
 }
 
 bool reader_is_complete(const struct reader *r)

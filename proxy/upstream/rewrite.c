@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "conf/value.h"
-#include "llm/json.h"
+#include "llm/scanner.h"
 
 static const struct str query_credentials[] = { STR_INIT("key"), STR_INIT("api_key"),
     STR_INIT("api-key"), STR_INIT("access_token") };
@@ -133,11 +133,11 @@ struct found {
     uint64_t hash;
 };
 
-static void rewrite_on_value(void *owner, unsigned path, const struct json_value *v)
+static void rewrite_on_value(void *owner, unsigned path, const struct scanner_value *v)
 {
     struct found *f = owner;
 
-    if ((v->type != JSON_STRING && v->type != JSON_NUMBER) || f->end)
+    if ((v->type != SCANNER_STRING && v->type != SCANNER_NUMBER) || f->end)
         return;
     f->start = v->start;
     f->end = v->end;
@@ -148,12 +148,12 @@ static void rewrite_on_value(void *owner, unsigned path, const struct json_value
 
 enum { READ_STEP = 16 << 10 };
 
-static int rewrite_find(const struct piece *body, const struct json_path *path, struct found *f)
+static int rewrite_find(const struct piece *body, const struct scanner_path *path, struct found *f)
 {
     char scratch[READ_STEP];
-    struct json j;
+    struct scanner j;
 
-    json_init(&j, path, 1, false, rewrite_on_value, f);
+    scanner_init(&j, path, 1, false, rewrite_on_value, f);
     for (uint64_t at = 0; at < body->len && !f->end;) {
         uint64_t left = body->len - at;
         size_t n = left < READ_STEP ? (size_t)left : READ_STEP;
@@ -161,7 +161,7 @@ static int rewrite_find(const struct piece *body, const struct json_path *path, 
 
         if (body->body && body_read(body->body, body->off + at, n, scratch, &data) < 0)
             return -1;
-        if (data.n == 0 || !json_feed(&j, data))
+        if (data.n == 0 || !scanner_feed(&j, data))
             return 0;
         at += data.n;
     }
@@ -172,10 +172,10 @@ bool rewrite_field_hash(const struct piece *body, struct str path, uint64_t *has
 {
     struct found f = { 0 };
     struct arena arena = { 0 };
-    struct json_path p = { 0 };
+    struct scanner_path p = { 0 };
     struct str one;
 
-    for (int i = 0; i < JSON_SEGMENTS_MAX - 1 && path.n > 0; i++) {
+    for (int i = 0; i < SCANNER_SEGMENTS_MAX - 1 && path.n > 0; i++) {
         str_cut(path, '.', &one, &path);
         p.segments[i] = arena_cstr(&arena, one);
     }
@@ -200,7 +200,7 @@ static struct piece rewrite_part(const struct piece *body, uint64_t from, uint64
 struct rewritten_body *rewrite_body(
     const struct endpoint_conf *e, const struct piece *body, int *rc)
 {
-    static const struct json_path model = { { "model" } };
+    static const struct scanner_path model = { { "model" } };
     struct found found = { 0 };
     struct rewritten_body *b;
 

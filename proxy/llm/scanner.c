@@ -1,5 +1,5 @@
 /* One state, one byte at a time; the inside of strings in runs. */
-#include "llm/json.h"
+#include "llm/scanner.h"
 
 enum state {
     IN_VALUE,      /* a value is due */
@@ -15,20 +15,20 @@ enum state {
     IN_BAD,
 };
 
-void json_init(struct json *j, const struct json_path *paths, unsigned npaths, bool unwrap,
-    json_value_fn *on_value, void *owner)
+void scanner_init(struct scanner *j, const struct scanner_path *paths, unsigned npaths, bool unwrap,
+    scanner_value_fn *on_value, void *owner)
 {
-    *j = (struct json){ .paths = paths,
-        .npaths = npaths < JSON_PATHS_MAX ? npaths : JSON_PATHS_MAX,
+    *j = (struct scanner){ .paths = paths,
+        .npaths = npaths < SCANNER_PATHS_MAX ? npaths : SCANNER_PATHS_MAX,
         .unwrap = unwrap,
         .on_value = on_value,
         .owner = owner };
-    json_reset(j);
+    scanner_reset(j);
 }
 
-void json_reset(struct json *j)
+void scanner_reset(struct scanner *j)
 {
-    j->alive[0] = j->npaths == JSON_PATHS_MAX ? UINT64_MAX : (UINT64_C(1) << j->npaths) - 1;
+    j->alive[0] = j->npaths == SCANNER_PATHS_MAX ? UINT64_MAX : (UINT64_C(1) << j->npaths) - 1;
     j->here = j->alive[0];
     j->at = j->start = j->length = 0;
     j->depth = 0;
@@ -38,30 +38,30 @@ void json_reset(struct json *j)
     j->escaped = false;
 }
 
-bool json_complete(const struct json *j)
+bool scanner_complete(const struct scanner *j)
 {
     return j->state == IN_DONE;
 }
 
 /* How many segments lead to the values at the present depth. */
-static unsigned json_level(const struct json *j)
+static unsigned scanner_level(const struct scanner *j)
 {
     bool unwrapped = j->unwrap && j->depth > 0 && !(j->objects & 1);
 
     return j->depth - unwrapped;
 }
 
-static bool json_in_object(const struct json *j)
+static bool scanner_in_object(const struct scanner *j)
 {
     return j->depth > 0 && (j->objects >> (j->depth - 1)) & 1;
 }
 
 /* Of the paths that lead to the open object or array, those that go on with `key` (p NULL: any
  * element). */
-static void json_match(struct json *j, struct str key)
+static void scanner_match(struct scanner *j, struct str key)
 {
-    uint64_t alive = j->depth <= JSON_DEPTH_MAX ? j->alive[j->depth] : 0;
-    unsigned level = json_level(j);
+    uint64_t alive = j->depth <= SCANNER_DEPTH_MAX ? j->alive[j->depth] : 0;
+    unsigned level = scanner_level(j);
 
     j->here = alive;
     if (level == 0)
@@ -71,26 +71,26 @@ static void json_match(struct json *j, struct str key)
 
         if (!(alive >> i & 1))
             continue;
-        segment = level <= JSON_SEGMENTS_MAX ? j->paths[i].segments[level - 1] : NULL;
+        segment = level <= SCANNER_SEGMENTS_MAX ? j->paths[i].segments[level - 1] : NULL;
         if (!segment || (strcmp(segment, "*") != 0 && (!key.p || !str_eq(str_of(segment), key))))
             j->here &= ~(UINT64_C(1) << i);
     }
 }
 
 /* Tells of the value that stands in text, for the paths that end with it. */
-static void json_tell(struct json *j, enum json_type type, uint64_t end)
+static void scanner_tell(struct scanner *j, enum scanner_type type, uint64_t end)
 {
-    struct json_value v = { type, str_make(j->text, j->text_len), j->length, j->start, end };
-    unsigned level = json_level(j);
+    struct scanner_value v = { type, str_make(j->text, j->text_len), j->length, j->start, end };
+    unsigned level = scanner_level(j);
 
     for (unsigned i = 0; j->here && i < j->npaths; i++)
-        if ((j->here >> i & 1) && level < JSON_SEGMENTS_MAX && !j->paths[i].segments[level])
+        if ((j->here >> i & 1) && level < SCANNER_SEGMENTS_MAX && !j->paths[i].segments[level])
             j->on_value(j->owner, i, &v);
 }
 
-static void json_keep(struct json *j, const char *p, size_t n)
+static void scanner_keep(struct scanner *j, const char *p, size_t n)
 {
-    size_t room = JSON_TEXT_MAX - (size_t)j->text_len;
+    size_t room = SCANNER_TEXT_MAX - (size_t)j->text_len;
 
     j->length += n;
     if (n > room)
@@ -99,7 +99,7 @@ static void json_keep(struct json *j, const char *p, size_t n)
     j->text_len = (unsigned char)(j->text_len + n);
 }
 
-static void json_begin_text(struct json *j, enum state to)
+static void scanner_begin_text(struct scanner *j, enum state to)
 {
     j->state = to;
     j->text_len = 0;
@@ -107,22 +107,22 @@ static void json_begin_text(struct json *j, enum state to)
     j->escaped = false;
 }
 
-static void json_after_value(struct json *j)
+static void scanner_after_value(struct scanner *j)
 {
     j->state = j->depth == 0 ? IN_DONE : IN_AFTER;
 }
 
-static void json_open(struct json *j, bool object)
+static void scanner_open(struct scanner *j, bool object)
 {
     j->text_len = 0;
     j->length = 0;
-    json_tell(j, object ? JSON_OBJECT : JSON_ARRAY, 0);
+    scanner_tell(j, object ? SCANNER_OBJECT : SCANNER_ARRAY, 0);
     if (j->depth >= 63) {
         j->state = IN_BAD; /* nobody nests like that */
         return;
     }
     j->depth++;
-    if (j->depth <= JSON_DEPTH_MAX)
+    if (j->depth <= SCANNER_DEPTH_MAX)
         j->alive[j->depth] = j->here;
     if (object)
         j->objects |= UINT64_C(1) << (j->depth - 1);
@@ -131,62 +131,65 @@ static void json_open(struct json *j, bool object)
     j->state = object ? IN_FIRST_KEY : IN_FIRST_ITEM;
 }
 
-static void json_close(struct json *j, bool object)
+static void scanner_close(struct scanner *j, bool object)
 {
-    if (j->depth == 0 || json_in_object(j) != object) {
+    if (j->depth == 0 || scanner_in_object(j) != object) {
         j->state = IN_BAD;
         return;
     }
     j->depth--;
-    json_after_value(j);
+    scanner_after_value(j);
 }
 
-static void json_begin_value(struct json *j, char c)
+static void scanner_begin_value(struct scanner *j, char c)
 {
-    if (j->depth > 0 && !json_in_object(j))
-        json_match(j, (struct str){ 0 });
+    if (j->depth > 0 && !scanner_in_object(j))
+        scanner_match(j, (struct str){ 0 });
     j->start = j->at;
     if (c == '"') {
-        json_begin_text(j, IN_STRING);
+        scanner_begin_text(j, IN_STRING);
     } else if (c == '{' || c == '[') {
-        json_open(j, c == '{');
+        scanner_open(j, c == '{');
     } else if (c == '-' || (c >= '0' && c <= '9') || c == 't' || c == 'f' || c == 'n') {
-        json_begin_text(j, IN_WORD);
-        j->type = c == 't' ? JSON_TRUE : c == 'f' ? JSON_FALSE : c == 'n' ? JSON_NULL : JSON_NUMBER;
-        json_keep(j, &c, 1);
+        scanner_begin_text(j, IN_WORD);
+        j->type = c == 't'   ? SCANNER_TRUE
+                  : c == 'f' ? SCANNER_FALSE
+                  : c == 'n' ? SCANNER_NULL
+                             : SCANNER_NUMBER;
+        scanner_keep(j, &c, 1);
     } else {
         j->state = IN_BAD;
     }
 }
 
-static bool json_is_word_byte(char c)
+static bool scanner_is_word_byte(char c)
 {
     return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '+' || c == '-' ||
            c == 'E';
 }
 
 /* One byte outside of strings and words. */
-static void json_take_mark(struct json *j, char c)
+static void scanner_take_mark(struct scanner *j, char c)
 {
     if (c == ' ' || c == '\n' || c == '\r' || c == '\t')
         return;
     switch ((enum state)j->state) {
     case IN_FIRST_ITEM:
         if (c == ']') {
-            json_close(j, false);
+            scanner_close(j, false);
             return;
         }
-        json_begin_value(j, c);
+        scanner_begin_value(j, c);
         return;
     case IN_VALUE:
-        json_begin_value(j, c);
+        scanner_begin_value(j, c);
         return;
     case IN_FIRST_KEY:
     case IN_KEY_DUE:
         if (c == '"')
-            json_begin_text(j, IN_KEY);
+            scanner_begin_text(j, IN_KEY);
         else if (c == '}' && j->state == IN_FIRST_KEY)
-            json_close(j, true);
+            scanner_close(j, true);
         else
             j->state = IN_BAD;
         return;
@@ -195,9 +198,9 @@ static void json_take_mark(struct json *j, char c)
         return;
     case IN_AFTER:
         if (c == ',')
-            j->state = json_in_object(j) ? IN_KEY_DUE : IN_VALUE;
+            j->state = scanner_in_object(j) ? IN_KEY_DUE : IN_VALUE;
         else if (c == '}' || c == ']')
-            json_close(j, c == '}');
+            scanner_close(j, c == '}');
         else
             j->state = IN_BAD;
         return;
@@ -212,7 +215,7 @@ static void json_take_mark(struct json *j, char c)
 }
 
 /* A run of bytes within a string or key; returns how many were used. */
-static size_t json_take_string(struct json *j, struct str s)
+static size_t scanner_take_string(struct scanner *j, struct str s)
 {
     size_t n = 0;
 
@@ -224,49 +227,49 @@ static size_t json_take_string(struct json *j, struct str s)
         } else if (c == '\\') {
             j->escaped = true;
         } else if (c == '"') {
-            json_keep(j, s.p, n);
+            scanner_keep(j, s.p, n);
             if (j->state == IN_KEY) {
                 /* A key that did not fit is longer than every segment. */
-                json_match(
-                    j, j->length <= JSON_TEXT_MAX ? str_make(j->text, j->text_len) : STR(""));
+                scanner_match(
+                    j, j->length <= SCANNER_TEXT_MAX ? str_make(j->text, j->text_len) : STR(""));
                 j->state = IN_COLON;
             } else {
-                json_tell(j, JSON_STRING, j->at + n + 1);
-                json_after_value(j);
+                scanner_tell(j, SCANNER_STRING, j->at + n + 1);
+                scanner_after_value(j);
             }
             return n + 1;
         }
         n++;
     }
-    json_keep(j, s.p, n);
+    scanner_keep(j, s.p, n);
     return n;
 }
 
-static size_t json_take_word(struct json *j, struct str s)
+static size_t scanner_take_word(struct scanner *j, struct str s)
 {
     size_t n = 0;
 
-    while (n < s.n && json_is_word_byte(s.p[n]))
+    while (n < s.n && scanner_is_word_byte(s.p[n]))
         n++;
-    json_keep(j, s.p, n);
+    scanner_keep(j, s.p, n);
     if (n < s.n) {
-        json_tell(j, (enum json_type)j->type, j->at + n);
-        json_after_value(j);
+        scanner_tell(j, (enum scanner_type)j->type, j->at + n);
+        scanner_after_value(j);
     }
     return n;
 }
 
-bool json_feed(struct json *j, struct str piece)
+bool scanner_feed(struct scanner *j, struct str piece)
 {
     while (piece.n > 0 && j->state != IN_BAD) {
         size_t n = 1;
 
         if (j->state == IN_STRING || j->state == IN_KEY)
-            n = json_take_string(j, piece);
+            n = scanner_take_string(j, piece);
         else if (j->state == IN_WORD)
-            n = json_take_word(j, piece);
+            n = scanner_take_word(j, piece);
         else
-            json_take_mark(j, piece.p[0]);
+            scanner_take_mark(j, piece.p[0]);
         j->at += n;
         piece = str_make(piece.p + n, piece.n - n);
     }
