@@ -127,7 +127,8 @@ struct str run_open_text(struct run *r, struct arena *a)
     struct str text = { 0 };
 
     if (c)
-        r->open->facts = (struct answer_facts){ call_attempts(c), call_elapsed_ms(c) };
+        r->open->facts =
+            (struct answer_facts){ call_attempts(c), call_elapsed_ms(c), call_usage(c) };
     return run_write_text(r, a, &text) == 0 ? text : (struct str){ 0 };
 }
 
