@@ -612,6 +612,38 @@ START_TEST(tells_of_a_tunnel_that_broke)
 }
 END_TEST
 
+/* Issue 8, point 14: a response that has arrived whole is not cut by the reset behind it, though
+ * its reader is slow; one that has not is. */
+START_TEST(gives_a_paused_reader_all_that_came_before_a_reset)
+{
+    struct buf b = { 0 };
+
+    h1_client_close(holder.c);
+    peer_close(&server);
+    open_connection(true);
+    ask("GET", "", NULL);
+    buf_printf(&b, OK "Transfer-Encoding: chunked\r\n\r\n");
+    for (int i = 0; i < 30; i++)
+        buf_printf(&b, "400\r\n%01024d\r\n", i);
+    if (_i == 0)
+        buf_printf(&b, "0\r\n\r\n");
+    buf_append(&b, "", 1);
+    stream_pause(app.stream, true);
+    peer_send(&server, buf_str(&b).p);
+    world_settle();
+    peer_reset(&server);
+    world_settle();
+    ck_assert(!app.failed);
+    stream_pause(app.stream, false);
+    WORLD_UNTIL(app.ended || app.failed);
+    ck_assert_int_eq(app.failed, _i == 0 ? 0 : STREAM_E_INCOMPLETE);
+    ck_assert_uint_eq(buf_len(&app.body), 30 * 1024);
+    buf_release(&b);
+    let_go();
+    WORLD_UNTIL(holder.closed == 1);
+}
+END_TEST
+
 START_TEST(holds_a_response_back_while_paused)
 {
     ask_and_wait();
@@ -708,6 +740,7 @@ static TCase *cases(void)
     tcase_add_test(t, is_an_ordinary_response_that_is_not_101);
     tcase_add_test(t, begins_no_tunnel_for_nobody);
     tcase_add_test(t, tells_of_a_tunnel_that_broke);
+    tcase_add_loop_test(t, gives_a_paused_reader_all_that_came_before_a_reset, 0, 2);
     tcase_add_test(t, holds_a_response_back_while_paused);
     tcase_add_loop_test(t, may_be_let_go_at_any_time, 0, 46);
     tcase_add_loop_test(t, tells_the_owner_when_it_is_closed, 0, 2);
