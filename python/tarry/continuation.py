@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import sys
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Callable, cast
 
+from .common import notices
 from .errors import TarryError
 from .format.message import Answer, read_answers
-from .handoffs import unsign
+from .handoffs import is_django, unsign
 from .runs.exchange import of
 
 
@@ -36,9 +38,24 @@ def resumed(environ: dict[str, Any]) -> Resumed:
     exchange = of(environ)
     if exchange is None or exchange.kind not in ("resume", "notify"):
         raise NotResumed("this address is for Tarry's continuations only")
+    if not exchange.proved and not _is_debug():
+        # Whoever reaches the worker could claim any answer.
+        notices.warn_once(
+            "a continuation is refused, because nothing proves that it comes from Tarry: set secret_file in Tarry's conf, and"
+            " TARRY_SECRET_FILE in the environment of the app"
+        )
+        raise NotResumed("the worker has no secret of Tarry's")
     state = unsign(exchange, exchange.raw_state) if exchange.raw_state else None
     answers = list(read_answers(cast(BinaryIO, environ["wsgi.input"])))
     return Resumed(exchange.kind, environ.get("HTTP_TARRY_OUTCOME", ""), answers, state)
+
+
+def _is_debug() -> bool:
+    """Whether Django or Flask runs in debug mode."""
+    if is_django():
+        return bool(sys.modules["django.conf"].settings.DEBUG)
+    flask = sys.modules.get("flask")
+    return flask is not None and bool(flask.has_app_context()) and bool(flask.current_app.debug)
 
 
 def continuation(view: Callable[..., Any]) -> Callable[..., Any]:

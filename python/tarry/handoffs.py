@@ -163,7 +163,7 @@ def sign(exchange: Exchange, state: Any) -> str:
 def unsign(exchange: Exchange, text: str) -> Any:
     """The state that sign() was given; raises TarryError if it is not one of this exchange."""
     data, _, signature = text.partition(".")
-    if not hmac.compare_digest(signature, _signature(exchange, data.encode())):
+    if not hmac.compare_digest(signature.encode(), _signature(exchange, data.encode()).encode()):
         raise TarryError("the state's signature is wrong")
     return json.loads(base64.urlsafe_b64decode(data))
 

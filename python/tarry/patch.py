@@ -9,7 +9,7 @@ from .common import notices
 from .common.importing import Patch, when_imported
 from .runs import buffers, pools, suspended
 from .settings import settings
-from .transports import aiohttp, grpc, http_client, httpx, requests, sleep, urllib3, websockets
+from .transports import aiohttp, grpc, http_client, httpx, requests, sleep, sockets, threads, urllib3, websockets
 
 _LIBRARIES: dict[str, tuple[Patch, Callable[..., None]]] = {
     "http.client": (http_client.patch, http_client.unpatch),
@@ -19,6 +19,8 @@ _LIBRARIES: dict[str, tuple[Patch, Callable[..., None]]] = {
     "requests.sessions": (requests.patch, requests.unpatch),
     "aiohttp": (aiohttp.patch, aiohttp.unpatch),
     "grpc._channel": (grpc.patch, grpc.unpatch),
+    "curl_cffi.requests": (sockets.patch_curl_cffi, sockets.unpatch_curl_cffi),
+    "pycurl": (sockets.patch_pycurl, sockets.unpatch_pycurl),
     "websockets.sync.client": (websockets.patch, websockets.unpatch),
 }
 
@@ -36,6 +38,8 @@ def patch_all(**options: Any) -> None:
     if settings.suspends and suspended.missing():
         notices.warn_once(f"views are run again with each answer, and not suspended: {suspended.missing()}")
     sleep.patch()
+    sockets.patch()
+    threads.patch()
     buffers.look()
     for name, patch in [*[(name, patch) for name, (patch, _) in _LIBRARIES.items()], *_others.items()]:
         if name in sys.modules or name not in _waiting:
@@ -46,6 +50,8 @@ def patch_all(**options: Any) -> None:
 def unpatch_all() -> None:
     """Undoes patch_all() for the libraries that are loaded: for tests."""
     sleep.unpatch()
+    sockets.unpatch()
+    threads.unpatch()
     for name, (_, unpatch) in _LIBRARIES.items():
         module = sys.modules.get(name)
         if module is not None:

@@ -242,6 +242,58 @@ def test_a_login_before_the_call(serve, transactions):
     assert client.get("/view/").content == b"ann"
 
 
+@pytest.mark.parametrize("engine", ["cache", "cached_db", "db", "file", "signed_cookies"])
+def test_a_login_before_the_call_keeps_the_visitor_s_session(serve, settings_override, tmp_path, engine):
+    """The session's key changes on each run; the one that the browser has must be there on the next."""
+    from django.contrib.auth.models import User
+
+    settings_override(SESSION_ENGINE=f"django.contrib.sessions.backends.{engine}", SESSION_FILE_PATH=str(tmp_path))
+    User.objects.filter(username="bea").delete()
+    user = User.objects.create_user("bea", password="x")
+    client = client_of()
+    serve(lambda request: (request.session.update({"basket": "full"}), HttpResponse("kept"))[1])
+    client.get("/view/")
+
+    def view(request):
+        login(request, user)
+        ask("a")
+        return HttpResponse(f"{request.user.username} {request.session.get('basket')}")
+
+    serve(view)
+    assert client.get("/view/").content == b"bea full"
+    serve(lambda request: HttpResponse(f"{request.user.username} {request.session.get('basket')}"))
+    assert client.get("/view/").content == b"bea full"
+
+
+def test_an_answer_that_nobody_asks_for_is_named(serve, messages):
+    """A guard that lets a request pass once: the second run is refused, and the paid answer would be gone without a word."""
+    from django.core.cache import cache
+
+    cache.clear()
+
+    def view(request):
+        if not cache.add("cooldown", 1):
+            return HttpResponse("not so fast", status=429)
+        return HttpResponse(ask("a"))
+
+    serve(view)
+    assert client_of().get("/view/").status_code == 429
+    told = [m for m in messages() if "did not ask for it" in m]
+    assert len(told) == 1 and MODEL in told[0] and "tarry.once" in told[0]
+
+
+def test_the_middleware_without_patch_all_is_told(serve, messages):
+    from tarry.patch import unpatch_all
+
+    unpatch_all()
+    try:
+        serve(lambda request: HttpResponse("served"))
+        client_of().get("/view/")
+        assert sum("patch_all() was not called" in m for m in messages()) == 1
+    finally:
+        tarry.patch_all()
+
+
 @pytest.mark.parametrize("storage", ["session.SessionStorage", "cookie.CookieStorage"])
 def test_messages_are_added_once(serve, settings_override, storage):
     settings_override(MESSAGE_STORAGE=f"django.contrib.messages.storage.{storage}")
@@ -368,7 +420,7 @@ def test_a_project_without_a_secret_is_told_before_it_is_deployed(settings_overr
     def found():
         return [m.id for m in run_checks(include_deployment_checks=True) if m.id.startswith("tarry.")]
 
-    assert found() == ["tarry.W004"]
+    assert found() == ["tarry.W005", "tarry.W004"]
     settings_override(TARRY_SECRET="s")
     assert found() == []
 

@@ -304,6 +304,32 @@ def test_a_throttle_counts_a_request_once(rows, serve):
     assert [client.get("/view/").status_code for _ in range(3)] == [200, 200, 429]
 
 
+def test_custom_throttles_count_a_request_once_and_a_class_checked_twice_twice(rows, serve):
+    pytest.importorskip("rest_framework")
+    from rest_framework.response import Response
+    from rest_framework.throttling import BaseThrottle
+    from rest_framework.views import APIView
+
+    counted = []
+
+    class Counting(BaseThrottle):
+        def allow_request(self, request, view):
+            counted.append(1)
+            return True
+
+    class View(APIView):
+        authentication_classes = []
+        throttle_classes = [Counting]
+
+        def get(self, request):
+            self.check_throttles(request)
+            return Response({"text": ask("a") + ask("b")})
+
+    serve(View.as_view())
+    client = Client(lambda call: "answer", [MODEL])
+    assert client.get("/view/").status_code == 200 and client.hops == 3 and len(counted) == 2
+
+
 @pytest.fixture
 def database_cache(rows):
     """A cache in the database as the store of once()."""

@@ -1,7 +1,9 @@
 """relay(), resume() and their continuations, in plain WSGI and Flask, with a stand-in for Tarry and without any."""
 
 import http.server
+import io
 import json
+import sys
 import threading
 import urllib.request
 
@@ -9,7 +11,9 @@ import pytest
 from asking import MODEL
 
 import tarry
+from tarry import handoffs
 from tarry.handoffs import WSGIResponse, sign, unsign
+from tarry.runs.exchange import Exchange
 from tarry.settings import settings
 from tarry.test import WSGIClient
 
@@ -20,6 +24,7 @@ CALL = tarry.Call("POST", MODEL + "/v1", [("Content-Type", "application/json")],
 def no_django(monkeypatch):
     """As in a process that has no Django project."""
     monkeypatch.setattr("tarry.handoffs.is_django", lambda: False)
+    monkeypatch.setattr(sys.modules["tarry.continuation"], "is_django", lambda: False)
     settings.state_key = "k"
 
 
@@ -85,6 +90,32 @@ def test_a_resume_may_hand_off_again_and_calls_of_its_own_are_made_as_ever(upstr
     }
     client = WSGIClient(app_of(**views), lambda call: call.body, [MODEL, upstream.origin])
     assert client.get("/").body == b'{"direct": 1}' and upstream.bodies == [b'{"q": 1}'] and client.hops == 3
+
+
+def test_a_state_with_characters_that_no_signature_has_is_refused():
+    exchange = Exchange.alone("x")
+    settings.state_key = "k"
+    try:
+        with pytest.raises(tarry.TarryError):
+            handoffs.unsign(exchange, "abc.\u00fc")
+    finally:
+        settings.state_key = ""
+
+
+@pytest.mark.parametrize("secret, answered", [("", False), ("right", True)])
+def test_without_a_secret_a_continuation_is_refused_to_the_network(secret, answered):
+    """Whoever reaches the worker past Tarry could bring any answer."""
+    settings.secret = secret
+    environ = {"HTTP_TARRY_VERSION": "1", "HTTP_TARRY_KIND": "resume", "HTTP_TARRY_EXCHANGE": "x", "HTTP_TARRY_AUTH": secret,
+               "wsgi.input": io.BytesIO(b""), "REQUEST_METHOD": "POST", "CONTENT_LENGTH": "0"}
+    try:
+        if answered:
+            assert tarry.resumed(environ).answers == []
+        else:
+            with pytest.raises(tarry.NotResumed, match="no secret"):
+                tarry.resumed(environ)
+    finally:
+        settings.secret = ""
 
 
 def test_what_is_no_continuation_is_refused():

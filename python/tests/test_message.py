@@ -131,3 +131,17 @@ def test_state_goes_around_and_keeps_small():
     again = decode(text)
     assert again.once == {"k": [1, "ä"]} and "199" in again.notes and "0" not in again.notes
     assert State().encode() == "" and decode("conversation=42").once == {} and decode("").notes == {}
+
+
+def test_an_answer_does_not_unpack_to_any_size(monkeypatch):
+    import gzip
+
+    from tarry.format import message
+
+    monkeypatch.setattr(message, "CONTENT_MAX", 1000)
+    packed = lambda n: Answer(200, "OK", [("Content-Encoding", "gzip")], gzip.compress(b"x" * n))  # noqa: E731
+    assert packed(1000).content == b"x" * 1000
+    with pytest.raises(ValueError, match="unpacks to more than 1000"):
+        packed(1001).content
+    two = Answer(200, "OK", [("Content-Encoding", "gzip")], gzip.compress(b"a") + gzip.compress(b"b"))
+    assert two.content == b"ab"

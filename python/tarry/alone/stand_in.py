@@ -12,6 +12,7 @@ from typing import Any, Callable, Optional
 from urllib.parse import unquote, urlsplit
 
 from ..format.message import Answer, Call, Headers, parse_calls
+from ..runs.exchange import PROVED_KEY
 from ..settings import settings
 
 HOPS_MAX = 64
@@ -134,8 +135,9 @@ class StandIn:
         visit["wsgi.input"] = io.BytesIO(enclosed)
         return visit
 
-    def _visit(self, kind: str, state: str) -> dict[str, str]:
-        headers = {
+    def _visit(self, kind: str, state: str) -> dict[str, Any]:
+        headers: dict[str, Any] = {
+            PROVED_KEY: True,
             "HTTP_TARRY_VERSION": "1",
             "HTTP_TARRY_FEATURES": self.features,
             "HTTP_TARRY_HOP": str(self.hops),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+from typing import Any
 
 log = logging.getLogger("tarry")
 
@@ -51,14 +52,30 @@ def call_site() -> str:
     place = "?"
     while frame is not None:
         name = frame.f_code.co_filename
-        if "site-packages" not in name and "dist-packages" not in name and not _is_ours(frame.f_globals.get("__name__", "")):
-            if not name.startswith(_STDLIB):
-                return f"{name}:{frame.f_lineno}"
+        if not _is_library(name) and not _is_ours(frame.f_globals.get("__name__", "")):
+            return f"{name}:{frame.f_lineno}"
         place = f"{name}:{frame.f_lineno}"
         if frame.f_back is None:
             break
         frame = frame.f_back
     return place
+
+
+def library_call(frame: Any) -> Any:
+    """The frame of the library's function that the app has called on the way to `frame`: the same one for all tries that the library
+    makes by itself. None if no code of an app is on the stack."""
+    outermost = None
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not _is_library(name) and not _is_ours(frame.f_globals.get("__name__", "")):
+            return outermost
+        outermost = frame
+        frame = frame.f_back
+    return None
+
+
+def _is_library(name: str) -> bool:
+    return "site-packages" in name or "dist-packages" in name or name.startswith(_STDLIB)
 
 
 def _is_ours(module: str) -> bool:

@@ -37,6 +37,8 @@ def check_middleware(app_configs: Any, **kwargs: Any) -> list[Any]:
             )
         )
     found += _check_names()
+    found += _check_secret()
+    found += _check_transactions()
     writes = getattr(settings, "TARRY_COMMITTED_WRITES", COMMITTED_WRITES[0])
     if writes not in COMMITTED_WRITES:
         found.append(
@@ -56,6 +58,32 @@ def check_middleware(app_configs: Any, **kwargs: Any) -> list[Any]:
                 )
             )
     return found
+
+
+def _check_secret() -> list[Any]:
+    if settings.DEBUG or getattr(settings, "TARRY_SECRET", "") or in_use.secret:
+        return []
+    return [
+        checks.Warning(
+            "No secret proves that requests come from Tarry: continuation views refuse them.",
+            hint="Set secret_file in Tarry's conf, and TARRY_SECRET_FILE in the environment of the app. gunicorn -c python:tarry.gunicorn does both.",
+            id="tarry.W005",
+        )
+    ]
+
+
+def _check_transactions() -> list[Any]:
+    aliases = [alias for alias, database in settings.DATABASES.items() if database.get("ATOMIC_REQUESTS")]
+    if not aliases:
+        return []
+    return [
+        checks.Info(
+            f"ATOMIC_REQUESTS is on for {', '.join(aliases)}: views are run again after a call, never suspended.",
+            hint="What such a view wrote before the call is rolled back and written again. Let views that call services be"
+            " non_atomic_requests, and put their writes into transaction.atomic() after the call.",
+            id="tarry.I001",
+        )
+    ]
 
 
 def check_deployment(app_configs: Any, **kwargs: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 from typing import Any, Callable, Iterator, Optional
 
 from django.conf import settings as django_settings
@@ -12,7 +13,7 @@ from ..common import notices
 from ..errors import Handoff
 from ..runs.exchange import ENVIRON_KEY, Exchange, of
 from ..settings import settings
-from . import alone, database, suspension, throttles
+from . import alone, database, sessions, suspension, throttles
 from .store import SharedCache
 from .undo import drop_conditions, undo_request
 
@@ -62,8 +63,14 @@ class Middleware:
         exchange: Optional[Exchange] = request.META.get(ENVIRON_KEY)
         if exchange is None:
             return alone.serve(self.get_response, request)
+        if not hasattr(http.client.HTTPConnection.request, "__tarry__"):
+            notices.warn_once(
+                "tarry.django.Middleware is installed, but tarry.patch_all() was not called: calls hold their worker. Call it first in"
+                " wsgi.py, or start gunicorn with -c python:tarry.gunicorn"
+            )
         with exchange.active():
             exchange.writes.clear()  # of other middleware: theirs to know
+            sessions.keep_old(request)
             left = False
             response: Any = None
             try:
@@ -80,6 +87,7 @@ class Middleware:
                 return response if getattr(response, "tarry_handoff", False) else self._handoff(exchange, request)
         if left:
             raise RuntimeError("a view was left for a handoff, and no call is pending")
+        sessions.drop_old(request)
         if response.has_header("Tarry-Then"):
             drop_conditions(request)
         else:
@@ -101,6 +109,7 @@ class Middleware:
         return self._handoff(exchange, request)
 
     def _handoff(self, exchange: Exchange, request: Any) -> Any:
+        sessions.restore(request)
         undo_request(request)
         headers, body = exchange.handoff()
         response = HttpResponse(body)

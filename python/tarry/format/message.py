@@ -43,6 +43,10 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{host}:{port}"
 
 
+CONTENT_MAX = 128 << 20
+"""How large Answer.content may be: four times what Tarry encloses of one response by default."""
+
+
 @dataclass
 class Call:
     """A request to an upstream, as a library was about to send it."""
@@ -94,12 +98,12 @@ class Answer:
 
     @property
     def content(self) -> bytes:
-        """The body, unpacked."""
+        """The body, unpacked. Raises ValueError for one that unpacks to more than CONTENT_MAX bytes."""
         coding = self.header("content-encoding").lower()
         if coding in ("", "identity"):
             return self.body
         if coding in ("gzip", "x-gzip"):
-            return gzip.decompress(self.body)
+            return _unpack(self.body)
         raise ValueError(f"an answer is packed as {coding!r}: let the call say Accept-Encoding: gzip, or identity")
 
     def json(self) -> Any:
@@ -130,6 +134,15 @@ class Answer:
         lines = [f"HTTP/1.1 {self.status} {self.reason}"]
         lines += [f"{n}: {v}" for n, v in self.as_headers()]
         return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + self.body
+
+
+def _unpack(packed: bytes) -> bytes:
+    """All members of a gzip file, and no more than CONTENT_MAX bytes of them: a small body can unpack to a thousand times as much."""
+    with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
+        content = file.read(CONTENT_MAX + 1)
+    if len(content) > CONTENT_MAX:
+        raise ValueError(f"an answer of {len(packed)} bytes unpacks to more than {CONTENT_MAX}: read it in pieces from its body")
+    return content
 
 
 def encode_handoff(calls: Iterable[tuple[str, Call]]) -> bytes:

@@ -32,7 +32,9 @@ class Branch:
         self.left = False
         """A handoff was raised here: whatever swallowed it, nothing more is handed off before the next run."""
 
-        self.failure: Optional[tuple[str, Answer]] = None
+        self.failure: Optional[tuple[str, Answer, Any]] = None
+        """The last answer, if Tarry made it because there was none: digests, answer, and the library's frame that got it."""
+
         self.repeats = 0
         self.sleeps = 0
         """How many more sleeps are skipped, because they would wait for what Tarry has already waited for."""

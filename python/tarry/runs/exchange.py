@@ -22,6 +22,8 @@ from .branch import Branch
 from .buffers import state_max
 
 ENVIRON_KEY = "tarry.exchange"
+PROVED_KEY = "tarry.proved"
+"""In the environ of a visit that was made in this process. No header can become it."""
 
 _current: ContextVar[Optional["Exchange"]] = ContextVar("tarry_exchange", default=None)
 running: dict[int, "Exchange"] = {}
@@ -83,6 +85,12 @@ class Exchange:
     run: Any = None
     """The Run (suspended.py) that may be suspended; None where the view is run again."""
 
+    actives: int = 0
+    """How many active() blocks are open: threads that outlive the view keep its context, and are not the exchange's any more."""
+
+    proved: bool = False
+    """It is known to come from Tarry: by the secret, or because it was made in this process."""
+
     marked: str = ""
     """How the view is to go on after a call, as its decorator says."""
 
@@ -96,6 +104,7 @@ class Exchange:
     def active(self) -> Iterator[None]:
         """Calls made in this context belong to the exchange."""
         token = _current.set(self)
+        self.actives += 1
         thread = threading.get_ident()
         before = running.get(thread)
         running[thread] = self
@@ -103,6 +112,7 @@ class Exchange:
             with self.root.entered():
                 yield
         finally:
+            self.actives -= 1
             _current.reset(token)
             if before is None:
                 running.pop(thread, None)
@@ -113,7 +123,7 @@ class Exchange:
     def alone(cls, id: str) -> "Exchange":
         """For a view that runs without Tarry and whose handoff is seen to in this process."""
         features = frozenset(["relay", "resume", "notify", "on-error", "keep-alive"])
-        return cls(id, 0, "request", 1, 0.0, features, frozenset(), Limits(), "", "", State())
+        return cls(id, 0, "request", 1, 0.0, features, frozenset(), Limits(), "", "", State(), proved=True)
 
     @property
     def name(self) -> str:
@@ -210,8 +220,21 @@ class Exchange:
         if self.run is not None and self.run.was_suspended:
             self.about_clients()
         if self.hop and self.kind == "replay":
+            self._warn_of_unasked()
             view = self.view or f"{self.method} {self.path}"
             notices.log.info("%s was run %d time%s (exchange %s)", view, self.runs, "s" if self.runs > 1 else "", self.id)
+
+    def _warn_of_unasked(self) -> None:
+        """The view has answered without asking for an answer that was made for it."""
+        lost = [path for path in self.replayed if path not in self.used and path in self.record]
+        if self.direct or not lost:
+            return
+        urls = ", ".join(sorted({self.state.notes.get(path, ("a call", ""))[0] for path in lost}))
+        notices.warn_once(
+            f"{self.name} was run again with the answer of {urls}, did not ask for it this time and answered without it: what was paid"
+            " for is dropped. A guard before the call that lets a request pass only once (cache.add, a one-time token, a quota)? Put it"
+            " into tarry.once, or have the view suspended (resume=\"auto\")"
+        )
 
     def about_clients(self) -> None:
         """Says, once in a run, that clients are made in it."""
@@ -226,7 +249,10 @@ class Exchange:
 
 def current() -> Optional[Exchange]:
     """The exchange of the request that is being worked on here; None outside of requests that came through Tarry."""
-    return _current.get()
+    exchange = _current.get()
+    if exchange is None or exchange.actives or exchange.leaving:
+        return exchange
+    return None
 
 
 def of(environ: dict[str, Any]) -> Optional[Exchange]:
@@ -280,6 +306,7 @@ def _read(environ: dict[str, Any]) -> Optional[Exchange]:
         path=environ.get("PATH_INFO", ""),
         state=State(),
         raw_state=environ.get("HTTP_TARRY_STATE", ""),
+        proved=bool(settings.secret) or environ.get(PROVED_KEY) is True,
     )
     if exchange.kind == "replay":
         exchange.state = decode(exchange.raw_state)

@@ -46,15 +46,14 @@ def note_direct(url: str, library: str) -> None:
     with exchange.lock:
         if here(exchange.root).left:
             raise Handoff()
-        _go_direct(exchange, exchange.direct or f"calls of {library} cannot be handed off", logging.INFO)
+        _go_direct(exchange, exchange.direct or f"calls of {library} cannot be handed off", logging.WARNING)
 
 
 def _note_lost_thread(url: str) -> None:
     if runs_elsewhere(origin_of(url)):
         notices.warn_once(
             f"call at {notices.call_site()} made directly, holds the worker: its thread does not carry the context of the request."
-            " Start it with contextvars.copy_context().run, or use tarry.gather",
-            logging.INFO,
+            " Start it with contextvars.copy_context().run, or use tarry.gather"
         )
 
 
@@ -109,7 +108,7 @@ class Pending:
             self._exchange.add(f"{self._path};{'.'.join(self._digests)}", self._call)
 
     def _recorded(self) -> Answer:
-        return _recorded(self._exchange, self._branch, self._path, self._call, *self._digests)
+        return _recorded(self._exchange, self._branch, self._path, self._call, *self._digests, sys._getframe(1))
 
 
 def _ask(call: Call, frame: Any) -> Union[Answer, Pending, None]:
@@ -125,12 +124,12 @@ def _ask(call: Call, frame: Any) -> Union[Answer, Pending, None]:
         if branch.left:
             raise Handoff()
         url, body = url_digest(call), body_digest(call)
-        repeated = _same_failure(branch, f"{url}.{body}")
+        repeated = _same_failure(branch, f"{url}.{body}", frame)
         if repeated is not None:
             return repeated
         path = _path(exchange, branch, call, url, body)
         if path in exchange.record:
-            return _recorded(exchange, branch, path, call, url, body)
+            return _recorded(exchange, branch, path, call, url, body, frame)
         refusal = _refusal(exchange, frame)
         if not _may_leave(exchange, call, refusal):
             return None
@@ -184,7 +183,7 @@ def _is_first_of_child(path: str, start: str) -> bool:
     return len(parts) == 3 and parts[0].startswith("t") and parts[2] == "0"
 
 
-def _recorded(exchange: Exchange, branch: Branch, path: str, call: Call, url: str, body: str) -> Answer:
+def _recorded(exchange: Exchange, branch: Branch, path: str, call: Call, url: str, body: str, frame: Any) -> Answer:
     digests, answer = exchange.record[path]
     exchange.used.add(path)
     was_url, _, was_body = digests.partition(".")
@@ -206,7 +205,7 @@ def _recorded(exchange: Exchange, branch: Branch, path: str, call: Call, url: st
         notices.warn_once(message + " The recorded answer is used; strict=True makes this an error")
     if answer.failed:
         branch.skip_sleeps()
-        branch.failure = (f"{url}.{body}", answer) if answer.tarry_error else None
+        branch.failure = (f"{url}.{body}", answer, notices.library_call(frame)) if answer.tarry_error else None
         branch.repeats = 0
     else:
         branch.sleeps = 0
@@ -214,9 +213,12 @@ def _recorded(exchange: Exchange, branch: Branch, path: str, call: Call, url: st
     return answer
 
 
-def _same_failure(branch: Branch, digests: str) -> Optional[Answer]:
-    """Tarry has tried this call, more than once, and got no response: a library's own retry learns just that."""
+def _same_failure(branch: Branch, digests: str, frame: Any) -> Optional[Answer]:
+    """Tarry has tried this call, more than once, and got no response: a library's own retry learns just that. A second try by the app,
+    with a longer timeout or another key, is a call of its own."""
     if branch.failure is None or branch.failure[0] != digests or branch.repeats >= REPEATS_MAX:
+        return None
+    if branch.failure[2] is not notices.library_call(frame):
         return None
     branch.repeats += 1
     return branch.failure[1]
@@ -234,7 +236,7 @@ def _may_leave(exchange: Exchange, call: Call, refusal: Optional[str]) -> bool:
     """Whether a new call can be handed off; says so if not."""
     mode = exchange.mode
     why = exchange.direct
-    level = logging.WARNING if exchange.responded or exchange.fence else logging.INFO
+    level = logging.WARNING
     if not why and mode == "direct":
         why, level = "it is set to direct", logging.DEBUG
     if not why and len(call.body) > exchange.limits.call:

@@ -1,7 +1,7 @@
 """http.client, and urllib.request above it: what needs no library at all.
 
 Patched are HTTPConnection.request and getresponse. Code that writes its requests piece by piece (putrequest, putheader) is
-not caught, and calls directly."""
+not caught: it is seen, and the view's calls are direct from there on."""
 
 from __future__ import annotations
 
