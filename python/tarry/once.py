@@ -90,6 +90,7 @@ def _do(exchange: Exchange, key: str, function: Callable[..., Any], args: Any, k
     """Runs the function, in a branch of its own: the calls it makes are not counted on the runs that skip it."""
     parent = here(exchange.root)
     branch = Branch(f"{parent.path}o{key}.")
+    branch.kept = True
     token = _inside.set(store.open_transactions())
     try:
         with branch.entered():

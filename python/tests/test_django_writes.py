@@ -394,3 +394,52 @@ def test_a_store_that_fails_after_the_work_does_not_have_it_done_again(serve, me
     serve(lambda request: HttpResponse(str(tarry.once(lambda: done.append(1) or len(done))) + ask()))
     assert Client(lambda call: "answer", [MODEL]).get("/view/").content == b"1answer" and done == [1]
     assert "the store is full" in messages()[0]
+
+
+def _charges(upstream):
+    import urllib.request
+
+    urllib.request.urlopen(urllib.request.Request(upstream.origin + "/charges", b"amount=1", method="POST")).read()
+
+
+def _mails(upstream):
+    from django.core.mail import send_mail
+    from django.test import override_settings
+
+    with override_settings(EMAIL_BACKEND="django.core.mail.backends.locmem.EmailBackend"):
+        send_mail("bought", "text", "a@example.com", ["b@example.com"])
+
+
+@pytest.mark.parametrize("what, named", [(_charges, "/charges"), (_mails, "mail 'bought'")])
+def test_what_is_done_outside_before_a_call_is_said_like_a_committed_write(serve, upstream, messages, what, named):
+    def view(request):
+        what(upstream)
+        return HttpResponse(ask("a"))
+
+    serve(view)
+    assert Client(lambda call: "answer", [MODEL]).get("/view/").status_code == 200
+    told = [m for m in messages() if "did something outside" in m]
+    assert len(told) == 1 and named in told[0]
+
+
+def test_a_charge_before_a_call_can_have_the_call_made_directly(serve, upstream, monkeypatch):
+    monkeypatch.setattr(settings, "committed_writes", "direct")
+
+    def view(request):
+        _charges(upstream)
+        return HttpResponse(ask("a", upstream.origin))
+
+    serve(view)
+    client = Client(lambda call: "answer", [MODEL])
+    assert client.get("/view/").status_code == 200 and client.hops == 1
+    assert upstream.bodies[0] == b"amount=1" and len(upstream.bodies) == 2
+
+
+def test_a_charge_in_once_is_no_reason_to_warn(serve, upstream, messages):
+    def view(request):
+        tarry.once(_charges, upstream)
+        return HttpResponse(ask("a"))
+
+    serve(view)
+    assert Client(lambda call: "answer", [MODEL]).get("/view/").status_code == 200
+    assert upstream.bodies == [b"amount=1"] and [m for m in messages() if "outside" in m] == []

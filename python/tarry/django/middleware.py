@@ -13,7 +13,7 @@ from ..common import notices
 from ..errors import Handoff
 from ..runs.exchange import ENVIRON_KEY, Exchange, of
 from ..settings import settings
-from . import alone, database, sessions, suspension, throttles
+from . import alone, database, effects, sessions, suspension, throttles
 from .store import SharedCache
 from .undo import drop_conditions, undo_request
 
@@ -55,6 +55,7 @@ class Middleware:
         if isinstance(settings.once_store, str):
             settings.once_store = SharedCache(settings.once_store)
         database.watch()
+        effects.watch()
         suspension.guard()
         throttles.count_once()
         request_started.connect(_read_exchange, dispatch_uid="tarry")

@@ -35,6 +35,9 @@ class Branch:
         self.failure: Optional[tuple[str, Answer, Any]] = None
         """The last answer, if Tarry made it because there was none: digests, answer, and the library's frame that got it."""
 
+        self.kept = False
+        """In the function of once(), whose work is not done again."""
+
         self.repeats = 0
         self.sleeps = 0
         """How many more sleeps are skipped, because they would wait for what Tarry has already waited for."""

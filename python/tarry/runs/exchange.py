@@ -154,7 +154,7 @@ class Exchange:
 
     def about_writes(self) -> str:
         return (
-            f"{self.name} committed a write in the same request as a call that is handed off; every run of the view commits it"
+            f"{self.name} committed a write, or did something outside, before a call that is handed off; every run of the view does it"
             f" again: {self.writes[0]} -- do it after the calls, in a transaction around them, or in tarry.once"
         )
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from typing import Any, Optional, Union
 
 from ..common import notices
@@ -14,23 +15,43 @@ from ..format.digest import body_digest, first_difference, is_streamed, outline,
 from ..format.message import Answer, Call, origin_of
 from ..settings import settings
 from . import loops
-from .branch import Branch, here
+from .branch import Branch, existing, here
 from .capturing import taker
-from .exchange import Exchange, current, runs_elsewhere
+from .exchange import Exchange, current, running, runs_elsewhere
 
 REPEATS_MAX = 3
 """How often a failure that Tarry has seen to is given again to a library that tries the same call again."""
 
 
-def wanted(url: str) -> bool:
-    """Whether a call to this URL could be Tarry's: cheap, asked before the body is read."""
+def wanted(url: str, method: str = "GET") -> bool:
+    """Whether a call to this URL could be Tarry's: cheap, asked before the body is read. One to an origin that is not declared is noted if
+    it does something there: it is done again when the view is run again."""
     if taker() is not None:
         return True
     exchange = current()
     if exchange is None:
         _note_lost_thread(url)
         return False
-    return origin_of(url) in exchange.origins
+    if origin_of(url) in exchange.origins:
+        return True
+    if method.upper() not in _SAFE:
+        note_effect(f"{method.upper()} {url.partition('?')[0]}")
+    return False
+
+
+_SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
+_EFFECTS_MAX = 10
+
+
+def note_effect(text: str) -> None:
+    """The view has done something outside of this process that cannot be undone: a charge, a mail, a task."""
+    exchange = current()
+    if exchange is None or exchange.direct or exchange.responded or running.get(threading.get_ident()) is not exchange:
+        return
+    branch = existing()
+    if (branch is not None and branch.kept) or text in exchange.writes or len(exchange.writes) >= _EFFECTS_MAX:
+        return
+    exchange.writes.append(text)
 
 
 def note_direct(url: str, library: str) -> None:

@@ -26,7 +26,7 @@ def patch(http_client: ModuleType) -> None:
     def request(self: Any, method: str, url: str, body: Any = None, headers: Any = {}, *, encode_chunked: bool = False) -> None:
         target = _absolute(http_client, self, url)
         self._tarry_answer = None
-        if not wanted(target):
+        if not wanted(target, method):
             return original_request(self, method, url, body, headers, encode_chunked=encode_chunked)  # type: ignore[no-any-return]
         body, data = read_body(body)
         fields = [(str(n), v.decode("latin-1") if isinstance(v, bytes) else str(v)) for n, v in headers.items()]

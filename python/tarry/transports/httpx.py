@@ -54,7 +54,7 @@ def _patch_sync(httpx: ModuleType) -> None:
 
     @functools.wraps(original)
     def handle_request(self: Any, request: Any) -> Any:
-        if wanted(str(request.url)):
+        if wanted(str(request.url), request.method):
             request.read()
             answer = answer_to(_call(request))
             if answer is not None:
@@ -72,7 +72,7 @@ def _patch_async(httpx: ModuleType) -> None:
 
     @functools.wraps(original)
     async def handle_async_request(self: Any, request: Any) -> Any:
-        if wanted(str(request.url)):
+        if wanted(str(request.url), request.method):
             await request.aread()
             answer = await answer_to_async(_call(request))
             if answer is not None:

@@ -29,7 +29,7 @@ def patch(urllib3: ModuleType) -> None:
         self: Any, method: str, url: str, body: Any = None, headers: Any = None, retries: Any = None, *args: Any, **kw: Any
     ) -> Any:
         target = _absolute(self, url)
-        if args or not wanted(target):
+        if args or not wanted(target, method):
             return original(self, method, url, body, headers, retries, *args, **kw)
         body, data = read_body(body)
         sent = self.headers if headers is None else headers
