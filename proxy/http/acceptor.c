@@ -1,4 +1,4 @@
-/* The lists of client connections, and what is done to all of them. */
+/* The lists of client connections, and operations on all of them. */
 #include "http/acceptor.h"
 
 #include "net/loop.h"

@@ -1,5 +1,5 @@
-/* What the client connections of one front share, whatever version they speak: limits, timeouts,
- * who is told of requests, and the lists of the connections themselves.
+/* The state that the client connections of one listener share, whatever version they speak: limits,
+ * timeouts, the callback for requests, and the lists of the connections themselves.
  *
  * A connection belongs to itself: a server (h1server, h2server) that embeds struct accepted, is on
  * one of the lists, and ends when the client, a deadline or the drain ends it.
@@ -40,14 +40,14 @@ struct acceptor {
     struct date_cache date;
     struct list idle; /* connections between requests, longest idle first */
     struct list busy;
-    struct list arriving; /* whose version is not known yet */
+    struct list arriving; /* connections whose version is not known yet */
     struct deferred drain_work;
     size_t drain_left[2]; /* connections on `idle` and `busy` that have yet to be told */
 };
 
 struct accepted;
 
-/* What a kind of server does for its acceptor. Each may end the connection. */
+/* The operations of a server for its acceptor. Each may end the connection. */
 struct accepted_ops {
     /* The acceptor begins to drain. */
     void (*drain)(struct accepted *c);

@@ -1,4 +1,4 @@
-/* What a connection's first bytes, or its TLS handshake, say of its version. */
+/* A connection's first bytes, or its TLS handshake, tell its version. */
 #include "http/arrival.h"
 
 #include <nghttp2/nghttp2.h>

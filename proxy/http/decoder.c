@@ -1,5 +1,5 @@
-/* Three libraries behind one function. What each allocates is counted: through its allocator, or
- * (zstd, whose stable interface has none) by asking it. */
+/* Three libraries behind one function. Their memory is counted: by an allocator, or (zstd, whose
+ * stable interface has none) by asking the library. */
 #include "http/decoder.h"
 
 #include <brotli/decode.h>
@@ -312,7 +312,7 @@ static int decoder_step(struct decoder *d, struct decoder_step *s)
     return DECODER_E_DAMAGED;
 }
 
-/* What came out goes to the owner, up to the limit. */
+/* Gives the output to the owner, up to the limit. */
 static int decoder_give_out(
     struct decoder *d, const struct decoder_step *s, decoder_out_fn *out, void *owner)
 {

@@ -3,12 +3,12 @@
  * up the loop. Belongs to its maker, who ends it with decoder_free(). How much memory all decoders
  * have is counted.
  *
- *     struct str in = (what has come);
+ *     struct str in = (the bytes that have come);
  *
  *     switch (decoder_put(d, &in, slice, on_plain, owner)) {
  *     case DECODER_MORE:   all of `in` is used: go on when more comes; after the last of it,
  *                          decoder_end() says whether the body is whole
- *     case DECODER_AGAIN:  the slice is used up: keep what is left of `in` (it may be empty) and
+ *     case DECODER_AGAIN:  the slice is used up: keep the rest of `in` (it may be empty) and
  *                          call again on a later turn, before anything else is put in
  *     default:             an error; nothing may follow but decoder_free()
  *     } */
@@ -52,7 +52,7 @@ struct str decoder_coding_name(enum coding c);
  * if there is no memory. */
 struct decoder *decoder_new(enum coding c, uint64_t size_max);
 
-/* Decodes from the front of *in, which is moved on past what was used. A slice is used up when
+/* Decodes from the front of *in, which is moved past the bytes used. A slice is used up when
  * `slice` bytes (at least 1) have gone in or have come out, whichever is first; the last piece may
  * go over by up to 16 KiB. */
 int decoder_put(struct decoder *d, struct str *in, size_t slice, decoder_out_fn *out, void *owner);

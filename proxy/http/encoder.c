@@ -1,5 +1,5 @@
-/* Three libraries behind one function. What each allocates is counted: through its allocator, or
- * (zstd, whose stable interface has none) by asking it.
+/* Three libraries behind one function. Their memory is counted: by an allocator, or (zstd, whose
+ * stable interface has none) by asking the library.
  *
  * libbrotlienc calls exit() when its allocator has nothing to give. So that one never returns then:
  * it jumps out of the library, which is not called again, and its blocks are freed from a list. */

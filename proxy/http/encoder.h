@@ -1,5 +1,5 @@
-/* One body on its way into a content coding: bytes in, bytes out, without I/O. Belongs to who made
- * it and ends with encoder_free(). How much memory all of them have is counted. */
+/* Encodes one body: bytes in, coded bytes out, without I/O. Belongs to its maker, who ends it with
+ * encoder_free(). The memory of all encoders is counted. */
 #ifndef TARRY_HTTP_ENCODER_H
 #define TARRY_HTTP_ENCODER_H
 
@@ -13,8 +13,8 @@
 struct encoder;
 
 enum encoder_step {
-    ENCODER_MORE,  /* keep what is worth keeping for better compression */
-    ENCODER_FLUSH, /* all that was put in comes out, readable for the peer */
+    ENCODER_MORE,  /* keep some back for better compression */
+    ENCODER_FLUSH, /* everything put in so far comes out, readable for the peer */
     ENCODER_END,   /* likewise, and the stream is complete. Nothing may follow */
 };
 

@@ -20,7 +20,7 @@ static bool encoding_is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
-/* "0.5" as 500; what is malformed as 0: not wanted. */
+/* "0.5" as 500; a malformed weight is 0: not wanted. */
 static unsigned encoding_parse_weight(struct str s)
 {
     unsigned v;

@@ -27,7 +27,7 @@ struct h1_body {
 void h1_body_begin(struct h1_body *b, const struct h1_message *m, const struct h1_limits *limits);
 
 /* Uses up to in.n bytes and returns how many: the next piece of the body is in *data (borrowed from
- * `in`, may be empty); call again with what is left until it returns 0 ("more") or b->complete is
+ * `in`, may be empty); call again with the rest until it returns 0 ("more") or b->complete is
  * set. Bytes after the end are not touched. Trailers are checked like fields and dropped; chunk
  * extensions are checked and dropped. Negative: an enum h1_error, and the same again if it is
  * called again. */

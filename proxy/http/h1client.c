@@ -78,8 +78,8 @@ static void h1client_fail(struct h1_client *h, enum stream_error error)
         h1client_let_go(h);
 }
 
-/* The connection ended before the response was complete: as much as can be said about what that
- * means. */
+/* The connection ended before the response was complete: the error that says as much as is known.
+ */
 static enum stream_error h1client_ended_early(const struct h1_client *h)
 {
     if (h->any_byte)
@@ -89,8 +89,8 @@ static enum stream_error h1client_ended_early(const struct h1_client *h)
     return conn_error(h->conn) ? STREAM_E_TERMINATED : STREAM_E_ENDED;
 }
 
-/* What becomes of the connection is told to its holder from the loop, never from within
- * stream_close(). */
+/* Tells the holder from the loop, never from within stream_close(), whether the connection can be
+ * used again. */
 static void h1client_on_settle(void *owner)
 {
     struct h1_client *h = owner;
@@ -205,7 +205,7 @@ static void h1client_take_body(struct h1_client *h)
     }
 }
 
-/* Hands over what has come through the tunnel, as it is, and then its end. */
+/* Hands over the tunnel's bytes as they are, and then its end. */
 static void h1client_take_tunnel(struct h1_client *h)
 {
     while (!h->closed && h->in == IN_TUNNEL && !h->paused) {

@@ -151,7 +151,7 @@ static int h1parse_parse_status_line(struct str line, struct head *out)
     return 0;
 }
 
-/* What ends before its line does is a bad name, no colon, a blank before it, or a line that
+/* A name that does not end with a colon is malformed, or has a blank before the colon, or the line
  * continues the one before (obs-fold). */
 static int h1parse_parse_field(struct str line, struct head *out)
 {
@@ -251,7 +251,7 @@ ssize_t h1_parse_head(struct h1_scan *scan, enum h1_kind kind, const struct h1_l
     return h1parse_walk(scan, kind, limits, in, out);
 }
 
-/* What the fields say that decide about the message's end and the connection's. */
+/* The fields that decide where the message ends and whether the connection goes on. */
 struct framing {
     struct str host, length, coding;
     size_t hosts, lengths, codings;

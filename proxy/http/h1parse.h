@@ -1,6 +1,6 @@
-/* HTTP/1.1 messages from bytes (RFC 9112), strictly: what two parsers could read in two ways is
- * refused. Incremental, without I/O, clock or allocation: the caller keeps the bytes and calls
- * again with more.
+/* HTTP/1.1 messages from bytes (RFC 9112), strictly: a message that two parsers could read in two
+ * ways is refused. Incremental, without I/O, clock or allocation: the caller keeps the bytes and
+ * calls again with more.
  *
  * A function returns how many bytes it has used, 0 for "more", or an enum h1_error. */
 #ifndef TARRY_HTTP_H1PARSE_H
@@ -38,7 +38,7 @@ enum h1_error {
     H1_E_CONNECT = -21,  /* CONNECT: there are no tunnels to elsewhere */
 };
 
-/* For logs and problem responses: what is wrong, in a few words. */
+/* For logs and problem responses: the error in a few words. */
 const char *h1_strerror(int err);
 
 /* The status that a client gets for the error in its request: 400, 413, 414, 417, 431, 501 or 505.

@@ -169,7 +169,7 @@ static ssize_t h1server_take_head(struct h1_server *h)
     return n;
 }
 
-/* Hands over what has come of the body. */
+/* Hands over the part of the body that has come. */
 static void h1server_take_body(struct h1_server *h)
 {
     char scratch[H1_BODY_GATHER];
@@ -202,7 +202,7 @@ static void h1server_take_body(struct h1_server *h)
     }
 }
 
-/* Hands over what has come through the tunnel, as it is. */
+/* Hands over the tunnel's bytes as they are. */
 static void h1server_take_tunnel(struct h1_server *h)
 {
     while (!h->closed && h->in == IN_TUNNEL && !h->paused) {
@@ -280,7 +280,7 @@ static void h1server_client_closed(struct h1_server *h)
     }
 }
 
-/* Goes on with what lies in the input. */
+/* Goes on with the input. */
 static void h1server_process(struct h1_server *h)
 {
     if (h->closed)

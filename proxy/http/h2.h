@@ -33,8 +33,8 @@ int h2_greet(struct h2 *h, const nghttp2_settings_entry *own, size_t n);
 /* Reads what lies in the connection's input: for a conn that was taken over with some. */
 void h2_receive(struct h2 *h);
 
-/* Ends the session and its connection: streams fail with `error`, or with what is known of each to
- * be nearer the truth; on_dead follows unless `quietly`. Not from within the library. */
+/* Ends the session and its connection: streams fail with `error`, or with a more exact error
+ * where one is known; on_dead follows unless `quietly`. Not from within the library. */
 void h2_die(struct h2 *h, enum stream_error error, const char *why, bool quietly);
 
 /* Ends the session at once, with a GOAWAY that goes before all that the library has queued; the
@@ -43,7 +43,7 @@ void h2_die(struct h2 *h, enum stream_error error, const char *why, bool quietly
  * Not from within the library. */
 void h2_refuse(struct h2 *h, uint32_t code, const char *why);
 
-/* Says GOAWAY, sends what is queued and ends. For a session without streams. on_dead follows. */
+/* Sends GOAWAY and all that is queued, and ends. For a session without streams. on_dead follows. */
 void h2_finish(struct h2 *h);
 
 #endif

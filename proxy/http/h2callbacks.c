@@ -1,4 +1,4 @@
-/* What the library tells: recorded. None of these may call an owner. */
+/* The library's callbacks record events. None of them may call a stream's owner. */
 #include "http/h2callbacks.h"
 
 #include <stdlib.h>
@@ -204,8 +204,8 @@ static int h2callbacks_on_data(
     struct h2 *h = user;
     bool dropped = !s || s->error || s->given_in == H2_IN_FAILED;
 
-    /* What is kept opens the connection's window when its owner has it, if that bounds more than
-     * the stream's own does. */
+    /* Bytes that are kept are credited to the connection window when the stream's owner has read
+     * them, unless the connection window bounds nothing. */
     if (dropped || h->limits->connection_window == INT32_MAX)
         nghttp2_session_consume_connection(library, n);
     if (dropped)

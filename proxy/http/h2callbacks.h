@@ -1,4 +1,4 @@
-/* What both sides of HTTP/2 tell nghttp2 to call, and where it gets its memory from. */
+/* The callbacks and the allocator that both sides of HTTP/2 give to nghttp2. */
 #ifndef TARRY_HTTP_H2CALLBACKS_H
 #define TARRY_HTTP_H2CALLBACKS_H
 

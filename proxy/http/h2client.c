@@ -31,7 +31,7 @@ static void h2client_free_client(void *what)
     free(h2client_client_of(what));
 }
 
-/* What the role records */
+/* Called by the library: these only record */
 
 static struct h2_stream *h2client_begin_head(struct h2 *h, const nghttp2_frame *f)
 {
@@ -102,7 +102,7 @@ static void h2client_on_dead(struct h2 *h)
     c->on_event(c->owner, c, H2_CLIENT_CLOSED);
 }
 
-/* What the connection's end means for one stream. */
+/* The error of one stream when the connection ends. */
 static enum stream_error h2client_end_error(
     const struct h2_stream *s, uint64_t sent, enum stream_error error)
 {

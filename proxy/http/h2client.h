@@ -13,8 +13,8 @@
 
 struct h2_client;
 
-/* For h2_limits: what is buffered of a paused response; one paused stream does not hold up the
- * others; and what is queued of a request. */
+/* For h2_limits: the buffer of a paused response, at first and if it reads ahead; the connection
+ * window, which lets no paused stream hold up the others; and the queue of a request. */
 enum {
     H2_CLIENT_STREAM_WINDOW = 64 << 10,
     H2_CLIENT_WIDE_WINDOW = 1 << 20,

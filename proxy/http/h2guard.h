@@ -1,6 +1,6 @@
-/* What a client may do on an HTTP/2 connection that costs more than it is worth: how much of it is
- * put up with. Each kind fills a bucket that empties with time; when one runs over, the client is
- * no longer served. Pure counting: no I/O, no clock. */
+/* Counts what costs more than it is worth on an HTTP/2 connection: a client may do some of it. Each
+ * kind fills a bucket that empties with time; when one runs over, the client is no longer served.
+ * Pure counting: no I/O, no clock. */
 #ifndef TARRY_HTTP_H2GUARD_H
 #define TARRY_HTTP_H2GUARD_H
 

@@ -17,7 +17,7 @@ struct h2_inbox {
     struct str scheme, protocol; /* of a request that was received */
 };
 
-/* What has come of the current header block: there is only one at a time on a connection. */
+/* The size so far of the current header block: a connection receives one at a time. */
 struct h2_block {
     size_t bytes, fields;
 };

@@ -100,7 +100,7 @@ static void h2reply_pause(struct stream *stream, bool paused)
     h2_stream_pause(stream, paused);
 }
 
-/* What was given still arrives, and then the missing end shows. */
+/* The bytes that were given still arrive, and then the missing end shows. */
 static void h2reply_end_short(struct h2_stream *s, uint32_t code)
 {
     if (s->given_out == H2_OUT_BODY)

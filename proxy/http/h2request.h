@@ -1,5 +1,5 @@
 /* A request of an HTTP/2 client, once nghttp2 has found its fields well formed: what HTTP/1.1 asks
- * of it too, and what the library lets pass. */
+ * of it too, and the checks that the library leaves out. */
 #ifndef TARRY_HTTP_H2REQUEST_H
 #define TARRY_HTTP_H2REQUEST_H
 

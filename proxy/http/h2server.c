@@ -1,4 +1,4 @@
-/* The server's part of HTTP/2: requests, what is put up with, and how a connection ends. */
+/* The server's part of HTTP/2: requests, abuse, and the connection's end. */
 #include "http/h2server.h"
 
 #include <stdlib.h>
@@ -30,7 +30,7 @@ static void h2server_free_server(void *what)
     free(h2_server_of(what));
 }
 
-/* What the role records */
+/* Called by the library: these only record */
 
 static struct h2_stream *h2server_begin_head(struct h2 *h, const nghttp2_frame *f)
 {

@@ -20,7 +20,7 @@
 struct h2;
 struct h2_stream;
 
-/* What a side adds. What may be NULL says so. */
+/* The operations of a side. Those that may be NULL say so. */
 struct h2_role {
     bool server;
 
@@ -31,7 +31,7 @@ struct h2_role {
     struct h2_stream *(*begin_head)(struct h2 *h, const nghttp2_frame *f);
     /* It is complete and within the limits, in s->inbox. 0, or the error to end the stream with. */
     enum stream_error (*take_head)(struct h2_stream *s, bool last);
-    /* What it means that the stream was closed before the peer's message was complete: by the peer
+    /* The error of a stream that was closed before the peer's message was complete: by the peer
      * with RST_STREAM or GOAWAY, or (by_peer false) by the library because the message is
      * malformed. */
     enum stream_error (*close_error)(const struct h2_stream *s, uint32_t code, bool by_peer);
@@ -40,7 +40,7 @@ struct h2_role {
     bool (*head_too_large)(struct h2_stream *s, const struct h2_block *block);
     /* A frame was received whole. May be NULL. */
     void (*on_frame)(struct h2 *h, const nghttp2_frame *f);
-    /* The peer is a nuisance. May be NULL. */
+    /* The peer did something that costs more than it is worth. May be NULL. */
     void (*on_abuse)(struct h2 *h, enum h2_abuse what);
     /* A DATA frame was sent. May be NULL. */
     void (*on_wrote)(struct h2 *h, size_t n);
@@ -51,7 +51,7 @@ struct h2_role {
 
     /* Called from the loop. */
 
-    /* What the connection's end means for a stream; `sent`: how much of h->written has left. */
+    /* The error of a stream when the connection ends; `sent`: how much of h->written has left. */
     enum stream_error (*end_error)(
         const struct h2_stream *s, uint64_t sent, enum stream_error error);
     /* Finds an owner for the stream (s->owned) by its head. May close it. NULL: it has one. */
@@ -87,7 +87,7 @@ struct h2 {
     const char *fault;       /* not NULL: a connection error that the library lets pass */
     const char *abuse;       /* not NULL: the peer is to be refused, and why */
     uint64_t block_ms;       /* when the header block began */
-    uint64_t read_paused_ms; /* since when nothing is read (held) */
+    uint64_t read_paused_ms; /* since when nothing is read */
     uint32_t goaway_code;
     bool inside;      /* the library is on the stack */
     bool block_open;  /* a header block has begun and not ended */
@@ -101,7 +101,7 @@ struct h2 {
     bool dead, freed;
 };
 
-/* Schedules the turn: what was submitted is sent, what is ready is delivered. */
+/* Schedules the turn, which sends all that was submitted and delivers all that is ready. */
 void h2_wake(struct h2 *h);
 
 /* A stream has been closed by its owner: a dead session's memory goes with the last one. */

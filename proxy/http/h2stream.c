@@ -161,7 +161,7 @@ static void h2stream_deliver_data(struct h2_stream *s)
     h2_wake(h);
 }
 
-/* What has come, in order: head, data, and how it ended. Each step may close the stream. */
+/* Delivers head, data and end in order. Each step may close the stream. */
 void h2_stream_deliver(struct h2_stream *s)
 {
     bool server = s->session->role->server, gone;

@@ -1,8 +1,8 @@
-/* One stream of an HTTP/2 connection, as both sides share it: what has come and is not delivered
- * yet, what is to be sent and not framed yet, and the operations that do not depend on the side.
- * Belongs to its owner from the time it is given out; ends with h2_stream_close(). One without an
- * owner (a request that is not complete yet; a response that is on its way) is the session's, and
- * ends when the library has forgotten it. */
+/* One stream of an HTTP/2 connection, as both sides share it: bytes that are not delivered yet,
+ * bytes that are not framed yet, and the operations that do not depend on the side. Belongs to its
+ * owner from the time it is given out; ends with h2_stream_close(). One without an owner (a request
+ * that is not complete yet; a response that is on its way) is the session's, and ends when the
+ * library has forgotten it. */
 #ifndef TARRY_HTTP_H2STREAM_H
 #define TARRY_HTTP_H2STREAM_H
 
@@ -20,14 +20,14 @@
 
 struct h2;
 
-/* What of the peer's message the owner has been given. */
+/* How much of the peer's message the owner has been given. */
 enum h2_in { H2_IN_HEAD, H2_IN_BODY, H2_IN_DONE, H2_IN_FAILED };
 
-/* What of our message the owner has given. H2_OUT_CUT: it will give no more, and what it gave must
- * not look complete. */
+/* How much of our message the owner has given. H2_OUT_CUT: it will give no more, and the message
+ * must not look complete. */
 enum h2_out { H2_OUT_NOTHING, H2_OUT_BODY, H2_OUT_DONE, H2_OUT_CUT };
 
-/* What only a request that is served needs. */
+/* The part that only the server side needs. */
 struct h2_serving {
     uint64_t in_bytes, out_bytes; /* data received, and framed */
     struct pace pace;             /* of what waits to be framed, else of what is to come */
@@ -40,8 +40,8 @@ struct h2_serving {
     bool tunnel;    /* and it stands */
 };
 
-/* Thousands of these wait for an answer at once: small, and nothing hangs on them but what is on
- * its way. */
+/* Thousands of these wait for an answer at once, so they are small and own only bytes in transit.
+ */
 struct h2_stream {
     struct stream stream;
     struct h2 *session;
@@ -68,7 +68,7 @@ struct h2_stream {
     bool paused;
     bool owned;       /* given out, and not closed yet */
     bool end_sent;    /* our END_STREAM has been framed */
-    bool glitched;    /* has been counted as a nuisance */
+    bool glitched;    /* has been counted as abuse */
     bool wire_closed; /* the library has forgotten it */
     bool closed;
 };
@@ -84,7 +84,7 @@ void h2_stream_ready(struct h2_stream *s);
 /* Records what it ended with, unless its message is complete or it has failed before. */
 void h2_stream_set_error(struct h2_stream *s, enum stream_error error);
 
-/* The session was woken: delivers what has come, in order. May close it. */
+/* Delivers head, data and end in order. May close the stream. */
 void h2_stream_deliver(struct h2_stream *s);
 
 /* The library has forgotten it. */
@@ -97,7 +97,7 @@ void h2_stream_narrow(struct h2_stream *s);
 /* Whether it still waits for something from its peer, so that it can fail. */
 bool h2_stream_may_fail(const struct h2_stream *s);
 
-/* Its owner lets go of it: what was given is still sent if our message is complete; else it is
+/* Its owner lets go of it: queued bytes are still sent if our message is complete; else it is
  * reset, with `code`, once the owner's data has gone (H2_OUT_CUT) or at once. Server side. */
 void h2_stream_let_go(struct h2_stream *s, uint32_t code);
 

@@ -49,8 +49,8 @@ enum stream_error {
     STREAM_E_MEMORY = -16,
 };
 
-/* What comes from a peer, in this order: HEAD, any number of DATA, END; or FAILED at any point, and
- * then nothing else. The same for a response and for a request, whose head comes with
+/* A message from a peer comes in this order: HEAD, any number of DATA, END; or FAILED at any point,
+ * and then nothing else. The same for a response and for a request, whose head comes with
  * stream_accept_fn. Spans borrow until the callback returns. */
 enum message_kind {
     MESSAGE_HEAD, /* client side: the response's head (never 1xx, but 101 where a WebSocket was
@@ -90,7 +90,7 @@ struct stream_request {
  * the connection ends with the answer. */
 typedef void stream_accept_fn(void *owner, struct stream *s, const struct stream_request *r);
 
-/* What a stream's owner hears. Each may stream_close() or reset the stream from within. */
+/* The callbacks of a stream's owner. Each may stream_close() or reset the stream from within. */
 struct stream_handler {
     void (*on_message)(void *owner, struct stream *s, const struct message *m);
     /* After STREAM_FULL: room again. NULL: it is not of interest. */
@@ -121,7 +121,7 @@ struct stream_ops {
     /* The owner is done with it. If request and response are complete the connection lives on;
      * otherwise it is as reset(STREAM_CANCEL). */
     void (*close)(struct stream *s);
-    /* Server side: for what sites knows of the client; NULL in the clear. May be missing. */
+    /* Server side: the TLS connection, for net/sni.h; NULL in the clear. May be missing. */
     const struct ssl_st *(*tls)(struct stream *s);
 };
 
