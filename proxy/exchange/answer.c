@@ -13,15 +13,15 @@
 /* A record that is cut stays cut: whoever asks for it looks at an->cut. */
 static void answer_on_message(struct tap *t, const struct message *m)
 {
-    struct answer *an = LIST_OWNER(t, struct answer, tap);
+    struct answer_tap *at = LIST_OWNER(t, struct answer_tap, tap);
 
     switch (m->kind) {
     case MESSAGE_HEAD:
-        if (answer_take_head(an, m->head) < 0)
-            an->cut = ANSWER_CUT_STORAGE;
+        if (answer_take_head(at->answer, at->arena, m->head) < 0)
+            at->answer->cut = ANSWER_CUT_STORAGE;
         break;
     case MESSAGE_DATA:
-        answer_take_data(an, m->data);
+        answer_take_data(at->answer, m->data);
         break;
     case MESSAGE_END:
     case MESSAGE_FAILED:
@@ -29,15 +29,20 @@ static void answer_on_message(struct tap *t, const struct message *m)
     }
 }
 
-struct answer *answer_new(struct answers *all, struct arena *a, const struct conf *conf,
-    const char *exchange, const struct enclosed *e)
+void answer_tap_init(struct answer_tap *t, struct answer *an, struct arena *a)
+{
+    *t = (struct answer_tap){ .tap.on_message = answer_on_message, .answer = an, .arena = a };
+}
+
+struct answer *answer_new(
+    struct answers *all, struct arena *a, const struct conf *conf, const struct enclosed *e)
 {
     struct answer *an = arena_alloc(a, sizeof(*an));
 
     if (!an)
         return NULL;
     if (all->n == all->room) {
-        size_t room = all->room ? all->room * 2 : 1;
+        unsigned room = all->room ? all->room * 2 : 1;
         struct answer **more = arena_alloc(a, room * sizeof(*more));
 
         if (!more)
@@ -47,10 +52,7 @@ struct answer *answer_new(struct answers *all, struct arena *a, const struct con
         all->list = more;
         all->room = room;
     }
-    an->arena = a;
-    an->exchange = exchange;
     an->enclosed = e;
-    an->tap.on_message = answer_on_message;
     body_init(&an->body, conf->body_memory_max, conf->temp_dir.p);
     all->list[all->n++] = an;
     return an;
@@ -62,7 +64,7 @@ void answers_release(struct answers *all)
         body_release(&all->list[i]->body);
 }
 
-int answer_take_head(struct answer *an, const struct head *head)
+int answer_take_head(struct answer *an, struct arena *a, const struct head *head)
 {
     struct str length = head_value(head, STR("content-length"));
     struct arena scratch = { 0 };
@@ -84,8 +86,8 @@ int answer_take_head(struct answer *an, const struct head *head)
     }
     if (length.p && num_parse_u64(length, &n))
         body_expect(&an->body, n);
-    an->head = arena_alloc(an->arena, sizeof(*an->head));
-    rc = an->head ? head_copy(an->arena, an->head, &kept, 4) : -1;
+    an->head = arena_alloc(a, sizeof(*an->head));
+    rc = an->head ? head_copy(a, an->head, &kept, 4) : -1;
     if (rc < 0)
         an->head = NULL;
     arena_release(&scratch);
@@ -122,32 +124,33 @@ enum problem answer_problem(const struct answer *an)
 }
 
 /* The response that Tarry makes for a call that got none. */
-static int answer_make_problem(struct answer *an, enum problem p)
+static int answer_make_problem(
+    struct answer *an, struct arena *a, const char *exchange, enum problem p)
 {
-    struct str json = problem_json(an->arena, p, 0, an->exchange);
+    struct str json = problem_json(a, p, 0, exchange);
 
     /* The file may be full: a problem is small, and stays in memory. */
     body_clear(&an->body);
     if (an->body.mem_max < json.n)
         an->body.mem_max = json.n;
-    an->head = arena_alloc(an->arena, sizeof(*an->head));
-    if (!json.p || !an->head || problem_head(an->arena, p, 0, loop_wall_ms(), json, an->head) < 0 ||
+    an->head = arena_alloc(a, sizeof(*an->head));
+    if (!json.p || !an->head || problem_head(a, p, 0, loop_wall_ms(), json, an->head) < 0 ||
         body_append(&an->body, json.p, json.n) < 0)
         return -1;
     head_remove(an->head, STR("content-length"));
     return 0;
 }
 
-int answer_finish(struct answer *an, enum problem p, const struct answer_facts *facts)
+int answer_finish(struct answer *an, struct arena *a, const char *exchange, enum problem p,
+    const struct answer_facts *facts)
 {
     uint64_t ms = facts->elapsed_ms;
-    struct arena *a = an->arena;
     struct buf out = { 0 };
     int rc = 0;
 
     if (p == PROBLEM_NONE && !an->head)
         p = PROBLEM_STORAGE;
-    if (p != PROBLEM_NONE && answer_make_problem(an, p) < 0)
+    if (p != PROBLEM_NONE && answer_make_problem(an, a, exchange, p) < 0)
         return -1;
     /* Answers to HEAD, 204 and 304 may announce a body that is not there. */
     rc |= head_add(

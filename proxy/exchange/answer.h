@@ -26,31 +26,34 @@ struct answer_facts {
 
 struct answer {
     const struct enclosed *enclosed;
-    void *owner;         /* of whoever makes the call */
-    struct call *call;   /* NULL once it is complete; the owner's to close */
-    struct arena *arena; /* the exchange's */
-    const char *exchange;
-    struct tap tap;    /* records what passes: answer_take_head(), answer_take_data() */
+    void *owner;       /* of whoever makes the call */
+    struct call *call; /* NULL once it is complete; the owner's to close */
     struct head *head; /* as it came, filtered; NULL before */
     struct str text;   /* the enclosed response's head, when the call is complete */
     struct body body;
     enum answer_cut cut;
-    struct answer_facts facts; /* of one that is given in pieces */
 };
 
 /* All answers of an exchange, in order. Zeroed: none. */
 struct answers {
     struct answer **list;
-    size_t n, room;
+    unsigned n, room;
 };
 
-/* One more, in `a`; `exchange` is its id. NULL without memory. */
-struct answer *answer_new(struct answers *all, struct arena *a, const struct conf *conf,
-    const char *exchange, const struct enclosed *e);
+/* A tap that records what passes. */
+struct answer_tap {
+    struct tap tap;
+    struct answer *answer;
+    struct arena *arena;
+};
+
+/* One more, in `a`. NULL without memory. */
+struct answer *answer_new(
+    struct answers *all, struct arena *a, const struct conf *conf, const struct enclosed *e);
 void answers_release(struct answers *all);
 
 /* 0, or -1 without memory. */
-int answer_take_head(struct answer *an, const struct head *head);
+int answer_take_head(struct answer *an, struct arena *a, const struct head *head);
 
 /* 0, or -1: no more fits, and an->cut says why. */
 int answer_take_data(struct answer *an, struct str data);
@@ -59,7 +62,11 @@ int answer_take_data(struct answer *an, struct str data);
 enum problem answer_problem(const struct answer *an);
 
 /* The call is complete, or has failed with `p`: makes the enclosed response's head. 0, or -1
- * without memory. */
-int answer_finish(struct answer *an, enum problem p, const struct answer_facts *facts);
+ * without memory. `a` and `exchange`, its id, are the exchange's. */
+int answer_finish(struct answer *an, struct arena *a, const char *exchange, enum problem p,
+    const struct answer_facts *facts);
+
+/* Fills `t` for it; it outlives the tap. */
+void answer_tap_init(struct answer_tap *t, struct answer *an, struct arena *a);
 
 #endif

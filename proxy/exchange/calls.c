@@ -24,7 +24,7 @@ static void calls_end_call(struct answer *an, enum problem p, const char *why)
     struct exchange *ex = an->owner;
     struct call *c = an->call;
     struct answer_facts facts = parked_facts(c);
-    int rc = answer_finish(an, p, &facts);
+    int rc = answer_finish(an, &ex->arena, ex->id, p, &facts);
 
     if (p != PROBLEM_NONE)
         log_write(problem_level(p), &ex->log,
@@ -61,7 +61,6 @@ static void calls_end_open(struct answer *an, enum problem p)
     struct exchange *ex = an->owner;
     bool counted = body_size(&an->body) > 0;
 
-    an->facts = parked_facts(an->call);
     run_end_open(ex->run, p == PROBLEM_NONE ? STR("complete") : STR("truncated"), p);
     if (counted)
         exchange_on_open_answer(ex);
@@ -91,7 +90,7 @@ static void calls_on_head(struct answer *an, const struct head *head)
 {
     struct exchange *ex = an->owner;
 
-    if (answer_take_head(an, head) < 0)
+    if (answer_take_head(an, &ex->arena, head) < 0)
         calls_end_call(an, PROBLEM_INTERNAL, "out of memory");
     else if (calls_is_open(an) && (head->status < 200 || head->status > 299))
         ex->run->open = NULL; /* an error is given whole */
@@ -165,9 +164,9 @@ static void calls_set_timer(struct exchange *ex, uint64_t now)
     if (ex->keep_alive_at_ms < at)
         at = ex->keep_alive_at_ms;
     if (at != UINT64_MAX)
-        deadline_set(&ex->timer, at > loop_now_ms() ? at - loop_now_ms() : 0);
+        exchange_set_timer(ex, at > loop_now_ms() ? at - loop_now_ms() : 0);
     else if (ex->calls_left == 0)
-        deadline_set(&ex->timer, 0); /* from the loop */
+        exchange_set_timer(ex, 0); /* from the loop */
 }
 
 static void calls_enter(struct exchange *ex)

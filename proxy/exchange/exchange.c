@@ -143,7 +143,7 @@ static void exchange_log(struct exchange *ex)
         .peer = peer,
         .method = head->method,
         .path = head->target,
-        .protocol = ex->request.protocol,
+        .protocol = str_of(ex->request.protocol),
         .user_agent = head_value(head, STR("user-agent")),
         .referer = head_value(head, STR("referer")),
         .end = str_of(ex->end ? ex->end : "complete"),
@@ -209,6 +209,30 @@ static void exchange_close_calls(struct exchange *ex)
     }
 }
 
+static void exchange_arm(struct exchange *ex)
+{
+    uint64_t now = loop_now_ms(), at = ex->life_at_ms;
+
+    if (ex->step_at_ms > 0 && (at == 0 || ex->step_at_ms < at))
+        at = ex->step_at_ms;
+    if (at > 0)
+        deadline_set(&ex->timer, at > now ? at - now : 0);
+    else
+        deadline_clear(&ex->timer);
+}
+
+void exchange_set_timer(struct exchange *ex, uint64_t ms)
+{
+    ex->step_at_ms = loop_now_ms() + ms;
+    exchange_arm(ex);
+}
+
+void exchange_clear_timer(struct exchange *ex)
+{
+    ex->step_at_ms = 0;
+    exchange_arm(ex);
+}
+
 /* The one place where a step's visit, calls and timer end. */
 static void exchange_leave(struct exchange *ex, enum step_id to)
 {
@@ -220,7 +244,7 @@ static void exchange_leave(struct exchange *ex, enum step_id to)
         arena_release(&ex->hop.arena);
     }
     exchange_close_calls(ex);
-    deadline_clear(&ex->timer);
+    exchange_clear_timer(ex);
 }
 
 void exchange_enter(struct exchange *ex, enum step_id to)
@@ -246,7 +270,6 @@ void exchange_end(struct exchange *ex, const char *end)
     reply_release(&ex->reply);
     exchange_set_state(ex, EX_DONE);
     deadline_close(&ex->timer);
-    deadline_close(&ex->life);
     list_remove(&ex->node);
     ex->all->on_ended(ex->all->owner);
     panic_forget(ex);
@@ -256,7 +279,7 @@ void exchange_end(struct exchange *ex, const char *end)
 /* The client has its response, or never will: what is left is the notify, if one is owed. */
 static void exchange_let_go(struct exchange *ex, const char *end)
 {
-    bool owed = ex->handoff && ex->handoff->notify.p && ex->outcome.p;
+    bool owed = ex->handoff && ex->handoff->notify.p && ex->outcome;
 
     if (!ex->end)
         ex->end = end;
@@ -488,18 +511,22 @@ static void exchange_on_timer(void *owner)
 {
     struct exchange *ex = owner;
 
+    uint64_t now = loop_now_ms();
+
     panic_hold(ex, exchange_describe);
-    if (exchange_ops(ex)->on_timer)
+    if (ex->life_at_ms > 0 && now >= ex->life_at_ms) {
+        ex->life_at_ms = 0;
+        if (ex->step != STEP_TUNNEL && ex->step != STEP_NOTIFY) {
+            exchange_fail(ex, PROBLEM_EXCHANGE_TIMEOUT, 0, "exchange_max passed");
+            return;
+        }
+    }
+    if (ex->step_at_ms > 0 && now >= ex->step_at_ms) {
+        exchange_clear_timer(ex);
         exchange_ops(ex)->on_timer(ex);
-}
-
-static void exchange_on_life(void *owner)
-{
-    struct exchange *ex = owner;
-
-    panic_hold(ex, exchange_describe);
-    if (ex->step != STEP_TUNNEL && ex->step != STEP_NOTIFY)
-        exchange_fail(ex, PROBLEM_EXCHANGE_TIMEOUT, 0, "exchange_max passed");
+    } else {
+        exchange_arm(ex);
+    }
 }
 
 struct exchange *exchange_open(
@@ -513,9 +540,9 @@ struct exchange *exchange_open(
     ex->all = all;
     ex->conf = conf_ref(all->conf);
     ex->request.peer = *client->peer;
-    ex->request.protocol = client->http2                    ? STR("HTTP/2.0")
-                           : r->head && r->head->minor == 0 ? STR("HTTP/1.0")
-                                                            : STR("HTTP/1.1");
+    ex->request.protocol = client->http2                    ? "HTTP/2.0"
+                           : r->head && r->head->minor == 0 ? "HTTP/1.0"
+                                                            : "HTTP/1.1";
     reply_init(
         &ex->reply, client, ex->conf, &ex->request.head, &ex->arena, &exchange_reply_handler, ex);
     ex->state = EX_READING;
@@ -527,7 +554,6 @@ struct exchange *exchange_open(
     ex->started_us = ex->mark_us = loop_precise_us();
     body_init(&ex->request.body, ex->conf->body_memory_max, ex->conf->temp_dir.p);
     deadline_init(&ex->timer, exchange_on_timer, ex);
-    deadline_init(&ex->life, exchange_on_life, ex);
     list_push(&all->by_state[EX_READING], &ex->node);
     stream_set_owner(client, &exchange_client_handler, ex);
     panic_hold(ex, exchange_describe);
@@ -550,7 +576,8 @@ void exchange_begin(struct exchange *ex, const struct admitted *a)
 
         ex->pool_conf = a->pool;
         ex->pool = pool ? pool_ref(pool) : NULL;
-        deadline_set(&ex->life, ex->pool_conf->exchange_max_ms);
+        ex->life_at_ms = loop_now_ms() + ex->pool_conf->exchange_max_ms;
+        exchange_arm(ex);
     }
     body_expect(&ex->request.body, a->length);
     exchange_ops(ex)->enter(ex);
@@ -576,7 +603,7 @@ void exchange_describe(const void *exchange, char *buf, size_t n)
     reply_describe(&ex->reply, reply, sizeof(reply));
     visit_describe(ex->hop.visit, visit, sizeof(visit));
     snprintf(buf, n,
-        "exchange %s: %s, step %s (%d), hop %u attempt %u, %zu of %zu calls left; %s; %s", ex->id,
+        "exchange %s: %s, step %s (%d), hop %u attempt %u, %u of %zu calls left; %s; %s", ex->id,
         states[ex->state].name, moves[ex->step].name, ex->phase, ex->hop.number, ex->hop.attempt,
         ex->calls_left, ex->handoff ? ex->handoff->ncalls : 0, reply, visit);
 }

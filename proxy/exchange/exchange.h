@@ -143,8 +143,8 @@ struct ex_request {
     struct head head;
     struct body body;
     struct addr peer;
-    struct addr client;  /* for the limits of an address; family 0: they do not hold for it */
-    struct str protocol; /* as the access log names it */
+    struct addr client;   /* for the limits of an address; family 0: they do not hold for it */
+    const char *protocol; /* as the access log names it */
     enum {
         CONTENT_NONE,
         CONTENT_KEPT,   /* it has a Content-Length or came chunked */
@@ -177,14 +177,16 @@ struct hop {
 };
 
 struct exchange {
-    struct list_node node; /* on the list of its state */
+    union {
+        struct list_node node;              /* on the list of its state */
+        struct deferred_free deferred_free; /* then it is on none */
+    };
     struct exchanges *all;
     struct conf *conf;
     struct pool *pool; /* NULL: a gateway route, or none any more */
     const struct pool_conf *pool_conf;
     const struct upstream_conf *gateway; /* NULL: a worker's route */
     struct arena arena;
-    struct deferred_free deferred_free;
     struct log_context log;
     char id[ENTROPY_ID_LEN + 1];
 
@@ -197,15 +199,16 @@ struct exchange {
     struct head *cookies;     /* NULL: none; that handoff responses have set so far */
     struct run *run;          /* of a view that stands still between visits; NULL: none */
     struct answers answers;   /* of all hops, in order */
-    size_t first_answer;      /* of the last handoff */
-    size_t calls_left;        /* of the last handoff */
+    unsigned first_answer;    /* of the last handoff */
+    unsigned calls_left;      /* of the last handoff */
     uint64_t wait_until_ms, keep_alive_at_ms; /* while parked by a resume or replay */
+    struct tap *taps;                         /* on the relayed call\'s response; NULL: none */
     struct call *relay;                       /* the call whose response streams to the client */
-    struct str outcome;   /* of that call, for the notify; p NULL: it has not ended */
-    struct str truncated; /* why the outcome is "truncated"; p NULL: not said */
+    const char *outcome;   /* of that call, for the notify; NULL: it has not ended */
+    const char *truncated; /* why the outcome is "truncated"; NULL: not said */
 
-    struct deadline timer; /* the step's */
-    struct deadline life;  /* exchange_max */
+    struct deadline timer;           /* the earlier of these two */
+    uint64_t step_at_ms, life_at_ms; /* the step's, and exchange_max; 0: none */
 
     uint64_t started_wall_ms, started_us, mark_us;
     uint64_t queue_us, worker_us, parked_us, bytes_in;
@@ -232,6 +235,10 @@ struct exchange *exchange_open(
 
 /* The request is admitted: goes on by itself, and ends by itself. */
 void exchange_begin(struct exchange *ex, const struct admitted *a);
+
+/* The step's timer, from now on; ends with the step. */
+void exchange_set_timer(struct exchange *ex, uint64_t ms);
+void exchange_clear_timer(struct exchange *ex);
 
 /* It is not: `head` is what is known of the request, in the exchange's arena. */
 void exchange_refuse(

@@ -168,8 +168,8 @@ int hop_open(struct exchange *ex, const struct visit_handler *handler)
         .kind = hop_kind_text(ex->hop.kind),
         .started_wall_ms = ex->started_wall_ms,
         .state = ex->hop.state,
-        .outcome = notify ? ex->outcome : (struct str){ 0 },
-        .truncated = notify ? ex->truncated : (struct str){ 0 },
+        .outcome = notify && ex->outcome ? str_of(ex->outcome) : (struct str){ 0 },
+        .truncated = notify && ex->truncated ? str_of(ex->truncated) : (struct str){ 0 },
         .attempt = ex->hop.attempt,
     };
     struct visit_request r = {

@@ -56,7 +56,7 @@ static void notify_again(struct exchange *ex, const char *why)
     log_warn(&ex->log, "the notify to " STR_FMT " was not accepted (%s), again in %" PRIu64 " ms",
         STR_ARG(ex->handoff->notify), why, ex->hop.pause_ms);
     hop_close(ex);
-    deadline_set(&ex->timer, ex->hop.pause_ms);
+    exchange_set_timer(ex, ex->hop.pause_ms);
     ex->hop.pause_ms *= 2;
     if (ex->hop.pause_ms > pc->notify_max_pause_ms)
         ex->hop.pause_ms = pc->notify_max_pause_ms;

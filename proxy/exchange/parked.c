@@ -25,7 +25,7 @@ struct call *parked_open_call(
         .index = i,
         .record = &ex->record,
     };
-    struct answer *an = answer_new(&ex->answers, &ex->arena, ex->conf, ex->id, e);
+    struct answer *an = answer_new(&ex->answers, &ex->arena, ex->conf, e);
 
     if (!an)
         return NULL;
@@ -38,7 +38,7 @@ struct call *parked_open_call(
 
 void parked_begin(struct exchange *ex)
 {
-    ex->outcome = ex->truncated = (struct str){ 0 };
+    ex->outcome = ex->truncated = NULL;
     ex->first_answer = ex->answers.n;
     ex->calls_left = ex->handoff->ncalls;
 }

@@ -90,8 +90,9 @@ static int parted_read_then(const struct head *trailer, enum run_then *then)
 }
 
 /* Tarry-Close: the open call is reset, and its answer ends there. */
-static int parted_close(struct run *r, const struct head *trailer, char *why, size_t n)
+static int parted_close(struct exchange *ex, const struct head *trailer, char *why, size_t n)
 {
+    struct run *r = ex->run;
     struct str id = head_value(trailer, STR("tarry-close"));
 
     if (!id.p)
@@ -100,7 +101,7 @@ static int parted_close(struct run *r, const struct head *trailer, char *why, si
         snprintf(why, n, "Tarry-Close names no open answer");
         return HANDOFF_E_MALFORMED;
     }
-    return run_finish_open(r) < 0 ? HANDOFF_E_MEMORY : 0;
+    return run_finish_open(r, &ex->arena) < 0 ? HANDOFF_E_MEMORY : 0;
 }
 
 /* `at` is in the folder of the server's own address, as the app says it. */
@@ -134,9 +135,9 @@ static int parted_read(struct exchange *ex, const struct head *trailer, char *wh
     }
     if (ex->handoff)
         kept = (struct handoff_kept){ ex->handoff->state, ex->handoff->on_disconnect };
-    rc = parted_close(r, trailer, why, n);
+    rc = parted_close(ex, trailer, why, n);
     /* What was given whole needs no further visit. */
-    if (rc == 0 && r->open && r->last_given && run_finish_open(r) < 0)
+    if (rc == 0 && r->open && r->last_given && run_finish_open(r, &ex->arena) < 0)
         rc = HANDOFF_E_MEMORY;
     if (rc < 0)
         return rc;

@@ -41,7 +41,7 @@ static void pieces_look(struct exchange *ex)
     if (ex->phase != PIECES_WAITING || !pieces_is_due(ex))
         return;
     ex->phase = PIECES_DUE;
-    deadline_clear(&ex->timer);
+    exchange_clear_timer(ex);
     if (batch_join(&ex->all->batches, &at, &ex->run->member, &pieces_batch_ops, ex) < 0)
         exchange_fail(ex, PROBLEM_INTERNAL, 0, "out of memory");
 }
@@ -56,7 +56,7 @@ static void pieces_set_timer(struct exchange *ex)
     if (ex->keep_alive_at_ms < at)
         at = ex->keep_alive_at_ms;
     if (at != UINT64_MAX)
-        deadline_set(&ex->timer, at > now ? at - now : 0);
+        exchange_set_timer(ex, at > now ? at - now : 0);
 }
 
 /* Everything that has been paid for goes to any server, as a replay with the same hop number. */

@@ -36,7 +36,7 @@ static void relay_hand_to_worker(struct exchange *ex, enum problem p)
         p = answer_problem(record);
     ex->handoff->notify = (struct str){ 0 }; /* not told of a call that the worker took over */
     reply_drop_held(&ex->reply);
-    if (answer_finish(record, p, &facts) < 0) {
+    if (answer_finish(record, &ex->arena, ex->id, p, &facts) < 0) {
         exchange_fail(ex, PROBLEM_INTERNAL, 0, "out of memory");
         return;
     }
@@ -59,11 +59,11 @@ static int relay_make_response(struct exchange *ex, struct call *c, const struct
     return rc == 0 ? forward_add_cookies(scratch, ex->cookies, out) : rc;
 }
 
-/* The record's tap; the usage scan and others join it here. */
+/* The record is kept only for whoever will ask for it. */
 static void relay_tap(struct exchange *ex, const struct message *m)
 {
     if (relay_records(ex))
-        taps_pass(&relay_record(ex)->tap, m);
+        taps_pass(ex->taps, m);
 }
 
 static void relay_on_head(struct exchange *ex, struct call *c, const struct head *in)
@@ -94,7 +94,7 @@ static void relay_on_data(struct exchange *ex, struct call *c, struct str data)
             relay_hand_to_worker(ex, PROBLEM_NONE);
         return;
     }
-    deadline_clear(&ex->timer); /* no keep-alive bytes within a response */
+    exchange_clear_timer(ex); /* no keep-alive bytes within a response */
     exchange_set_state(ex, EX_ANSWERING);
     rc = reply_data(&ex->reply, data);
     if (exchange_replied(ex, rc) && rc == REPLY_FULL)
@@ -102,7 +102,7 @@ static void relay_on_data(struct exchange *ex, struct call *c, struct str data)
 }
 
 /* Makes the record ready for the notify. */
-static void relay_close_record(struct exchange *ex, struct str outcome, enum problem p)
+static void relay_close_record(struct exchange *ex, const char *outcome, enum problem p)
 {
     struct answer_facts facts = parked_facts(ex->relay);
     struct answer *record = relay_record(ex);
@@ -111,17 +111,17 @@ static void relay_close_record(struct exchange *ex, struct str outcome, enum pro
         return;
     ex->outcome = outcome;
     if (record->cut != ANSWER_WHOLE && p == PROBLEM_NONE) {
-        ex->outcome = STR("truncated");
-        ex->truncated = record->cut == ANSWER_CUT_LIMIT ? STR("limit") : STR("storage");
+        ex->outcome = "truncated";
+        ex->truncated = record->cut == ANSWER_CUT_LIMIT ? "limit" : "storage";
         log_error(&ex->log, "the record for the notify to " STR_FMT " is cut: %s",
             STR_ARG(ex->handoff->notify),
             record->cut == ANSWER_CUT_LIMIT ? "the response is larger than response_max"
                                             : "it cannot be kept in temp_dir");
     }
-    if (answer_finish(record, p, &facts) < 0) {
+    if (answer_finish(record, &ex->arena, ex->id, p, &facts) < 0) {
         log_error(&ex->log, "out of memory: the notify is lost");
         counter_add(COUNTER_NOTIFIES_LOST, 1);
-        ex->outcome = (struct str){ 0 };
+        ex->outcome = NULL;
     }
 }
 
@@ -154,11 +154,11 @@ static void relay_on_end(struct exchange *ex, enum call_end end)
         relay_hand_to_worker(ex, PROBLEM_NONE);
         return;
     }
-    relay_close_record(ex, fault ? STR("truncated") : STR("complete"), PROBLEM_NONE);
+    relay_close_record(ex, fault ? "truncated" : "complete", PROBLEM_NONE);
     if (fault) {
         ex->end = fault;
-        if (ex->outcome.p && !ex->truncated.p)
-            ex->truncated = STR("stream");
+        if (ex->outcome && !ex->truncated)
+            ex->truncated = "stream";
     }
     relay_end_call(ex);
     exchange_complete(ex);
@@ -174,8 +174,7 @@ static void relay_on_failed(struct exchange *ex, enum problem p, const char *why
         return;
     }
     reply_drop_held(&ex->reply);
-    relay_close_record(
-        ex, had_head ? STR("truncated") : STR("failed"), had_head ? PROBLEM_NONE : p);
+    relay_close_record(ex, had_head ? "truncated" : "failed", had_head ? PROBLEM_NONE : p);
     relay_end_call(ex);
     if (reply_may_answer(&ex->reply)) {
         exchange_fail(ex, p, 0, "%s", why);
@@ -245,6 +244,22 @@ static struct call *relay_open_gateway(struct exchange *ex)
         ex->all->endpoints, &r, relay_make_gateway_head, relay_on_gateway_call, ex, &ex->log);
 }
 
+/* What sees the response on its way; those who scan or trace it join here. */
+static int relay_add_taps(struct exchange *ex)
+{
+    struct answer_tap *t;
+
+    ex->taps = NULL;
+    if (!ex->handoff || !(ex->handoff->notify.p || ex->handoff->on_error.p))
+        return 0;
+    t = arena_alloc(&ex->arena, sizeof(*t));
+    if (!t)
+        return -1;
+    answer_tap_init(t, relay_record(ex), &ex->arena);
+    ex->taps = &t->tap;
+    return 0;
+}
+
 static void relay_enter(struct exchange *ex)
 {
     struct answer *an;
@@ -257,16 +272,16 @@ static void relay_enter(struct exchange *ex)
         return;
     }
     ex->relay = ex->gateway ? relay_open_gateway(ex) : parked_open_call(ex, 0, &an, relay_on_call);
-    if (!ex->relay)
+    if (!ex->relay || relay_add_taps(ex) < 0)
         exchange_fail(ex, PROBLEM_INTERNAL, 0, "out of memory");
     else if (ex->handoff && ex->handoff->keep_alive != KEEP_ALIVE_OFF)
-        deadline_set(&ex->timer, ex->pool_conf->keep_alive_interval_ms);
+        exchange_set_timer(ex, ex->pool_conf->keep_alive_interval_ms);
 }
 
 static void relay_on_timer(struct exchange *ex)
 {
     if (reply_may_answer(&ex->reply) && parked_keep_alive(ex))
-        deadline_set(&ex->timer, ex->pool_conf->keep_alive_interval_ms);
+        exchange_set_timer(ex, ex->pool_conf->keep_alive_interval_ms);
 }
 
 static void relay_on_client_drained(struct exchange *ex)
@@ -280,7 +295,7 @@ static void relay_on_client_gone(struct exchange *ex)
         call_pause(ex->relay, false);
         return;
     }
-    relay_close_record(ex, STR("cancelled"),
+    relay_close_record(ex, "cancelled",
         ex->handoff && relay_record(ex)->head ? PROBLEM_NONE : PROBLEM_CALL_CANCELLED);
     relay_end_call(ex);
     exchange_cut(ex, "client_gone");

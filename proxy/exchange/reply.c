@@ -16,6 +16,12 @@ enum {
     SPOOL_SHARE = 4, /* of body_memory_max: many clients may be slow at a time */
 };
 
+/* A head that waits; flushed at the end of the turn, if at all. */
+struct reply_held {
+    struct head head;
+    struct deferred flush;
+};
+
 #define MAY(s) (1u << REPLY_##s)
 static const struct {
     const char *name;
@@ -67,7 +73,6 @@ void reply_init(struct reply *r, struct stream *client, const struct conf *conf,
         .conf = conf,
         .request = request,
         .arena = arena,
-        .encode = { .pass = reply_pass, .on_failed = reply_on_encode_failed, .owner = r },
     };
 }
 
@@ -77,8 +82,10 @@ static void reply_let_go(struct reply *r)
 
     r->client = NULL;
     r->full = false;
-    loop_undefer(&r->flush);
-    encode_release(&r->encode);
+    if (r->held)
+        loop_undefer(&r->held->flush);
+    if (r->encode)
+        encode_release(r->encode);
     if (r->spool)
         body_clear(r->spool);
     r->spool_off = 0;
@@ -107,7 +114,7 @@ static int reply_pass(void *owner, struct str data)
 
 static int reply_send(struct reply *r, struct str data)
 {
-    int rc = r->encode.encoder ? encode_data(&r->encode, data) : reply_pass(r, data);
+    int rc = r->encode && r->encode->encoder ? encode_data(r->encode, data) : reply_pass(r, data);
 
     return rc < 0 ? REPLY_E_MEMORY : REPLY_OK;
 }
@@ -169,27 +176,39 @@ static int reply_put_shaped(struct reply *r, struct str data)
     return r->shape == REPLY_ERROR_EVENT ? reply_put_lines(r, data) : reply_put(r, data);
 }
 
+/* The head to send for `in`: with a coding for the body, where that suits. */
+static const struct head *reply_encode(
+    struct reply *r, struct arena *scratch, const struct head *in, struct head *out)
+{
+    const struct compression_conf *cc = &r->conf->compression;
+
+    if (!r->compress || cc->ntypes == 0)
+        return in;
+    r->encode = arena_alloc(r->arena, sizeof(*r->encode));
+    if (!r->encode)
+        return in;
+    *r->encode =
+        (struct encode){ .pass = reply_pass, .on_failed = reply_on_encode_failed, .owner = r };
+    return encode_begin(r->encode, cc, r->request, scratch, in, out);
+}
+
 /* Sends the head that was held. */
 static int reply_begin(struct reply *r)
 {
-    const struct head *head = r->held;
+    struct reply_held *held = r->held;
     struct arena scratch = { 0 };
     struct head encoded;
     int rc = 0;
 
-    loop_undefer(&r->flush);
     r->held = NULL;
     reply_set_state(r, REPLY_STREAMING);
-    if (!head)
+    if (!held)
         return r->shape == REPLY_ERROR_EVENT ? reply_put(r, STR("event: error\ndata: ")) : REPLY_OK;
-    r->status = head->status;
+    loop_undefer(&held->flush);
+    r->status = held->head.status;
     if (!r->client)
         return REPLY_OK;
-    rc = stream_send_head(r->client,
-        r->compress
-            ? encode_begin(&r->encode, &r->conf->compression, r->request, &scratch, head, &encoded)
-            : head,
-        false);
+    rc = stream_send_head(r->client, reply_encode(r, &scratch, &held->head, &encoded), false);
     arena_release(&scratch);
     if (rc == STREAM_FULL)
         r->full = true;
@@ -253,7 +272,7 @@ static int reply_adapt(struct reply *r, const struct head *head)
 
 int reply_head(struct reply *r, const struct head *head, enum reply_hold hold, size_t spool_max)
 {
-    struct head borrowed = *head;
+    struct reply_held borrowed = { .head = *head };
     int rc;
 
     BUG_IF(r->state == REPLY_HELD);
@@ -271,13 +290,13 @@ int reply_head(struct reply *r, const struct head *head, enum reply_hold hold, s
         return reply_begin(r);
     }
     r->held = arena_alloc(r->arena, sizeof(*r->held));
-    if (!r->held || head_copy(r->arena, r->held, head, 0) < 0) {
+    if (!r->held || head_copy(r->arena, &r->held->head, head, 0) < 0) {
         r->held = NULL;
         return REPLY_E_MEMORY;
     }
     reply_set_state(r, REPLY_HELD);
     if (hold == REPLY_WITH_TURN)
-        loop_defer(&r->flush, reply_on_flush, r);
+        loop_defer(&r->held->flush, reply_on_flush, r);
     return REPLY_OK;
 }
 
@@ -285,7 +304,8 @@ void reply_drop_held(struct reply *r)
 {
     if (r->state != REPLY_HELD)
         return;
-    loop_undefer(&r->flush);
+    if (r->held)
+        loop_undefer(&r->held->flush);
     r->held = NULL;
     reply_release_unpack(r);
     reply_set_state(r, r->keep_alive == KEEP_ALIVE_OFF ? REPLY_NONE : REPLY_KEEP_ALIVE);
@@ -319,7 +339,7 @@ int reply_data(struct reply *r, struct str data)
 /* All that was kept has gone: the end. */
 static int reply_finish(struct reply *r)
 {
-    if (r->client && r->encode.encoder && encode_end(&r->encode) < 0)
+    if (r->client && r->encode && r->encode->encoder && encode_end(r->encode) < 0)
         return REPLY_E_MEMORY;
     if (r->client)
         stream_send_end(r->client);
@@ -483,9 +503,9 @@ void reply_cut(struct reply *r)
         return;
     reply_set_state(r, REPLY_CUT);
     r->client = NULL;
-    r->held = NULL;
     reply_let_go(r);
     reply_release_unpack(r);
+    r->held = NULL;
     if (s)
         stream_reset(s, STREAM_ABORT);
 }

@@ -64,6 +64,7 @@ struct reply_handler {
 };
 
 struct unpack;
+struct reply_held;
 
 struct reply {
     const struct reply_handler *handler;
@@ -72,12 +73,11 @@ struct reply {
     const struct conf *conf;
     const struct head *request; /* the client's */
     struct arena *arena;        /* the exchange's */
-    struct head *held;          /* of HELD; NULL: keep-alive bytes have fixed another */
-    struct deferred flush;      /* of a head that is held to the end of the turn */
-    struct encode encode;
-    struct unpack *unpack; /* NULL: the source's body is not coded, or may be */
-    struct body *spool;    /* what the client takes more slowly than the worker gives it; NULL:
-                              never did */
+    struct reply_held *held;    /* of HELD; NULL: keep-alive bytes have fixed another */
+    struct encode *encode;      /* in the arena; NULL: the body goes as it is */
+    struct unpack *unpack;      /* NULL: the source's body is not coded, or may be */
+    struct body *spool;         /* what the client takes more slowly than the worker gives it; NULL:
+                                   never did */
     uint64_t spool_off;
     size_t spool_max; /* of the source; 0: it is held back instead */
     uint64_t bytes;   /* of the body, sent or dropped */

@@ -69,10 +69,19 @@ static void run_forget_handoff(struct run *r)
     r->handoff = NULL;
 }
 
+static void run_note_facts(struct run *r)
+{
+    const struct call *c = r->open->call;
+
+    if (c)
+        r->facts = (struct answer_facts){ call_attempts(c), call_elapsed_ms(c), call_usage(c) };
+}
+
 void run_end_open(struct run *r, struct str outcome, enum problem p)
 {
     r->outcome = outcome;
     r->problem = p;
+    run_note_facts(r);
     call_close(r->open->call);
     r->open->call = NULL;
     run_forget_handoff(r);
@@ -107,10 +116,10 @@ static int run_write_text(struct run *r, struct arena *a, struct str *out)
         &head, a, STR("Content-Length"), arena_printf(a, "%" PRIu64, body_size(&an->body)));
     if (an->enclosed->call_id.p)
         rc |= head_add(&head, a, STR("Tarry-Call-Id"), an->enclosed->call_id);
-    rc |= head_add(&head, a, STR("Tarry-Attempts"), arena_printf(a, "%u", an->facts.attempts));
+    rc |= head_add(&head, a, STR("Tarry-Attempts"), arena_printf(a, "%u", r->facts.attempts));
     rc |= head_add(&head, a, STR("Tarry-Time"),
-        arena_printf(a, "%" PRIu64 ".%03u", an->facts.elapsed_ms / 1000,
-            (unsigned)(an->facts.elapsed_ms % 1000)));
+        arena_printf(a, "%" PRIu64 ".%03u", r->facts.elapsed_ms / 1000,
+            (unsigned)(r->facts.elapsed_ms % 1000)));
     if (rc == 0)
         rc = run_add_piece(r, a, 0, &head);
     if (rc == 0)
@@ -123,22 +132,19 @@ static int run_write_text(struct run *r, struct arena *a, struct str *out)
 
 struct str run_open_text(struct run *r, struct arena *a)
 {
-    struct call *c = r->open->call;
     struct str text = { 0 };
 
-    if (c)
-        r->open->facts =
-            (struct answer_facts){ call_attempts(c), call_elapsed_ms(c), call_usage(c) };
+    run_note_facts(r);
     return run_write_text(r, a, &text) == 0 ? text : (struct str){ 0 };
 }
 
-int run_finish_open(struct run *r)
+int run_finish_open(struct run *r, struct arena *a)
 {
     struct answer *an = r->open;
 
     if (!r->outcome.p)
         run_end_open(r, STR("cancelled"), PROBLEM_NONE);
-    an->text = run_open_text(r, an->arena);
+    an->text = run_open_text(r, a);
     r->open = NULL;
     return an->text.p ? 0 : -1;
 }

@@ -27,12 +27,13 @@ struct run {
     char tail[4];       /* its last bytes */
 
     /* The answer that is given in pieces: open until the worker has had its end. */
-    struct answer *open;     /* NULL: none */
-    struct handoff *handoff; /* that its call's request lies in, if that is not the last one */
-    struct str outcome;      /* p NULL: more may come */
-    enum problem problem;    /* why it broke off */
-    uint64_t given;          /* bytes that a worker has been visited with */
-    bool last_given;         /* so was its end */
+    struct answer *open;       /* NULL: none */
+    struct handoff *handoff;   /* that its call's request lies in, if that is not the last one */
+    struct str outcome;        /* p NULL: more may come */
+    enum problem problem;      /* why it broke off */
+    struct answer_facts facts; /* of its call, as it is or was last */
+    uint64_t given;            /* bytes that a worker has been visited with */
+    bool last_given;           /* so was its end */
     struct batch_member member;
 };
 
@@ -62,9 +63,9 @@ int run_add_piece(struct run *r, struct arena *a, uint64_t from, struct head *h)
 /* The whole answer as it stands, as an enclosed response's head, in `a`; p NULL without memory. */
 struct str run_open_text(struct run *r, struct arena *a);
 
-/* The worker has had its end, or wants no more of it: it is an answer like others now. 0, or -1
- * without memory. */
-int run_finish_open(struct run *r);
+/* The worker has had its end, or wants no more of it: it is an answer like others now, its text in
+ * `a`. 0, or -1 without memory. */
+int run_finish_open(struct run *r, struct arena *a);
 
 void run_release(struct run *r);
 

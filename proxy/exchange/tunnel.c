@@ -10,7 +10,7 @@ static const struct visit_handler tunnel_visit_handler;
 /* Bytes went through, in either direction. */
 static void tunnel_touch(struct exchange *ex)
 {
-    deadline_set(&ex->timer, ex->pool_conf->tunnel_idle_timeout_ms);
+    exchange_set_timer(ex, ex->pool_conf->tunnel_idle_timeout_ms);
 }
 
 static void tunnel_enter(struct exchange *ex)

@@ -251,7 +251,7 @@ static bool visiting_wait(struct exchange *ex)
     if (h->pause_ms > WAIT_MAX_MS)
         h->pause_ms = WAIT_MAX_MS;
     hop_close(ex);
-    deadline_set(&ex->timer, h->pause_ms);
+    exchange_set_timer(ex, h->pause_ms);
     return true;
 }
 

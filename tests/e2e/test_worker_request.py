@@ -66,14 +66,14 @@ def test_limits_have_the_default_bounds(bed):
     site = echo(bed)
     site.tarry.get("/")
     assert limits(site.worker.request) == {
-        "max-hops": "64", "max-calls": "64", "replay-body": "10485760", "call": "33554432", "state": "8000"}
+        "max-hops": "64", "max-calls": "64", "replay-body": "10485760", "call": "33554432", "state": "8000", "wait": "60"}
 
 
 def test_limits_follow_the_conf(bed):
     site = echo(bed, pool={"max_hops": 5, "max_calls": 7, "replay_body_max": "1M", "call_max": "2M"})
     site.tarry.get("/")
     assert limits(site.worker.request) == {
-        "max-hops": "5", "max-calls": "7", "replay-body": "1048576", "call": "2097152", "state": "8000"}
+        "max-hops": "5", "max-calls": "7", "replay-body": "1048576", "call": "2097152", "state": "8000", "wait": "60"}
 
 
 def test_origins_are_the_declared_upstreams(bed):

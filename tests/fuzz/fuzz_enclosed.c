@@ -112,13 +112,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         e.call_id = STR("draft");
     conf.body_memory_max = data[0] & FLAG_SMALL_MEMORY ? 16 : 1 << 20;
     failed = data[0] & FLAG_FAILED;
-    an = answer_new(&answers, &arena, &conf, "fuzz", &e);
-    HOLDS(an && answer_take_head(an, &came) == 0);
+    an = answer_new(&answers, &arena, &conf, &e);
+    HOLDS(an && answer_take_head(an, &arena, &came) == 0);
     /* A response with such a status has no body on any version's wire. */
     if (m.framing != H1_NO_BODY &&
         take(an, str_make(in.p + k, in.n - (size_t)k), data[0] & FLAG_TWO_PIECES) < 0)
         failed = true;
-    HOLDS(answer_finish(an, failed ? PROBLEM_CALL_TOO_LARGE : PROBLEM_NONE, &facts) == 0);
+    HOLDS(answer_finish(
+              an, &arena, "fuzz", failed ? PROBLEM_CALL_TOO_LARGE : PROBLEM_NONE, &facts) == 0);
     check_text(an, &came, failed);
     answers_release(&answers);
     arena_release(&arena);
