@@ -126,30 +126,50 @@ static PyType_Spec world_spec = {
     .slots = world_slots,
 };
 
-/* The value at a place of the frame's stack; NULL for none. */
-static PyObject *value_at(PyFrameObject *frame, int n)
-{
-#if PY_VERSION_HEX >= 0x030E0000
-    _PyInterpreterFrame *inner = frame->f_frame;
-    _PyStackRef ref = inner->localsplus[_PyFrame_GetCode(inner)->co_nlocalsplus + n];
+#if PY_VERSION_HEX >= 0x030B0000
 
-    if (PyStackRef_IsNull(ref) || PyStackRef_IsTaggedInt(ref))
-        return NULL;
-    return PyStackRef_AsPyObjectBorrow(ref);
-#elif PY_VERSION_HEX >= 0x030D0000
-    _PyInterpreterFrame *inner = frame->f_frame;
+/* A frame as the interpreter has it: to walk over frame objects would make one for each, which
+ * lives as long as its frame. */
+typedef _PyInterpreterFrame Frame;
 
-    return inner->localsplus[_PyFrame_GetCode(inner)->co_nlocalsplus + n];
-#elif PY_VERSION_HEX >= 0x030B0000
-    _PyInterpreterFrame *inner = frame->f_frame;
-
-    return inner->localsplus[inner->f_code->co_nlocalsplus + n];
+#if PY_VERSION_HEX >= 0x030D0000
+#define CODE_OF(frame) _PyFrame_GetCode(frame)
 #else
-    return frame->f_valuestack[n];
+#define CODE_OF(frame) ((frame)->f_code)
 #endif
+
+static Frame *frame_of(PyObject *object)
+{
+    return ((PyFrameObject *)object)->f_frame;
 }
 
-#if PY_VERSION_HEX >= 0x030B0000
+/* The frame that called this one; those that stand for a piece of the C stack are left out. */
+static Frame *frame_back(Frame *frame)
+{
+    do
+        frame = frame->previous;
+#if PY_VERSION_HEX >= 0x030E0000
+    while (frame && frame->owner >= FRAME_OWNED_BY_INTERPRETER);
+#elif PY_VERSION_HEX >= 0x030C0000
+    while (frame && frame->owner == FRAME_OWNED_BY_CSTACK);
+#else
+    while (0);
+#endif
+    return frame;
+}
+
+/* The value at a place of the frame's stack, borrowed; NULL for none. */
+static PyObject *value_at(Frame *frame, int n)
+{
+#if PY_VERSION_HEX >= 0x030E0000
+    _PyStackRef ref = frame->localsplus[CODE_OF(frame)->co_nlocalsplus + n];
+
+    return PyStackRef_IsNull(ref) || PyStackRef_IsTaggedInt(ref) ? NULL
+                                                                 : PyStackRef_AsPyObjectBorrow(ref);
+#else
+    return frame->localsplus[CODE_OF(frame)->co_nlocalsplus + n];
+#endif
+}
 
 static const unsigned char *read_varint(
     const unsigned char *p, const unsigned char *end, int *value)
@@ -167,10 +187,10 @@ static const unsigned char *read_varint(
 
 /* How much of the frame's stack an exception there would leave in place: the exits of `with` that
  * are open stand in it. */
-static int kept_depth(PyFrameObject *frame)
+static int kept_depth(Frame *frame)
 {
-    PyCodeObject *code = PyFrame_GetCode(frame);
-    int at = PyFrame_GetLasti(frame) / (int)sizeof(_Py_CODEUNIT);
+    PyCodeObject *code = CODE_OF(frame);
+    int at = _PyInterpreterFrame_LASTI(frame);
     const unsigned char *p = (const unsigned char *)PyBytes_AS_STRING(code->co_exceptiontable);
     const unsigned char *end = p + PyBytes_GET_SIZE(code->co_exceptiontable);
     int depth = 0;
@@ -187,13 +207,31 @@ static int kept_depth(PyFrameObject *frame)
         if (at < start + length)
             depth = depth_lasti >> 1;
     }
-    Py_DECREF(code);
     return depth;
 }
 
 #else
 
-static int kept_depth(PyFrameObject *frame)
+typedef PyFrameObject Frame;
+
+#define CODE_OF(frame) ((frame)->f_code)
+
+static Frame *frame_of(PyObject *object)
+{
+    return (PyFrameObject *)object;
+}
+
+static Frame *frame_back(Frame *frame)
+{
+    return frame->f_back;
+}
+
+static PyObject *value_at(Frame *frame, int n)
+{
+    return frame->f_valuestack[n];
+}
+
+static int kept_depth(Frame *frame)
 {
     return frame->f_iblock > 0 ? frame->f_blockstack[frame->f_iblock - 1].b_level : 0;
 }
@@ -234,7 +272,7 @@ static PyObject *manager_of(PyObject *value, PyObject *next)
     return NULL;
 }
 
-static int append_managers(PyFrameObject *frame, PyObject *found)
+static int append_managers(Frame *frame, PyObject *found)
 {
     int depth = kept_depth(frame);
 
@@ -258,22 +296,18 @@ static PyObject *entered(PyObject *module, PyObject *args)
         Py_XDECREF(found);
         return NULL;
     }
-    Py_INCREF(first);
-    for (PyFrameObject *frame = (PyFrameObject *)first; frame;) {
-        PyCodeObject *code = PyFrame_GetCode(frame);
-        int last = (PyObject *)code == until || until == Py_None;
-        int failed = (PyObject *)code != until && append_managers(frame, found) < 0;
+    for (Frame *frame = frame_of(first); frame; frame = frame_back(frame)) {
+        PyObject *code = (PyObject *)CODE_OF(frame);
 
-        if ((PyObject *)code == marked)
-            failed |= PyList_Append(found, marked) < 0;
-        Py_DECREF(code);
-        PyFrameObject *back = last || failed ? NULL : PyFrame_GetBack(frame);
-        Py_DECREF(frame);
-        if (failed) {
+        if (code == until)
+            break;
+        if (append_managers(frame, found) < 0 ||
+            (code == marked && PyList_Append(found, marked) < 0)) {
             Py_DECREF(found);
             return NULL;
         }
-        frame = back;
+        if (until == Py_None)
+            break;
     }
     return found;
 }

@@ -328,8 +328,9 @@ class Run:
         wakes, self.wakes = self.wakes, []
         pause = None if exchange.pending or not wakes else max(min(wakes) - time.monotonic(), 0.0)
         out = exchange.suspension(pause, address)
-        # The calls' bodies are in the handoff, and need not be kept.
         asked = [(call_id.partition(";")[0], call.url) for call_id, call in exchange.pending]
+        for _, call in exchange.pending:
+            call.headers.clear()  # they are in the handoff, and take memory for as long as the run is suspended
         exchange.pending.clear()
         for leave in leaving:
             leave(self)
