@@ -4,8 +4,8 @@ They stand for a function or a class with dispatch(), Django's and DRF's among t
 
 from __future__ import annotations
 
-import asyncio
 import functools
+import inspect
 from typing import Any, Callable, TypeVar, cast
 
 from .errors import TarryError
@@ -42,7 +42,7 @@ def _marked(view: Any, mode: str) -> Any:
 
 
 def _wrapped(view: Any, mode: str) -> Any:
-    if asyncio.iscoroutinefunction(view):
+    if inspect.iscoroutinefunction(view):
 
         @functools.wraps(view)
         async def wrapper(*args: Any, **kwargs: Any) -> Any:
