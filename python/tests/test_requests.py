@@ -300,3 +300,15 @@ def test_asynchronous_sleeps_after_a_recorded_failure_are_skipped(monkeypatch):
 
     text, client = run(lambda e: asyncio.run(main()), lambda call: (200 if call.body == b"2" else 503, b""))
     assert text == "2" and client.hops == 4 and 100 not in slept and 1 in slept
+
+
+def test_keywords_that_only_a_fork_of_urllib3_knows_do_no_harm():
+    """As niquests passes them to urllib3-future, whose response takes others than its pool."""
+    import urllib3
+
+    def view(environ):
+        pool = urllib3.PoolManager().connection_from_url(URL)
+        return pool.urlopen("POST", URL, body=b"x", on_post_connection=None, multiplexed=False).data.decode()
+
+    text, client = run(view, lambda call: b"answer")
+    assert text == "answer" and len(client.calls) == 1

@@ -6,6 +6,7 @@ requests, which work as they are."""
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 from types import ModuleType
 from typing import Any, Optional
@@ -87,7 +88,13 @@ def _respond(
     fields = urllib3._collections.HTTPHeaderDict()
     for name, value in answer.as_headers():
         fields.add(name, value)
-    known = {"request_method": call.method, "request_url": url, **{k: v for k, v in kw.items() if k not in _OF_THE_REQUEST}}
+    known = {
+        "request_method": call.method,
+        "request_url": url,
+        "pool": pool,
+        "connection": None,
+        **{k: v for k, v in kw.items() if k not in _OF_THE_REQUEST},
+    }
     response = urllib3.HTTPResponse(
         body=plain,
         headers=fields,
@@ -97,10 +104,8 @@ def _respond(
         preload_content=kw.get("preload_content", True),
         decode_content=kw.get("decode_content", True),
         original_response=plain,
-        pool=pool,
-        connection=None,
         retries=retries,
-        **known,
+        **{name: value for name, value in known.items() if name in _accepted(urllib3.HTTPResponse)},
     )
     response.tarry_time = answer.time
     location = redirect and response.get_redirect_location()
@@ -111,6 +116,13 @@ def _respond(
         message = urllib3.exceptions.ResponseError.SPECIFIC_ERROR.format(status_code=answer.status)
         raise urllib3.exceptions.MaxRetryError(pool, url, urllib3.exceptions.ResponseError(message))
     return response
+
+
+@functools.lru_cache(maxsize=8)
+def _accepted(response_class: Any) -> frozenset[str]:
+    """The keywords that this version's, or this fork's (urllib3-future, under niquests), response takes."""
+    parameters = inspect.signature(response_class.__init__).parameters
+    return frozenset(name for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD)
 
 
 _OF_THE_REQUEST = (
