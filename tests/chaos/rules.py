@@ -73,7 +73,8 @@ class Judge:
     def versions(sent):
         if sent.whole:
             yield sent.body
-        elif sent.answer.framing == "close" and not sent.tls and (sent.answer.how == "fin" or sent.local) and sent.answer.fault in ("body", "behind"):
+        elif sent.answer.framing == "close" and not sent.tls and (
+                sent.killed and sent.local or (sent.answer.how == "fin" or sent.local) and sent.answer.fault in ("body", "behind")):
             yield sent.body[:sent.written]  # over HTTP/1.1 such an end is no cut
 
     def whole(self):

@@ -9,6 +9,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import tempfile
 
 import pytest
 
@@ -64,11 +65,21 @@ def test_every_block_is_of_a_known_kind():
         assert language == "" or language in OTHER or language in ("sh", "conf"), p.id
 
 
+class ShortFolder(tempfile.TemporaryDirectory):
+    what = "folder"
+
+    def __init__(self):
+        super().__init__(prefix="docs-")
+
+    stop = tempfile.TemporaryDirectory.cleanup
+
+
 class Place:
     """A folder that stands for the machine of the docs: its paths and ports are this folder's."""
 
     def __init__(self, bed, worker=None):
-        self.bed, self.folder = bed, pathlib.Path(bed.folder)
+        self.bed = bed
+        self.folder = pathlib.Path(bed.add(ShortFolder()).name)  # a unix socket's path has at most 107 bytes
         for name in ("etc", "log", "run", "lib", "bin"):
             (self.folder / name).mkdir(exist_ok=True)
         self.paths = {"/etc/tarry/": "etc/", "/etc/letsencrypt/live/example.com/": "etc/", "/var/log/tarry/": "log/", "/var/lib/tarry/": "lib/",
@@ -77,6 +88,8 @@ class Place:
         self.worker = worker
 
     def here(self, text):
+        if str(self.folder) in text:
+            return text  # it is done
         for there, name in self.paths.items():
             text = text.replace(there, f"{self.folder}/{name}")
         return re.sub(r"\b127\.0\.0\.1:\d+|\blocalhost:\d+", self.port, text)
