@@ -139,7 +139,7 @@ async def until(check, deadline):
 class Round:
     def __init__(self, plan, folder, authority, log_level="debug"):
         self.world = World(plan, folder, authority, log_level)
-        self.plan = plan
+        self.plan, self.deadline = plan, EXCHANGE_DEADLINE
 
     async def run(self):
         """The failures, as texts."""
@@ -185,10 +185,14 @@ class Round:
                     await client_of(self.world, c).run()
         tasks = [asyncio.create_task(one(c)) for c in self.plan.connections]
         work = asyncio.ensure_future(asyncio.gather(*tasks, return_exceptions=True))
-        await asyncio.wait((work, dead), return_when=asyncio.FIRST_COMPLETED, timeout=EXCHANGE_DEADLINE)
+        await asyncio.wait((work, dead), return_when=asyncio.FIRST_COMPLETED, timeout=self.deadline)
         if not work.done() and not dead.done():
             hanging = [r for r in self.world.records.values() if r.result and not (r.result.complete or r.result.how or r.result.left or r.result.refused)]
-            self.world.fail(f"{len(hanging)} exchanges hang; the first:", hanging[0] if hanging else None)
+            try:
+                left = rules.left_over(await asyncio.wait_for(self.world.proxy.metrics(), 10))
+            except Exception as e:
+                left = f"no metrics: {e!r}"
+            self.world.fail(f"{len(hanging)} exchanges hang ({left}); the first:", hanging[0] if hanging else None)
         for t in tasks:
             t.cancel()
         for value in await asyncio.gather(*tasks, return_exceptions=True):
@@ -234,13 +238,14 @@ class Round:
             self.world.failures.insert(0, complaint)
 
 
-def run_round(seed, folder, authority, only=(), log_level="debug"):
+def run_round(seed, folder, authority, only=(), log_level="debug", deadline=EXCHANGE_DEADLINE):
     plan = make_round(seed)
     if only:
         for c in plan.connections:
             c.exchanges = [e for e in c.exchanges if e.number in only]
         plan.connections = [c for c in plan.connections if c.exchanges]
     round_ = Round(plan, folder, authority, log_level)
+    round_.deadline = deadline
     return plan, round_, asyncio.run(round_.run())
 
 
@@ -252,6 +257,7 @@ def main(arguments=None):
     parser.add_argument("--repeat", type=int, default=1, help="with --seed: so often, until it fails")
     parser.add_argument("--slow", type=int, default=0, metavar="N", help="show the N slowest exchanges of each round")
     parser.add_argument("--keep-going", action="store_true", help="go on after a failure")
+    parser.add_argument("--deadline", type=float, default=EXCHANGE_DEADLINE, help="seconds after which a round hangs (default %(default)s)")
     parser.add_argument("--log", default="debug", help="the log level (default: debug)")
     parser.add_argument("--folder", help="where the files of a failed round stay")
     given = parser.parse_args(arguments)
@@ -270,7 +276,7 @@ def main(arguments=None):
         folder = home / f"round-{rounds}"
         folder.mkdir(exist_ok=True)
         begun = time.monotonic()
-        plan, round_, failures = run_round(seed, folder, authority, only, given.log)
+        plan, round_, failures = run_round(seed, folder, authority, only, given.log, given.deadline)
         print(f"{seed}: {len(plan.exchanges)} exchanges, {time.monotonic() - begun:.1f} s", flush=True)
         rounds += 1
         exchanges += len(plan.exchanges)

@@ -36,7 +36,7 @@ class Server:
         self.address = address or f"127.0.0.1:{free_port()}"
         self.conns = set()
         self.tasks = set()
-        self._listener = self._accepting = None
+        self._listener = self._door = self._accepting = None
 
     async def start(self):
         if self.address.startswith("unix:"):
@@ -50,12 +50,15 @@ class Server:
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._listener.bind((host, int(port)))
         self._listener.listen(self.backlog)
-        self._listener.setblocking(False)
-        self._accepting = asyncio.create_task(self._accept(self._listener))
+        self._door = Sock(self._listener)
+        self._accepting = asyncio.create_task(self._accept(self._door))
 
-    async def _accept(self, listener):
+    async def _accept(self, door):
         while True:
-            raw, _ = await asyncio.get_running_loop().sock_accept(listener)
+            try:
+                raw = await door.accept()
+            except Gone:
+                return
             task = asyncio.create_task(self._guard(Sock(raw)))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
@@ -80,8 +83,7 @@ class Server:
             sock.reset()
 
     def unlisten(self):
-        self._accepting.cancel()
-        self._listener.close()
+        self._door.close()  # and not the socket alone: its number is soon another's, which the loop would take for this one
 
     async def restart(self, away):
         self.unlisten()
@@ -376,6 +378,7 @@ class BlackHole(Server):
     async def start(self):
         await super().start()
         self._accepting.cancel()
+        await asyncio.gather(self._accepting, return_exceptions=True)
         self._held = []
         for _ in range(8):
             s = socket.socket()
@@ -386,4 +389,4 @@ class BlackHole(Server):
     async def stop(self):
         for s in self._held:
             s.close()
-        self._listener.close()
+        self._door.close()

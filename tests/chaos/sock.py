@@ -91,6 +91,15 @@ class Sock:
             except OSError as e:
                 raise Gone("closed" if self.closed else "reset") from e
 
+    async def accept(self):
+        while True:
+            try:
+                return self.raw.accept()[0]
+            except BlockingIOError:
+                await self._wait("reader")
+            except OSError as e:
+                raise Gone("closed") from e
+
     async def _feed(self):
         got = await self._receive(65536)
         if got:
