@@ -124,7 +124,8 @@ static const struct opt root_rows[] = {
     { "http2_goaway_wait", OPT_DURATION, IN(conf, http2_goaway_wait_ms), "1s", "1ms", "1m",
         OPT_LIVE,
         .help = "HTTP/2: how long a client may take to answer the notice that its connection will "
-                "end, before it is told which requests are still served." },
+                "end, before it is told which requests are still served; and how long one that is "
+                "sent away has to read why." },
     { "http2_header_excess", OPT_NUMBER, IN(conf, http2_header_excess), "64", "1", "10000",
         OPT_LIVE,
         .help = "HTTP/2: how many times header_max and header_fields_max a request's head may have "

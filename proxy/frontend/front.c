@@ -58,6 +58,8 @@ static struct h2_server_limits front_http2_limits(const struct conf *c)
             .fields_max = c->header_fields_max,
             .ping_interval_ms = c->http2_ping_interval_ms,
             .ping_timeout_ms = c->http2_ping_timeout_ms,
+            .finish_ms = c->send_timeout_ms,
+            .calm_ms = c->http2_goaway_wait_ms,
         },
         .streams_max = (uint32_t)c->http2_streams_max,
         .stalled_max = (uint32_t)c->http2_stalled_max,

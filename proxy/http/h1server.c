@@ -503,7 +503,7 @@ int h1_server_open(struct conn *conn, struct acceptor *a)
     h->stream.secure = conn_has_tls(conn);
     deadline_init(&h->deadline, h1server_on_deadline, h);
     conn_set_owner(conn, h1server_on_conn, h);
-    /* A fresh connection owes its first head now: it is not idle. */
+    /* A new connection owes its first head now: it is not idle. */
     list_push(&a->busy, &h->accepted.node);
     h1server_set_deadline(h);
     if (conn_input(conn).n > 0)

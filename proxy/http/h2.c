@@ -6,8 +6,6 @@
 #include <string.h>
 
 enum {
-    FINISH_MS = 5000,    /* for the last bytes of a connection that is done */
-    CALM_MS = 500,       /* the same of one that is sent away */
     READ_AT_ONCE = 8192, /* bytes given to the library between two looks at what it answers */
     QUEUE_TOP = 5,       /* times queue_max */
 };
@@ -224,7 +222,7 @@ static void h2_on_turn(void *owner)
     if (!nghttp2_session_want_read(h->library) && !nghttp2_session_want_write(h->library)) {
         /* The library has found the peer breaking the protocol, and says so in its GOAWAY; or a
          * client has said that it goes, and has all its responses. */
-        conn_finish(h->conn, FINISH_MS);
+        conn_finish(h->conn, h->limits->finish_ms);
         h->conn = NULL;
         h2_die(h, STREAM_E_PROTOCOL,
             h->broken || !h->role->server ? "the peer broke the protocol" : "the peer has gone",
@@ -255,7 +253,7 @@ static void h2_on_conn(void *owner, struct conn *c, enum conn_event ev)
             break;
         error = h->broken ? STREAM_E_PROTOCOL : STREAM_E_ENDED;
         if (h->role->server) { /* a client that is done with sending reads its GOAWAY */
-            conn_finish(h->conn, FINISH_MS);
+            conn_finish(h->conn, h->limits->finish_ms);
             h->conn = NULL;
         }
         h2_die(h, error, "closed by the peer", false);
@@ -342,7 +340,7 @@ void h2_finish(struct h2 *h)
     nghttp2_session_terminate_session(h->library, NGHTTP2_NO_ERROR);
     if (h2_flush(h) < 0)
         return;
-    conn_finish(h->conn, FINISH_MS);
+    conn_finish(h->conn, h->limits->finish_ms);
     h->conn = NULL;
     h2_die(h, STREAM_E_ENDED, "no longer used", false);
 }
@@ -366,7 +364,7 @@ void h2_refuse(struct h2 *h, uint32_t code, const char *why)
         conn_reset(h->conn);
     } else {
         conn_write(h->conn, goaway, sizeof(goaway));
-        conn_finish(h->conn, h->sent_calm ? CALM_MS : FINISH_MS);
+        conn_finish(h->conn, h->sent_calm ? h->limits->calm_ms : h->limits->finish_ms);
     }
     h->conn = NULL;
     h2_die(h, STREAM_E_PROTOCOL, why, false);

@@ -29,6 +29,8 @@ struct h2_limits {
     uint64_t ping_interval_ms; /* silence with streams open, after which the peer is asked whether
                                   it lives */
     uint64_t ping_timeout_ms;  /* for its answer, and for its first SETTINGS */
+    uint64_t finish_ms;        /* for the last bytes of a connection that is done */
+    uint64_t calm_ms;          /* the same of a peer that is sent away (ENHANCE_YOUR_CALM) */
 };
 
 /* Of the server side alone. */

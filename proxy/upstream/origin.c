@@ -484,7 +484,9 @@ void origin_update(struct origin *o, const struct origin_terms *t)
         .fields_max = t->limits.fields_max,
         .interim_max = t->limits.interim_max,
         .ping_interval_ms = t->policy->ping_interval_ms,
-        .ping_timeout_ms = t->policy->ping_timeout_ms };
+        .ping_timeout_ms = t->policy->ping_timeout_ms,
+        .finish_ms = t->policy->ping_timeout_ms,
+        .calm_ms = t->policy->ping_timeout_ms };
     o->connect_timeout_ms = t->policy->connect_timeout_ms;
     o->keep_alive_timeout_ms = t->policy->keep_alive_timeout_ms;
     o->max_age_ms = t->policy->connection_max_age_ms;

@@ -31,6 +31,8 @@ static const struct h2_limits limits = {
     .interim_max = 16,
     .ping_interval_ms = 60000,
     .ping_timeout_ms = 60000,
+    .finish_ms = 5000,
+    .calm_ms = 500,
 };
 
 static void on_client(void *owner, struct h2_client *c, enum h2_client_event ev)

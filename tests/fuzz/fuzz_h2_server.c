@@ -221,6 +221,8 @@ static void open_acceptor(void)
             .fields_max = 40,
             .ping_interval_ms = 60000,
             .ping_timeout_ms = 60000,
+            .finish_ms = 5000,
+            .calm_ms = 500,
             .interim_max = 16 },
         .streams_max = 10,
         .goaway_wait_ms = 1000,

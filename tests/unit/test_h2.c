@@ -54,7 +54,9 @@ static void set_up_as(const struct h2peer_options *o)
         .fields_max = 50,
         .interim_max = 16,
         .ping_interval_ms = 60000,
-        .ping_timeout_ms = patience_ms };
+        .ping_timeout_ms = patience_ms,
+        .finish_ms = 5000,
+        .calm_ms = 500 };
     changes = 0;
     closed = false;
     peer = h2peer_open(conn_accept(fds[1], (struct sockaddr *)&sa, NULL, NULL, NULL), o);
