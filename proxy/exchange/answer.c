@@ -162,7 +162,7 @@ int answer_finish(struct answer *an, struct arena *a, const char *exchange, enum
     if (facts->usage.known)
         rc |= head_add(an->head, a, STR("Tarry-Usage"),
             arena_printf(a,
-                "input=%" PRIu64 ", output=%" PRIu64 ", cached=%" PRIu64 ", reasoning=%" PRIu64,
+                "input=%" PRIu32 ", output=%" PRIu32 ", cached=%" PRIu32 ", reasoning=%" PRIu32,
                 facts->usage.input, facts->usage.output, facts->usage.cached,
                 facts->usage.reasoning));
     rc |= head_add(an->head, a, STR("Tarry-Time"),

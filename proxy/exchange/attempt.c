@@ -47,7 +47,7 @@ static const struct {
 
 enum { ERROR_BODY_MAX = 64 << 10 }; /* of an error, before the verdict */
 
-/* What is held of an answer. Made when its head comes, gone when it is passed on. */
+/* What is held of an answer. Gone when it is passed on. */
 struct held {
     struct arena arena;
     struct head head;
@@ -56,28 +56,39 @@ struct held {
     bool failed; /* it broke off */
 };
 
+/* What is known of an answer. Made when its head comes: an attempt that waits does not pay for it.
+ */
+struct answering {
+    struct held *held;
+    struct reader *reader;                                        /* NULL: it is not read */
+    uint64_t head_ms, content_ms, first_content_ms, committed_ms; /* 0: not yet */
+    bool error;        /* its status says that it is one */
+    bool event_stream; /* it is one */
+};
+
+/* Ten thousand of them wait at a time: each byte counts. */
 struct attempt {
-    struct attempt_request request;
+    const struct upstream_conf *policy;
+    const struct endpoint_conf *conf;
+    const struct attempt_events *events;
+    void *owner;
     struct endpoint_turn turn;
     struct stream *stream;
-    struct piece_cursor cursor;
-    struct held *held;
-    struct reader *reader;    /* of the answer; NULL: it is not read */
-    struct deadline deadline; /* the earliest of those that hold now */
-    uint64_t began_ms;        /* when the request began to go out */
-    uint64_t head_ms;         /* when the head of the answer came */
-    uint64_t heard_ms;        /* when something was sent or came last */
-    uint64_t content_ms;      /* the same of content; 0: none yet */
-    uint64_t first_content_ms;
-    uint64_t committed_ms;
-    struct deferred_free deferred_free;
-    enum attempt_state state;
-    enum llm_api api;
+    struct answering *answer; /* NULL: no head has come */
+    struct deadline *timer;   /* set to the earliest of those that hold now */
+    uint64_t until_ms;
+    uint64_t began_ms; /* when the request began to go out */
+    uint64_t heard_ms; /* when something was sent or came last */
+    union {
+        struct piece_cursor cursor;         /* while it is open */
+        struct deferred_free deferred_free; /* once it is closed */
+    } part;
+    unsigned char state; /* enum attempt_state */
+    unsigned char api;   /* enum llm_api */
+    bool until_end;
     bool sent;   /* the request is out */
     bool reused; /* the connection had carried others */
     bool http2;
-    bool error;        /* the answer's status says that it is one */
-    bool event_stream; /* the answer is one */
     bool paused;
     bool closed;
 };
@@ -87,24 +98,24 @@ static void attempt_set_state(struct attempt *at, enum attempt_state to)
     if (at->state == to)
         return;
     BUG_IF(!(states[at->state].next & (1u << to)));
-    at->state = to;
+    at->state = (unsigned char)to;
 }
 
-static void attempt_free_held(struct attempt *at)
+static void attempt_free_held(struct held *held)
 {
-    if (!at->held)
+    if (!held)
         return;
-    arena_release(&at->held->arena);
-    buf_release(&at->held->body);
-    free(at->held);
-    at->held = NULL;
+    arena_release(&held->arena);
+    buf_release(&held->body);
+    free(held);
 }
 
 static void attempt_let_stream_go(struct attempt *at)
 {
     struct stream *s = at->stream;
 
-    deadline_clear(&at->deadline);
+    if (at->timer)
+        deadline_clear(at->timer);
     at->stream = NULL;
     if (s)
         stream_close(s);
@@ -114,13 +125,16 @@ static void attempt_let_stream_go(struct attempt *at)
 static void attempt_let_go(struct attempt *at)
 {
     attempt_let_stream_go(at);
-    attempt_free_held(at);
+    if (at->answer) {
+        attempt_free_held(at->answer->held);
+        at->answer->held = NULL;
+    }
     attempt_set_state(at, ATTEMPT_IS_OVER);
 }
 
 static enum attempt_reach attempt_reach(const struct attempt *at)
 {
-    if (at->head_ms)
+    if (at->answer)
         return ATTEMPT_ANSWERED;
     if (at->sent)
         return ATTEMPT_SENT;
@@ -141,7 +155,7 @@ static void attempt_fail(
     };
 
     attempt_let_go(at);
-    at->request.events->on_failed(at->request.owner, &f);
+    at->events->on_failed(at->owner, &f);
 }
 
 /* ---- timers ---- */
@@ -181,25 +195,26 @@ static void attempt_consider(struct attempt_due *d, enum attempt_timer timer, ui
 
 static void attempt_consider_answer(const struct attempt *at, struct attempt_due *d)
 {
-    const struct upstream_conf *u = at->request.policy;
+    const struct upstream_conf *u = at->policy;
 
     /* A client that reads slowly is not the service's fault. */
     if (at->paused)
         return;
-    if (!at->event_stream || u->idle_for_streams)
+    if (!at->answer->event_stream || u->idle_for_streams)
         attempt_consider(d, TIMER_IDLE, at->heard_ms + u->idle_timeout_ms);
-    if (!at->content_ms && !at->error)
-        attempt_consider(d, TIMER_FIRST_CONTENT, at->head_ms + u->first_content_timeout_ms);
-    if (at->content_ms && at->event_stream)
-        attempt_consider(d, TIMER_CONTENT_IDLE, at->content_ms + u->content_idle_timeout_ms);
+    if (!at->answer->content_ms && !at->answer->error)
+        attempt_consider(d, TIMER_FIRST_CONTENT, at->answer->head_ms + u->first_content_timeout_ms);
+    if (at->answer->content_ms && at->answer->event_stream)
+        attempt_consider(
+            d, TIMER_CONTENT_IDLE, at->answer->content_ms + u->content_idle_timeout_ms);
 }
 
 static struct attempt_due attempt_next_due(const struct attempt *at)
 {
-    const struct upstream_conf *u = at->request.policy;
-    struct attempt_due d = { at->request.until_ms, TIMER_TOTAL };
+    const struct upstream_conf *u = at->policy;
+    struct attempt_due d = { at->until_ms, TIMER_TOTAL };
 
-    switch (at->state) {
+    switch ((enum attempt_state)at->state) {
     case ATTEMPT_IS_QUEUED:
     case ATTEMPT_IS_KEPT:
     case ATTEMPT_IS_OVER:
@@ -211,12 +226,13 @@ static struct attempt_due attempt_next_due(const struct attempt *at)
         attempt_consider(&d, TIMER_FIRST_BYTE, at->heard_ms + u->first_byte_timeout_ms);
         break;
     case ATTEMPT_IS_HOLDING:
-        attempt_consider(&d, TIMER_HOLD, at->head_ms + u->hold_timeout_ms);
+        attempt_consider(&d, TIMER_HOLD, at->answer->head_ms + u->hold_timeout_ms);
         attempt_consider_answer(at, &d);
         break;
     case ATTEMPT_IS_FLOWING:
-        if (at->event_stream && !at->request.until_end)
-            d = (struct attempt_due){ at->committed_ms + u->stream_timeout_ms, TIMER_STREAM };
+        if (at->answer->event_stream && !at->until_end)
+            d = (struct attempt_due){ at->answer->committed_ms + u->stream_timeout_ms,
+                TIMER_STREAM };
         attempt_consider_answer(at, &d);
         break;
     }
@@ -228,8 +244,8 @@ static void attempt_arm(struct attempt *at)
     struct attempt_due d = attempt_next_due(at);
     uint64_t now = loop_now_ms();
 
-    if (at->state != ATTEMPT_IS_OVER)
-        deadline_set(&at->deadline, d.at_ms > now ? d.at_ms - now : 0);
+    if (at->state != ATTEMPT_IS_OVER && at->timer)
+        deadline_set(at->timer, d.at_ms > now ? d.at_ms - now : 0);
 }
 
 static void attempt_decide(struct attempt *at);
@@ -254,11 +270,11 @@ static void attempt_on_deadline(void *owner)
 
 static enum attempt_end attempt_how_it_ended(const struct attempt *at)
 {
-    if (!at->reader || at->error)
+    if (!at->answer->reader || at->answer->error)
         return ATTEMPT_COMPLETE;
-    if (reader_has_error(at->reader))
+    if (reader_has_error(at->answer->reader))
         return ATTEMPT_ERROR_EVENT;
-    return reader_is_malformed(at->reader) ? ATTEMPT_MALFORMED : ATTEMPT_COMPLETE;
+    return reader_is_malformed(at->answer->reader) ? ATTEMPT_MALFORMED : ATTEMPT_COMPLETE;
 }
 
 /* The answer is whole in its framing. A stream without its terminal event is not complete for all
@@ -267,44 +283,44 @@ static void attempt_end(struct attempt *at)
 {
     enum attempt_end end = attempt_how_it_ended(at);
 
-    if (at->reader && !at->error && end != ATTEMPT_ERROR_EVENT && !reader_is_complete(at->reader)) {
+    if (at->answer->reader && !at->answer->error && end != ATTEMPT_ERROR_EVENT &&
+        !reader_is_complete(at->answer->reader)) {
         attempt_fail(at, STREAM_E_INCOMPLETE, PROBLEM_CALL_INCOMPLETE,
             "the event stream ended without its terminal event");
         return;
     }
     attempt_let_go(at);
-    at->request.events->on_end(at->request.owner, end);
+    at->events->on_end(at->owner, end);
 }
 
 /* Passes on what was held. */
 static void attempt_release_held(struct attempt *at)
 {
-    struct held *held = at->held;
-    const struct attempt_events *events = at->request.events;
+    struct held *held = at->answer->held;
+    const struct attempt_events *events = at->events;
 
-    at->held = NULL; /* closed from within, it is still needed until the end of this function */
-    at->committed_ms = loop_now_ms();
+    at->answer->held =
+        NULL; /* closed from within, it is still needed until the end of this function */
+    at->answer->committed_ms = loop_now_ms();
     attempt_set_state(at, ATTEMPT_IS_FLOWING);
     attempt_arm(at);
-    events->on_head(at->request.owner, &held->head);
+    events->on_head(at->owner, &held->head);
     if (!at->closed && buf_len(&held->body) > 0)
-        events->on_data(at->request.owner, buf_str(&held->body));
+        events->on_data(at->owner, buf_str(&held->body));
     if (!at->closed && held->failed)
         attempt_fail(
             at, STREAM_E_INCOMPLETE, PROBLEM_CALL_INCOMPLETE, stream_strerror(STREAM_E_INCOMPLETE));
     else if (!at->closed && held->ended)
         attempt_end(at);
-    arena_release(&held->arena);
-    buf_release(&held->body);
-    free(held);
+    attempt_free_held(held);
 }
 
 /* Whether an error has come inside an answer that began well, before anything of it was passed on.
  */
 static bool attempt_has_hidden_error(const struct attempt *at)
 {
-    return !at->error && at->reader && reader_has_error(at->reader) &&
-           reader_contents(at->reader) == 0;
+    return !at->answer->error && at->answer->reader && reader_has_error(at->answer->reader) &&
+           reader_contents(at->answer->reader) == 0;
 }
 
 static unsigned attempt_status_of(const struct attempt *at, enum llm_error kind)
@@ -332,9 +348,9 @@ static unsigned attempt_status_of(const struct attempt *at, enum llm_error kind)
 /* The data of the last event that is held: the error. Of an answer that is no event stream, all. */
 static struct str attempt_error_data(const struct attempt *at)
 {
-    struct str all = buf_str(&at->held->body), line, data = { 0 };
+    struct str all = buf_str(&at->answer->held->body), line, data = { 0 };
 
-    if (!at->event_stream)
+    if (!at->answer->event_stream)
         return all;
     while (all.n > 0) {
         str_cut(all, '\n', &line, &all);
@@ -343,13 +359,13 @@ static struct str attempt_error_data(const struct attempt *at)
     }
     if (data.n > 0 && data.p[data.n - 1] == '\r')
         data.n--;
-    return data.p ? data : buf_str(&at->held->body);
+    return data.p ? data : buf_str(&at->answer->held->body);
 }
 
 /* An error inside a 200 becomes an answer with a status of its own, and the error as its body. */
 static int attempt_show_hidden_error(struct attempt *at, unsigned status)
 {
-    struct held *held = at->held;
+    struct held *held = at->answer->held;
     struct str data = arena_copy(&held->arena, attempt_error_data(at));
 
     if (!data.p)
@@ -360,7 +376,7 @@ static int attempt_show_hidden_error(struct attempt *at, unsigned status)
     head_remove(&held->head, STR("content-length"));
     held->ended = true;
     held->failed = false;
-    at->error = true;
+    at->answer->error = true;
     attempt_let_stream_go(at);
     if (head_set(&held->head, &held->arena, STR("Content-Type"), STR("application/json")) < 0 ||
         head_add(&held->head, &held->arena, STR("Content-Length"),
@@ -371,17 +387,18 @@ static int attempt_show_hidden_error(struct attempt *at, unsigned status)
 
 static struct attempt_answer attempt_answer_of(const struct attempt *at)
 {
-    struct attempt_answer answer = { .head = &at->held->head, .status = at->held->head.status };
+    struct attempt_answer answer = { .head = &at->answer->held->head,
+        .status = at->answer->held->head.status };
 
-    if (at->error || attempt_has_hidden_error(at)) {
+    if (at->answer->error || attempt_has_hidden_error(at)) {
         answer.kind = LLM_ERROR_OTHER;
-        if (at->reader) {
-            answer.kind = reader_error(at->reader, answer.status);
-            answer.word = reader_error_word(at->reader);
-            answer.asks_to_wait = reader_retry_delay(at->reader, &answer.wait_ms);
+        if (at->answer->reader) {
+            answer.kind = reader_error(at->answer->reader, answer.status);
+            answer.word = reader_error_word(at->answer->reader);
+            answer.asks_to_wait = reader_retry_delay(at->answer->reader, &answer.wait_ms);
         }
     }
-    if (!at->error && answer.kind != LLM_ERROR_NONE)
+    if (!at->answer->error && answer.kind != LLM_ERROR_NONE)
         answer.status = attempt_status_of(at, answer.kind);
     return answer;
 }
@@ -390,17 +407,18 @@ static void attempt_decide(struct attempt *at)
 {
     struct attempt_answer answer = attempt_answer_of(at);
 
-    if (!at->error && answer.kind != LLM_ERROR_NONE &&
+    if (!at->answer->error && answer.kind != LLM_ERROR_NONE &&
         attempt_show_hidden_error(at, answer.status) < 0) {
         attempt_fail(at, STREAM_E_MEMORY, PROBLEM_INTERNAL, "out of memory");
         return;
     }
-    switch (at->request.events->on_answer(at->request.owner, &answer)) {
+    switch (at->events->on_answer(at->owner, &answer)) {
     case ATTEMPT_PASS:
         attempt_release_held(at);
         break;
     case ATTEMPT_KEEP:
-        at->held->failed = !at->held->ended;
+        at->timer = NULL; /* it is the next attempt's now */
+        at->answer->held->failed = !at->answer->held->ended;
         attempt_let_stream_go(at);
         attempt_set_state(at, ATTEMPT_IS_KEPT);
         break;
@@ -428,24 +446,27 @@ static bool attempt_is_readable(const struct attempt *at, const struct head *hea
 {
     struct str coding = head_value(head, STR("content-encoding"));
 
-    return (at->api != LLM_OTHER || at->error) && at->request.policy->api != API_NONE &&
+    return (at->api != LLM_OTHER || at->answer->error) && at->policy->api != API_NONE &&
            (coding.n == 0 || str_eq_nocase(coding, STR("identity")));
 }
 
 static void attempt_on_head(struct attempt *at, const struct head *head)
 {
-    at->held = calloc(1, sizeof(*at->held));
-    if (!at->held || head_copy(&at->held->arena, &at->held->head, head, 0) < 0) {
+    at->answer = calloc(1, sizeof(*at->answer));
+    if (at->answer)
+        at->answer->held = calloc(1, sizeof(*at->answer->held));
+    if (!at->answer || !at->answer->held ||
+        head_copy(&at->answer->held->arena, &at->answer->held->head, head, 0) < 0) {
         attempt_fail(at, STREAM_E_MEMORY, PROBLEM_INTERNAL, "out of memory");
         return;
     }
-    at->head_ms = at->heard_ms = loop_now_ms();
-    at->error = head->status >= 400;
-    at->event_stream = attempt_is_event_stream(head);
+    at->answer->head_ms = at->heard_ms = loop_now_ms();
+    at->answer->error = head->status >= 400;
+    at->answer->event_stream = attempt_is_event_stream(head);
     attempt_set_state(at, ATTEMPT_IS_HOLDING);
     if (attempt_is_readable(at, head)) {
-        at->reader = reader_new(at->api, at->event_stream);
-        if (!at->reader) {
+        at->answer->reader = reader_new((enum llm_api)at->api, at->answer->event_stream);
+        if (!at->answer->reader) {
             attempt_fail(at, STREAM_E_MEMORY, PROBLEM_INTERNAL, "out of memory");
             return;
         }
@@ -456,10 +477,10 @@ static void attempt_on_head(struct attempt *at, const struct head *head)
 /* Whether enough of the answer is here. */
 static bool attempt_is_decidable(const struct attempt *at)
 {
-    size_t most = at->error ? ERROR_BODY_MAX : at->request.policy->hold_max;
+    size_t most = at->answer->error ? ERROR_BODY_MAX : at->policy->hold_max;
 
-    return buf_len(&at->held->body) >= most ||
-           (!at->error && (at->content_ms || attempt_has_hidden_error(at)));
+    return buf_len(&at->answer->held->body) >= most ||
+           (!at->answer->error && (at->answer->content_ms || attempt_has_hidden_error(at)));
 }
 
 /* Reads the piece. True: content was in it. */
@@ -467,30 +488,30 @@ static bool attempt_read(struct attempt *at, struct str data)
 {
     uint64_t before;
 
-    if (!at->reader || at->error) {
-        if (at->reader)
-            reader_feed(at->reader, data);
+    if (!at->answer->reader || at->answer->error) {
+        if (at->answer->reader)
+            reader_feed(at->answer->reader, data);
         return true;
     }
-    before = reader_contents(at->reader);
-    reader_feed(at->reader, data);
-    return reader_contents(at->reader) > before ||
-           (!at->content_ms && reader_has_content(at->reader));
+    before = reader_contents(at->answer->reader);
+    reader_feed(at->answer->reader, data);
+    return reader_contents(at->answer->reader) > before ||
+           (!at->answer->content_ms && reader_has_content(at->answer->reader));
 }
 
 static void attempt_on_data(struct attempt *at, struct str data)
 {
     at->heard_ms = loop_now_ms();
     if (attempt_read(at, data))
-        at->content_ms = at->heard_ms;
-    if (at->content_ms && !at->first_content_ms)
-        at->first_content_ms = at->content_ms;
+        at->answer->content_ms = at->heard_ms;
+    if (at->answer->content_ms && !at->answer->first_content_ms)
+        at->answer->first_content_ms = at->answer->content_ms;
     if (at->state == ATTEMPT_IS_FLOWING) {
         attempt_arm(at);
-        at->request.events->on_data(at->request.owner, data);
+        at->events->on_data(at->owner, data);
         return;
     }
-    if (buf_append(&at->held->body, data.p, data.n) < 0)
+    if (buf_append(&at->answer->held->body, data.p, data.n) < 0)
         attempt_fail(at, STREAM_E_MEMORY, PROBLEM_INTERNAL, "out of memory");
     else if (attempt_is_decidable(at))
         attempt_decide(at);
@@ -504,10 +525,10 @@ static void attempt_on_end(struct attempt *at)
         attempt_end(at);
         return;
     }
-    at->held->ended = true;
+    at->answer->held->ended = true;
     /* Nothing of it has been passed on, and it is not complete: a failure, not an answer. */
-    if (at->reader && !at->error && !at->content_ms && !attempt_has_hidden_error(at) &&
-        !reader_is_complete(at->reader))
+    if (at->answer->reader && !at->answer->error && !at->answer->content_ms &&
+        !attempt_has_hidden_error(at) && !reader_is_complete(at->answer->reader))
         attempt_end(at);
     else
         attempt_decide(at);
@@ -516,8 +537,8 @@ static void attempt_on_end(struct attempt *at)
 static void attempt_on_broken(struct attempt *at, enum stream_error error)
 {
     /* An error that breaks off is still an error: its status is enough for the verdict. */
-    if (at->state == ATTEMPT_IS_HOLDING && at->error) {
-        at->held->failed = true;
+    if (at->state == ATTEMPT_IS_HOLDING && at->answer->error) {
+        at->answer->held->failed = true;
         attempt_decide(at);
         return;
     }
@@ -528,13 +549,13 @@ static void attempt_on_broken(struct attempt *at, enum stream_error error)
 
 static void attempt_send_body(struct attempt *at)
 {
-    int rc = pieces_send(&at->cursor, at->stream);
+    int rc = pieces_send(&at->part.cursor, at->stream);
 
     if (rc < 0 && rc != STREAM_FULL) {
         attempt_fail(at, STREAM_E_MEMORY, PROBLEM_INTERNAL, "the request's body cannot be read");
         return;
     }
-    if (!at->head_ms)
+    if (!at->answer)
         at->heard_ms = loop_now_ms();
     if (rc == 0) {
         at->sent = true;
@@ -597,13 +618,14 @@ static enum llm_family attempt_family(const struct upstream_conf *u)
 /* What the answer is to be read for must not be packed. */
 static int attempt_finish_head(struct attempt *at, struct arena *a, struct head *h)
 {
-    int rc = rewrite_head(a, at->request.conf, h);
+    int rc = rewrite_head(a, at->conf, h);
 
-    if (rc == 0 && at->request.npieces > 1)
+    if (rc == 0 && at->part.cursor.count > 1)
         rc = head_set(h, a, STR("Content-Length"),
-            arena_printf(a, "%llu", (unsigned long long)at->request.body_size));
-    at->api = api_of(attempt_family(at->request.policy), h->target);
-    if (rc == 0 && at->api != LLM_OTHER && at->request.policy->usage)
+            arena_printf(a, "%llu",
+                (unsigned long long)pieces_size(at->part.cursor.pieces, at->part.cursor.count)));
+    at->api = (unsigned char)api_of(attempt_family(at->policy), h->target);
+    if (rc == 0 && at->api != LLM_OTHER && at->policy->usage)
         rc = head_set(h, a, STR("Accept-Encoding"), STR("identity"));
     return rc;
 }
@@ -615,7 +637,7 @@ static int attempt_send_head(struct attempt *at, bool bare)
     struct head head;
     int rc = STREAM_E_MEMORY;
 
-    if (at->request.make_head(at->request.owner, &arena, &head) == 0 &&
+    if (at->events->make_head(at->owner, &arena, &head) == 0 &&
         attempt_finish_head(at, &arena, &head) == 0)
         rc = stream_send_head(at->stream, &head, bare);
     arena_release(&arena);
@@ -625,7 +647,7 @@ static int attempt_send_head(struct attempt *at, bool bare)
 static void attempt_on_turn(void *owner, struct stream *s, enum stream_error error, const char *why)
 {
     struct attempt *at = owner;
-    bool bare = at->request.body_size == 0;
+    bool bare = pieces_size(at->part.cursor.pieces, at->part.cursor.count) == 0;
     int rc;
 
     if (!s) {
@@ -635,7 +657,6 @@ static void attempt_on_turn(void *owner, struct stream *s, enum stream_error err
     at->stream = s;
     at->reused = s->reused;
     at->http2 = s->http2;
-    at->cursor = (struct piece_cursor){ .pieces = at->request.body, .count = at->request.npieces };
     at->began_ms = at->heard_ms = loop_now_ms();
     stream_set_owner(s, &stream_handler, at);
     rc = attempt_send_head(at, bare);
@@ -659,11 +680,19 @@ struct attempt *attempt_open(const struct attempt_request *r)
 
     if (!at)
         return NULL;
-    at->request = *r;
+    at->policy = r->policy;
+    at->conf = r->conf;
+    at->events = r->events;
+    at->owner = r->owner;
+    at->until_ms = r->until_ms;
+    at->until_end = r->until_end;
+    at->timer = r->timer;
+    at->part.cursor = (struct piece_cursor){ .pieces = r->body, .count = r->npieces };
     at->turn.on_answer = attempt_on_turn;
     at->turn.owner = at;
     at->state = ATTEMPT_IS_QUEUED;
-    deadline_init(&at->deadline, attempt_on_deadline, at);
+    deadline_close(at->timer);
+    deadline_init(at->timer, attempt_on_deadline, at);
     attempt_arm(at);
     endpoint_ask(r->endpoint, &at->turn);
     return at;
@@ -678,28 +707,34 @@ void attempt_pause(struct attempt *at, bool paused)
         stream_pause(at->stream, paused);
     if (!paused) {
         at->heard_ms = loop_now_ms();
-        if (at->content_ms)
-            at->content_ms = at->heard_ms;
+        if (at->answer->content_ms)
+            at->answer->content_ms = at->heard_ms;
     }
     attempt_arm(at);
 }
 
 struct llm_usage attempt_usage(const struct attempt *at)
 {
-    return at->reader && at->request.policy->usage ? reader_usage(at->reader)
-                                                   : (struct llm_usage){ 0 };
+    return at->answer && at->answer->reader && at->policy->usage ? reader_usage(at->answer->reader)
+                                                                 : (struct llm_usage){ 0 };
 }
 
 struct attempt_times attempt_times(const struct attempt *at)
 {
-    return (struct attempt_times){ at->began_ms, at->head_ms, at->first_content_ms };
+    const struct answering *an = at->answer;
+
+    return (
+        struct attempt_times){ at->began_ms, an ? an->head_ms : 0, an ? an->first_content_ms : 0 };
 }
 
 static void attempt_free(void *what)
 {
     struct attempt *at = what;
 
-    reader_free(at->reader);
+    if (at->answer) {
+        reader_free(at->answer->reader);
+        free(at->answer);
+    }
     free(at);
 }
 
@@ -709,13 +744,14 @@ void attempt_close(struct attempt *at)
         return;
     at->closed = true;
     attempt_let_go(at);
-    deadline_close(&at->deadline);
-    loop_free_later(&at->deferred_free, at, attempt_free);
+    if (at->timer)
+        deadline_close(at->timer);
+    loop_free_later(&at->part.deferred_free, at, attempt_free);
 }
 
 void attempt_describe(const struct attempt *at, char *buf, size_t n)
 {
-    snprintf(buf, n, "attempt at \"" STR_FMT "\": %s, %zu bytes held",
-        STR_ARG(at->request.conf->name), states[at->state].name,
-        at->held ? buf_len(&at->held->body) : 0);
+    snprintf(buf, n, "attempt at \"" STR_FMT "\": %s, %zu bytes held", STR_ARG(at->conf->name),
+        states[at->state].name,
+        at->answer && at->answer->held ? buf_len(&at->answer->held->body) : 0);
 }

@@ -12,6 +12,7 @@
 #include "exchange/problem.h"
 #include "http/body.h"
 #include "llm/reader.h"
+#include "net/deadline.h"
 #include "observe/log.h"
 #include "upstream/endpoint.h"
 
@@ -59,6 +60,8 @@ enum attempt_decision {
 enum attempt_end { ATTEMPT_COMPLETE, ATTEMPT_ERROR_EVENT, ATTEMPT_MALFORMED };
 
 struct attempt_events {
+    /* Makes the request's head, in `a`, without what the endpoint sets. 0, or negative. */
+    int (*make_head)(void *owner, struct arena *a, struct head *out);
     enum attempt_decision (*on_answer)(void *owner, const struct attempt_answer *answer);
     /* Of the answer that is passed on. */
     void (*on_head)(void *owner, const struct head *head);
@@ -68,20 +71,16 @@ struct attempt_events {
     void (*on_failed)(void *owner, const struct attempt_failure *f);
 };
 
-/* Makes the request's head, in `a`, without what the endpoint sets. 0, or negative. */
-typedef int attempt_make_head_fn(void *owner, struct arena *a, struct head *out);
-
 struct attempt_request {
     struct endpoint *endpoint;
     const struct upstream_conf *policy; /* of a snapshot that outlives the attempt */
     const struct endpoint_conf *conf;
     const struct piece *body; /* outlives it */
     size_t npieces;           /* of it */
-    uint64_t body_size;       /* of them together */
+    struct deadline *timer;   /* the attempt's to use until it is closed; outlives it */
     uint64_t
         until_ms;   /* of loop_now_ms(): until then the answer is committed, or the attempt fails */
     bool until_end; /* ... and complete, even if it is an event stream */
-    attempt_make_head_fn *make_head;
     const struct attempt_events *events; /* each may close the attempt from within */
     void *owner;
 };

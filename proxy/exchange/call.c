@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/num.h"
 #include "exchange/attempt.h"
 #include "exchange/callmetrics.h"
 #include "net/deadline.h"
@@ -34,6 +35,7 @@ static const struct {
     [CALL_IS_OVER] = { "over", 0 },
 };
 
+/* Ten thousand of them wait at a time: each byte counts. */
 struct call {
     struct call_request request;
     struct endpoints *endpoints;
@@ -41,23 +43,21 @@ struct call {
     struct attempt *kept; /* of a lower tier: its answer counts if the others fail too */
     struct rewritten_body *rewritten;     /* for the present endpoint; NULL: the body as it is */
     const struct endpoint_conf *endpoint; /* of the last attempt */
-    struct deadline pause;
+    union {
+        struct deadline timer;              /* of the pause, or the attempt's while there is one */
+        struct deferred_free deferred_free; /* once it is closed */
+    } part;
     uint64_t started_ms, total_at_ms;
     call_make_head_fn *make_head;
     call_event_fn *on_event;
     void *owner;
     const struct log_context *log;
-    struct deferred_free deferred_free;
     uint64_t tried; /* endpoints, as bits by their place in the conf */
-    unsigned endpoint_index;
-    unsigned least_tier;
-    unsigned status;   /* of the answer that is passed on; 0: none */
-    unsigned attempts; /* in all */
-    unsigned retries, retries_max, frees;
     uint64_t key;
-    struct llm_usage usage;
-    struct call_times times;
-    enum call_state state;
+    uint16_t attempts; /* in all */
+    uint16_t status;   /* of the answer that is passed on; 0: none */
+    unsigned char retries, retries_max, frees, least_tier, endpoint_index;
+    unsigned char state; /* enum call_state */
     bool has_key, keyed; /* a key is known; it has been looked for */
     bool closed;
 };
@@ -69,7 +69,7 @@ static void call_set_state(struct call *c, enum call_state to)
     BUG_IF(!(states[c->state].next & (1u << to)));
     log_debug(c->log, "call %zu to \"" STR_FMT "\": %s -> %s", c->request.index,
         STR_ARG(c->request.upstream->name), states[c->state].name, states[to].name);
-    c->state = to;
+    c->state = (unsigned char)to;
 }
 
 static void call_emit(struct call *c, struct call_event ev)
@@ -78,26 +78,8 @@ static void call_emit(struct call *c, struct call_event ev)
         c->on_event(c->owner, c, &ev);
 }
 
-/* What is told of the last attempt outlives it. */
-static void call_note_attempt(struct call *c)
-{
-    struct attempt_times t;
-    struct llm_usage usage;
-
-    if (!c->attempt)
-        return;
-    t = attempt_times(c->attempt);
-    usage = attempt_usage(c->attempt);
-    c->times.sent = t.began ? t.began - c->started_ms : 0;
-    c->times.head = t.head ? t.head - c->started_ms : 0;
-    c->times.content = t.content ? t.content - c->started_ms : 0;
-    if (usage.known)
-        c->usage = usage;
-}
-
 static void call_drop_attempt(struct call *c)
 {
-    call_note_attempt(c);
     attempt_close(c->attempt);
     c->attempt = NULL;
 }
@@ -113,8 +95,6 @@ static void call_drop_all(struct call *c)
 
 static void call_fail(struct call *c, enum problem problem, const char *why)
 {
-    deadline_clear(&c->pause);
-    call_drop_all(c);
     call_set_state(c, CALL_IS_OVER);
     counter_add(COUNTER_CALLS_FAILED, 1);
     callmetrics_call_failed(c->request.upstream, problem, call_elapsed_ms(c), c->log);
@@ -140,6 +120,15 @@ static struct retry_situation call_situation(const struct call *c)
     };
 }
 
+static void call_try(void *owner);
+
+static void call_set_pause(struct call *c, uint64_t ms)
+{
+    deadline_close(&c->part.timer);
+    deadline_init(&c->part.timer, call_try, c);
+    deadline_set(&c->part.timer, ms);
+}
+
 static void call_pause_before_retry(struct call *c, uint64_t ms, const char *why)
 {
     call_drop_attempt(c);
@@ -147,7 +136,7 @@ static void call_pause_before_retry(struct call *c, uint64_t ms, const char *why
     log_debug(c->log,
         "call %zu to \"" STR_FMT "\": attempt %u failed (%s), again in %" PRIu64 " ms",
         c->request.index, STR_ARG(c->request.upstream->name), c->attempts, why, ms);
-    deadline_set(&c->pause, ms);
+    call_set_pause(c, ms);
 }
 
 static struct group_ask call_ask(const struct call *c)
@@ -175,7 +164,7 @@ static bool call_climb(struct call *c)
     ask.least_tier = c->endpoint->tier + 1;
     if (!group_pick(c->endpoints, &ask, &choice))
         return false;
-    c->least_tier = ask.least_tier;
+    c->least_tier = (unsigned char)ask.least_tier;
     return true;
 }
 
@@ -205,7 +194,7 @@ static enum endpoint_outcome call_outcome_of(const struct call *c, const struct 
 static enum attempt_decision call_pass(struct call *c, const struct attempt_answer *a)
 {
     call_set_state(c, CALL_IS_PASSING);
-    c->status = a->status;
+    c->status = (uint16_t)a->status;
     if (!c->kept || a->status < 400)
         return ATTEMPT_PASS;
     call_drop_attempt(c);
@@ -223,7 +212,6 @@ static enum attempt_decision call_keep(struct call *c)
         return ATTEMPT_GONE;
     }
     c->kept = c->attempt;
-    call_note_attempt(c);
     c->attempt = NULL;
     call_pause_before_retry(c, 0, "next tier");
     return ATTEMPT_KEEP;
@@ -297,7 +285,6 @@ static void call_on_end(void *owner, enum attempt_end end)
         [ATTEMPT_MALFORMED] = CALL_MALFORMED };
     struct call *c = owner;
 
-    call_drop_all(c);
     call_set_state(c, CALL_IS_OVER);
     callmetrics_call_answered(c->request.upstream, c->status, call_elapsed_ms(c), c->log);
     call_emit(c, (struct call_event){ .kind = CALL_END, .end = ends[end] });
@@ -344,20 +331,21 @@ static void call_on_failed(void *owner, const struct attempt_failure *f)
     }
 }
 
-static const struct attempt_events events = {
-    .on_answer = call_on_answer,
-    .on_head = call_on_head,
-    .on_data = call_on_data,
-    .on_end = call_on_end,
-    .on_failed = call_on_failed,
-};
-
 static int call_make_head(void *owner, struct arena *a, struct head *out)
 {
     struct call *c = owner;
 
     return c->make_head(c->owner, c, a, out);
 }
+
+static const struct attempt_events events = {
+    .make_head = call_make_head,
+    .on_answer = call_on_answer,
+    .on_head = call_on_head,
+    .on_data = call_on_data,
+    .on_end = call_on_end,
+    .on_failed = call_on_failed,
+};
 
 /* ---- which endpoint ---- */
 
@@ -432,9 +420,9 @@ static void call_open_attempt(struct call *c, const struct group_choice *choice)
         .conf = choice->conf,
         .body = &c->request.body,
         .npieces = 1,
+        .timer = &c->part.timer,
         .until_ms = c->total_at_ms,
         .until_end = c->request.timeout_ms > 0,
-        .make_head = call_make_head,
         .events = &events,
         .owner = c,
     };
@@ -450,9 +438,8 @@ static void call_open_attempt(struct call *c, const struct group_choice *choice)
         r.body = c->rewritten->pieces;
         r.npieces = 3;
     }
-    r.body_size = pieces_size(r.body, r.npieces);
     c->endpoint = choice->conf;
-    c->endpoint_index = choice->index;
+    c->endpoint_index = (unsigned char)choice->index;
     c->tried |= UINT64_C(1) << choice->index;
     if (c->attempts++ > 0)
         counter_add(COUNTER_CALL_RETRIES, 1);
@@ -478,8 +465,7 @@ static void call_try(void *owner)
             "total_timeout passed while every endpoint was resting");
     } else if (choice.wait_ms > 0) {
         /* Every endpoint rests: the first to come back is waited for. */
-        deadline_set(
-            &c->pause, choice.wait_ms < call_left_ms(c) ? choice.wait_ms : call_left_ms(c));
+        call_set_pause(c, choice.wait_ms < call_left_ms(c) ? choice.wait_ms : call_left_ms(c));
     } else {
         call_open_attempt(c, &choice);
     }
@@ -490,6 +476,33 @@ static void call_try(void *owner)
 static void call_free(void *what)
 {
     free(what);
+}
+
+/* The least number of seconds that the client's fields name; 0: none does. */
+static uint64_t call_client_patience_ms(const struct head *request)
+{
+    static const struct str names[] = { STR_INIT("x-stainless-read-timeout"),
+        STR_INIT("x-stainless-timeout"), STR_INIT("x-server-timeout") };
+    uint64_t least = 0, ms;
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+        struct str value = head_value(request, names[i]);
+
+        if (value.n > 0 && num_parse_seconds(str_trim(value), &ms) && ms > 0 &&
+            (least == 0 || ms < least))
+            least = ms;
+    }
+    return least;
+}
+
+void call_heed_client(struct call_request *r, const struct head *request)
+{
+    size_t most = r->retries < r->upstream->retries ? r->retries : r->upstream->retries;
+    uint64_t tried;
+
+    if (num_parse_u64(head_value(request, STR("x-stainless-retry-count")), &tried))
+        r->retries = tried < most ? most - (size_t)tried : 0;
+    r->within_ms = call_client_patience_ms(request);
 }
 
 struct call *call_open(struct endpoints *endpoints, const struct call_request *r,
@@ -505,17 +518,19 @@ struct call *call_open(struct endpoints *endpoints, const struct call_request *r
     total =
         r->timeout_ms && r->timeout_ms < u->total_timeout_ms ? r->timeout_ms : u->total_timeout_ms;
     c->request = *r;
-    c->retries_max = (unsigned)(r->retries < u->retries ? r->retries : u->retries);
+    c->retries_max = (unsigned char)(r->retries < u->retries ? r->retries : u->retries);
     c->endpoints = endpoints;
     c->make_head = make_head;
     c->on_event = on_event;
     c->owner = owner;
     c->log = log;
     c->started_ms = loop_now_ms();
+    if (r->within_ms && r->within_ms < total)
+        total = r->within_ms;
     c->total_at_ms = c->started_ms + total;
     c->state = CALL_IS_PAUSING;
-    deadline_init(&c->pause, call_try, c);
-    deadline_set(&c->pause, 0); /* the first attempt begins from the loop */
+    deadline_init(&c->part.timer, call_try, c);
+    deadline_set(&c->part.timer, 0); /* the first attempt begins from the loop */
     return c;
 }
 
@@ -528,17 +543,18 @@ void call_pause(struct call *c, bool paused)
 static void call_add_to_record(const struct call *c)
 {
     struct call_record *r = c->request.record;
+    struct llm_usage usage = call_usage(c);
 
     if (!r)
         return;
-    r->usage.known = r->usage.known || c->usage.known;
-    r->usage.input += c->usage.input;
-    r->usage.output += c->usage.output;
-    r->usage.cached += c->usage.cached;
-    r->usage.reasoning += c->usage.reasoning;
-    r->attempts += c->attempts;
-    r->endpoint = call_endpoint(c);
-    r->first_content_ms = c->times.content;
+    r->usage.known = r->usage.known || usage.known;
+    r->usage.input += usage.input;
+    r->usage.output += usage.output;
+    r->usage.cached += usage.cached;
+    r->usage.reasoning += usage.reasoning;
+    r->attempts = (uint16_t)(r->attempts + c->attempts);
+    r->endpoint = c->endpoint;
+    r->first_content_ms = (uint32_t)call_times(c).content;
     r->status = c->status;
 }
 
@@ -549,11 +565,11 @@ void call_close(struct call *c)
     c->closed = true;
     if (c->state != CALL_IS_OVER)
         callmetrics_call_cancelled(c->request.upstream, call_elapsed_ms(c));
-    call_drop_all(c);
     call_add_to_record(c);
+    call_drop_all(c);
     call_set_state(c, CALL_IS_OVER);
-    deadline_close(&c->pause);
-    loop_free_later(&c->deferred_free, c, call_free);
+    deadline_close(&c->part.timer);
+    loop_free_later(&c->part.deferred_free, c, call_free);
 }
 
 const struct call_request *call_request(const struct call *c)
@@ -573,14 +589,20 @@ uint64_t call_elapsed_ms(const struct call *c)
 
 struct llm_usage call_usage(const struct call *c)
 {
-    struct llm_usage now = c->attempt ? attempt_usage(c->attempt) : (struct llm_usage){ 0 };
-
-    return now.known ? now : c->usage;
+    return c->attempt ? attempt_usage(c->attempt) : (struct llm_usage){ 0 };
 }
 
 struct call_times call_times(const struct call *c)
 {
-    return c->times;
+    struct attempt_times t = { 0 };
+
+    if (c->attempt)
+        t = attempt_times(c->attempt);
+    return (struct call_times){
+        .sent = t.began ? t.began - c->started_ms : 0,
+        .head = t.head ? t.head - c->started_ms : 0,
+        .content = t.content ? t.content - c->started_ms : 0,
+    };
 }
 
 struct str call_endpoint(const struct call *c)

@@ -50,20 +50,25 @@ typedef int call_make_head_fn(void *owner, struct call *c, struct arena *a, stru
 
 /* What the calls of an exchange came to: each adds to it when it is closed. */
 struct call_record {
-    struct llm_usage usage; /* of all together */
-    struct str endpoint;    /* of the last one; in the conf */
-    uint64_t first_content_ms;
-    unsigned attempts, status; /* of all together; of the last one's answer, 0: none */
+    const struct endpoint_conf *endpoint; /* of the last one; NULL: there was none */
+    struct llm_usage usage;               /* of all together */
+    uint32_t first_content_ms;            /* of the last one */
+    uint16_t attempts, status;            /* of all together; of the last one's answer, 0: none */
 };
 
 struct call_request {
     const struct upstream_conf *upstream; /* of a snapshot that outlives the call */
     struct piece body;
+    uint64_t within_ms;         /* until the answer begins to be passed on; 0: any time */
     uint64_t timeout_ms;        /* 0: the upstream's total_timeout; cut to it */
     size_t retries;             /* SIZE_MAX: the upstream's; cut to it */
     size_t index;               /* which of the handoff's calls it is */
     struct call_record *record; /* outlives the call; NULL: none is wanted */
 };
+
+/* What a client's SDK says of itself (OpenAI's, Anthropic's, Google's): tries that it has made take
+ * their place among Tarry's, and an answer that would come after it has given up is no use. */
+void call_heed_client(struct call_request *r, const struct head *request);
 
 /* Starts it; events follow from the loop. NULL if there is no memory. `log` outlives the call. */
 struct call *call_open(struct endpoints *endpoints, const struct call_request *r,

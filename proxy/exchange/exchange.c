@@ -157,7 +157,7 @@ static void exchange_log(struct exchange *ex)
         .worker_us = ex->worker_us,
         .parked_us = ex->parked_us,
         .total_us = loop_precise_us() - ex->started_us,
-        .endpoint = ex->record.endpoint,
+        .endpoint = ex->record.endpoint ? ex->record.endpoint->name : (struct str){ 0 },
         .attempts = ex->record.attempts,
         .upstream_status = ex->record.status,
         .first_content_ms = ex->record.first_content_ms,

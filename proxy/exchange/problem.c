@@ -124,6 +124,11 @@ struct str problem_json(struct arena *a, enum problem p, unsigned status, const 
         table[p].title, status ? status : table[p].status, table[p].error, exchange);
 }
 
+static bool problem_is_of_call(enum problem p)
+{
+    return p >= PROBLEM_CALL_DNS && p <= PROBLEM_CALL_CANCELLED;
+}
+
 int problem_head(struct arena *a, enum problem p, unsigned status, uint64_t wall_ms,
     struct str body, struct head *out)
 {
@@ -137,6 +142,9 @@ int problem_head(struct arena *a, enum problem p, unsigned status, uint64_t wall
     rc |= head_add(out, a, STR("Content-Length"), arena_printf(a, "%zu", body.n));
     rc |= head_add(out, a, STR("Proxy-Status"), arena_printf(a, "tarry; error=%s", table[p].error));
     rc |= head_add(out, a, STR("Cache-Control"), STR("no-store"));
+    if (problem_is_of_call(
+            p)) /* Tarry has retried what may be retried: an SDK must not repeat it */
+        rc |= head_add(out, a, STR("x-should-retry"), STR("false"));
     if (p == PROBLEM_QUEUE_FULL || p == PROBLEM_QUEUE_TIMEOUT)
         rc |= head_add(out, a, STR("Retry-After"), STR("5"));
     return rc;

@@ -232,6 +232,7 @@ static struct call *relay_open_gateway(struct exchange *ex)
         .record = &ex->record,
     };
 
+    call_heed_client(&r, &ex->request.head);
     if (ex->request.content != CONTENT_NONE) {
         struct str n = arena_printf(&ex->arena, "%llu", (unsigned long long)body_size(b));
 

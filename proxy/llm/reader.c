@@ -77,7 +77,7 @@ static void reader_take_count(struct reader *r, enum count c, const struct scann
 {
     uint64_t n;
 
-    if (v->type != SCANNER_NUMBER || !num_parse_u64(v->text, &n))
+    if (v->type != SCANNER_NUMBER || !num_parse_u64(v->text, &n) || n > UINT32_MAX)
         return;
     r->counts[c] = n;
     r->known |= UINT64_C(1) << c;
@@ -293,15 +293,20 @@ bool reader_retry_delay(const struct reader *r, uint64_t *ms)
     return r->retry_known;
 }
 
+static uint32_t reader_tokens(uint64_t n)
+{
+    return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
+}
+
 struct llm_usage reader_usage(const struct reader *r)
 {
     const uint64_t *n = r->counts;
 
     return (struct llm_usage){
         .known = r->known != 0,
-        .input = n[COUNT_INPUT] + n[COUNT_MORE] + n[COUNT_BESIDE],
-        .output = n[COUNT_OUTPUT] + n[COUNT_REASONING_BESIDE],
-        .cached = n[COUNT_CACHED] + n[COUNT_BESIDE],
-        .reasoning = n[COUNT_REASONING] + n[COUNT_REASONING_BESIDE],
+        .input = reader_tokens(n[COUNT_INPUT] + n[COUNT_MORE] + n[COUNT_BESIDE]),
+        .output = reader_tokens(n[COUNT_OUTPUT] + n[COUNT_REASONING_BESIDE]),
+        .cached = reader_tokens(n[COUNT_CACHED] + n[COUNT_BESIDE]),
+        .reasoning = reader_tokens(n[COUNT_REASONING] + n[COUNT_REASONING_BESIDE]),
     };
 }

@@ -12,11 +12,11 @@
 
 /* Tokens; a number that the service did not say is unknown, never guessed. */
 struct llm_usage {
+    uint32_t input;     /* of the prompt, those from the cache included */
+    uint32_t output;    /* of the answer, reasoning included */
+    uint32_t cached;    /* of the input */
+    uint32_t reasoning; /* of the output */
     bool known;
-    uint64_t input;     /* of the prompt, those from the cache included */
-    uint64_t output;    /* of the answer, reasoning included */
-    uint64_t cached;    /* of the input */
-    uint64_t reasoning; /* of the output */
 };
 
 struct reader;

@@ -150,6 +150,33 @@ def test_a_call_waits_for_its_retry_without_a_worker(bed):
     assert task.result().text == "200 None 2"
 
 
+# --- a client's SDK ---
+
+def gateway(bed, answer, up=None):
+    upstream = bed.upstream(answer)
+    conf = bed.conf([], upstream)
+    conf.up.update(up or {})
+    conf.routes = [("/", {"upstream": "up"})]
+    return upstream, bed.tarry(conf)
+
+
+@pytest.mark.parametrize("count, requests", [(None, 3), ("0", 3), ("1", 2), ("2", 1), ("9", 1), ("x", 3)])
+def test_the_tries_of_an_sdk_take_the_place_of_ours(bed, count, requests):
+    upstream, tarry = gateway(bed, lambda r, c: Reply(503, b"no"))
+    answer = tarry.get("/", [("x-stainless-retry-count", count)] if count else [])
+    assert answer.status == 503 and answer.headers.get("x-should-retry") == "false"
+    assert len(upstream.requests) == requests
+
+
+@pytest.mark.parametrize("name", ["x-stainless-read-timeout", "x-stainless-timeout", "X-Server-Timeout"])
+def test_an_sdk_that_gives_up_gets_its_answer_before(bed, name):
+    upstream, tarry = gateway(bed, lambda r, c: c.wait_closed() and None)
+    answer = tarry.get("/", [(name, "0.5")])
+    problem(answer, 504, "http_response_timeout")
+    assert answer.headers.get("x-should-retry") == "false"
+    assert len(upstream.requests) == 1
+
+
 # --- HTTP/1.1 ---
 
 def test_connections_are_used_again(bed):

@@ -9,7 +9,7 @@
     "data: {\"choices\":[{\"index\":0,\"delta\":" delta ",\"finish_reason\":null}]}\n\n"
 #define U(...)                                                                                     \
     {                                                                                              \
-        true, __VA_ARGS__                                                                          \
+        __VA_ARGS__, true                                                                          \
     }
 
 static const struct {
