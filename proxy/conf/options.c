@@ -24,13 +24,15 @@ static const char *const format_words[] = { "json", "combined", "logfmt", NULL }
 static const struct opt root_rows[] = {
     { "address_connections_max", OPT_NUMBER, IN(conf, address_connections_max), "0", "0",
         "10000000", OPT_LIVE,
-        .help = "How many connections one client address may have (for IPv6: one /64); further "
-                "ones are closed at once. 0: as many as it likes. It does not hold for "
-                "trusted_proxies, unix sockets and, see address_limit_loopback, loopback." },
+        .help = "How many connections one client address may have (for IPv6: one /64). "
+                "Further ones are closed at once. 0: no limit. The limit does not apply to "
+                "trusted_proxies, to unix sockets, and to loopback unless "
+                "address_limit_loopback says so." },
     { "address_limit_loopback", OPT_BOOL, IN(conf, address_limit_loopback), "false", NULL, NULL,
         OPT_LIVE,
-        .help = "Whether address_connections_max and address_newcomers_max hold for loopback "
-                "addresses too, behind which there is mostly a proxy or a test of this machine." },
+        .help = "Whether address_connections_max and address_pending_max apply to loopback "
+                "addresses too. Behind those there is usually a proxy or a test on this "
+                "machine." },
     { "address_newcomers_max", OPT_NUMBER, IN(conf, address_newcomers_max), "500", "0", "10000000",
         OPT_LIVE,
         .help = "How many of an address's connections may be without a first request, TLS "
@@ -42,21 +44,21 @@ static const struct opt root_rows[] = {
     { "admin_keep_alive_timeout", OPT_DURATION, IN(conf, admin_keep_alive_timeout_ms), "60s", "1ms",
         "1d", OPT_LIVE, .help = "How long a connection to an admin listener may be idle." },
     { "admin_timeout", OPT_DURATION, IN(conf, admin_timeout_ms), "10s", "1ms", "1h", OPT_LIVE,
-        .help = "How long a request to an admin listener may take to come, and its page to be "
-                "taken." },
+        .help = "How long a client of an admin listener may take to send its request and to "
+                "read the page." },
     { "body_max", OPT_SIZE, IN(conf, body_max), "100M", "0", "1024G", OPT_LIVE,
-        .help = "The largest request body that a client may send; a larger one gets 413." },
+        .help = "The largest request body that a client may send. A larger one gets 413." },
     { "body_memory_max", OPT_SIZE, IN(conf, body_memory_max), "64K", "4K", "64M", OPT_LIVE,
         .help = "How much of one body is kept in memory; the rest goes to an unlinked file in "
                 "temp_dir." },
     { "body_rate_min", OPT_SIZE, IN(conf, body_rate_min), "256", "0", "1G", OPT_LIVE,
-        .help = "How many bytes a second a client has to send of its body, on average over "
-                "rate_window; a slower one gets 408. 0: as slowly as body_timeout allows." },
+        .help = "How many bytes a second a client must send of its body, averaged over "
+                "rate_window. A slower client gets 408. 0: only body_timeout applies." },
     { "body_timeout", OPT_DURATION, IN(conf, body_timeout_ms), "60s", "1ms", "1d", OPT_LIVE,
-        .help = "How long a client may be silent while it sends its body; then it gets 408." },
+        .help = "How long a client may be silent while it sends its body. Then it gets 408." },
     { "chunk_line_max", OPT_SIZE, IN(conf, chunk_line_max), "4K", "64", "1M", OPT_LIVE,
-        .help = "How long one chunk extension, or one trailer, of a body in chunks may be; they "
-                "are dropped. A longer one is malformed." },
+        .help = "How long one chunk extension or one trailer of a chunked body may be. They "
+                "are dropped; a longer one makes the message malformed." },
     { "chunk_overhead_max", OPT_SIZE, IN(conf, chunk_overhead_max), "64K", "64", "1G", OPT_LIVE,
         .help = "How many bytes the chunk extensions and trailers of one body may have together." },
     { "connection_requests_max", OPT_NUMBER, IN(conf, connection_requests_max), "0", "0",
@@ -64,8 +66,8 @@ static const struct opt root_rows[] = {
         .help = "How many requests a client may send over one connection, which ends with the "
                 "last. 0: as many as it likes." },
     { "core_dumps", OPT_BOOL, IN(conf, core_dumps), "false", NULL, NULL, OPT_RESTART,
-        .help = "Whether a crash may leave a core, and other processes of the same user may look "
-                "into Tarry's memory: keys, prompts and answers are in both." },
+        .help = "Whether a crash may leave a core dump, and whether other processes of the "
+                "same user may read Tarry's memory. Both contain keys, prompts and answers." },
     { "descriptors_reserved", OPT_NUMBER, IN(conf, descriptors_reserved), "16", "0", "1024",
         OPT_RESTART,
         .help = "How many file descriptors are kept for reloads, logs and the admin listeners, so "
@@ -81,16 +83,15 @@ static const struct opt root_rows[] = {
                 "its values go before those of Tarry's own environment. So a check (tarry -t) or a "
                 "reload from any shell sees the same keys as the service." },
     { "forwarded_headers", OPT_WORD, IN(conf, forwarded_headers), "replace", NULL, NULL, OPT_LIVE,
-        .help =
-            "Who judges X-Forwarded-For and the like: with \"replace\" Tarry does, by "
-            "trusted_proxies, and the workers may believe what they get. With \"pass\" the "
-            "workers get what the peer has sent, unchanged, and judge by Tarry-Peer (the peer's "
-            "address and port) and Tarry-Scheme (http or https, as the peer spoke to Tarry). "
-            "Limits by address do not depend on it.",
+        .help = "How X-Forwarded-For and similar fields reach the workers. With \"replace\", "
+                "Tarry decides by trusted_proxies, and the workers can believe what they get. "
+                "With \"pass\", the workers get what the peer sent and decide by Tarry-Peer "
+                "(the peer's address and port) and Tarry-Scheme (http or https, as the peer "
+                "spoke to Tarry). Limits by address do not depend on this option.",
         .words = forwarded_words },
     { "group", OPT_GROUP, IN(conf, group), "", NULL, NULL, OPT_RESTART,
-        .help = "The group to run as, together with those that list the user. Empty: the user's "
-                "own." },
+        .help = "The group to run as, in addition to the groups that list the user. Empty: "
+                "the user's own group." },
     { "handshake_timeout", OPT_DURATION, IN(conf, handshake_timeout_ms), "10s", "1ms", "1h",
         OPT_LIVE,
         .help = "How long a client may take for the TLS handshake, from the moment it connects." },
@@ -108,9 +109,9 @@ static const struct opt root_rows[] = {
                 "time. New connections take it over." },
     { "http2_controls_max", OPT_NUMBER, IN(conf, http2_controls_max), "1000", "10", "1000000",
         OPT_LIVE,
-        .help = "HTTP/2: how many PING, SETTINGS and priority frames a client may send in a burst; "
-                "spent, it is given back within http2_limits_window. A client that sends more is "
-                "sent away (ENHANCE_YOUR_CALM)." },
+        .help = "HTTP/2: how many PING, SETTINGS and priority frames a client may send in a "
+                "burst. The allowance fills up again within 30 seconds. A client that sends "
+                "more is disconnected (ENHANCE_YOUR_CALM)." },
     { "http2_early_answer_wait", OPT_DURATION, IN(conf, http2_early_answer_wait_ms), "250ms", "1ms",
         "1m", OPT_LIVE,
         .help = "HTTP/2: how long a client that has its response before its request was complete "
@@ -158,9 +159,9 @@ static const struct opt root_rows[] = {
         .help = "HTTP/2: how many requests a client may take back in a burst, as with "
                 "http2_controls_max." },
     { "http2_stalled_max", OPT_NUMBER, IN(conf, http2_stalled_max), "32", "1", "10000", OPT_LIVE,
-        .help = "HTTP/2: of how many responses at a time a client may take nothing. With more of "
-                "them for http2_stalled_timeout it is sent away (ENHANCE_YOUR_CALM); a single one "
-                "has send_timeout." },
+        .help = "HTTP/2: how many responses at a time a client may leave unread. If it leaves "
+                "more of them unread for http2_stalled_timeout, it is disconnected "
+                "(ENHANCE_YOUR_CALM). For a single response, send_timeout applies." },
     { "http2_stalled_timeout", OPT_DURATION, IN(conf, http2_stalled_timeout_ms), "4s", "1ms", "1d",
         OPT_LIVE, .help = "HTTP/2: for how long, with http2_stalled_max." },
     { "http2_stream_window", OPT_SIZE, IN(conf, http2_stream_window), "64K", "16K", "1G", OPT_LIVE,
@@ -190,31 +191,32 @@ static const struct opt root_rows[] = {
         .help = "How often a client may change its TLS keys, or ask to negotiate anew, in one "
                 "minute; a connection on which more of that comes is cut." },
     { "landlock", OPT_WORD, IN(conf, landlock), "auto", NULL, NULL, OPT_RESTART,
-        .help = "The kernel's sandbox for files: writing in temp_dir and in the folders of logs "
-                "and unix sockets only, reading of /etc and /usr only (what else the conf names is "
-                "opened by a process of its own), no program started. \"auto\" raises it where "
-                "there is one, \"required\" does not start without.",
+        .help = "Whether the kernel restricts access to files (Landlock): Tarry may write "
+                "only in temp_dir and in the folders of its logs and unix sockets, may read "
+                "only /etc and /usr, and may start no program. The broker process opens other "
+                "files that the conf names. \"auto\" uses Landlock where the kernel has it, "
+                "\"required\" refuses to start without it.",
         .words = sandbox_words },
     { "linger_timeout", OPT_DURATION, IN(conf, linger_timeout_ms), "2s", "0ms", "1h", OPT_LIVE,
-        .help = "How long, after the last byte to a client whose connection ends, what it still "
-                "sends is read and dropped, so that it can read the end of its response." },
+        .help = "How long Tarry reads and drops what a client still sends after the last byte "
+                "of its response, so that the client can read that response before the "
+                "connection ends." },
     { "master_process", OPT_BOOL, IN(conf, master_process), "false", NULL, NULL, OPT_RESTART,
         .help =
             "Whether a process of its own watches the serving one also where processes is 1: it "
             "keeps the listening sockets, and starts another process when that one dies. With "
             "several processes there always is one." },
     { "max_connections", OPT_NUMBER, IN(conf, max_connections), "100000", "1", "10000000", OPT_LIVE,
-        .help = "How many client connections one process holds. For further ones room is made by "
-                "ending those that have been idle longest between two requests; if there are none, "
-                "they wait in the backlog." },
+        .help = "How many client connections one process holds. If there are more, the "
+                "connections that have been idle longest between two requests are closed. If "
+                "none is idle, new clients wait in the backlog." },
     { "output_max", OPT_SIZE, IN(conf, output_max), "64K", "4K", "16M", OPT_LIVE,
-        .help = "How much output waits in memory on one connection before what it comes from is "
-                "held back, or kept in a file." },
+        .help = "How much output may wait in memory on one connection before its source is "
+                "paused or the rest is kept in a file." },
     { "processes", OPT_NUMBER, IN(conf, processes), "1", "1", "256", OPT_RESTART,
-        .help =
-            "Processes, each with one event loop. One serves tens of thousands of parked requests; "
-            "more "
-            "than one is only of use on more than one core." },
+        .help = "How many processes, each with one event loop. One process serves tens of "
+                "thousands of parked requests; more than one is useful only on more than one "
+                "core." },
     { "rate_window", OPT_DURATION, IN(conf, rate_window_ms), "60s", "1ms", "1d", OPT_LIVE,
         .help = "Over how long body_rate_min and send_rate_min are averages. Time in which Tarry "
                 "holds the client back, or has nothing for it, does not count." },
@@ -224,49 +226,47 @@ static const struct opt root_rows[] = {
             "A process that dies is replaced after a second at the earliest; one that dies again "
             "and again after a pause that doubles up to this." },
     { "seccomp", OPT_WORD, IN(conf, seccomp), "auto", NULL, NULL, OPT_RESTART,
-        .help = "The kernel's sandbox for system calls: those that Tarry needs, and no others.",
+        .help = "Whether the kernel restricts system calls (seccomp) to the ones that Tarry "
+                "needs.",
         .words = sandbox_words },
     { "send_rate_min", OPT_SIZE, IN(conf, send_rate_min), "256", "0", "1G", OPT_LIVE,
-        .help = "How many bytes a second a client has to take, on average over rate_window, while "
-                "some wait for it; a slower one is cut off. 0: as slowly as send_timeout allows." },
+        .help = "How many bytes a second a client must read, averaged over rate_window, while "
+                "bytes wait for it. A slower client is cut off. 0: only send_timeout applies." },
     { "send_timeout", OPT_DURATION, IN(conf, send_timeout_ms), "60s", "1ms", "1d", OPT_LIVE,
-        .help = "A client that takes no byte of its response for so long is cut off." },
+        .help = "How long a client may take no byte of its response before it is cut off." },
     { "session_timeout", OPT_DURATION, IN(conf, session_timeout_ms), "2h", "1s", "7d", OPT_RESTART,
         .help = "How long a TLS session can be resumed after its handshake. At most 32 times "
                 "ticket_rotation." },
     { "shutdown_timeout", OPT_DURATION, IN(conf, shutdown_timeout_ms), "5m", "0ms", "7d", OPT_LIVE,
         .help = "How long SIGTERM waits for what is in flight." },
     { "target_max", OPT_SIZE, IN(conf, target_max), "8K", "64", "1M", OPT_LIVE,
-        .help = "How long a request's target (path and query) may be; a longer one gets 414." },
+        .help = "How long a request's target (path and query) may be. A longer one gets 414." },
     { "temp_dir", OPT_FOLDER, IN(conf, temp_dir), "/var/tmp", NULL, NULL, OPT_LIVE,
-        .help =
-            "Where large bodies are kept meanwhile. The files have no name, and vanish with the "
-            "process." },
+        .help = "Where large bodies are kept. The files have no name and disappear with the "
+                "process." },
     { "ticket_key_file", OPT_SECRET, IN(conf, ticket_secret), NULL, NULL, NULL, OPT_LIVE,
-        .help = "A file with a secret of at least 32 visible ASCII characters in one line, from "
-                "which the keys of TLS session tickets are made: for several machines behind one "
-                "name, whose clocks agree. Without it Tarry makes a secret of its own at each "
-                "start, which all its processes share." },
+        .help = "A file with a secret of at least 32 visible ASCII characters on one line, "
+                "from which the keys of TLS session tickets are derived. Use it for several "
+                "machines behind one name; their clocks must agree. Without it Tarry makes a "
+                "secret at each start, which all its processes share." },
     { "ticket_rotation", OPT_DURATION, IN(conf, ticket_rotation_ms), "1h", "1s", "1d", OPT_RESTART,
         .help = "How often new keys for TLS session tickets come into use. Tickets under earlier "
                 "ones are good for session_timeout." },
     { "trusted_proxies", OPT_CIDRS, IN(conf, trusted_proxies), NULL, NULL, NULL, OPT_LIVE,
-        .help =
-            "Peers whose X-Forwarded-For, -Proto and -Host, Forwarded and PROXY protocol are "
-            "believed: addresses, networks "
-            "(\"10.0.0.0/8\"), or \"unix\" for those that come over a unix socket. From all others "
-            "these "
-            "fields are replaced." },
+        .help = "Peers whose X-Forwarded-For, -Proto and -Host, Forwarded and PROXY protocol "
+                "are believed: addresses, networks (\"10.0.0.0/8\"), or \"unix\" for peers "
+                "that connect over a unix socket. From all other peers these fields are "
+                "replaced." },
     { "underscore_headers", OPT_WORD, IN(conf, underscore_headers), "drop", NULL, NULL, OPT_LIVE,
-        .help = "What becomes of a client's header fields with \"_\" in their names, which "
-                "CGI-style backends cannot tell from those with \"-\": \"drop\" leaves them out, "
-                "\"refuse\" answers 400, \"pass\" passes them on, except those that would be taken "
-                "for Tarry's own.",
+        .help = "What to do with client header fields that have \"_\" in their names, which "
+                "CGI-style backends cannot tell from \"-\": \"drop\" removes them, \"refuse\" "
+                "answers 400, \"pass\" forwards them except those that would be read as "
+                "Tarry's own.",
         .words = underscore_words },
     { "user", OPT_USER, IN(conf, user), "", NULL, NULL, OPT_RESTART,
-        .help =
-            "Whom to run as: started as root, Tarry binds and reads keys, and then becomes this "
-            "user for good. Empty: whoever starts it." },
+        .help = "The account to run as. If Tarry is started as root, it binds its listeners "
+                "and reads its keys, and then becomes this user for good. Empty: the account "
+                "that starts it." },
 };
 
 static const struct opt access_log_rows[] = {
@@ -307,19 +307,19 @@ static const struct opt compression_rows[] = {
                 "compressed once." },
     { "encodings", OPT_ENCODINGS, IN(compression_conf, encodings), "zstd, br, gzip", NULL, NULL,
         OPT_LIVE,
-        .help = "What is offered to clients, most wanted first. That decides where a client likes "
-                "several equally well, as browsers do.",
+        .help = "Which codings are offered to clients, in order of preference. The order "
+                "matters for clients that accept several equally, as browsers do.",
         .words = encoding_words },
     { "gzip_level", OPT_NUMBER, IN(compression_conf, gzip_level), "5", "1", "9", OPT_LIVE,
         .help = "How hard gzip works." },
     { "memory_max", OPT_SIZE, IN(compression_conf, memory_max), "128M", "0", "64G", OPT_LIVE,
-        .help = "How much memory all responses that are being compressed may take in one process. "
-                "One that begins when so much is in use goes as it is." },
+        .help = "How much memory all responses that are being compressed may take in one "
+                "process. A response that begins when this much is in use is not compressed." },
     { "min_size", OPT_SIZE, IN(compression_conf, min_size), "1K", "0", "1G", OPT_LIVE,
         .help = "Shorter responses go as they are. Those that do not say how long they are count "
                 "as long." },
     { "types", OPT_TYPES, IN(compression_conf, types), NULL, NULL, NULL, OPT_LIVE,
-        .help = "Media types that are worth it, such as \"application/json\" or \"text/*\". At "
+        .help = "Media types to compress, such as \"application/json\" or \"text/*\". At "
                 "least one. Event streams are never compressed." },
     { "window", OPT_SIZE, IN(compression_conf, window), "128K", "1K", "8M", OPT_LIVE,
         .help = "How far back repetitions are looked for (rounded down to a power of two; gzip "
@@ -378,10 +378,10 @@ static const struct opt listen_rows[] = {
                 "that may have signed clients' certificates." },
     { "client_certificate", OPT_WORD, IN(listen_conf, client_certificate), "off", NULL, NULL,
         OPT_LIVE,
-        .help =
-            "Whether clients are asked for a certificate: with \"optional\" one that comes must "
-            "be good, with \"required\" one must come; otherwise the handshake fails. Workers "
-            "get its subject as Tarry-Client-Subject.",
+        .help = "Whether clients are asked for a certificate. With \"optional\", a "
+                "certificate that is shown must be valid; with \"required\", one must be "
+                "shown. Otherwise the handshake fails. Workers get the subject as "
+                "Tarry-Client-Subject.",
         .words = client_certificate_words },
     { "client_chain_max", OPT_NUMBER, IN(listen_conf, client_chain_max), "2", "0", "16", OPT_LIVE,
         .help = "How many certificates may stand between a client's and that of the authority." },
@@ -395,9 +395,9 @@ static const struct opt listen_rows[] = {
         .help = "Whether an IPv6 address takes IPv6 clients alone. Otherwise \"[::]:443\" and "
                 "\"*:443\" take IPv4 clients too." },
     { "misdirected", OPT_WORD, IN(listen_conf, misdirected), "refuse", NULL, NULL, OPT_LIVE,
-        .help = "What becomes of a request over TLS for a host that is neither the one the client "
-                "named in the handshake nor in the certificate that it was shown: \"refuse\" "
-                "answers 421. From trusted_proxies all are served.",
+        .help = "What to do with a request over TLS for a host that is neither the name in "
+                "the handshake nor in the certificate that was shown: \"refuse\" answers 421. "
+                "Requests from trusted_proxies are always served.",
         .words = misdirected_words },
     { "mode", OPT_MODE, IN(listen_conf, addr.mode), "0660", NULL, NULL, OPT_RESTART,
         .help = "Of a unix socket: who may connect to it, as the permissions of its file in octal. "
@@ -418,11 +418,10 @@ static const struct opt listen_rows[] = {
 static const struct opt workers_rows[] = {
     { "abandoned_timeout", OPT_DURATION, IN(pool_conf, abandoned_timeout_ms), "60s", "0ms", "1d",
         OPT_LIVE,
-        .help =
-            "How long a worker keeps its slot when the request that it works on was given up, "
-            "after response_timeout for instance: a sync worker cannot be interrupted, and is "
-            "free when its response ends or its connection does. Then the slot goes to the next "
-            "in any case. 0: at once." },
+        .help = "How long a worker keeps its slot after its request was given up, for "
+                "instance after response_timeout. A sync worker cannot be interrupted: it is "
+                "free when its response or its connection ends, and at the latest after this "
+                "time. 0: at once." },
     { "call_max", OPT_SIZE, IN(pool_conf, call_max), "32M", "1", "4G", OPT_LIVE,
         .help = "How large one enclosed request of a handoff may be, its head included." },
     { "connect_timeout", OPT_DURATION, IN(pool_conf, connect_timeout_ms), "5s", "1ms", "1h",
@@ -470,12 +469,11 @@ static const struct opt workers_rows[] = {
                 "address_connections_max." },
     { "queue_max", OPT_NUMBER, IN(pool_conf, queue_max), "10000", "0", "10000000", OPT_LIVE,
         .help = "How many requests may wait for a free worker. Further ones get 503 at once. "
-                "Resumes are "
-                "always let in." },
+                "Resumes are always admitted." },
     { "queue_timeout", OPT_DURATION, IN(pool_conf, queue_timeout_ms), "30s", "1ms", "1d", OPT_LIVE,
         .help = "How long a request may wait for a free worker before the client gets 503." },
     { "replay_body_max", OPT_SIZE, IN(pool_conf, replay_body_max), "10M", "0", "64G", OPT_LIVE,
-        .help = "Up to which size a request's body is kept, so that a replay can bring it again." },
+        .help = "How large a request body may be so that it is kept for a replay." },
     { "required_for_ready", OPT_BOOL, IN(pool_conf, required_for_ready), "false", NULL, NULL,
         OPT_LIVE,
         .help =
@@ -483,26 +481,23 @@ static const struct opt workers_rows[] = {
             "be reached." },
     { "response_timeout", OPT_DURATION, IN(pool_conf, response_timeout_ms), "60s", "1ms", "1d",
         OPT_LIVE,
-        .help = "How long a worker may take until the first byte of its response, and between two "
-                "bytes; "
-                "then "
-                "the client gets 504." },
+        .help = "How long a worker may take until the first byte of its response, and between "
+                "two bytes. Then the client gets 504." },
     { "resume_attempts", OPT_NUMBER, IN(pool_conf, resume_attempts), "3", "1", "1000", OPT_LIVE,
         .help = "How often a resume or replay is delivered in all when workers die over it." },
     { "resume_wait", OPT_DURATION, IN(pool_conf, resume_wait_ms), "60s", "0ms", "1d", OPT_LIVE,
         .help = "How long a resume waits while no worker can be reached." },
     { "retry_idempotent", OPT_BOOL, IN(pool_conf, retry_idempotent), "false", NULL, NULL, OPT_LIVE,
-        .help = "Whether a client's GET, HEAD, OPTIONS, PUT or DELETE may go to another worker "
-                "after the "
-                "first "
-                "died over it." },
+        .help = "Whether a GET, HEAD, OPTIONS, PUT or DELETE of a client may go to another "
+                "worker if the first one died while it worked on it." },
     { "secret_file", OPT_SECRET, IN(pool_conf, secret), NULL, NULL, NULL, OPT_LIVE,
-        .help = "A file with a secret of visible ASCII characters in one line. Workers get it as "
-                "Tarry-Auth, so "
-                "that an app can refuse who reaches it past Tarry." },
+        .help = "A file with a secret of visible ASCII characters on one line. Workers get it "
+                "as Tarry-Auth, so that an app can refuse requests that did not come through "
+                "Tarry." },
     { "spool_max", OPT_SIZE, IN(pool_conf, spool_max), "1G", "64K", "1024G", OPT_LIVE,
-        .help = "How much of a response is kept (memory, then a temporary file) for a client that "
-                "takes it more slowly than the worker gives it; beyond that the worker waits." },
+        .help = "How much of a response is kept (in memory, then in a temporary file) for a "
+                "client that reads more slowly than the worker writes. Beyond that the worker "
+                "waits." },
     { "state_max", OPT_NUMBER, IN(pool_conf, state_max), "8000", "0", "8000", OPT_LIVE,
         .help = "How many bytes Tarry-State may have." },
     { "sticky_max", OPT_DURATION, IN(pool_conf, sticky_max_ms), "5s", "0ms", "1h", OPT_LIVE,
@@ -510,14 +505,14 @@ static const struct opt workers_rows[] = {
                 "for it before it goes to another." },
     { "tunnel_idle_timeout", OPT_DURATION, IN(pool_conf, tunnel_idle_timeout_ms), "5m", "1ms", "7d",
         OPT_LIVE,
-        .help = "A WebSocket through which no byte goes for so long, in neither direction, is "
-                "ended. Longer than the pause between the pings of the server or its clients." },
+        .help = "How long a WebSocket may carry no byte in either direction before it is "
+                "closed. It should be longer than the interval of pings." },
     { "unreachable_first_pause", OPT_DURATION, IN(pool_conf, unreachable_first_pause_ms), "100ms",
         "1ms", "1h", OPT_LIVE,
-        .help = "How long a server that refused a connection is left alone while others of the "
-                "pool serve; it doubles with each further time." },
+        .help = "How long a server that refused a connection is left alone while others of "
+                "the pool serve. The pause doubles with each further refusal." },
     { "unreachable_max_pause", OPT_DURATION, IN(pool_conf, unreachable_max_pause_ms), "10s", "1ms",
-        "1h", OPT_LIVE, .help = "The longest such pause." },
+        "1h", OPT_LIVE, .help = "The longest pause for a server that refuses connections." },
     { "unreachable_wait", OPT_DURATION, IN(pool_conf, unreachable_wait_ms), "0ms", "0ms", "1h",
         OPT_LIVE,
         .help = "How long a request waits while no server of the pool can be reached, because the "
@@ -535,10 +530,8 @@ static const struct opt server_rows[] = {
     { "first", OPT_NUMBER, IN(server_conf, first), "0", "0", "65535", OPT_LIVE,
         .help = "The number that %d stands for in the first of them." },
     { "slots", OPT_NUMBER, IN(server_conf, slots), "1", "1", "65535", OPT_LIVE,
-        .help = "How many requests the server works on at once (gunicorn: workers times threads). "
-                "Tarry "
-                "never "
-                "gives it more." },
+        .help = "How many requests the server works on at once (gunicorn: workers times "
+                "threads). Tarry never gives it more." },
 };
 
 static const struct opt endpoint_rows[] = {
@@ -672,8 +665,8 @@ static const struct opt upstream_rows[] = {
         .help = "Further response fields that a relay takes from the upstream, such as "
                 "\"x-request-id\"." },
     { "response_max", OPT_SIZE, IN(upstream_conf, response_max), "32M", "1", "4G", OPT_LIVE,
-        .help = "How large a response may be that a worker gets back. What is relayed may have any "
-                "size." },
+        .help = "How large a response may be that is brought back to a worker. Relayed "
+                "responses may have any size." },
     { "retries", OPT_NUMBER, IN(upstream_conf, retries), "2", "0", "100", OPT_LIVE,
         .help = "How often a call is made again after a failure that says that it was not "
                 "processed, or that the service is overloaded." },
@@ -745,7 +738,7 @@ static const struct opt route_rows[] = {
 
 static const struct opt_section sections[OPT_NSECTIONS] = {
     [SECTION_ROOT] = { "", NULL, NULL, SECTION_ROOT, false, ROWS(root_rows),
-        "What holds for the whole proxy." },
+        "Options of the whole proxy." },
     [SECTION_ACCESS_LOG] = { "access_log", NULL, NULL, SECTION_ROOT, false, ROWS(access_log_rows),
         "With this section each exchange writes a line when it ends. Without it there is no access "
         "log." },
@@ -766,7 +759,7 @@ static const struct opt_section sections[OPT_NSECTIONS] = {
         "identities with the same names and different kinds of key (RSA, ECDSA) a client is shown "
         "the one that it can use. The title is for messages." },
     [SECTION_LISTEN] = { "listen", "address", "127.0.0.1:8080", SECTION_ROOT, true,
-        ROWS(listen_rows), "What clients connect to. At least one." },
+        ROWS(listen_rows), "A listener: an address that clients connect to. At least one." },
     [SECTION_LOG] = { "log", NULL, NULL, SECTION_ROOT, false, ROWS(log_rows),
         "Where Tarry says what it does." },
     [SECTION_ROUTE] = { "route", "prefix", "/", SECTION_ROOT, true, ROWS(route_rows),
