@@ -38,6 +38,7 @@ void deadline_set(struct deadline *d, uint64_t ms)
 {
     uint64_t at = loop_now_ms() + ms;
 
+    LOOP_ASSERT_OPEN(d->owner);
     d->at_ms = at ? at : 1;
     if (ev_is_active(&d->timer)) {
         double due = ev_timer_remaining(loop_ev(), &d->timer);

@@ -238,6 +238,7 @@ uint64_t loop_turn(void)
 
 static void loop_queue(struct list *l, struct deferred *d, void (*fn)(void *), void *owner)
 {
+    LOOP_ASSERT_OPEN(owner);
     if (list_on(&d->node))
         return;
     d->fn = fn;
