@@ -1,6 +1,7 @@
 """A view for each kind of work that may be done twice when a view is run again. `mark` is the text of its rows."""
 
 import contextlib
+import time
 
 from django.contrib import messages
 from django.contrib.auth import get_user_model, login
@@ -32,6 +33,15 @@ def write(request):
 
 def create(request):
     write(request)
+    return HttpResponse(ask("q"))
+
+
+def polls(request):
+    """A job that is looked at until it is done."""
+    write(request)
+    ask("create")
+    for _ in range(3):
+        time.sleep(0.5)
     return HttpResponse(ask("q"))
 
 
@@ -241,6 +251,7 @@ def clear(request):
 
 VIEWS = {
     "create": create,
+    "polls": polls,
     "create_afterwards": create_afterwards,
     "nested": nested,
     "savepoint": savepoint,
