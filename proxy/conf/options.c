@@ -30,7 +30,7 @@ static const struct opt root_rows[] = {
                 "address_limit_loopback says so." },
     { "address_limit_loopback", OPT_BOOL, IN(conf, address_limit_loopback), "false", NULL, NULL,
         OPT_LIVE,
-        .help = "Whether address_connections_max and address_pending_max apply to loopback "
+        .help = "Whether address_connections_max and address_newcomers_max apply to loopback "
                 "addresses too. Behind those there is usually a proxy or a test on this "
                 "machine." },
     { "address_newcomers_max", OPT_NUMBER, IN(conf, address_newcomers_max), "500", "0", "10000000",
