@@ -266,7 +266,7 @@ def test_max_requests(bed, version, threads):
     site = Hooked(bed, version, "--workers", "2", "--max-requests", "20", "--threads", str(threads))
     first = set(site.workers())
     with Load(site) as load:
-        load.more(100)
+        load.more(60)
     assert not first & set(site.workers())
 
 
