@@ -32,10 +32,7 @@ enum attempt_state {
 #define ATTEMPT_NSTATES (ATTEMPT_IS_OVER + 1)
 
 #define MAY(s) (1u << ATTEMPT_IS_##s)
-static const struct {
-    const char *name;
-    unsigned next;
-} states[ATTEMPT_NSTATES] = {
+static const struct machine_state states[ATTEMPT_NSTATES] = {
     [ATTEMPT_IS_QUEUED] = { "queued", MAY(SENDING) | MAY(AWAITING) | MAY(OVER) },
     [ATTEMPT_IS_SENDING] = { "sending", MAY(AWAITING) | MAY(HOLDING) | MAY(OVER) },
     [ATTEMPT_IS_AWAITING] = { "awaiting", MAY(HOLDING) | MAY(OVER) },
@@ -44,6 +41,8 @@ static const struct {
     [ATTEMPT_IS_FLOWING] = { "flowing", MAY(OVER) },
     [ATTEMPT_IS_OVER] = { "over", 0 },
 };
+
+const struct machine attempt_machine = { "attempt", states, ATTEMPT_NSTATES };
 
 enum { ERROR_BODY_MAX = 64 << 10 }; /* of an error, before the verdict */
 

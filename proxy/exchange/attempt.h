@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/arena.h"
+#include "base/machine.h"
 #include "conf/snapshot.h"
 #include "exchange/problem.h"
 #include "http/body.h"
@@ -108,5 +109,7 @@ void attempt_close(struct attempt *at);
 
 /* One line for logs and pages: "attempt at \"openai-a\": holding, 350 bytes held". */
 void attempt_describe(const struct attempt *at, char *buf, size_t n);
+
+extern const struct machine attempt_machine;
 
 #endif

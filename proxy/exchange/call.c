@@ -25,15 +25,14 @@ enum call_state { CALL_IS_PAUSING, CALL_IS_TRYING, CALL_IS_PASSING, CALL_IS_OVER
 #define CALL_NSTATES (CALL_IS_OVER + 1)
 
 #define MAY(s) (1u << CALL_IS_##s)
-static const struct {
-    const char *name;
-    unsigned next;
-} states[CALL_NSTATES] = {
+static const struct machine_state states[CALL_NSTATES] = {
     [CALL_IS_PAUSING] = { "pausing", MAY(TRYING) | MAY(OVER) },
     [CALL_IS_TRYING] = { "trying", MAY(PAUSING) | MAY(PASSING) | MAY(OVER) },
     [CALL_IS_PASSING] = { "passing", MAY(OVER) },
     [CALL_IS_OVER] = { "over", 0 },
 };
+
+const struct machine call_machine = { "call", states, CALL_NSTATES };
 
 /* Ten thousand of them wait at a time: each byte counts. */
 struct call {

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "base/arena.h"
+#include "base/machine.h"
 #include "conf/snapshot.h"
 #include "exchange/problem.h"
 #include "http/body.h"
@@ -102,5 +103,7 @@ struct str call_endpoint(const struct call *c);
 /* One line for logs and pages: "call 0 to \"openai\": trying, attempt 2, 1350 ms; attempt at ...".
  */
 void call_describe(const struct call *c, char *buf, size_t n);
+
+extern const struct machine call_machine;
 
 #endif

@@ -13,10 +13,7 @@
 #include "observe/panic.h"
 
 #define MAY(s) (1u << EX_##s)
-static const struct {
-    const char *name;
-    unsigned next;
-} states[EX_NSTATES] = {
+static const struct machine_state states[EX_NSTATES] = {
     [EX_READING] = { "reading", MAY(QUEUED) | MAY(PARKED) | MAY(ANSWERING) | MAY(DONE) },
     [EX_QUEUED] = { "queued", MAY(VISITING) | MAY(ANSWERING) | MAY(DONE) },
     [EX_VISITING] = { "visiting",
@@ -28,25 +25,24 @@ static const struct {
     [EX_DONE] = { "done", 0 },
 };
 
-/* `keeps_visit`: it takes the visit over from the step before. */
+const struct machine exchange_machine = { "exchange", states, EX_NSTATES };
+
 #define STEP(s) (1u << STEP_##s)
-static const struct {
-    const char *name;
-    unsigned next;
-    bool keeps_visit;
-} moves[STEP_COUNT] = {
-    [STEP_READ] = { "read", STEP(VISIT) | STEP(RELAY) | STEP(FINISH) | STEP(END), false },
+static const struct machine_state moves[STEP_COUNT] = {
+    [STEP_READ] = { "read", STEP(VISIT) | STEP(RELAY) | STEP(FINISH) | STEP(END) },
     [STEP_VISIT] = { "visit",
-        STEP(CALLS) | STEP(RELAY) | STEP(TUNNEL) | STEP(PIECES) | STEP(FINISH) | STEP(END), false },
-    [STEP_PIECES] = { "pieces", STEP(PIECES) | STEP(CALLS) | STEP(VISIT) | STEP(FINISH) | STEP(END),
-        false },
-    [STEP_CALLS] = { "calls", STEP(VISIT) | STEP(FINISH) | STEP(END), false },
-    [STEP_RELAY] = { "relay", STEP(VISIT) | STEP(FINISH) | STEP(NOTIFY) | STEP(END), false },
-    [STEP_TUNNEL] = { "tunnel", STEP(END), true },
-    [STEP_FINISH] = { "finish", STEP(NOTIFY) | STEP(END), false },
-    [STEP_NOTIFY] = { "notify", STEP(END), false },
-    [STEP_END] = { "end", 0, false },
+        STEP(CALLS) | STEP(RELAY) | STEP(TUNNEL) | STEP(PIECES) | STEP(FINISH) | STEP(END) },
+    [STEP_PIECES] = { "pieces",
+        STEP(PIECES) | STEP(CALLS) | STEP(VISIT) | STEP(FINISH) | STEP(END) },
+    [STEP_CALLS] = { "calls", STEP(VISIT) | STEP(FINISH) | STEP(END) },
+    [STEP_RELAY] = { "relay", STEP(VISIT) | STEP(FINISH) | STEP(NOTIFY) | STEP(END) },
+    [STEP_TUNNEL] = { "tunnel", STEP(END) },
+    [STEP_FINISH] = { "finish", STEP(NOTIFY) | STEP(END) },
+    [STEP_NOTIFY] = { "notify", STEP(END) },
+    [STEP_END] = { "end", 0 },
 };
+
+const struct machine step_machine = { "step", moves, STEP_COUNT };
 
 const char *ex_state_name(enum ex_state s)
 {
@@ -56,16 +52,6 @@ const char *ex_state_name(enum ex_state s)
 const char *step_name(enum step_id s)
 {
     return moves[s].name;
-}
-
-bool ex_state_may_move(enum ex_state from, enum ex_state to)
-{
-    return states[from].next & (1u << to);
-}
-
-bool step_may_follow(enum step_id from, enum step_id to)
-{
-    return moves[from].next & (1u << to);
 }
 
 static const struct step *exchange_ops(const struct exchange *ex)
@@ -81,7 +67,7 @@ void exchange_set_state(struct exchange *ex, enum ex_state to)
 
     if (ex->state == to)
         return;
-    BUG_IF(!ex_state_may_move(ex->state, to));
+    BUG_IF(!machine_may_move(states, ex->state, to));
     switch (ex->state) {
     case EX_QUEUED:
         ex->queue_us += spent;
@@ -238,7 +224,7 @@ static void exchange_leave(struct exchange *ex, enum step_id to)
 {
     if (exchange_ops(ex)->leave)
         exchange_ops(ex)->leave(ex);
-    if (!moves[to].keeps_visit) {
+    if (to != STEP_TUNNEL) { /* which takes the visit over */
         visit_close(ex->hop.visit);
         ex->hop.visit = NULL;
         arena_release(&ex->hop.arena);
@@ -249,7 +235,7 @@ static void exchange_leave(struct exchange *ex, enum step_id to)
 
 void exchange_enter(struct exchange *ex, enum step_id to)
 {
-    BUG_IF(!step_may_follow(ex->step, to));
+    BUG_IF(!machine_may_move(moves, ex->step, to));
     exchange_leave(ex, to);
     panic_move("step", ex->id, moves[ex->step].name, moves[to].name);
     ex->step = to;

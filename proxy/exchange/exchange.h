@@ -27,6 +27,7 @@
 #include "base/arena.h"
 #include "base/entropy.h"
 #include "base/list.h"
+#include "base/machine.h"
 #include "conf/snapshot.h"
 #include "exchange/answer.h"
 #include "exchange/call.h"
@@ -224,9 +225,8 @@ struct exchange {
 const char *ex_state_name(enum ex_state s);
 const char *step_name(enum step_id s);
 
-/* Whether the tables have that move: for the suite, which compares them with the drawings. */
-bool ex_state_may_move(enum ex_state from, enum ex_state to);
-bool step_may_follow(enum step_id from, enum step_id to);
+/* The tables of both: for the suite, which compares them with docs/internals.md. */
+extern const struct machine exchange_machine, step_machine;
 
 /* A client's request has come: makes an exchange for it, on which the stream's events go. NULL
  * without memory: the stream is the caller's still. Then exchange_begin() or exchange_refuse(). */

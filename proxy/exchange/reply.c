@@ -23,10 +23,7 @@ struct reply_held {
 };
 
 #define MAY(s) (1u << REPLY_##s)
-static const struct {
-    const char *name;
-    unsigned next;
-} states[REPLY_NSTATES] = {
+static const struct machine_state states[REPLY_NSTATES] = {
     [REPLY_NONE] = { "none", MAY(KEEP_ALIVE) | MAY(HELD) | MAY(STREAMING) | MAY(CUT) },
     [REPLY_KEEP_ALIVE] = { "keep-alive", MAY(HELD) | MAY(STREAMING) | MAY(CUT) },
     [REPLY_HELD] = { "held", MAY(NONE) | MAY(KEEP_ALIVE) | MAY(STREAMING) | MAY(CUT) },
@@ -35,19 +32,16 @@ static const struct {
     [REPLY_CUT] = { "cut", 0 },
 };
 
+const struct machine reply_machine = { "reply", states, REPLY_NSTATES };
+
 const char *reply_state_name(enum reply_state s)
 {
     return states[s].name;
 }
 
-bool reply_may_move(enum reply_state from, enum reply_state to)
-{
-    return states[from].next & (1u << to);
-}
-
 static void reply_set_state(struct reply *r, enum reply_state to)
 {
-    BUG_IF(!reply_may_move(r->state, to));
+    BUG_IF(!machine_may_move(states, r->state, to));
     panic_move("reply", NULL, states[r->state].name, states[to].name);
     r->state = to;
 }

@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "base/arena.h"
+#include "base/machine.h"
 #include "conf/snapshot.h"
 #include "exchange/encode.h"
 #include "exchange/handoff.h"
@@ -96,7 +97,7 @@ struct reply {
 };
 
 const char *reply_state_name(enum reply_state s);
-bool reply_may_move(enum reply_state from, enum reply_state to);
+extern const struct machine reply_machine;
 
 /* `request`, `conf` and `arena` outlive it. The stream's events stay with the caller, who tells the
  * reply of reply_drained() and reply_client_gone(). */
