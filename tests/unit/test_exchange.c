@@ -670,7 +670,7 @@ START_TEST(ends_well_wherever_it_is)
     }
     close_front();
     if (r->end) {
-        snprintf(text, sizeof(text), " end=%s\n", r->end);
+        snprintf(text, sizeof(text), " end=%s", r->end);
         ck_assert_msg(in_file("access", text), "row %d: the access log does not say %s", _i, text);
     }
 }
