@@ -465,7 +465,8 @@ static const struct opt workers_rows[] = {
     { "queue_address_share", OPT_NUMBER, IN(pool_conf, queue_address_share), "100", "1", "100",
         OPT_LIVE,
         .help = "How much of queue_max, in percent, requests of one client address may take; its "
-                "further ones get 503. Exempt are the same addresses as from "
+                "further ones get 503. Behind trusted_proxies the client is the last address of "
+                "X-Forwarded-For that is none of theirs. Exempt are the same addresses as from "
                 "address_connections_max." },
     { "queue_max", OPT_NUMBER, IN(pool_conf, queue_max), "10000", "0", "10000000", OPT_LIVE,
         .help = "How many requests may wait for a free worker. Further ones get 503 at once. "

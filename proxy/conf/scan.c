@@ -34,9 +34,9 @@ struct scan_block {
     bool overriding;                       /* the top of an override file */
 };
 
-static void scan_read_statements(struct reader *r, struct scan_block *b, bool nested);
+static void scan_read_statements(struct token_reader *r, struct scan_block *b, bool nested);
 
-static struct scan *scan_of(const struct reader *r)
+static struct scan *scan_of(const struct token_reader *r)
 {
     return (struct scan *)(void *)((char *)r->context - offsetof(struct scan, words));
 }
@@ -60,7 +60,7 @@ static void scan_add_value(
 /* ---- statements ---- */
 
 /* Passes over "{" and all up to its "}". */
-static void scan_skip_braces(struct reader *r)
+static void scan_skip_braces(struct token_reader *r)
 {
     struct token opened = token_take(r);
     size_t depth = 1;
@@ -82,7 +82,7 @@ static void scan_skip_braces(struct reader *r)
 
 /* Passes over the rest of a statement that was not understood: up to the end of its line or of its
  * section. */
-static void scan_skip_statement(struct reader *r, unsigned line)
+static void scan_skip_statement(struct token_reader *r, unsigned line)
 {
     for (;;) {
         const struct token *t = token_peek(r, 0);
@@ -137,7 +137,7 @@ static uint64_t scan_lost_by(enum opt_section_id id, const char *near, bool is_s
 }
 
 static void scan_report_unknown(
-    struct reader *r, struct scan_block *b, const struct token *name, bool is_section)
+    struct token_reader *r, struct scan_block *b, const struct token *name, bool is_section)
 {
     struct scan *s = scan_of(r);
     const char *kind = is_section ? "section" : "option";
@@ -168,7 +168,7 @@ static void scan_report_unknown(
 }
 
 /* Reads "{ value, value }" or one value. */
-static void scan_read_list(struct reader *r, struct scan_block *b, const struct opt *row)
+static void scan_read_list(struct token_reader *r, struct scan_block *b, const struct opt *row)
 {
     struct scan *s = scan_of(r);
     struct token opened = token_take(r);
@@ -217,7 +217,7 @@ static void scan_read_list(struct reader *r, struct scan_block *b, const struct 
 }
 
 /* Whether what comes next can be the value of an option in `line`, and not the next statement. */
-static bool scan_value_follows(struct reader *r, unsigned line)
+static bool scan_value_follows(struct token_reader *r, unsigned line)
 {
     const struct token *t = token_peek(r, 0);
 
@@ -227,7 +227,7 @@ static bool scan_value_follows(struct reader *r, unsigned line)
 }
 
 /* env_file takes effect where it stands: its variables can be used from the next line on. */
-static void scan_read_env(struct reader *r, const struct token *value)
+static void scan_read_env(struct token_reader *r, const struct token *value)
 {
     struct token_context *c = r->context;
     struct str path = file_resolve(&c->arena, r->file, value->text);
@@ -239,7 +239,7 @@ static void scan_read_env(struct reader *r, const struct token *value)
 }
 
 /* Behind NAME, at "=" or "+=". */
-static void scan_read_option(struct reader *r, struct scan_block *b, const struct token *name)
+static void scan_read_option(struct token_reader *r, struct scan_block *b, const struct token *name)
 {
     struct scan *s = scan_of(r);
     const struct opt *row = options_find(b->id, name->text);
@@ -294,8 +294,8 @@ static void scan_read_option(struct reader *r, struct scan_block *b, const struc
 }
 
 /* Behind SECTION, at the title or "{". `title` is NULL if there is none. */
-static void scan_read_section(
-    struct reader *r, struct scan_block *b, const struct token *name, const struct token *title)
+static void scan_read_section(struct token_reader *r, struct scan_block *b,
+    const struct token *name, const struct token *title)
 {
     struct scan *s = scan_of(r);
     int id = options_find_section(b->id, name->text);
@@ -351,7 +351,7 @@ static void scan_read_section(
 /* ---- files ---- */
 
 /* Whether the file is being read already: it includes itself, perhaps over others. */
-static bool scan_is_open(const struct reader *r, const struct stat *st)
+static bool scan_is_open(const struct token_reader *r, const struct stat *st)
 {
     for (r = r->from; r; r = r->from)
         if (r->device == st->st_dev && r->inode == st->st_ino)
@@ -361,7 +361,7 @@ static bool scan_is_open(const struct reader *r, const struct stat *st)
 
 /* Reads r->file into r->in, in the arena. False after a mistake. Only the first file may be
  * something else than a regular one. */
-static bool scan_read_file(struct reader *r, struct place at)
+static bool scan_read_file(struct token_reader *r, struct place at)
 {
     struct scan *s = scan_of(r);
     int fd = file_open(r->file, r->from ? O_NONBLOCK : 0);
@@ -409,10 +409,10 @@ static bool scan_read_file(struct reader *r, struct place at)
 }
 
 static void scan_read_included(
-    struct reader *from, struct scan_block *b, const char *path, struct place at)
+    struct token_reader *from, struct scan_block *b, const char *path, struct place at)
 {
     struct scan *s = scan_of(from);
-    struct reader r = { .context = &s->words, .from = from, .file = path, .line = 1 };
+    struct token_reader r = { .context = &s->words, .from = from, .file = path, .line = 1 };
 
     if (s->depth >= SCAN_DEPTH_MAX) {
         mistake_add(s->words.mistakes, at,
@@ -431,7 +431,7 @@ static void scan_read_included(
 
 /* Reads a file whose statements take the place of those above: into a tree of its own first. */
 static void scan_read_override(
-    struct reader *from, struct scan_block *b, const char *path, struct place at)
+    struct token_reader *from, struct scan_block *b, const char *path, struct place at)
 {
     struct scan *s = scan_of(from);
     struct scan_block over = { .id = SECTION_ROOT, .overriding = true };
@@ -453,7 +453,8 @@ static void scan_read_override(
 }
 
 /* Behind "include" or "override", at "(". */
-static void scan_read_include(struct reader *r, struct scan_block *b, const struct token *name)
+static void scan_read_include(
+    struct token_reader *r, struct scan_block *b, const struct token *name)
 {
     struct scan *s = scan_of(r);
     struct token path, close;
@@ -510,7 +511,7 @@ static bool scan_is_include(const struct token *name)
 
 /* Behind a word that neither "=" nor "{" follows. */
 static void scan_report_no_statement(
-    struct reader *r, struct scan_block *b, const struct token *name)
+    struct token_reader *r, struct scan_block *b, const struct token *name)
 {
     struct scan *s = scan_of(r);
     const struct opt *row = options_find(b->id, name->text);
@@ -540,7 +541,7 @@ static void scan_report_no_statement(
 }
 
 /* At the first token of a statement, which is a word. */
-static void scan_read_statement(struct reader *r, struct scan_block *b)
+static void scan_read_statement(struct token_reader *r, struct scan_block *b)
 {
     struct token name = token_take(r), title;
     const struct token *next = token_peek(r, 0);
@@ -563,7 +564,7 @@ static void scan_read_statement(struct reader *r, struct scan_block *b)
 
 /* Whether the section `b` is left without its "}": what comes opens a section that only one further
  * out knows. */
-static bool scan_is_left_open(struct reader *r, const struct scan_block *b)
+static bool scan_is_left_open(struct token_reader *r, const struct scan_block *b)
 {
     const struct token *name = token_peek(r, 0);
     const struct token *next = token_peek(r, 1);
@@ -584,7 +585,7 @@ static bool scan_is_left_open(struct reader *r, const struct scan_block *b)
 
 /* Up to the section's "}", or the end of the file. `nested`: the section was opened in this file.
  */
-static void scan_read_statements(struct reader *r, struct scan_block *b, bool nested)
+static void scan_read_statements(struct token_reader *r, struct scan_block *b, bool nested)
 {
     struct scan *s = scan_of(r);
 
@@ -628,7 +629,7 @@ static void scan_read_statements(struct reader *r, struct scan_block *b, bool ne
 
 void scan_read(struct scan *s, const char *path, struct mistakes *m)
 {
-    struct reader r = { .context = &s->words, .line = 1 };
+    struct token_reader r = { .context = &s->words, .line = 1 };
     struct scan_block root = { .id = SECTION_ROOT };
 
     *s = (struct scan){ .words = { .mistakes = m, .seq = 1 } };

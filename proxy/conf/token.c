@@ -10,18 +10,18 @@
 #include "base/buf.h"
 #include "conf/file.h"
 
-static int token_look(const struct reader *r, size_t ahead)
+static int token_look(const struct token_reader *r, size_t ahead)
 {
     return r->pos + ahead < r->in.n ? (unsigned char)r->in.p[r->pos + ahead] : -1;
 }
 
-static struct place token_here(struct reader *r)
+static struct place token_here(struct token_reader *r)
 {
     return (struct place){ r->file, r->line, r->context->seq++ };
 }
 
 /* Passes over a slash-star comment. */
-static void token_skip_comment(struct reader *r)
+static void token_skip_comment(struct token_reader *r)
 {
     struct place opened = token_here(r);
 
@@ -37,7 +37,7 @@ static void token_skip_comment(struct reader *r)
     mistake_add(r->context->mistakes, opened, "the comment is never closed; end it with \"*/\"");
 }
 
-static void token_skip_space(struct reader *r)
+static void token_skip_space(struct token_reader *r)
 {
     for (;;) {
         int c = token_look(r, 0);
@@ -64,7 +64,7 @@ static bool token_ends_word(int c)
 }
 
 /* Reads a bare word, which ends before white space, a sign or a comment. */
-static struct token token_read_word(struct reader *r)
+static struct token token_read_word(struct token_reader *r)
 {
     struct token t = { .kind = T_WORD, .place = token_here(r) };
     size_t begin = r->pos;
@@ -114,7 +114,8 @@ static const char *token_find_variable(const struct token_context *s, const char
 }
 
 /* ${file:PATH}: appends what the file holds, without the line's end. */
-static void token_read_file(struct reader *r, struct token *t, struct str path, struct buf *out)
+static void token_read_file(
+    struct token_reader *r, struct token *t, struct str path, struct buf *out)
 {
     struct token_context *s = r->context;
     struct str full = file_resolve(&s->arena, r->file, path), text;
@@ -140,7 +141,7 @@ static void token_read_file(struct reader *r, struct token *t, struct str path, 
 }
 
 /* At "${": appends what the variable holds, or what stands behind ":-" if it is not set. */
-static void token_read_variable(struct reader *r, struct token *t, struct buf *out)
+static void token_read_variable(struct token_reader *r, struct token *t, struct buf *out)
 {
     struct token_context *s = r->context;
     struct str rest = str_make(r->in.p + r->pos + 2, r->in.n - r->pos - 2);
@@ -198,7 +199,7 @@ static int token_hex_value(int c)
 
 /* At a backslash in double quotes: the octet that it stands for, -1 for none (a line that goes on).
  */
-static int token_read_escape(struct reader *r, struct token *t)
+static int token_read_escape(struct token_reader *r, struct token *t)
 {
     static const char from[] = "nrbfaetv", to[] = "\n\r\b\f\a\033\t\v";
     int c = token_look(r, 1), v = 0;
@@ -231,7 +232,7 @@ static int token_read_escape(struct reader *r, struct token *t)
 
 /* Reads a string in double or single quotes. It must end on its line, so that a forgotten quote is
  * found where it is. */
-static struct token token_read_string(struct reader *r, int mark)
+static struct token token_read_string(struct token_reader *r, int mark)
 {
     struct token t = { .kind = T_STRING, .place = token_here(r) };
     struct buf out = { 0 };
@@ -272,7 +273,7 @@ static struct token token_read_string(struct reader *r, int mark)
     return t;
 }
 
-static struct token read_token(struct reader *r)
+static struct token read_token(struct token_reader *r)
 {
     struct token t = { .kind = T_PUNCTUATION };
     int c;
@@ -318,14 +319,14 @@ static struct token read_token(struct reader *r)
     return (struct token){ .kind = T_STRING, .bad = true, .place = t.place };
 }
 
-const struct token *token_peek(struct reader *r, size_t i)
+const struct token *token_peek(struct token_reader *r, size_t i)
 {
     while (r->nahead <= i)
         r->ahead[r->nahead++] = read_token(r);
     return &r->ahead[i];
 }
 
-struct token token_take(struct reader *r)
+struct token token_take(struct token_reader *r)
 {
     struct token t = *token_peek(r, 0);
 

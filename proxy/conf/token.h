@@ -38,9 +38,9 @@ struct token {
 };
 
 /* One file being read. Two tokens are looked ahead. */
-struct reader {
+struct token_reader {
     struct token_context *context;
-    const struct reader *from; /* the file that includes this one; NULL: none */
+    const struct token_reader *from; /* the file that includes this one; NULL: none */
     dev_t device;
     ino_t inode;
     struct str in;
@@ -53,8 +53,8 @@ struct reader {
 
 /* The next token but `i` (0 or 1), which stays where it is. Good until the next call that takes
  * one. */
-const struct token *token_peek(struct reader *r, size_t i);
-struct token token_take(struct reader *r);
+const struct token *token_peek(struct token_reader *r, size_t i);
+struct token token_take(struct token_reader *r);
 
 /* Whether `s` can be the name of an environment variable: letters, digits and _, no digit first. */
 bool token_is_variable_name(struct str s);

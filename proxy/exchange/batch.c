@@ -477,7 +477,7 @@ struct batch_cancelled {
     char exchange[64 + 1];
 };
 
-static void free_cancelled(void *what)
+static void batch_free_cancelled(void *what)
 {
     free(what);
 }
@@ -504,7 +504,7 @@ static void batch_end_cancelled(void *owner)
 {
     struct batch_cancelled *f = owner;
 
-    loop_free_later(&f->deferred_free, f, free_cancelled);
+    loop_free_later(&f->deferred_free, f, batch_free_cancelled);
 }
 
 static void batch_fail_cancelled(void *owner, enum problem p, const char *why)

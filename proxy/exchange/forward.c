@@ -132,7 +132,7 @@ static bool forward_is_refused(const struct conf *conf, const struct head *in,
 }
 
 /* What a peer says about where the request came from. */
-struct word {
+struct forward_word {
     struct str list;      /* X-Forwarded-For without the peer, or from Forwarded; empty: nothing */
     struct str forwarded; /* all of Forwarded */
     struct str proto, host, port, real_ip; /* empty: not said, or malformed */
@@ -177,7 +177,7 @@ static struct str forward_find_scheme(const struct head *in)
 /* Fills `w` from Forwarded (RFC 7239). What the older fields say has been filled in, and stays; if
  * the two differ in the scheme, Forwarded is not believed. Of the elements the first is the
  * client's own proxy's. */
-static void forward_read_forwarded(struct arena *a, struct str all, struct word *w)
+static void forward_read_forwarded(struct arena *a, struct str all, struct forward_word *w)
 {
     struct str rest = all, list = { 0 };
     struct forwarded e, first = { 0 };
@@ -205,7 +205,7 @@ static void forward_read_forwarded(struct arena *a, struct str all, struct word 
 }
 
 /* A malformed value is as good as none: it could be read in more than one way. */
-static struct word forward_listen_to(struct arena *a, const struct head *in)
+static struct forward_word forward_listen_to(struct arena *a, const struct head *in)
 {
     static const struct str none = { 0 };
     struct str list = forward_join(a, in, STR("x-forwarded-for")),
@@ -214,7 +214,7 @@ static struct word forward_listen_to(struct arena *a, const struct head *in)
                port = forward_join(a, in, STR("x-forwarded-port")),
                real_ip =
                    head_count(in, STR("x-real-ip")) == 1 ? head_value(in, STR("x-real-ip")) : none;
-    struct word w = {
+    struct forward_word w = {
         .list = forwarded_is_for(list) ? list : none,
         .proto = forwarded_is_proto(proto) ? proto : forward_find_scheme(in),
         .host = forwarded_is_host(host) ? host : none,
@@ -229,7 +229,7 @@ static struct word forward_listen_to(struct arena *a, const struct head *in)
 /* Where the request came from, for the workers: the peer behind what it has said. 0, or -1 if there
  * is no memory. */
 static int forward_add_origin(struct head *kept, struct arena *a, const struct head *in,
-    const struct stream *client, const struct word *w)
+    const struct stream *client, const struct forward_word *w)
 {
     bool ipv6 = client->peer->family == AF_INET6;
     struct str peer;
@@ -275,7 +275,7 @@ int forward_save_request(struct arena *a, const struct conf *conf, const struct 
     struct head kept = *in;
     struct str id = head_value(in, STR("x-request-id")), subject, fingerprint;
     struct arena scratch = { 0 };
-    struct word w = { 0 };
+    struct forward_word w = { 0 };
     bool trusted;
     int rc = 0;
 

@@ -15,7 +15,7 @@
  *
  *   Every state can be left at any octet, so a cut may fall anywhere. BROKEN keeps its error in
  *   `left`. */
-enum state {
+enum h1body_state {
     SIZE,
     EXTENSION,
     SIZE_LF,
@@ -44,7 +44,7 @@ void h1_body_begin(struct h1_body *b, const struct h1_message *m, const struct h
     b->complete = m->framing == H1_NO_BODY || (m->framing == H1_LENGTH && m->length == 0);
 }
 
-static void h1body_enter(struct h1_body *b, enum state s)
+static void h1body_enter(struct h1_body *b, enum h1body_state s)
 {
     b->state = s;
     b->line = 0;
@@ -94,7 +94,7 @@ static int h1body_take_size(struct h1_body *b, char c)
 
 /* The rest of an extension or a trailer's value up to its CR, or as far as it is there. How many
  * bytes it used. */
-static ssize_t h1body_take_text(struct h1_body *b, struct str in, enum state next, int err)
+static ssize_t h1body_take_text(struct h1_body *b, struct str in, enum h1body_state next, int err)
 {
     size_t n = field_text_len(in);
 
@@ -136,7 +136,7 @@ static ssize_t h1body_step(struct h1_body *b, struct str in)
     char c = in.p[0];
     int rc;
 
-    switch ((enum state)b->state) {
+    switch ((enum h1body_state)b->state) {
     case SIZE:
         rc = h1body_take_size(b, c);
         return rc < 0 ? rc : 1;

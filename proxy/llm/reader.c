@@ -7,7 +7,7 @@
 #include "llm/scanner.h"
 #include "llm/sse.h"
 
-struct word {
+struct reader_text {
     unsigned char n;
     char p[SCANNER_TEXT_MAX];
 };
@@ -29,7 +29,7 @@ struct reader {
     enum llm_api api;
     struct sse sse;
     struct scanner json;
-    struct word error_type, error_code, error_message, error_detail;
+    struct reader_text error_type, error_code, error_message, error_detail;
     uint64_t counts[NCOUNTS], known;
     uint64_t contents;
     uint64_t retry_ms;
@@ -42,13 +42,13 @@ struct reader {
     bool bare; /* one document, whatever its type says */
 };
 
-static void reader_keep(struct word *w, struct str text)
+static void reader_keep(struct reader_text *w, struct str text)
 {
     w->n = (unsigned char)(text.n < sizeof(w->p) ? text.n : sizeof(w->p));
     memcpy(w->p, text.p, w->n);
 }
 
-static struct str reader_text(const struct word *w)
+static struct str reader_text(const struct reader_text *w)
 {
     return str_make(w->p, w->n);
 }

@@ -1,7 +1,7 @@
 /* One state, one byte at a time; the inside of strings in runs. */
 #include "llm/scanner.h"
 
-enum state {
+enum scanner_state {
     IN_VALUE,      /* a value is due */
     IN_FIRST_KEY,  /* a key, or the end of an empty object */
     IN_FIRST_ITEM, /* a value, or the end of an empty array */
@@ -99,7 +99,7 @@ static void scanner_keep(struct scanner *j, const char *p, size_t n)
     j->text_len = (unsigned char)(j->text_len + n);
 }
 
-static void scanner_begin_text(struct scanner *j, enum state to)
+static void scanner_begin_text(struct scanner *j, enum scanner_state to)
 {
     j->state = to;
     j->text_len = 0;
@@ -173,7 +173,7 @@ static void scanner_take_mark(struct scanner *j, char c)
 {
     if (c == ' ' || c == '\n' || c == '\r' || c == '\t')
         return;
-    switch ((enum state)j->state) {
+    switch ((enum scanner_state)j->state) {
     case IN_FIRST_ITEM:
         if (c == ']') {
             scanner_close(j, false);

@@ -1,7 +1,7 @@
 /* Line by line: the field's name, one space behind the colon, its value. */
 #include "llm/sse.h"
 
-enum state {
+enum sse_state {
     IN_START, /* of the stream: a byte order mark may come */
     IN_LINE,  /* at the start of a line */
     IN_FIELD,
@@ -55,7 +55,7 @@ static void sse_end_line(struct sse *s)
     s->field_len = 0;
 }
 
-static enum state sse_value_state(const struct sse *s)
+static enum sse_state sse_value_state(const struct sse *s)
 {
     return sse_field_is(s, "data") ? IN_DATA : sse_field_is(s, "event") ? IN_NAME : IN_OTHER;
 }
