@@ -7,6 +7,8 @@ from behind import Reply, Site, new_bed, show
 from harness.base import Gate
 from postgres import Postgres, binaries
 
+from tarry.runs import suspended
+
 if binaries() is None:
     pytest.skip("no PostgreSQL server here", allow_module_level=True)
 try:
@@ -65,6 +67,32 @@ def test_no_connection_is_held_while_parked_and_no_transaction_ever(bed, server,
     gate.open()
     assert [r.result().text for r in running] == ["echo:q"] * 12
     assert server.ask(f"SELECT count(*) FROM project_row WHERE text = '{mark}'") == ["12"]
+
+
+@pytest.mark.skipif(bool(suspended.missing()), reason=suspended.missing())
+@pytest.mark.parametrize("age", [0, 60])
+def test_a_suspended_run_holds_no_connection_and_writes_once(bed, server, age):
+    gate = Gate()
+    site = project(bed, server, gate, TARRY_RESUME="auto", CONN_MAX_AGE=str(age))
+    mark = f"suspended {age}"
+    running = [bed.background(site.tarry.get, f"/rows/create/?mark={mark.replace(' ', '%20')}") for _ in range(12)]
+    site.provider.wait_for(12)
+    server.wait_connections([])
+    assert server.ask(f"SELECT count(*) FROM project_row WHERE text = '{mark}'") == ["12"]
+    gate.open()
+    assert [r.result().text for r in running] == ["echo:q"] * 12
+    assert server.ask(f"SELECT count(*) FROM project_row WHERE text = '{mark}'") == ["12"]
+
+
+@pytest.mark.skipif(bool(suspended.missing()), reason=suspended.missing())
+@pytest.mark.parametrize("kind", ["advisory", "setting", "table"])
+def test_what_the_session_keeps_is_there_after_the_call(bed, server, kind):
+    """A run that is suspended closes its connection, so one that has changed the session is run again instead."""
+    gate = Gate()
+    gate.open()
+    site = project(bed, server, gate, TARRY_RESUME="auto")
+    running = [bed.background(site.tarry.get, f"/rows/session_{kind}/?mark={n}") for n in range(5)]
+    assert [r.result().json() for r in running] == [{"kept": True, "text": "echo:q"}] * 5
 
 
 def test_a_lock_is_released_while_the_call_is_out(bed, server):

@@ -7,7 +7,7 @@ from django.contrib import messages
 from django.contrib.auth import get_user_model, login
 from django.contrib.auth.decorators import login_required
 from django.core.cache import cache
-from django.db import transaction
+from django.db import connection, transaction
 from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
 from django.shortcuts import render
 from django.template import engines
@@ -43,6 +43,28 @@ def polls(request):
     for _ in range(3):
         time.sleep(0.5)
     return HttpResponse(ask("q"))
+
+
+SESSIONS = {
+    "advisory": ("SELECT pg_advisory_lock({0})", "SELECT pg_advisory_unlock({0})"),
+    "setting": ("SELECT set_config('app.tenant', '{0}', false)", "SELECT current_setting('app.tenant', true) = '{0}'"),
+    "table": ("CREATE TEMP TABLE IF NOT EXISTS mine AS SELECT 1", "SELECT count(*) = 1 FROM mine"),
+}
+
+
+def session(kind):
+    """The database's session is changed before the call, and looked at after it (PostgreSQL)."""
+
+    def view(request):
+        before, after = (statement.format(mark_of(request)) for statement in SESSIONS[kind])
+        with connection.cursor() as cursor:
+            cursor.execute(before)
+        text = ask("q")
+        with connection.cursor() as cursor:
+            cursor.execute(after)
+            return JsonResponse({"kept": cursor.fetchone()[0], "text": text})
+
+    return view
 
 
 def create_afterwards(request):
@@ -252,6 +274,7 @@ def clear(request):
 VIEWS = {
     "create": create,
     "polls": polls,
+    **{f"session_{kind}": session(kind) for kind in SESSIONS},
     "create_afterwards": create_afterwards,
     "nested": nested,
     "savepoint": savepoint,
