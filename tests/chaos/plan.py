@@ -191,7 +191,7 @@ def _conf(rng, taste, seed):
     ms = lambda *choices: f"{rng.choice(choices)}ms"  # noqa: E731
     top = {"linger_timeout": ms(0, 50, 2000), "output_max": rng.choice(("4K", "16K", "64K")), "body_memory_max": rng.choice(("4K", "64K")),
            "shutdown_timeout": "3s", "http2_max_streams": rng.choice((1, 3, 100)), "http2_resets_max": 100000,
-           "http2_stream_window": rng.choice(("16K", "64K", "1M")), "keep_alive_timeout": ms(200, 5000)}
+           "http2_stream_window": rng.choice(("16K", "64K", "1M")), "keep_alive_timeout": ms(1000, 5000)}
     pool = {"keep_alive_interval": ms(20, 200, 5000), "notify_first_pause": ms(5, 50), "notify_max_pause": "100ms",
             "notify_attempts": rng.choice((1, 3, 8)), "resume_attempts": rng.choice((1, 2, 3)), "resume_wait": "20s",
             "unreachable_first_pause": ms(5, 50), "unreachable_max_pause": "100ms", "queue_timeout": "20s", "response_timeout": "20s",

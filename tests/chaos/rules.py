@@ -93,6 +93,8 @@ class Judge:
             return
         if any(v.killed and v.local and v.answer.framing == "close" and v.body.startswith(body) for v in self.record.visits):
             return  # a unix socket knows no reset, so the death of its owner looks like the end of such an answer
+        if keep_alive == "sse" and body.startswith(b"event: error") and self.data_of(body) in list(self.bodies()):
+            return  # a service's or a worker's own failure
         if r.status >= 400 or keep_alive:
             if self.is_problem(body, keep_alive):
                 if self.good():
@@ -107,11 +109,13 @@ class Judge:
         found = COMMENTS.match(body)
         return body[found.end():] if found else body
 
+    @staticmethod
+    def data_of(event):
+        return b"\n".join(line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:"))
+
     def is_problem(self, body, keep_alive):
         if keep_alive == "sse" and body.startswith(b"event: error"):
-            body = b"".join(line[5:].strip() for line in body.splitlines() if line.startswith(b"data:"))
-            if body in list(self.bodies()):
-                return True
+            body = self.data_of(body)
         try:
             problem = json.loads(body)
         except ValueError:
