@@ -414,6 +414,19 @@ def test_settings_are_read_and_checked(settings_override):
     assert [m.id for m in found] == ["tarry.W001", "tarry.W003"] and "TARRY_COMMITTED_WRITES" in found[1].hint
 
 
+def test_how_views_go_on_is_checked(settings_override):
+    from django.core.checks import run_checks
+
+    def found():
+        return [m for m in run_checks() if m.id == "tarry.E004"]
+
+    settings_override(TARRY_RESUME="auto", TARRY_VIEWS={"shop.*": "direct"}, TARRY_LOST="error")
+    assert found() == []
+    settings_override(TARRY_VIEWS={"shop.*": "sometimes"})
+    (error,) = found()
+    assert "shop.*" in error.msg and "direct" in error.msg
+
+
 def test_a_project_without_a_secret_is_told_before_it_is_deployed(settings_override):
     from django.core.checks import run_checks
 

@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core import checks
 
-from ..settings import COMMITTED_WRITES
+from ..settings import COMMITTED_WRITES, Settings
 from ..settings import settings as in_use
 from .middleware import SETTINGS
 
@@ -37,6 +37,7 @@ def check_middleware(app_configs: Any, **kwargs: Any) -> list[Any]:
             )
         )
     found += _check_names()
+    found += _check_runs()
     found += _check_secret()
     found += _check_transactions()
     writes = getattr(settings, "TARRY_COMMITTED_WRITES", COMMITTED_WRITES[0])
@@ -58,6 +59,20 @@ def check_middleware(app_configs: Any, **kwargs: Any) -> list[Any]:
                 )
             )
     return found
+
+
+def _check_runs() -> list[Any]:
+    """How views go on after a call."""
+    given = {
+        SETTINGS[name]: getattr(settings, name)
+        for name in ("TARRY_RESUME", "TARRY_VIEWS", "TARRY_LOST")
+        if hasattr(settings, name)
+    }
+    try:
+        Settings().update(given)
+    except ValueError as e:
+        return [checks.Error(f"TARRY_RESUME, TARRY_VIEWS or TARRY_LOST: {e}.", id="tarry.E004")]
+    return []
 
 
 def _check_secret() -> list[Any]:
