@@ -634,9 +634,6 @@ static const struct opt upstream_rows[] = {
         OPT_LIVE,
         .help = "How long the upstream may be silent between two bytes of its response. An event "
                 "stream has content_idle_timeout instead, unless this option is written." },
-    { "include_usage", OPT_BOOL, IN(upstream_conf, include_usage), "false", NULL, NULL, OPT_LIVE,
-        .help = "Whether chat streams that leave stream_options.include_usage open are asked for "
-                "their usage. The extra chunk is taken out again." },
     { "insecure", OPT_BOOL, IN(upstream_conf, own.insecure), "false", NULL, NULL, OPT_LIVE,
         .help = "Allows an http origin that is neither loopback nor a private address: prompts and "
                 "keys then cross the network unencrypted." },
@@ -659,9 +656,6 @@ static const struct opt upstream_rows[] = {
         OPT_LIVE,
         .help =
             "HTTP/2: a connection that does not answer the probe within this time is given up." },
-    { "probe_after", OPT_DURATION, IN(upstream_conf, probe_after_ms), "5s", "1ms", "1d", OPT_LIVE,
-        .help = "HTTP/2: an unused connection that was silent for so long must answer a PING "
-                "before it gets a call." },
     { "relay_headers", OPT_NAMES, IN(upstream_conf, relay_headers), NULL, NULL, NULL, OPT_LIVE,
         .help = "Further response fields that a relay takes from the upstream, such as "
                 "\"x-request-id\"." },

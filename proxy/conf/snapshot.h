@@ -195,8 +195,7 @@ struct upstream_conf {
     struct str *relay_headers; /* lower case */
     size_t nrelay_headers;
     enum api_choice api;
-    bool usage;         /* tokens are read from answers */
-    bool include_usage; /* chat streams are asked for their usage, and the extra chunk is hidden */
+    bool usage; /* tokens are read from answers */
     struct selector_conf affinity;
     uint64_t connect_timeout_ms; /* name, TCP and TLS together */
     uint64_t first_byte_timeout_ms;
@@ -228,8 +227,6 @@ struct upstream_conf {
     size_t streams_per_connection;
     uint64_t connection_max_age_ms;
     uint64_t keep_alive_timeout_ms; /* an unused connection is closed after this */
-    uint64_t probe_after_ms; /* HTTP/2: a connection that was silent for so long is probed before it
-                                is used again */
     uint64_t
         ping_interval_ms; /* HTTP/2: a silent connection with calls on it is probed this often */
     uint64_t ping_timeout_ms;

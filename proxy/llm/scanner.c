@@ -36,11 +36,12 @@ void scanner_reset(struct scanner *j)
     j->state = IN_VALUE;
     j->text_len = 0;
     j->escaped = false;
+    j->done = false;
 }
 
 bool scanner_complete(const struct scanner *j)
 {
-    return j->state == IN_DONE;
+    return j->done;
 }
 
 /* How many segments lead to the values at the present depth. */
@@ -110,6 +111,7 @@ static void scanner_begin_text(struct scanner *j, enum scanner_state to)
 static void scanner_after_value(struct scanner *j)
 {
     j->state = j->depth == 0 ? IN_DONE : IN_AFTER;
+    j->done = j->depth == 0;
 }
 
 static void scanner_open(struct scanner *j, bool object)

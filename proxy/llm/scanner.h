@@ -61,6 +61,7 @@ struct scanner {
     bool unwrap;      /* the outermost value is an array: its elements count as outermost */
     unsigned char state, type;
     bool escaped;
+    bool done; /* the outermost value is complete, whatever follows it */
     unsigned char text_len;
     char text[SCANNER_TEXT_MAX];
 };
@@ -73,7 +74,7 @@ void scanner_init(struct scanner *j, const struct scanner_path *paths, unsigned 
 /* The next piece. False: what came is no JSON, and nothing more is told. */
 bool scanner_feed(struct scanner *j, struct str piece);
 
-/* The outermost value is complete. */
+/* The outermost value is complete, whatever follows it. */
 bool scanner_complete(const struct scanner *j);
 
 /* Begins anew, with the same table. */

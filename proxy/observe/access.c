@@ -164,10 +164,10 @@ static void access_write_logfmt(struct buf *b, const struct access_entry *e)
     buf_printf(b,
         " status=%u bytes_in=%" PRIu64 " bytes_out=%" PRIu64 " hops=%u calls=%u queue_ms=" MS_FMT
         " worker_ms=" MS_FMT " parked_ms=" MS_FMT " total_ms=" MS_FMT " route=" STR_FMT
-        " upstream=" STR_FMT " end=" STR_FMT,
+        " upstream=" STR_FMT,
         e->status, e->bytes_in, e->bytes_out, e->hops, e->calls, MS_ARG(e->queue_us),
         MS_ARG(e->worker_us), MS_ARG(e->parked_us), MS_ARG(e->total_us), STR_ARG(e->route),
-        STR_ARG(e->upstream), STR_ARG(e->end));
+        STR_ARG(e->upstream));
     if (e->endpoint.n > 0)
         buf_printf(b,
             " endpoint=" STR_FMT " attempts=%u upstream_status=%u first_content_ms=%" PRIu64,
@@ -177,7 +177,7 @@ static void access_write_logfmt(struct buf *b, const struct access_entry *e)
             " input_tokens=%" PRIu64 " output_tokens=%" PRIu64 " cached_tokens=%" PRIu64
             " reasoning_tokens=%" PRIu64,
             e->input_tokens, e->output_tokens, e->cached_tokens, e->reasoning_tokens);
-    buf_append(b, "\n", 1);
+    buf_printf(b, " end=" STR_FMT "\n", STR_ARG(e->end));
 }
 
 bool access_enabled(void)

@@ -221,6 +221,29 @@ def test_T5_a_client_that_leaves_ends_the_call(bed, route):
     assert record["end"] == "reset-by-peer"
 
 
+def test_T6_one_stream_more_than_the_peer_allows(bed, route):
+    site = Site(bed, route, tls=True, endpoints=[["--max-streams", "2"]])
+    tasks = [bed.background(site.ask, headers=[("X-Provider-Delay", "300ms")]) for _ in range(5)]
+    assert [t.result().status for t in tasks] == [200] * 5
+
+
+def test_T7_a_connection_that_died_silently_is_given_up(bed, route):
+    site = Site(bed, route, tls=True, ping_interval="100ms", ping_timeout="200ms", first_byte_timeout="20s")
+    assert site.ask("ping-silent").status == 502
+    assert site.ask().status == 200
+
+
+def test_T8_a_client_that_does_not_read_holds_up_no_other(bed, route):
+    if route == "resume":
+        pytest.skip("the worker reads for the client")
+    site = Site(bed, route, tls=True, idle_timeout="20s")
+    target = "/v1/chat/completions" if route == "gateway" else "/ask"
+    with Client(site.tarry.address, receive_buffer=4096) as slow:
+        slow.send_request("POST", target, site.headers("huge=8M", [("X-Path", "/v1/chat/completions")]), "{}")
+        slow.begin()
+        assert site.ask().status == 200
+
+
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses"])
 def test_T9_bytes_split_anywhere_are_the_same(bed, route, path):
     site = Site(bed, route)

@@ -110,7 +110,7 @@ START_TEST(tells_of_calls)
     line = line_of(ACCESS_LOGFMT, &e);
     ck_assert_ptr_nonnull(strstr(line,
         " endpoint=openai-a attempts=3 upstream_status=200 first_content_ms=350 input_tokens=9 "
-        "output_tokens=7 cached_tokens=4 reasoning_tokens=3\n"));
+        "output_tokens=7 cached_tokens=4 reasoning_tokens=3 end="));
 }
 END_TEST
 
