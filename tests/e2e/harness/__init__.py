@@ -3,6 +3,7 @@
     base      ports, deadlines, waiting for a condition
     http1     strict reading and plain writing of HTTP/1.1 messages
     handoffs  handoffs as a worker writes them, enclosed responses as it reads them
+    parts     responses in parts, and the pieces of answers
     server    scripted workers and upstreams that speak HTTP/1.1, plain or TLS, over TCP or unix sockets
     h2server  a scripted upstream that speaks HTTP/2 over TLS
     client    a client that sees exact bytes and when they came
