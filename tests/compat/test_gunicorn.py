@@ -173,7 +173,7 @@ def test_reload_under_load(bed, version):
             site.signal(signal.SIGHUP)
             eventually(lambda old=old: len(site.workers()) == 2 and not old & set(site.workers()), "new workers")
             load.more(20)
-    assert len(site.addresses()) == 2
+    eventually(lambda: len(site.addresses()) == 2, "both addresses")
 
 
 def test_reload_with_threads_under_load(bed, version):
