@@ -64,6 +64,7 @@ static void proxyreader_on_io(struct ev_loop *ev, ev_io *w, int revents)
         p->nseen += (size_t)got;
     } else {
         proxyreader_stop(p);
+        LOOP_ASSERT_OPEN(p->owner);
         p->on_end(p->owner, fd, &header, NULL);
     }
 }

@@ -143,6 +143,7 @@ static void resolver_answer_all(void *owner)
         if (!first)
             return;
         l = LIST_OWNER(first, struct resolver_lookup, node);
+        LOOP_ASSERT_OPEN(l->owner);
         l->on_answer(l->owner, &a);
     }
 }
