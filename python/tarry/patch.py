@@ -24,7 +24,7 @@ _LIBRARIES: dict[str, tuple[Patch, Callable[..., None]]] = {
     "websockets.sync.client": (websockets.patch, websockets.unpatch),
 }
 
-_others: dict[str, Patch] = {"sqlalchemy.pool": pools.watch}
+_others: dict[str, Patch] = {"sqlalchemy": pools.watch}
 
 _waiting: set[str] = set()
 

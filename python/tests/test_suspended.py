@@ -963,6 +963,27 @@ def test_calls_below_c_code():
     assert interleaved(app, 4) == [[["a", "b"], "aecho:qb", "echo:xecho:y", "echo:q"]] * 4 and len(app.runs) == 4
 
 
+def test_a_connection_of_sqlalchemy_that_is_in_use(tmp_path):
+    """Others would wait for the pool."""
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path}/db")
+
+    def holds(environ):
+        with engine.connect() as connection:
+            return [connection.execute(sqlalchemy.text("SELECT 1")).scalar(), ask()]
+
+    def gives_back(environ):
+        with engine.connect() as connection:
+            found = connection.execute(sqlalchemy.text("SELECT 1")).scalar()
+        return [found, ask()]
+
+    exchange = Exchange(wsgi(holds)).visit()
+    assert not exchange.suspended and exchange.go().json() == [1, "echo:q"]
+    assert suspended.reasons == {"a connection of SQLAlchemy is in use": 1}
+    assert Exchange(wsgi(gives_back)).visit().suspended
+    engine.dispose()
+
+
 def test_greenlets_of_the_view():
     from greenlet import greenlet
 

@@ -22,7 +22,7 @@ _SESSION = re.compile(
     r"|CREATE\s+(?:GLOBAL\s+|LOCAL\s+)?TEMP)|.*\b(set_config|pg_(?:try_)?advisory_lock\w*|get_lock)\s*\(",
     re.IGNORECASE | re.DOTALL,
 )
-_STATEMENT_MAX = 80
+_STATEMENT_MAX = 40
 
 
 def guard() -> None:
@@ -78,7 +78,8 @@ def _note_sessions(name: str) -> None:
         if exchange is not None and exchange.run is not None and not getattr(self.db, "_tarry_connecting", False):
             statement = str(args[0]) if args else ""
             if _SESSION.match(statement):
-                vars(exchange).setdefault("django_session", " ".join(statement.split())[:_STATEMENT_MAX])
+                # Its beginning, and no value.
+                vars(exchange).setdefault("django_session", " ".join(re.split(r"[=('\"]", statement)[0].split())[:_STATEMENT_MAX])
         return result
 
     execute.__tarry__ = original  # type: ignore[attr-defined]

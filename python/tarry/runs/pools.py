@@ -11,16 +11,17 @@ from .exchange import current
 _watched = False
 
 
-def watch(pool: ModuleType) -> None:
-    """For sqlalchemy.pool."""
+def watch(sqlalchemy: ModuleType) -> None:
+    """Once the whole package has been imported."""
     global _watched
     if _watched:
         return
     _watched = True
     from sqlalchemy import event
+    from sqlalchemy.pool import Pool
 
-    event.listen(pool.Pool, "checkout", _out)
-    event.listen(pool.Pool, "checkin", _in)
+    event.listen(Pool, "checkout", _out)
+    event.listen(Pool, "checkin", _in)
     suspended.guards.append(_why_not)
 
 
