@@ -571,12 +571,11 @@ static const struct opt limit_rows[] = {
                 "wait. 0: any number." },
     { "key", OPT_SELECTOR, IN(limit_conf, key), "", NULL, NULL, OPT_LIVE,
         .help = "What calls are counted by: \"header:NAME\" (a field of the request, such as the "
-                "tenant's name), or empty for all calls together. The field Tarry-Limit-Key of an "
-                "enclosed request takes the place of any key." },
-    { "requests_per_minute", OPT_NUMBER, IN(limit_conf, requests_per_minute), "0", "0", "100000000",
+                "tenant's name), or empty for all calls together." },
+    { "requests_per_minute", OPT_NUMBER, IN(limit_conf, requests_per_minute), "0", "0", "1000000",
         OPT_LIVE,
-        .help = "How many calls of one key begin within a minute in one process, evenly spread "
-                "after a first burst; further ones wait. 0: any number." },
+        .help = "How many calls of one key begin within any minute in one process; further ones "
+                "wait. 0: any number." },
 };
 
 static const struct opt upstream_rows[] = {

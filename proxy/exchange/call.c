@@ -39,7 +39,8 @@ struct call {
     struct call_request request;
     struct endpoints *endpoints;
     struct attempt *attempt;
-    struct attempt *kept; /* of a lower tier: its answer counts if the others fail too */
+    struct attempt *kept;     /* of a lower tier: its answer counts if the others fail too */
+    struct pacer_turn *turns; /* one a limit of the upstream; NULL: none asked for yet */
     struct rewritten_body *rewritten;     /* for the present endpoint; NULL: the body as it is */
     const struct endpoint_conf *endpoint; /* of the last attempt */
     union {
@@ -53,8 +54,9 @@ struct call {
     const struct log_context *log;
     uint64_t tried; /* endpoints, as bits by their place in the conf */
     uint64_t key;
-    uint16_t attempts; /* in all */
-    uint16_t status;   /* of the answer that is passed on; 0: none */
+    uint16_t attempts;   /* in all */
+    uint16_t status;     /* of the answer that is passed on; 0: none */
+    unsigned char paced; /* limits that it is within */
     unsigned char retries, retries_max, frees, least_tier, endpoint_index;
     unsigned char state; /* enum call_state */
     bool has_key, keyed; /* a key is known; it has been looked for */
@@ -92,8 +94,17 @@ static void call_drop_all(struct call *c)
     c->rewritten = NULL;
 }
 
+static void call_leave_pace(struct call *c)
+{
+    for (size_t i = 0; c->turns && i < c->request.upstream->nlimits; i++)
+        pacer_leave(&c->turns[i]);
+    free(c->turns);
+    c->turns = NULL;
+}
+
 static void call_fail(struct call *c, enum problem problem, const char *why)
 {
+    call_leave_pace(c);
     call_set_state(c, CALL_IS_OVER);
     counter_add(COUNTER_CALLS_FAILED, 1);
     callmetrics_call_failed(c->request.upstream, problem, call_elapsed_ms(c), c->log);
@@ -409,6 +420,54 @@ static void call_find_key(struct call *c)
     }
 }
 
+/* ---- the pace ---- */
+
+static void call_on_turn(void *owner)
+{
+    struct call *c = owner;
+
+    c->paced++;
+    deadline_clear(&c->part.timer);
+    call_try(c);
+}
+
+/* The value of the limit's field in the request; empty where it has none. */
+static uint64_t call_limit_id(struct call *c, size_t i)
+{
+    const struct upstream_conf *u = c->request.upstream;
+    uint64_t id = call_hash(u->name) * 31 + i;
+    struct arena arena = { 0 };
+    struct head head;
+
+    if (u->limits[i].key.kind == SELECTOR_HEADER && c->make_head(c->owner, c, &arena, &head) == 0)
+        id = id * 31 + call_hash(head_value(&head, u->limits[i].key.name));
+    arena_release(&arena);
+    return id;
+}
+
+/* 1: it may begin. 0: it waits; call_try() follows. -1: no memory. */
+static int call_pace(struct call *c)
+{
+    const struct upstream_conf *u = c->request.upstream;
+
+    if (u->nlimits > 0 && !c->turns)
+        c->turns = calloc(u->nlimits, sizeof(*c->turns));
+    if (u->nlimits > 0 && !c->turns)
+        return -1;
+    for (; c->paced < u->nlimits; c->paced++) {
+        struct pacer_turn *t = &c->turns[c->paced];
+
+        if (t->key)
+            return 0;
+        t->on_turn = call_on_turn;
+        t->owner = c;
+        if (!pacer_ask(
+                endpoints_pacer(c->endpoints), t, &u->limits[c->paced], call_limit_id(c, c->paced)))
+            return t->key ? 0 : -1;
+    }
+    return 1;
+}
+
 /* ---- attempts ---- */
 
 static void call_open_attempt(struct call *c, const struct group_choice *choice)
@@ -454,7 +513,20 @@ static void call_try(void *owner)
     struct call *c = owner;
     struct group_ask ask;
     struct group_choice choice;
+    int paced = call_pace(c);
 
+    if (paced < 0) {
+        call_fail(c, PROBLEM_INTERNAL, "out of memory");
+        return;
+    }
+    if (paced == 0 && call_left_ms(c) == 0) {
+        call_fail(c, PROBLEM_CALL_TIMEOUT, "total_timeout passed while a limit was reached");
+        return;
+    }
+    if (paced == 0) {
+        call_set_pause(c, call_left_ms(c));
+        return;
+    }
     call_find_key(c);
     ask = call_ask(c);
     if (!group_pick(c->endpoints, &ask, &choice)) {
@@ -566,6 +638,7 @@ void call_close(struct call *c)
         callmetrics_call_cancelled(c->request.upstream, call_elapsed_ms(c));
     call_add_to_record(c);
     call_drop_all(c);
+    call_leave_pace(c);
     call_set_state(c, CALL_IS_OVER);
     deadline_close(&c->part.timer);
     loop_free_later(&c->part.deferred_free, c, call_free);

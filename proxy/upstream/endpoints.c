@@ -21,6 +21,7 @@ struct endpoints {
     struct list prepared;
     struct conf *next; /* what was prepared points into it */
     struct resolver *resolver;
+    struct pacer *pacer;
     struct h1_limits limits; /* of the snapshot in use */
     struct h2_read_ahead read_ahead;
     struct deferred_free deferred_free;
@@ -164,7 +165,8 @@ struct endpoints *endpoints_open(struct conf *conf)
     list_init(&es->staged);
     list_init(&es->prepared);
     es->resolver = resolver_open(NULL);
-    if (!es->resolver || endpoints_prepare(es, conf, why, sizeof(why)) < 0) {
+    es->pacer = pacer_open();
+    if (!es->resolver || !es->pacer || endpoints_prepare(es, conf, why, sizeof(why)) < 0) {
         endpoints_close(es);
         return NULL;
     }
@@ -187,6 +189,7 @@ void endpoints_close(struct endpoints *es)
     while (list_first(&es->retired))
         endpoint_close(endpoint_on(list_first(&es->retired)));
     resolver_close(es->resolver);
+    pacer_close(es->pacer);
     loop_free_later(&es->deferred_free, es, endpoints_free);
 }
 
@@ -211,4 +214,9 @@ struct endpoint *endpoints_find(
     if (ep)
         endpoint_retire(ep, &es->retired);
     return ep;
+}
+
+struct pacer *endpoints_pacer(struct endpoints *es)
+{
+    return es->pacer;
 }

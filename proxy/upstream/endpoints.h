@@ -4,6 +4,7 @@
 
 #include "conf/snapshot.h"
 #include "upstream/endpoint.h"
+#include "upstream/pacer.h"
 
 struct endpoints;
 
@@ -28,5 +29,8 @@ void endpoints_close(struct endpoints *es);
  * looked up anew for each attempt. */
 struct endpoint *endpoints_find(
     struct endpoints *es, const struct upstream_conf *u, const struct endpoint_conf *e);
+
+/* The pace of the calls to all of them. */
+struct pacer *endpoints_pacer(struct endpoints *es);
 
 #endif

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from harness import Client, Reply, Truncated, by_kind, call, handoff
+from harness import Client, Reply, Truncated, by_kind, call, eventually, handoff
 
 ROUTES = ["relay", "resume", "gateway"]
 OPTIONS = {"retry_first_pause": "20ms", "retry_max_pause": "50ms", "first_byte_timeout": "1s", "first_content_timeout": "1s",
@@ -53,8 +53,10 @@ class Site:
         return Reply(e.status, e.body, [("X-Error", e.error or "none"), ("X-Usage", e.headers.get("tarry-usage") or "")])
 
     def headers(self, fault, headers):
-        faults = [("X-Provider-Fault", fault)] if fault else []
-        return faults + [("X-Provider-Key", f"k{next(keys)}"), ("Content-Type", "application/json"), *headers]
+        own = [("X-Provider-Fault", fault)] if fault else []
+        if "X-Provider-Key" not in dict(headers):
+            own.append(("X-Provider-Key", f"k{next(keys)}"))
+        return own + [("Content-Type", "application/json"), *headers]
 
     def ask(self, fault=None, path="/v1/chat/completions", stream=True, headers=(), body=None):
         body = body or {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": stream, "max_tokens": 99,
@@ -167,8 +169,15 @@ def test_S14_a_fallback_that_refuses_leaves_the_first_error(bed, route):
 
 
 def test_S15_a_service_that_comes_back_is_used_again(bed, route):
-    site = Site(bed, route, endpoints=[["--fault", "500*3,"], []], breaker_failures=3, breaker_pause="300ms", retries=3)
-    assert all(site.ask().status == 200 for _ in range(4))
+    """Four failures: three open the breaker, one is the probe's."""
+    site = Site(bed, route, endpoints=[["--fault", "500*4, 200"], []], breaker_failures=3, breaker_pause="300ms")
+
+    def ask():
+        assert site.ask(headers=[("X-Provider-Key", "same")]).status == 200
+        return [r["status"] for r in site.requests(0)]
+    assert [len(ask()) for _ in range(4)] == [1, 2, 3, 3]
+    eventually(lambda: ask() == [500, 500, 500, 500], "the first probe")
+    eventually(lambda: ask()[4:5] == [200], "the second probe")
 
 
 def test_S16_usage_is_that_of_the_leg_that_paid(bed, route):

@@ -177,6 +177,37 @@ def test_an_sdk_that_gives_up_gets_its_answer_before(bed, name):
     assert len(upstream.requests) == 1
 
 
+# --- limits ---
+
+def limited(bed, limit, answer, up=None):
+    upstream = bed.upstream(answer)
+    conf = bed.conf([], upstream)
+    conf.up.update(up or {})
+    conf.routes = [("/", {"upstream": "up"})]
+    text = conf.text().replace('upstream "up" {\n', 'upstream "up" {\nlimit { ' + limit + " }\n")
+    (conf.folder / "tarry.conf").write_text(text)
+    tarry = bed.tarry(text, address=conf.address)
+    return upstream, tarry
+
+
+def test_calls_over_a_limit_wait_for_their_turn_and_for_nobody_else_s(bed):
+    gate = Gate()
+    upstream, tarry = limited(bed, 'key = "header:x-tenant" in_flight = 2', lambda r, c: (gate.wait(), b"x")[1])
+    mine = [bed.background(tarry.get, "/", [("x-tenant", "a")]) for _ in range(4)]
+    upstream.wait_for(2)
+    other = bed.background(tarry.get, "/", [("x-tenant", "b")])
+    upstream.wait_for(3)
+    assert len(upstream.requests) == 3
+    gate.open()
+    assert [t.result().status for t in mine + [other]] == [200] * 5
+
+
+def test_a_call_over_the_pace_ends_with_its_deadline(bed):
+    upstream, tarry = limited(bed, "requests_per_minute = 2", lambda r, c: b"x", up={"total_timeout": "500ms", "connect_timeout": "400ms"})
+    assert [tarry.get("/").status for _ in range(3)] == [200, 200, 504]
+    assert len(upstream.requests) == 2
+
+
 # --- HTTP/1.1 ---
 
 def test_connections_are_used_again(bed):
