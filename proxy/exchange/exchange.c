@@ -581,15 +581,28 @@ void exchange_refuse(
     exchange_fail(ex, p, status, "%s", why);
 }
 
+/* The first call that is in flight, or NULL. */
+static const struct call *exchange_any_call(const struct exchange *ex)
+{
+    if (ex->relay)
+        return ex->relay;
+    for (unsigned i = ex->first_answer; i < ex->answers.n; i++)
+        if (ex->answers.list[i]->call)
+            return ex->answers.list[i]->call;
+    return NULL;
+}
+
 void exchange_describe(const void *exchange, char *buf, size_t n)
 {
     const struct exchange *ex = exchange;
-    char reply[160], visit[80];
+    const struct call *c = exchange_any_call(ex);
+    char reply[160], visit[80], call[200] = "no call";
 
     reply_describe(&ex->reply, reply, sizeof(reply));
     visit_describe(ex->hop.visit, visit, sizeof(visit));
-    snprintf(buf, n,
-        "exchange %s: %s, step %s (%d), hop %u attempt %u, %u of %zu calls left; %s; %s", ex->id,
-        states[ex->state].name, moves[ex->step].name, ex->phase, ex->hop.number, ex->hop.attempt,
-        ex->calls_left, ex->handoff ? ex->handoff->ncalls : 0, reply, visit);
+    if (c)
+        call_describe(c, call, sizeof(call));
+    snprintf(buf, n, "exchange %s: %s, step %s (%d), hop %u attempt %u, %u calls left; %s; %s; %s",
+        ex->id, states[ex->state].name, moves[ex->step].name, ex->phase, ex->hop.number,
+        ex->hop.attempt, ex->calls_left, reply, visit, call);
 }

@@ -1509,6 +1509,35 @@ START_TEST(finishes_under_the_snapshot_it_began_with)
 }
 END_TEST
 
+/* What a panic says of the exchange in hand. */
+static const struct {
+    enum place place;
+    const char *says;
+} described[] = {
+    { READING,
+        ": reading, step read (0), hop 0 attempt 1, 0 calls left; reply none, client there" },
+    { VISITING, ": visiting, step visit (0), hop 0 attempt 1, 0 calls left; reply none" },
+    { PARKED, ": parked, step calls (0), hop 0 attempt 1, 1 calls left; reply none" },
+    { KEPT_ALIVE, "head fixed by keep-alive; no visit; call 0 to \"ai\"" },
+    { ANSWERING, ": answering, step visit" },
+    { ANSWERING_RELAY,
+        ": answering, step relay (1), hop 0 attempt 1, 1 calls left; reply streaming" },
+    { NOTIFYING, ": notifying, step notify (0), hop 1 attempt 1" },
+    { TUNNELLING, "visit tunnelling; no call" },
+};
+
+START_TEST(describes_itself)
+{
+    char text[600];
+
+    open_front(LONG, "");
+    reach(described[_i].place, "");
+    exchange_describe(ex, text, sizeof(text));
+    ck_assert_ptr_nonnull(strstr(text, ex->id));
+    ck_assert_msg(strstr(text, described[_i].says) != NULL, "%s", text);
+}
+END_TEST
+
 static TCase *cases(void)
 {
     TCase *t = tcase_create("exchange");
@@ -1551,6 +1580,7 @@ static TCase *cases(void)
     tcase_add_test(t, tells_a_full_disk_from_a_large_response);
     tcase_add_loop_test(t, lets_a_worker_answer_for_the_upstream, 0, 2);
     tcase_add_test(t, relays_a_2xx_though_errors_would_be_handled);
+    tcase_add_loop_test(t, describes_itself, 0, COUNT_OF(described));
     tcase_add_test(t, finishes_under_the_snapshot_it_began_with);
     return t;
 }
