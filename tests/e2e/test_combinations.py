@@ -146,7 +146,7 @@ class Run:
         # A client that leaves may take its connection along, so each has one of its own.
         plan = Round(seed="combinations", top={"shutdown_timeout": "10s", "http2_resets_max": 100000},
                      pool={"keep_alive_interval": "30ms", "notify_first_pause": "50ms", "queue_timeout": "5m"},
-                     up={"retries": 0, "max_connections": 1000}, slots=[100], black_hole=False, calm=True, at_once=150, events=[],
+                     up={"retries": 0, "retry_unstarted_within": "0ms", "max_connections": 1000}, slots=[100], black_hole=False, calm=True, at_once=150, events=[],
                      connections=[Connection(self.cases[e.number].client, "tcp", [e]) for e in exchanges])
         self.round = rounds.Round(plan, folder, authority, log_level="info")
         self.world = self.round.world
