@@ -202,7 +202,7 @@ class Check:
         if not v.enclosed or len(v.enclosed) != 1:
             yield f"{v.kind} encloses {v.enclosed}"
             return
-        a, whole = v.enclosed[0], self.record.calls[0].body
+        a, whole = v.enclosed[0], self.record.calls[0].body if self.record.calls else b""
         if a.id != f"{self.record.exchange.number}.0":
             yield f"{v.kind} encloses the call {a.id}"
         outcome = v.headers.get("Tarry-Outcome")
@@ -241,7 +241,7 @@ class Check:
         elif self.case.keep_alive == "sse":
             body = b"\n".join(line for line in body.split(b"\n") if line and not line.startswith((b":", b"event:")))
             body = body.removeprefix(b"data: ")
-        if body == self.record.calls[0].body and body:
+        if body and any(body == c.body for c in self.record.calls):
             return "upstream"
         if any(body == v.body for v in self.record.visits[1:] if v.kind != "notify"):
             return "worker"
