@@ -157,11 +157,14 @@ const struct route_conf *admission_find_route(
 static bool admission_check_websocket(const struct route_conf *route,
     const struct stream_request *r, struct admitted *out, struct refusal *no)
 {
+    struct str length;
+
     out->head.websocket = r->head->websocket && route->websocket;
     out->websocket_only = r->websocket_only;
     if (r->websocket_only && !route->websocket)
         return admission_refuse(no, PROBLEM_NO_WEBSOCKET, 0, "the route has no WebSockets");
-    if (out->head.websocket && r->body)
+    length = head_value(r->head, STR("content-length"));
+    if (out->head.websocket && (r->body || (length.p && !str_eq(length, STR("0")))))
         return admission_refuse(
             no, PROBLEM_BAD_REQUEST, 0, "a WebSocket's opening handshake has a body");
     return true;
