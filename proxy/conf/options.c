@@ -263,6 +263,10 @@ static const struct opt root_rows[] = {
                 "answers 400, \"pass\" forwards them except those that would be read as "
                 "Tarry's own.",
         .words = underscore_words },
+    { "upgrade_timeout", OPT_DURATION, IN(conf, upgrade_timeout_ms), "1m", "1s", "1h", OPT_LIVE,
+        .help =
+            "How long the binary that SIGUSR2 starts may take to become ready. Then it is ended, "
+            "and this one serves on." },
     { "user", OPT_USER, IN(conf, user), "", NULL, NULL, OPT_RESTART,
         .help = "The account to run as. If Tarry is started as root, it binds its listeners "
                 "and reads its keys, and then becomes this user for good. Empty: the account "

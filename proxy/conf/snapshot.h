@@ -342,6 +342,7 @@ struct conf {
     uint64_t shutdown_timeout_ms;
     uint64_t drain_delay_ms;       /* SIGTERM: listeners stay open for so long */
     bool master_process;           /* a master also where processes is 1 */
+    uint64_t upgrade_timeout_ms;   /* how long another binary may take to become ready */
     uint64_t restart_max_pause_ms; /* before a process that keeps dying is replaced */
     uint64_t handshake_timeout_ms; /* of TLS, from the accept on */
     unsigned key_updates_max;      /* of one client in a minute, renegotiations included */

@@ -18,7 +18,8 @@ struct activation_socket {
     struct sockaddr_storage sa;
 };
 
-static struct activation_socket *all;
+/* Of the service manager; of the process that this one replaces. */
+static struct activation_socket *all, *rest;
 
 static bool activation_is_same(const struct sockaddr *a, const struct sockaddr *b)
 {
@@ -60,7 +61,7 @@ static bool activation_listens(int fd, struct sockaddr_storage *sa)
            getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &two) == 0 && type == SOCK_STREAM;
 }
 
-void activation_take(int first, int n)
+static void activation_take_to(struct activation_socket **list, int first, int n)
 {
     for (int fd = first; fd < first + n; fd++) {
         struct activation_socket *i = calloc(1, sizeof(*i));
@@ -76,9 +77,40 @@ void activation_take(int first, int n)
         fcntl(fd, F_SETFD, FD_CLOEXEC);
         fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
         i->fd = fd;
-        i->next = all;
-        all = i;
+        i->next = *list;
+        *list = i;
     }
+}
+
+void activation_take(int first, int n)
+{
+    activation_take_to(&all, first, n);
+}
+
+void activation_take_over(int first, int n)
+{
+    activation_take_to(&rest, first, n);
+}
+
+int activation_adopt(const struct sockaddr *sa)
+{
+    for (struct activation_socket **at = &rest; *at; at = &(*at)->next) {
+        struct activation_socket *i = *at;
+        int fd = i->fd;
+
+        if (!activation_is_same((const struct sockaddr *)&i->sa, sa))
+            continue;
+        *at = i->next;
+        free(i);
+        return fd;
+    }
+    return -1;
+}
+
+void activation_each(void (*fn)(void *owner, int fd), void *owner)
+{
+    for (const struct activation_socket *i = all; i; i = i->next)
+        fn(owner, i->fd);
 }
 
 int activation_find(const struct sockaddr *sa)
@@ -104,13 +136,24 @@ void activation_warn(void)
                 addr_text((const struct sockaddr *)&i->sa, text, sizeof(text)));
 }
 
-void activation_release(void)
+static void activation_close_list(struct activation_socket **list)
 {
-    while (all) {
-        struct activation_socket *i = all;
+    while (*list) {
+        struct activation_socket *i = *list;
 
-        all = i->next;
+        *list = i->next;
         close(i->fd);
         free(i);
     }
+}
+
+void activation_drop_rest(void)
+{
+    activation_close_list(&rest);
+}
+
+void activation_release(void)
+{
+    activation_close_list(&all);
+    activation_close_list(&rest);
 }

@@ -11,6 +11,18 @@
  * closed, with a line in the log. */
 void activation_take(int first, int n);
 
+/* The same for sockets of the process that this one replaces: each belongs to whoever adopts it. */
+void activation_take_over(int first, int n);
+
+/* The one of those that listens at this address, which is the caller's now; -1: none. */
+int activation_adopt(const struct sockaddr *sa);
+
+/* Closes those of them that nobody has adopted. */
+void activation_drop_rest(void);
+
+/* Each socket of activation_take(). */
+void activation_each(void (*fn)(void *owner, int fd), void *owner);
+
 /* The one that listens at this address, which stays ours; -1: none. */
 int activation_find(const struct sockaddr *sa);
 

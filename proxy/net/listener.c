@@ -222,6 +222,11 @@ static int listener_bind_to(const struct addr_conf *a, unsigned backlog, bool ma
     int fd, on = 1, only = a->ipv6_only, saved;
     bool good;
 
+    fd = activation_adopt(sa);
+    if (fd >= 0) {
+        listen(fd, (int)backlog); /* its length; it listens already */
+        return fd;
+    }
     if (is_unix)
         listener_remove_stale(
             ((const struct sockaddr_un *)(const void *)sa)->sun_path, sa, a->salen);
@@ -313,6 +318,12 @@ static bool listener_is_named(const struct conf *c, struct str text)
         }
     }
     return false;
+}
+
+void listener_each_shared(void (*fn)(void *owner, int fd), void *owner)
+{
+    for (const struct listener_shared *s = shared; s; s = s->next)
+        fn(owner, s->fd);
 }
 
 void listener_unshare(const struct conf *except, bool unlink_files)

@@ -43,6 +43,8 @@ void listener_set_group(gid_t gid);
 int listener_share(
     const struct addr_conf *a, unsigned backlog, bool many, char *why, size_t whylen);
 
+void listener_each_shared(void (*fn)(void *owner, int fd), void *owner);
+
 /* Closes what was shared, as far as this process has it: all, or what `except` does not name any
  * more. Clients must not connect to a socket that nobody accepts from. The master, whose files they
  * are, removes the files of unix sockets. */

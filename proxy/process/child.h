@@ -18,7 +18,9 @@ struct tickets;
  * terminal signals all processes of a group, and the master passes it on. */
 enum { SAME_SIGNAL_MS = 1000 };
 
-#define CHILD_USR2_IGNORED "SIGUSR2 ignored: the binary is upgraded by a restart"
+#define CHILD_USR2_IGNORED                                                                         \
+    "SIGUSR2 ignored: another binary is started by the master, which needs master_process = true " \
+    "or several processes"
 
 struct child_setup {
     const char *conf_path;

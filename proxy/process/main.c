@@ -31,6 +31,7 @@
 #include "process/broker.h"
 #include "process/privileges.h"
 #include "process/supervisor.h"
+#include "process/upgrade.h"
 
 static void main_version(void)
 {
@@ -46,8 +47,10 @@ static void main_version(void)
 
 static void main_on_ready(void *owner)
 {
+    activation_drop_rest();
     log_announce("ready");
     supervisor_ready();
+    upgrade_tell_ready();
 }
 
 static void main_on_reload_begun(void *owner)
@@ -109,7 +112,9 @@ static int main_start(const struct command *given, struct conf *conf)
     char why[512];
 
     main_block_signals();
+    upgrade_note_binary();
     supervisor_inherit();
+    upgrade_inherit();
     if (given->nfds > 0)
         activation_take(given->first_fd, given->nfds);
     if (privileges_plan(&p, conf, why, sizeof(why)) < 0 ||
@@ -139,7 +144,8 @@ static int main_start(const struct command *given, struct conf *conf)
             .conf = conf,
             .tickets = tickets,
             .privileges = &p,
-            .sandbox = &sandbox });
+            .sandbox = &sandbox,
+            .may_upgrade = given->lifeline < 0 && given->text.len == 0 });
     return child_run(&(struct child_setup){ .conf_path = given->path,
         .version = PACKAGE_VERSION,
         .commit = TARRY_COMMIT,

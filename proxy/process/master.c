@@ -30,6 +30,7 @@
 #include "process/child.h"
 #include "process/logs.h"
 #include "process/supervisor.h"
+#include "process/upgrade.h"
 
 enum {
     RESTART_PAUSE_MS = 1000, /* the first one, for a child that has not lived for so long */
@@ -58,7 +59,9 @@ struct master {
     size_t reloading;   /* children that have not reported yet */
     sigset_t set, old;
     uint64_t stopped_ms, release_ms, deadline_ms, told_ms;
-    bool serving; /* all children accepted once */
+    struct upgrade upgrade;
+    bool replaced; /* another master serves: the files of unix sockets are its own */
+    bool serving;  /* all children accepted once */
     bool refused, stopping, released, asked_to_drain;
     int status;
 };
@@ -113,6 +116,7 @@ static _Noreturn void master_run_child(struct master *m, size_t slot)
     sigprocmask(SIG_UNBLOCK, &chld, NULL);
     close(m->signals);
     close(m->report_pipe[0]);
+    upgrade_forget(&m->upgrade);
     supervisor_close();
     entropy_forget();
     log_forget_waiting(); /* the master writes its lines itself */
@@ -288,7 +292,7 @@ static void master_release_sockets(struct master *m)
 {
     m->released = true;
     activation_release();
-    listener_unshare(NULL, true);
+    listener_unshare(NULL, !m->replaced);
 }
 
 /* When a service manager signals all processes of a group, children get the signal twice; see
@@ -321,6 +325,47 @@ static void master_reload(struct master *m)
     master_signal_children(m, SIGHUP);
 }
 
+static void master_begin_upgrade(struct master *m)
+{
+    char why[512];
+
+    if (m->stopping || m->upgrade.pid != 0) {
+        log_warn(NULL, "SIGUSR2 ignored: %s",
+            m->stopping ? "stopping" : "another binary is starting already");
+    } else if (!m->setup->may_upgrade) {
+        log_warn(NULL, "SIGUSR2 ignored: Tarry was started without a conf file, or with -l");
+    } else if (upgrade_begin(&m->upgrade, m->setup->conf_path,
+                   master_now_ms() + m->conf->upgrade_timeout_ms, &m->old, why, sizeof(why)) < 0) {
+        log_error(NULL, "no upgrade: %s", why);
+    } else {
+        log_info(NULL, "upgrade: process %d is starting", (int)m->upgrade.pid);
+    }
+}
+
+/* No connection is refused: the other one listens already. */
+static void master_check_upgrade(struct master *m)
+{
+    int pid = (int)m->upgrade.pid;
+
+    switch (upgrade_check(&m->upgrade, master_now_ms())) {
+    case UPGRADE_NONE:
+    case UPGRADE_STARTING:
+        break;
+    case UPGRADE_READY:
+        log_info(NULL, "upgrade: process %d serves; this one finishes what is in flight", pid);
+        supervisor_replaced_by(pid);
+        supervisor_close(); /* the other one speaks for all from now on */
+        m->replaced = true;
+        if (!m->stopping)
+            master_stop(m);
+        m->release_ms = master_now_ms();
+        break;
+    case UPGRADE_FAILED:
+        log_error(NULL, "upgrade: process %d did not become ready; this one serves on", pid);
+        break;
+    }
+}
+
 static void master_on_signal(struct master *m, int signo)
 {
     switch (signo) {
@@ -337,7 +382,7 @@ static void master_on_signal(struct master *m, int signo)
         master_signal_children(m, signo);
         break;
     case SIGUSR2:
-        log_warn(NULL, CHILD_USR2_IGNORED);
+        master_begin_upgrade(m);
         break;
     default: /* SIGCHLD: see master_reap() */
         break;
@@ -426,12 +471,13 @@ static int master_open(struct master *m)
 static void master_wait(const struct master *m)
 {
     struct pollfd fds[] = { { .fd = m->signals, .events = POLLIN },
-        { .fd = m->report_pipe[0], .events = POLLIN } };
+        { .fd = m->report_pipe[0], .events = POLLIN },
+        { .fd = m->upgrade.pid ? m->upgrade.fd : -1, .events = POLLIN } };
     uint64_t tick_ms = log_pump() ? TICK_MS : TICK_LOG_MS, alive_ms = supervisor_interval_ms();
 
     if (alive_ms > 0 && alive_ms < tick_ms)
         tick_ms = alive_ms;
-    poll(fds, 2, (int)tick_ms);
+    poll(fds, sizeof(fds) / sizeof(*fds), (int)tick_ms);
 }
 
 static void master_tell_alive(struct master *m)
@@ -451,8 +497,10 @@ static void master_on_starting(struct master *m)
     if (m->ready == m->n) {
         m->serving = true;
         m->status = 0;
+        activation_drop_rest();
         log_announce("ready");
         supervisor_ready();
+        upgrade_tell_ready();
     } else if (master_running(m) < m->n) {
         m->stopping = true;
         m->stopped_ms = m->release_ms = master_now_ms();
@@ -470,6 +518,7 @@ static bool master_turn(struct master *m)
     master_collect_reports(m);
     if (m->asked_to_drain && !m->stopping)
         master_stop(m);
+    master_check_upgrade(m);
     master_tell_alive(m);
     tickets_rotate(
         m->tickets, master_clock_ms(CLOCK_REALTIME)); /* old keys are forgotten here too */
@@ -507,6 +556,7 @@ int master_run(const struct master_setup *setup)
         if (m.serving && m.status == 0)
             log_info(NULL, "stopped");
     }
+    upgrade_abandon(&m.upgrade);
     master_release_sockets(&m);
     broker_stop();
     free(m.children);

@@ -4,6 +4,8 @@
 #ifndef TARRY_PROCESS_MASTER_H
 #define TARRY_PROCESS_MASTER_H
 
+#include <stdbool.h>
+
 #include "conf/snapshot.h"
 #include "process/privileges.h"
 #include "process/sandbox.h"
@@ -16,7 +18,8 @@ struct master_setup {
     struct conf *conf;                   /* taken over */
     struct tickets *tickets;             /* taken over */
     const struct privileges *privileges; /* dropped once unix sockets are bound */
-    const struct sandbox_plan *sandbox;  /* entered by the children */
+    bool may_upgrade; /* the command line is one that another binary can be started with */
+    const struct sandbox_plan *sandbox; /* entered by the children */
 };
 
 /* Runs until SIGTERM, SIGINT or SIGQUIT. The process's exit status. */

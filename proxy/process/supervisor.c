@@ -20,6 +20,7 @@ enum { INHERIT_FIRST = 3, INHERIT_MAX = 1024 };
 static struct {
     int fd; /* -1: nobody listens */
     uint64_t interval_ms;
+    char path[108]; /* of its socket */
 } supervisor = { .fd = -1 };
 
 static void supervisor_tell(const char *text)
@@ -74,11 +75,37 @@ void supervisor_open(void)
                 "to \"%s\"",
                 path);
     }
-    if (supervisor.fd >= 0)
+    if (supervisor.fd >= 0) {
         supervisor.interval_ms = supervisor_read_interval();
+        memcpy(supervisor.path, path, n + 1);
+    }
     unsetenv("NOTIFY_SOCKET");
     unsetenv("WATCHDOG_USEC");
     unsetenv("WATCHDOG_PID");
+}
+
+void supervisor_pass_on(size_t nsockets)
+{
+    char text[32];
+
+    if (supervisor.fd >= 0)
+        setenv("NOTIFY_SOCKET", supervisor.path, 1);
+    if (supervisor.interval_ms > 0) {
+        snprintf(text, sizeof(text), "%" PRIu64, supervisor.interval_ms * 2000);
+        setenv("WATCHDOG_USEC", text, 1);
+    }
+    snprintf(text, sizeof(text), "%d", (int)getpid());
+    setenv("LISTEN_PID", text, 1);
+    snprintf(text, sizeof(text), "%zu", nsockets);
+    setenv("LISTEN_FDS", text, 1);
+}
+
+void supervisor_replaced_by(int pid)
+{
+    char text[64];
+
+    snprintf(text, sizeof(text), "MAINPID=%d\nREADY=1\nSTATUS=serving", pid);
+    supervisor_tell(text);
 }
 
 void supervisor_close(void)

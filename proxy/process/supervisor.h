@@ -5,6 +5,7 @@
 #define TARRY_PROCESS_SUPERVISOR_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* Takes over the listening sockets that it passes on (LISTEN_FDS, LISTEN_PID). To be called first
@@ -16,6 +17,13 @@ void supervisor_open(void);
 void supervisor_close(void);
 
 void supervisor_ready(void);
+
+/* In a process that is about to start another binary: sets the variables that tell it of the
+ * service manager, and of its first `nsockets` listening sockets. */
+void supervisor_pass_on(size_t nsockets);
+
+/* Another process is the main one from now on, and is ready. */
+void supervisor_replaced_by(int pid);
 
 /* A reload has begun; it was taken into use, or refused. */
 void supervisor_reloading(void);

@@ -361,7 +361,7 @@ IN_FORCE = {
         "http2_goaway_wait": "17ms", "http2_header_excess": 17, "http2_limits_window": "17s", "http2_ping_interval": "17s",
         "http2_ping_timeout": "17s", "http2_queue_max": 117, "http2_resets_max": 17, "http2_stalled_max": 17, "http2_stalled_timeout": "17s",
         "http2_tiny_window": "117", "http2_tiny_windows_max": 17, "http2_unread_timeout": "17s", "http2_window_updates_max": 17,
-        "key_updates_max": 17, "linger_timeout": "17ms", "output_max": "17K", "rate_window": "17s", "restart_max_pause": "17s",
+        "key_updates_max": 17, "linger_timeout": "17ms", "output_max": "17K", "http2_read_ahead_max": "17M", "rate_window": "17s", "restart_max_pause": "17s", "upgrade_timeout": "17s",
         "send_rate_min": "17", "send_timeout": "17s", "temp_dir": "FOLDER", "ticket_key_file": "TICKETS", "env_file": "ENV"},
     "listen": {"proxy_protocol_timeout": "17ms"},
     "workers": {

@@ -54,9 +54,10 @@ def test_a_signal_to_stop_lets_parked_calls_finish(bed, kind, number):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_SIGUSR2_is_ignored_with_a_line(bed, kind):
+def test_SIGUSR2_to_a_serving_process_is_ignored_with_a_line(bed, kind):
+    """For one to the master see test_upgrade.py."""
     parked = Parked(bed, kind)
-    for pid in [parked.tarry.pid, *parked.tarry.children()]:
+    for pid in parked.tarry.children() or [parked.tarry.pid]:
         since = len(parked.tarry.lines)
         os.kill(pid, signal.SIGUSR2)
         parked.tarry.wait_log("SIGUSR2 ignored", since=since)
