@@ -889,6 +889,17 @@ print(exchange.suspended)
     assert found.stdout.split() == ["True", "left"], found
 
 
+def test_where_no_signal_can_be_taken_views_are_run_again(monkeypatch, messages):
+    def refused(*args):
+        raise ValueError("signal only works in main thread of the main interpreter")
+
+    monkeypatch.setattr(watch, "_installed", False)
+    monkeypatch.setattr(watch.signal, "signal", refused)
+    exchange = Exchange(wsgi(lambda environ: ask())).visit()
+    assert not exchange.suspended and exchange.go().json() == "echo:q"
+    assert any("signals cannot be handled here" in text for text in messages())
+
+
 def test_the_watch_takes_no_signal_that_others_use():
     assert watch.SIGNAL not in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD, signal.SIGALRM)
 

@@ -118,6 +118,8 @@ def possible(environ: dict[str, Any]) -> bool:
         why = "the server has several threads, and a continuation may come to another one"
     if not why and threading.current_thread() is not threading.main_thread():
         why = "the request is not in the main thread"
+    if not why and not watch.install(table):
+        why = "signals cannot be handled here"
     if why:
         notices.warn_once(f"views are run again with each answer, and not suspended: {why}")
     return not why

@@ -29,17 +29,29 @@ _LOCKING = {"x86_64": {202, 73, 72}, "aarch64": {98, 32, 25}}.get(os.uname().mac
 # Waits for another thread, which a suspended run has no part in.
 _FOR_THREADS = frozenset(["wait", "wait_for", "join", "_wait_for_tstate_lock", "result"])
 
+_installed = False
 _thread: Optional[threading.Thread] = None
 _wanted = threading.Event()
 _stuck = 0.0
 """When the request began that was found waiting for a lock."""
 
 
+def install(table: Any) -> bool:
+    """Takes the signal, in the main thread; False where that cannot be, as in a subinterpreter. To call it again does no harm."""
+    global _installed
+    if not _installed:
+        try:
+            signal.signal(SIGNAL, lambda *_: _on_signal(table))
+        except ValueError:
+            return False
+        _installed = True
+    return True
+
+
 def begin(table: Any) -> None:
     """Called with each suspension; starts the thread where there is none yet."""
     global _thread
     if _thread is None:
-        signal.signal(SIGNAL, lambda *_: _on_signal(table))
         main = (threading.get_ident(), threading.get_native_id())
         _thread = threading.Thread(target=_look, args=(table, *main), daemon=True, name="tarry-watch")
         _thread.start()
