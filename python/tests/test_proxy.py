@@ -43,14 +43,14 @@ def test_an_agent_on_two_workers_asks_each_question_once(bed):
 
 
 def test_a_new_process_for_every_hop(bed):
-    """State is never in the process."""
+    """State is never in the process. gunicorn needs a second or two for each new one, so there are only two clients."""
     site = Site(bed, workers=2, args=["--max-requests", "1", "--preload"])
     running = [
         bed.background(site.tarry.post, "/agent/?do=agent", f'{{"text": "t{n}"}}', {"Content-Type": "application/json"})
-        for n in range(3)
+        for n in range(2)
     ]
-    assert sorted(r.result().json()["text"] for r in running) == sorted(f"4.3.2.1.0.t{n}" for n in range(3))
-    assert len(asked(site, 15)) == 15
+    assert sorted(r.result().json()["text"] for r in running) == sorted(f"4.3.2.1.0.t{n}" for n in range(2))
+    assert len(asked(site, 10)) == 10
 
 
 def test_gather_and_a_streamed_view(bed):
