@@ -473,7 +473,7 @@ def test_access_log(bed, version):
     eventually(lambda: log.exists() and "GET /ok" in log.read_text(), "a line")
     log.rename(site.folder / "access.1")
     site.signal(signal.SIGUSR1)
-    eventually(log.exists, "the new file")
+    site.wait_line("logs reopened")
     site.get("/ok?after")
     eventually(lambda: log.read_text().count("GET /ok?after") == 1, "a line")
     assert '127.0.0.1 - - [' in log.read_text()
