@@ -92,7 +92,7 @@ def on_starting(server: Any) -> None:
         fail(server, "there is no compiled tarry: install a wheel for this platform or your distribution's package, or name the "
                      "binary in TARRY_BINARY")  # fmt: skip
     hook.proxy.path = path
-    take_over(cfg)
+    take_over(server)
 
 
 def when_ready(server: Any) -> None:
@@ -151,7 +151,7 @@ def on_reload(server: Any) -> None:
     forget_config()
     if not hook.is_arbiter() or hook.stopping:
         return
-    take_over(server.cfg)
+    take_over(server)
     old, hook.addresses = hook.addresses, addresses_of(server)
     try:
         write_conf(server)
@@ -349,12 +349,14 @@ def own_conf() -> Optional[str]:
 # --- gunicorn -----------------------------------------------------------------------------------------------------------------
 
 
-def take_over(cfg: Any) -> None:
+def take_over(server: Any) -> None:
     """The access log has a line a request in place of a line a visit, with the client's address. With reuse_port each worker
     would bind the public address for itself."""
+    cfg = server.cfg
     hook.access_log = cfg.accesslog
     if cfg.accesslog:
         cfg.set("accesslog", None)
+        server.log.setup(cfg)  # as a reload does; it has opened the file already
     if cfg.reuse_port:
         cfg.set("reuse_port", False)
 
