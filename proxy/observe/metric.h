@@ -51,7 +51,8 @@ enum { METRIC_LABELS_MAX = 3 };
     X(LOOP_TURN, HISTOGRAM, "tarry_loop_turn_seconds", (NULL),                                     \
         "The longest turn of the event loop in each second: for so long everybody waited")         \
     X(EXCHANGES, GAUGE, "tarry_exchanges", ("state"), "Exchanges in flight, by state")             \
-    X(CLIENT_CONNECTIONS, GAUGE, "tarry_client_connections", (NULL), "Client connections open")    \
+    X(CLIENT_CONNECTIONS, GAUGE, "tarry_client_connections_open", (NULL),                          \
+        "Client connections open")                                                                 \
     X(CLIENT_CONNECTIONS_MAX, GAUGE, "tarry_client_connections_max", (NULL),                       \
         "How many there may be: max_connections, or fewer where the descriptors do not suffice")   \
     X(CLIENT_NEWCOMERS, GAUGE, "tarry_client_newcomers", (NULL),                                   \

@@ -2,6 +2,7 @@
 
 import grp
 import os
+import re
 import resource
 import signal
 import stat
@@ -305,3 +306,41 @@ def test_a_request_that_the_queue_refuses_is_no_failed_visit(bed):
         assert c.read_response().status == 200
     assert site.tarry.metric("tarry_visits_failed_total") == 0 and site.tarry.metric("tarry_visits_total") == 1
     assert site.tarry.metric('tarry_refusals_total{reason="connection_limit_reached"}') == 1
+
+
+@pytest.mark.parametrize("openmetrics", [False, True])
+def test_the_text_of_the_metrics_is_well_formed(bed, openmetrics):
+    """As promtool and Prometheus read it: families in one piece, with help and type, no series twice, buckets that add up."""
+    site = bed.site(lambda r, c: handoff("relay", [call(site.upstream.origin)]), lambda r, c: Reply(200, b"yes"), admin=True)
+    for _ in range(3):
+        assert site.tarry.get("/").status == 200
+    accept = {"Accept": "application/openmetrics-text; version=1.0.0"} if openmetrics else {}
+    lines = ask(next(iter(site.conf.admins)), "/metrics", headers=accept).text.splitlines()
+    if openmetrics:
+        assert lines.pop() == "# EOF"
+    families, series, family = {}, set(), None
+    for line in lines:
+        if line.startswith("# HELP "):
+            family = line.split()[2]
+            assert family not in families and re.fullmatch(r"tarry_[a-z0-9_]+", family) and len(line.split()) > 3, line
+            continue
+        if line.startswith("# TYPE "):
+            assert line.split()[2] == family, line
+            families[family] = line.split()[3]
+            continue
+        found = re.fullmatch(r'([a-z0-9_]+)(\{(?:[a-z_]+="(?:[^"\\]|\\.)*",?)+\})? (-?[0-9.]+)', line)
+        assert found, line
+        name, labels, value = found.groups()
+        kind = families[family]
+        ends = {"counter": ["_total"] if openmetrics else [""], "gauge": [""], "histogram": ["_bucket", "_sum", "_count"]}[kind]
+        assert name in [family + end for end in ends], line
+        assert kind != "counter" or name.endswith("_total"), line
+        assert (name, labels) not in series and float(value) >= 0, line
+        series.add((name, labels))
+    text = "\n".join(lines)
+    for name in [f for f, kind in families.items() if kind == "histogram"]:
+        for labels in {s[1] for s in series if s[0] == name + "_count"}:
+            inner = (labels or "{}")[1:-1]
+            counts = [int(v) for v in re.findall(rf'^{name}_bucket\{{{re.escape(inner)},?le="[^"]+"\}} (\d+)$', text, re.M)]
+            assert counts == sorted(counts) and len(counts) == 18
+            assert counts[-1] == int(re.search(rf"^{name}_count{re.escape(labels or '')} (\d+)$", text, re.M)[1])

@@ -50,7 +50,7 @@ class Siege:
         assert floods is None or self.metric("tarry_http2_floods_total") == floods
         self.gate.open()
         eventually(lambda: self.metric("tarry_exchanges") == 0, "the attacker's requests to end")
-        eventually(lambda: self.metric("tarry_client_connections") == 1, "its connections to end")
+        eventually(lambda: self.metric("tarry_client_connections_open") == 1, "its connections to end")
         if not self.tarry.sanitized:
             assert self.tarry.private_memory() - self.before < GROWTH
         self.honest.close()
@@ -314,7 +314,7 @@ def test_a07_a_closed_tcp_window(bed):
         c.ping()
         for number, head in itertools.islice(requests(c, "/big"), 100):
             c.send(head)
-        eventually(lambda: siege.metric("tarry_client_connections") == 1, "the connection to end")
+        eventually(lambda: siege.metric("tarry_client_connections_open") == 1, "the connection to end")
     siege.over(floods=0)
 
 
@@ -392,7 +392,7 @@ def test_a09_answers_that_are_never_read(bed):
     for piece in pieces(c):  # until nothing is taken any more: it is not read either
         if not c.send_some(piece) and not c.wait_writable(1):
             break
-    eventually(lambda: siege.metric("tarry_client_connections") == 1, "the connection to end")
+    eventually(lambda: siege.metric("tarry_client_connections_open") == 1, "the connection to end")
     c.close()
     # With its own window shut the attacker's kernel drops acknowledgements, and it may never get as far as the bound: then it
     # ends as one that has not acknowledged SETTINGS in time.

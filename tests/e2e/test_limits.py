@@ -45,7 +45,7 @@ def test_an_address_has_so_many_connections_and_no_more(bed):
     assert is_out(site.tarry.client())
     site.tarry.wait_log(lambda line: "debug" in line and "127.0.0.1 refused" in line)  # told once, and then counted
     held[0].close()
-    eventually(lambda: site.tarry.metric("tarry_client_connections") == 2, "the closed one to be forgotten")
+    eventually(lambda: site.tarry.metric("tarry_client_connections_open") == 2, "the closed one to be forgotten")
     with site.tarry.client() as again:
         assert is_in(again)
     assert all(is_in(c) for c in held[1:])
@@ -255,7 +255,7 @@ def test_a_client_that_trickles_its_response_out_is_cut_and_holds_nothing(bed):
         assert site.tarry.access.lines[-1]["end"] == "client_gone"
         assert len(c.read_to_end()) < len(BIG)
     assert site.tarry.metric("tarry_clients_too_slow_total") == 1
-    eventually(lambda: site.tarry.metric("tarry_client_connections") == 0, "the connection is gone")
+    eventually(lambda: site.tarry.metric("tarry_client_connections_open") == 0, "the connection is gone")
 
 
 def test_a_client_that_reads_fast_enough_gets_all(bed):

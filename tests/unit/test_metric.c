@@ -122,16 +122,16 @@ START_TEST(sums_processes_and_never_runs_backwards)
     in_process(2, one_request);
     shows("tarry_requests_total 3");
     shows("tarry_upstream_calls_total{upstream=\"chat\",outcome=\"2xx\"} 2");
-    shows("tarry_client_connections 6");
+    shows("tarry_client_connections_open 6");
 
     /* The second one has died: its connections are gone, its counters are not. */
     metric_clear_gauges(2);
     shows("tarry_requests_total 3");
-    shows("tarry_client_connections 3");
+    shows("tarry_client_connections_open 3");
     in_process(2, one_request);
     shows("tarry_requests_total 4");
     shows("tarry_upstream_calls_total{upstream=\"chat\",outcome=\"2xx\"} 3");
-    shows("tarry_client_connections 6");
+    shows("tarry_client_connections_open 6");
     /* This process uses the series that the others have made. */
     add(1, "chat", "2xx");
     shows("tarry_upstream_calls_total{upstream=\"chat\",outcome=\"2xx\"} 4");
