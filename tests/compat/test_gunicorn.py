@@ -67,6 +67,18 @@ def test_calls_hold_no_thread(bed, version, model):
     crowd.all_right()
 
 
+def test_views_run_once(bed, version, model):
+    """Each view runs once: it goes on where it stood, in the process that began it, over a reload too"""
+    site = Hooked(bed, version, "--workers", "2", origin=model.origin)
+    crowd = park(site, model)
+    old = set(site.workers())
+    site.signal(signal.SIGHUP)
+    eventually(lambda: len(set(site.workers()) - old) == 2 and len(site.addresses()) == 2, "new workers")
+    model.gate.open()
+    crowd.all_right()
+    assert sorted((site.folder / "runs").read_text().split()) == sorted(str(i) for i in range(PARKED))
+
+
 def test_preload(bed, version, model):
     """`--preload`"""
     site = Hooked(bed, version, "--preload", "--workers", "2", origin=model.origin)

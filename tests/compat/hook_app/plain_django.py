@@ -38,6 +38,8 @@ def ok(request):
 
 
 def ask(request):
+    with open("runs", "a") as file:
+        file.write(request.GET["q"] + "\n")
     return HttpResponse(requests.post(os.environ["MODEL_ORIGIN"] + "/v1/ask", data=request.GET["q"], timeout=120).text)
 
 
