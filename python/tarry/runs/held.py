@@ -1,4 +1,4 @@
-"""What must not be held while a run is suspended: locks that a stack has entered by `with`, and contexts that change the whole process.
+"""Finds what forbids to suspend a run in its stack: locks that are entered by `with`, and contexts that change the whole process.
 
 CPython keeps the exit of each open `with` on the value stack of its frame, which _threads reads. A lock taken by a plain acquire() is
 not seen here; watch.py deals with it."""
@@ -41,7 +41,7 @@ _KINDS_MAX = 1000
 
 
 def held(frame: Optional[FrameType], until: CodeType) -> str:
-    """What the frames from there outwards hold, up to the one that runs `until`; "" for nothing."""
+    """Says what the frames from there outwards hold, up to the one that runs `until`; "" for nothing."""
     if frame is None:
         return ""
     for manager in entered(frame, until, _IMPORTING):

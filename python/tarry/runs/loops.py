@@ -64,7 +64,7 @@ def _select(run: Any, loop: Any, original: Any, timeout: Any) -> Any:
         events = original(OTHERS_SECONDS if timeout is None else min(timeout, OTHERS_SECONDS))
         if events:
             return events
-        wake = 0.0  # what the loop waits for besides may come at any time
+        wake = 0.0  # the loop's other events may come at any time
     why = run.why_not(sys._getframe(1)) or held.held_by_tasks(loop)
     if not run.waiting:
         if wake and not why:

@@ -25,7 +25,7 @@ def passed(seconds: float, frame: Any) -> bool:
     branch = here(exchange.root)
     number, branch.slept = branch.slept, branch.slept + 1
     if branch.left or exchange.replayed - exchange.used:
-        return bool(exchange.replayed - exchange.used)  # what is recorded was asked after this sleep
+        return bool(exchange.replayed - exchange.used)  # the recorded calls were made after this sleep
     last, wake = exchange.state.sleeps.get(branch.path, (-1, 0.0))
     if number < last:
         return True

@@ -1,7 +1,7 @@
 """Views that run once: a run stands still in a greenlet at its call, and goes on from there when its replay comes to this process.
 
-What is kept here may be lost at any time, and is then made anew by running the view again. A run that is given up gets Handoff raised
-where it stands, as every run did that was left for a call.
+A suspended run may be lost at any time; its view is then run again. A run that is given up gets Handoff raised where it stands, as a
+run that is left for a call does.
 
 Only the main thread suspends, and only where the server has no other: a greenlet goes on in its own thread or not at all, and
 the watch (watch.py) can interrupt no other thread. Elsewhere views are run again."""
@@ -48,11 +48,11 @@ reasons: dict[str, int] = {}
 """Why runs were not suspended, and how often."""
 
 address = ""
-"""Where this process alone is reached, as "unix:/path": set by what starts the server. Continuations come there."""
+"""This process's own address, as "unix:/path": the server's hook sets it, and continuations come there."""
 
 _marked = False
 _TARRY = "HTTP_TARRY_"
-"""What of an environ is said of the visit, and is another one's when a run goes on."""
+"""The fields of an environ that begin so describe the visit: they are replaced when a run goes on."""
 
 
 class Table:
@@ -164,7 +164,7 @@ def is_lost(exchange: Exchange) -> bool:
 
 
 def answer_lost(exchange: Exchange, start_response: StartResponse) -> Iterable[bytes]:
-    """What the client gets with lost="error"."""
+    """The response to the client with lost="error"."""
     notices.log.error(
         "the suspended run of exchange %s is lost, and had committed a write: it is not run again: %s",
         exchange.id,

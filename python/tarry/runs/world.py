@@ -1,5 +1,5 @@
-"""What belongs to a thread and not to a greenlet, put aside with a suspended run and given back to it: threading.local (Django's
-database connections among it), the running event loop, the hooks of asynchronous generators.
+"""A thread's own state that greenlets do not switch: threading.local (Django's database connections among it), the running event loop, the
+hooks of asynchronous generators. It is put aside with a suspended run and given back to it.
 
 To the app a suspended run is then what a thread of its own would be: code that is right in a threaded server is right here."""
 
