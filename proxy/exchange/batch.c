@@ -376,7 +376,7 @@ static void batch_on_message(void *owner, struct visit *v, const struct message 
 
     switch (m->kind) {
     case MESSAGE_HEAD:
-        /* Whoever answers with something else does not know of pieces. */
+        /* Another kind of response is not the helper's: it knows nothing of pieces. */
         if (!batch_is_answer(m->head))
             batch_end_visit(b, PROBLEM_WORKER_UNREACHABLE, "no process that takes pieces is there");
         break;

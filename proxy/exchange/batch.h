@@ -56,7 +56,7 @@ struct batch_process {
 int batch_join(struct list *batches, const struct batch_process *at, struct batch_member *m,
     const struct batch_ops *ops, void *owner);
 
-/* It wants nothing more. What it had put into a visit under way is ignored. */
+/* It wants nothing more. The response to its piece in a visit under way is ignored. */
 void batch_leave(struct batch_member *m);
 
 /* Tells the process that the client of a run has gone: one piece, once, whatever comes of it. */

@@ -1,6 +1,7 @@
 /* The client's response in a content coding, where the conf, the client and the response allow it:
- * the only one on the chain of bytes that may change them, and so its last. What one turn brings
- * leaves with that turn: compression never holds a piece back for longer. Embedded in the reply. */
+ * the only one on the chain of bytes that may change them, and so its last. The bytes
+ * of one turn leave with that turn: compression never holds a piece back for longer. Embedded in
+ * the reply. */
 #ifndef TARRY_EXCHANGE_ENCODE_H
 #define TARRY_EXCHANGE_ENCODE_H
 

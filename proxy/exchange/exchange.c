@@ -439,7 +439,7 @@ static void exchange_on_half_closed(void *owner, struct stream *s)
         log_debug(&ex->log, "client gone, or done with sending: the exchange goes on");
 }
 
-/* What comes of the request after it was answered is read and dropped until the connection ends. */
+/* Bytes of a request that come after its answer are read and dropped until the connection ends. */
 static void exchange_on_client_message(void *owner, struct stream *s, const struct message *m)
 {
     struct exchange *ex = owner;

@@ -203,7 +203,7 @@ struct exchange {
     unsigned first_answer;    /* of the last handoff */
     unsigned calls_left;      /* of the last handoff */
     uint64_t wait_until_ms, keep_alive_at_ms; /* while parked by a resume or replay */
-    struct tap *taps;                         /* on the relayed call\'s response; NULL: none */
+    struct tap *taps;                         /* on the relayed call's response; NULL: none */
     struct call *relay;                       /* the call whose response streams to the client */
     const char *outcome;   /* of that call, for the notify; NULL: it has not ended */
     const char *truncated; /* why the outcome is "truncated"; NULL: not said */

@@ -76,7 +76,7 @@ bool handoff_is(const struct head *response);
 int handoff_read_head(struct handoff *h, struct arena *a, const struct conf *conf,
     const struct pool_conf *pool, const struct head *response, char *why, size_t whylen);
 
-/* What a trailer need not say again. */
+/* Fields that stay as they were where a trailer does not have them. */
 struct handoff_kept {
     struct str state;
     enum on_disconnect on_disconnect;

@@ -136,7 +136,7 @@ static int parted_read(struct exchange *ex, const struct head *trailer, char *wh
     if (ex->handoff)
         kept = (struct handoff_kept){ ex->handoff->state, ex->handoff->on_disconnect };
     rc = parted_close(ex, trailer, why, n);
-    /* What was given whole needs no further visit. */
+    /* The worker has the open answer to its end: it is open no longer. */
     if (rc == 0 && r->open && r->last_given && run_finish_open(r, &ex->arena) < 0)
         rc = HANDOFF_E_MEMORY;
     if (rc < 0)

@@ -58,8 +58,8 @@ const char *problem_error(enum problem p); /* the `error` of Proxy-Status */
 const char *problem_title(enum problem p);
 enum log_level problem_level(enum problem p); /* of the line that tells of it */
 
-/* Counts it: in the counter of its kind, if there is one. Who decides what follows from a failure
- * calls this once. */
+/* Counts it: in the counter of its kind, if there is one. The code that
+ * decides about a failure calls this once. */
 void problem_count(enum problem p);
 
 /* Whether it is a call's, which the call has counted. */

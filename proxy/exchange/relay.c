@@ -245,7 +245,7 @@ static struct call *relay_open_gateway(struct exchange *ex)
         ex->all->endpoints, &r, relay_make_gateway_head, relay_on_gateway_call, ex, &ex->log);
 }
 
-/* What sees the response on its way; those who scan or trace it join here. */
+/* The taps on the response. A scan or a trace of it would join here. */
 static int relay_add_taps(struct exchange *ex)
 {
     struct answer_tap *t;

@@ -18,7 +18,7 @@ static void tunnel_enter(struct exchange *ex)
     exchange_set_state(ex, EX_TUNNELLING);
     counter_add(COUNTER_TUNNELS, 1);
     visit_set_handler(ex->hop.visit, &tunnel_visit_handler);
-    /* What was said to the worker is not said again, and tunnels stand for long. */
+    /* The request is not sent again, and tunnels stand for long: its memory goes. */
     arena_release(&ex->hop.arena);
     tunnel_touch(ex);
 }

@@ -255,9 +255,9 @@ static bool visiting_wait(struct exchange *ex)
     return true;
 }
 
-/* Whether the worker that died is replaced by another. What has been paid for is delivered again in
- * every case in which nothing of a response has gone to the client; hop 0 only where the conf and
- * the method allow it and no byte has come. */
+/* Whether the worker that died is replaced by another. A resume or replay has been paid for
+ * and is delivered again in every case in which nothing of a response has gone to the client; hop 0
+ * only where the conf and the method allow it and no byte has come. */
 static bool visiting_may_deliver_again(const struct exchange *ex, enum problem p)
 {
     const struct pool_conf *pc = ex->pool_conf;

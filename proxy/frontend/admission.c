@@ -1,4 +1,4 @@
-/* Who is let in, and where to. */
+/* Admission: the checks of a request, and its route. */
 #include "frontend/admission.h"
 
 #include <stdarg.h>

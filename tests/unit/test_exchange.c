@@ -754,12 +754,12 @@ START_TEST(lets_the_client_send_when_it_waits)
 }
 END_TEST
 
-/* Refused at the door */
+/* Refused by admission */
 static const struct {
     const char *method, *target;
     int length, data;
     unsigned status;
-} doors[] = {
+} inadmissible[] = {
     { "GET", "/inside/x", -1, 0, 404 },
     { "GET", "/x/../inside/", -1, 0, 404 },
     { "GET", "/%69nside/", -1, 0, 404 },
@@ -770,18 +770,20 @@ static const struct {
     { "HEAD", "/inside/x", -1, 0, 404 },
 };
 
-START_TEST(refuses_at_the_door)
+START_TEST(refuses_before_an_exchange_begins)
 {
     static char data[3000];
 
     open_front("", "");
-    ask_with(&client, doors[_i].method, doors[_i].target, "", doors[_i].length);
-    memset(data, 'x', (size_t)doors[_i].data);
-    if (doors[_i].data)
+    ask_with(
+        &client, inadmissible[_i].method, inadmissible[_i].target, "", inadmissible[_i].length);
+    memset(data, 'x', (size_t)inadmissible[_i].data);
+    if (inadmissible[_i].data)
         fake_stream_data(&client, data);
-    ck_assert_uint_eq(client.status, doors[_i].status);
+    ck_assert_uint_eq(client.status, inadmissible[_i].status);
     ck_assert(client.ended && client.closed);
-    ck_assert_int_eq(buf_len(&client.body) == 0, str_eq(str_of(doors[_i].method), STR("HEAD")));
+    ck_assert_int_eq(
+        buf_len(&client.body) == 0, str_eq(str_of(inadmissible[_i].method), STR("HEAD")));
     memset(data, 0, sizeof(data));
 }
 END_TEST
@@ -1547,7 +1549,7 @@ static TCase *cases(void)
     tcase_add_test(t, tunnels_both_ways_and_holds_back_who_is_too_fast);
     tcase_add_test(t, passes_a_plain_response_on);
     tcase_add_test(t, lets_the_client_send_when_it_waits);
-    tcase_add_loop_test(t, refuses_at_the_door, 0, COUNT_OF(doors));
+    tcase_add_loop_test(t, refuses_before_an_exchange_begins, 0, COUNT_OF(inadmissible));
     tcase_add_test(t, relays);
     tcase_add_test(t, relays_the_answer_to_head);
     tcase_add_test(t, holds_the_upstream_back_for_a_slow_client);
