@@ -72,6 +72,16 @@ def test_a_view_runs_once_whatever_the_number_of_its_calls():
     assert not suspended.table.runs
 
 
+def test_it_is_told_how_often_a_view_was_run(messages):
+    app = wsgi(lambda environ: [ask("a"), ask("b")])
+    Exchange(app).to_end()
+    exchange = Exchange(app).visit().go().answer()
+    lose()
+    exchange.visit()
+    told = [text for text in messages("INFO") if "was run" in text]
+    assert ["was run 1 time " in told[0], "was run 2 times " in told[1]] == [True, True], told
+
+
 def test_answers_go_to_their_own_exchange_in_any_order():
     app = wsgi(lambda environ: [environ["QUERY_STRING"], ask(environ["QUERY_STRING"]), ask(f"again {environ['QUERY_STRING']}")])
     found = interleaved(app, 20)

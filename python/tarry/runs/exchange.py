@@ -219,7 +219,7 @@ class Exchange:
         """The view has answered: tells how often it was run."""
         if self.run is not None and self.run.was_suspended:
             self.about_clients()
-        if self.hop and self.kind == "replay":
+        if self.hop and self.kind in ("request", "replay"):  # a request's run has other hops if it was suspended
             self._warn_of_unasked()
             view = self.view or f"{self.method} {self.path}"
             notices.log.info("%s was run %d time%s (exchange %s)", view, self.runs, "s" if self.runs > 1 else "", self.id)
