@@ -659,6 +659,11 @@ static const struct opt upstream_rows[] = {
         OPT_LIVE,
         .help =
             "HTTP/2: a connection that does not answer the probe within this time is given up." },
+    { "probe_after", OPT_DURATION, IN(upstream_conf, probe_after_ms), "5s", "1ms", "1d", OPT_LIVE,
+        .help = "HTTP/2: an unused connection that was silent for so long must answer a PING "
+                "before it gets a call." },
+    { "probe_timeout", OPT_DURATION, IN(upstream_conf, probe_timeout_ms), "1s", "1ms", "1h",
+        OPT_LIVE, .help = "HTTP/2: how long it may take to answer; then it is given up." },
     { "relay_headers", OPT_NAMES, IN(upstream_conf, relay_headers), NULL, NULL, NULL, OPT_LIVE,
         .help = "Further response fields that a relay takes from the upstream, such as "
                 "\"x-request-id\"." },

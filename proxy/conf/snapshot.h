@@ -227,6 +227,9 @@ struct upstream_conf {
     size_t streams_per_connection;
     uint64_t connection_max_age_ms;
     uint64_t keep_alive_timeout_ms; /* an unused connection is closed after this */
+    uint64_t probe_after_ms; /* HTTP/2: a connection that was silent for so long is probed before it
+                                is used again */
+    uint64_t probe_timeout_ms;
     uint64_t
         ping_interval_ms; /* HTTP/2: a silent connection with calls on it is probed this often */
     uint64_t ping_timeout_ms;

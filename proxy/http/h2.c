@@ -65,6 +65,13 @@ static int h2_flush(struct h2 *h)
 }
 
 /* A session that has failed for good is never fed again. */
+/* Something has come since the check began: the connection lives. */
+static void h2_note_life(struct h2 *h)
+{
+    if (h->checking && h->heard_ms >= h->asked_ms)
+        h->checking = false;
+}
+
 static void h2_give_up(struct h2 *h, int error)
 {
     uint32_t code = NGHTTP2_INTERNAL_ERROR;
@@ -119,6 +126,7 @@ void h2_receive(struct h2 *h)
         if (in.n == 0)
             break;
         h->heard_ms = loop_now_ms();
+        h2_note_life(h);
         BUG_IF(h->inside);
         h->inside = true;
         n = nghttp2_session_mem_recv(h->library, (const uint8_t *)in.p, most);
@@ -161,6 +169,8 @@ static void h2_update_probe(struct h2 *h)
 {
     if (!h->settled)
         return;
+    if (h->checking)
+        return; /* its time runs */
     if (h->open == 0) {
         h->asked = false;
         deadline_clear(&h->probe);
@@ -170,6 +180,16 @@ static void h2_update_probe(struct h2 *h)
         else
             deadline_set(&h->probe, h->limits->ping_interval_ms);
     }
+}
+
+void h2_check(struct h2 *h)
+{
+    if (h->checking || h->dead || h->draining || !h->settled || h->open > 0 ||
+        loop_now_ms() - h->heard_ms < h->limits->check_after_ms)
+        return;
+    h->checking = true;
+    h2_ask(h);
+    deadline_set(&h->probe, h->limits->check_timeout_ms);
 }
 
 static void h2_on_probe(void *owner)

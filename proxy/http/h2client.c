@@ -237,7 +237,16 @@ size_t h2_client_room(const struct h2_client *c)
 {
     size_t limit = c->h2.settled ? h2_client_limit(c) : 1, used = h2_client_streams(c);
 
-    return c->h2.dead || c->h2.draining || used >= limit ? 0 : limit - used;
+    return c->h2.dead || c->h2.draining || c->h2.checking || used >= limit ? 0 : limit - used;
+}
+
+bool h2_client_must_answer(struct h2_client *c)
+{
+    if (h2_client_streams(c) == 0)
+        h2_check(&c->h2);
+    if (c->h2.checking)
+        c->told_room = 0;
+    return c->h2.checking;
 }
 
 size_t h2_client_streams(const struct h2_client *c)

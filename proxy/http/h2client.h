@@ -40,6 +40,10 @@ struct h2_client *h2_client_open(
  * the peer's SETTINGS are here. */
 size_t h2_client_room(const struct h2_client *c);
 
+/* Before an unused connection gets a stream: whether it must answer a ping first, because it was
+ * silent for long. H2_CLIENT_CHANGED follows, or H2_CLIENT_CLOSED. */
+bool h2_client_must_answer(struct h2_client *c);
+
 /* How many streams the peer allows in all; 0 until its SETTINGS are here. */
 size_t h2_client_limit(const struct h2_client *c);
 bool h2_client_settled(const struct h2_client *c); /* they are here */

@@ -28,6 +28,9 @@ struct h2_limits {
     size_t interim_max;        /* client side: 1xx responses before the real one */
     uint64_t ping_interval_ms; /* silence with streams open, after which the peer is asked whether
                                   it lives */
+    uint64_t check_after_ms;   /* client side: an unused connection that was silent for so long must
+                                  answer a ping before it is used again */
+    uint64_t check_timeout_ms; /* for that answer */
     uint64_t ping_timeout_ms;  /* for its answer, and for its first SETTINGS */
     uint64_t finish_ms;        /* for the last bytes of a connection that is done */
     uint64_t calm_ms;          /* the same of a peer that is sent away (ENHANCE_YOUR_CALM) */

@@ -80,6 +80,7 @@ struct h2 {
     uint64_t written;             /* bytes given to conn */
     uint64_t out_bytes;           /* data framed, of all streams */
     uint64_t heard_ms;            /* when something came last */
+    bool checking;                /* an unused connection is asked whether it can be used again */
     uint64_t asked_ms, asked_out; /* the ping that is out: when, and what conn had sent then */
     struct h2_block block;        /* the header block that is being received */
     struct h2_stream *block_stream;
@@ -109,5 +110,9 @@ void h2_forget_stream(struct h2 *h);
 
 /* Frees a dead session that has no streams any more. */
 void h2_free_if_over(struct h2 *h);
+
+/* Asks an unused connection that was silent for check_after with a ping: `checking` is set until it
+ * answers. */
+void h2_check(struct h2 *h);
 
 #endif

@@ -249,7 +249,7 @@ struct stream *origin_take(struct origin *o)
 
             if (loop_now_ms() >= c->retire_at_ms)
                 origin_retire_conn(c);
-            else if (!c->h2 || origin_room(c) > 0)
+            else if (!c->h2 || (!h2_client_must_answer(c->h2) && origin_room(c) > 0))
                 s = origin_begin_on(c);
             if (s)
                 return s;
@@ -359,6 +359,14 @@ static bool origin_any_unsettled(const struct origin *o)
 static size_t origin_promised(const struct origin *o, size_t each)
 {
     size_t n = o->conns[UPSTREAM_CONN_DIALLING].count * each;
+
+    /* Those that are asked whether they live are about to. */
+    LIST_EACH(at, &o->conns[UPSTREAM_CONN_IDLE]) {
+        const struct upstream_conn *c = LIST_OWNER(at, struct upstream_conn, node);
+
+        if (c->h2 && !c->retiring && h2_client_room(c->h2) == 0)
+            n += each;
+    }
 
     LIST_EACH(at, &o->conns[UPSTREAM_CONN_FULL]) {
         const struct upstream_conn *c = LIST_OWNER(at, struct upstream_conn, node);
@@ -484,6 +492,8 @@ void origin_update(struct origin *o, const struct origin_terms *t)
         .fields_max = t->limits.fields_max,
         .interim_max = t->limits.interim_max,
         .ping_interval_ms = t->policy->ping_interval_ms,
+        .check_after_ms = t->policy->probe_after_ms,
+        .check_timeout_ms = t->policy->probe_timeout_ms,
         .ping_timeout_ms = t->policy->ping_timeout_ms,
         .finish_ms = t->policy->ping_timeout_ms,
         .calm_ms = t->policy->ping_timeout_ms };

@@ -466,6 +466,28 @@ START_TEST(an_old_connection_retires)
 }
 END_TEST
 
+/* A connection that was silent may be dead: it must answer a ping before it gets a call. */
+START_TEST(an_unused_connection_is_asked_before_it_is_used)
+{
+    struct call a = { 0 }, b = { 0 };
+    uint64_t over_ms;
+
+    serve_tls("DNS:localhost", false);
+    open_origins("localhost", _i == 0 ? "probe_after = \"5ms\" probe_timeout = \"60s\""
+                                      : "probe_after = \"5ms\" probe_timeout = \"20ms\"");
+    ask(&a);
+    WORLD_UNTIL(count_good(&a, 1));
+    over_ms = loop_now_ms();
+    WORLD_UNTIL(loop_now_ms() >= over_ms + 50);
+    if (_i == 1)
+        conn_pause(service.peers->conn, true); /* it reads nothing any more */
+    ask(&b);
+    WORLD_UNTIL(count_good(&b, 1));
+    ck_assert_uint_eq(service.accepted, _i == 0 ? 1 : 2);
+    close_all();
+}
+END_TEST
+
 START_TEST(the_101st_call_gets_another_connection_or_waits)
 {
     static struct call c[250];
@@ -976,6 +998,7 @@ static TCase *cases(void)
     tcase_add_test(t, many_calls_share_one_connection);
     tcase_add_test(t, calls_are_spread_over_connections);
     tcase_add_test(t, an_old_connection_retires);
+    tcase_add_loop_test(t, an_unused_connection_is_asked_before_it_is_used, 0, 2);
     tcase_add_test(t, the_101st_call_gets_another_connection_or_waits);
     tcase_add_test(t, makes_as_many_connections_as_the_wishes_need);
     tcase_add_test(t, a_peer_that_allows_no_stream_is_not_dialled_for_ever);
