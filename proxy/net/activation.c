@@ -41,12 +41,14 @@ static void activation_resolve(struct sockaddr_storage *sa)
 {
     struct sockaddr_un *un = (struct sockaddr_un *)(void *)sa;
     char *real;
+    size_t n;
 
     if (sa->ss_family != AF_UNIX || un->sun_path[0] == '/' || un->sun_path[0] == 0)
         return;
     real = realpath(un->sun_path, NULL);
-    if (real && strlen(real) < sizeof(un->sun_path))
-        strcpy(un->sun_path, real);
+    n = real ? strlen(real) + 1 : 0;
+    if (n > 0 && n <= sizeof(un->sun_path))
+        memcpy(un->sun_path, real, n);
     free(real);
 }
 
