@@ -115,6 +115,7 @@ static void exchange_count(const struct exchange *ex)
     if (!ex->pool_conf)
         return;
     metric_observe(METRIC_QUEUE_SECONDS, ex->queue_us, METRIC_LABELS(ex->pool_conf->name));
+    metric_observe(METRIC_VISIT_SECONDS, ex->worker_us, METRIC_LABELS(ex->pool_conf->name));
     metric_add(METRIC_WORKER_BUSY, ex->worker_us, METRIC_LABELS(ex->pool_conf->name));
     metric_add(METRIC_PARKED, ex->parked_us, METRIC_LABELS(ex->pool_conf->name));
 }

@@ -40,9 +40,9 @@ enum { METRIC_LABELS_MAX = 3 };
     X(UPSTREAM_TOKENS, COUNTER, "tarry_upstream_tokens_total", ("upstream", "kind"),               \
         "Tokens that services have reported, by kind")                                             \
     X(QUEUE_SECONDS, HISTOGRAM, "tarry_queue_wait_seconds", ("pool"),                              \
-        "How long requests waited for a free worker")                                              \
+        "How long a request waited for free workers, all its visits together")                     \
     X(VISIT_SECONDS, HISTOGRAM, "tarry_visit_seconds", ("pool"),                                   \
-        "How long workers took for a request, from its delivery to the end of the answer")         \
+        "How long workers were at work on a request, all its visits together")                     \
     X(WORKER_BUSY, SECONDS, "tarry_worker_busy_seconds_total", ("pool"),                           \
         "Time for which workers were at work")                                                     \
     X(PARKED, SECONDS, "tarry_parked_seconds_total", ("pool"),                                     \

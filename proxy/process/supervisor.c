@@ -1,7 +1,9 @@
 /* Datagrams to the service manager. */
 #include "process/supervisor.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +17,7 @@
 #include "net/activation.h"
 #include "observe/log.h"
 
-enum { INHERIT_FIRST = 3, INHERIT_MAX = 1024 };
+enum { INHERIT_FIRST = 3, INHERIT_MAX = 1024, TELL_WAIT_MS = 100 };
 
 static struct {
     int fd; /* -1: nobody listens */
@@ -23,9 +25,17 @@ static struct {
     char path[108]; /* of its socket */
 } supervisor = { .fd = -1 };
 
-static void supervisor_tell(const char *text)
+/* A service manager that is busy is waited for, but not for long: the loop stands still meanwhile.
+ */
+static void supervisor_tell(const char *text, int wait_ms)
 {
-    if (supervisor.fd >= 0 && send(supervisor.fd, text, strlen(text), MSG_NOSIGNAL) < 0)
+    struct pollfd room = { .fd = supervisor.fd, .events = POLLOUT };
+    const int flags = MSG_NOSIGNAL | MSG_DONTWAIT;
+
+    if (supervisor.fd < 0 || send(supervisor.fd, text, strlen(text), flags) >= 0)
+        return;
+    if ((errno != EAGAIN && errno != ENOBUFS) || poll(&room, 1, wait_ms) <= 0 ||
+        send(supervisor.fd, text, strlen(text), flags) < 0)
         log_debug(NULL, "the service manager cannot be told: %s", text);
 }
 
@@ -105,7 +115,7 @@ void supervisor_replaced_by(int pid)
     char text[64];
 
     snprintf(text, sizeof(text), "MAINPID=%d\nREADY=1\nSTATUS=serving", pid);
-    supervisor_tell(text);
+    supervisor_tell(text, TELL_WAIT_MS);
 }
 
 void supervisor_close(void)
@@ -118,7 +128,7 @@ void supervisor_close(void)
 
 void supervisor_ready(void)
 {
-    supervisor_tell("READY=1\nSTATUS=serving");
+    supervisor_tell("READY=1\nSTATUS=serving", TELL_WAIT_MS);
 }
 
 void supervisor_reloading(void)
@@ -129,18 +139,19 @@ void supervisor_reloading(void)
     clock_gettime(CLOCK_MONOTONIC, &ts);
     snprintf(text, sizeof(text), "RELOADING=1\nMONOTONIC_USEC=%" PRIu64 "\nSTATUS=reading the conf",
         (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000);
-    supervisor_tell(text);
+    supervisor_tell(text, TELL_WAIT_MS);
 }
 
 void supervisor_reloaded(bool taken)
 {
     supervisor_tell(taken ? "READY=1\nSTATUS=serving"
-                          : "READY=1\nSTATUS=serving; the last reload was refused, see the log");
+                          : "READY=1\nSTATUS=serving; the last reload was refused, see the log",
+        TELL_WAIT_MS);
 }
 
 void supervisor_stopping(void)
 {
-    supervisor_tell("STOPPING=1\nSTATUS=finishing what is in flight");
+    supervisor_tell("STOPPING=1\nSTATUS=finishing what is in flight", TELL_WAIT_MS);
 }
 
 uint64_t supervisor_interval_ms(void)
@@ -150,5 +161,5 @@ uint64_t supervisor_interval_ms(void)
 
 void supervisor_alive(void)
 {
-    supervisor_tell("WATCHDOG=1");
+    supervisor_tell("WATCHDOG=1", 0);
 }

@@ -304,6 +304,7 @@ def test_a_request_that_the_queue_refuses_is_no_failed_visit(bed):
         assert site.tarry.get("/").status == 503
         gate.open()
         assert c.read_response().status == 200
+    assert site.tarry.metric('tarry_visit_seconds_count{pool="app"}') == 2
     assert site.tarry.metric("tarry_visits_failed_total") == 0 and site.tarry.metric("tarry_visits_total") == 1
     assert site.tarry.metric('tarry_refusals_total{reason="connection_limit_reached"}') == 1
 

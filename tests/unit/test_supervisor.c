@@ -112,6 +112,18 @@ START_TEST(without_a_manager_nothing_happens)
 }
 END_TEST
 
+START_TEST(a_manager_that_reads_nothing_blocks_nothing)
+{
+    listen_at(conffile_path("notify"));
+    supervisor_open();
+    for (int i = 0; i < 20000; i++) /* it blocks here if it does */
+        supervisor_alive();
+    supervisor_stopping();
+    ck_assert_str_eq(heard(), "WATCHDOG=1");
+    supervisor_close();
+}
+END_TEST
+
 static TCase *cases(void)
 {
     TCase *t = tcase_create("supervisor");
@@ -121,6 +133,7 @@ static TCase *cases(void)
     tcase_add_test(t, tells_an_abstract_socket);
     tcase_add_test(t, is_alive_twice_in_the_watchdog_s_time);
     tcase_add_test(t, without_a_manager_nothing_happens);
+    tcase_add_test(t, a_manager_that_reads_nothing_blocks_nothing);
     return t;
 }
 
