@@ -12,7 +12,7 @@ from typing import Any, Callable, Optional, TypeVar, cast
 
 from .common import notices
 from .errors import Handoff, OnceUncertain, OnceUndone
-from .format.state import SMALL
+from .format.state import SMALL, SUSPENDED
 from .runs import store
 from .runs.branch import Branch, here
 from .runs.exchange import Exchange, current
@@ -120,7 +120,8 @@ def _carry(exchange: Exchange, key: str, result: Any, function: Callable[..., An
     if encoded is not None:
         exchange.state.once[key] = result
         size = len(exchange.state.encode())
-        if size <= min(exchange.limits.state, SMALL if store.exists() else size):
+        room = exchange.limits.state - (SUSPENDED if exchange.run is not None else 0)
+        if size <= min(room, SMALL if store.exists() else size):
             return
         del exchange.state.once[key]
         if store.exists():

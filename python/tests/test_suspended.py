@@ -72,6 +72,24 @@ def test_a_view_runs_once_whatever_the_number_of_its_calls():
     assert not suspended.table.runs
 
 
+def test_a_state_that_is_full_of_results_leaves_room_for_the_runs_own(upstream):
+    """A larger one would be refused by Tarry, and the request with it."""
+    import secrets
+
+    limit = 1000
+    for size in range(400, 760, 15):
+
+        def view(environ, size=size):
+            tarry.once(lambda: secrets.token_urlsafe(size))
+            tarry.current().writes.append("INSERT INTO " + os.urandom(90).hex())
+            return ask(origin=upstream.origin)
+
+        exchange = Exchange(wsgi(view), state=limit)
+        exchange.origins = upstream.origin
+        exchange.visit()
+        assert len(exchange.state) <= limit, size
+
+
 def test_it_is_told_how_often_a_view_was_run(messages):
     app = wsgi(lambda environ: [ask("a"), ask("b")])
     Exchange(app).to_end()

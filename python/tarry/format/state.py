@@ -13,6 +13,9 @@ SMALL = 2000
 
 NOTES_MAX = 1800
 """A state with notes on calls stays below this, and what else is in it below SMALL, where there is another place for it."""
+SUSPENDED = 400
+"""What a suspended run may add to it: a statement, a token, some counts."""
+
 _URL_MAX = 200
 _UNPACKED_MAX = 1 << 20
 

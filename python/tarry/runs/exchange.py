@@ -22,6 +22,7 @@ from .branch import Branch
 from .buffers import state_max
 
 ENVIRON_KEY = "tarry.exchange"
+_WRITE_MAX = 200
 PROVED_KEY = "tarry.proved"
 """In the environ of a visit that was made in this process. No header can become it."""
 
@@ -182,7 +183,7 @@ class Exchange:
             self.source.keep()
         self.state.runs = self.runs
         self.state.token = secrets.token_hex(4)
-        self.state.writes = self.writes[:1]
+        self.state.writes = [text[:_WRITE_MAX] for text in self.writes[:1]]
         more: Headers = []
         if "sticky" in self.features:
             more.append(("Tarry-Sticky", f"{settings.sticky_seconds:.3f}"))
