@@ -50,7 +50,7 @@ static int tarryctl_ask_connect(const char *path)
         errno = ENAMETOOLONG;
         return -1;
     }
-    strcpy(un.sun_path, path);
+    memcpy(un.sun_path, path, strlen(path) + 1);
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -1;
