@@ -18,7 +18,7 @@ struct arena_block {
     _Alignas(max_align_t) char mem[];
 };
 
-/* `behind`: the newest block stays the one that is cut from. */
+/* `behind`: the newest block stays the current one. */
 static struct arena_block *arena_open_block(struct arena *a, size_t n, bool behind)
 {
     struct arena_block *b = n < UINT32_MAX / 2 ? malloc(sizeof(*b) + n) : NULL;

@@ -1,5 +1,5 @@
-/* Memory that is freed all at once: that of one exchange, or of one conf snapshot. A zeroed
- * struct is an empty arena; its owner ends it with arena_release(). Nothing in it is freed singly.
+/* Memory that is freed all at once: all of an exchange, or all of a conf snapshot. A zeroed struct
+ * is an empty arena; its owner ends it with arena_release(). Pieces are never freed individually.
  */
 #ifndef TARRY_BASE_ARENA_H
 #define TARRY_BASE_ARENA_H

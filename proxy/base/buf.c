@@ -10,7 +10,7 @@
 
 enum {
     CLASS_MIN_SHIFT = 8,  /* 256 bytes */
-    CLASS_MAX_SHIFT = 16, /* 64 KiB: what one turn reads from a connection */
+    CLASS_MAX_SHIFT = 16, /* 64 KiB: one turn reads as much from a connection */
     NCLASSES = CLASS_MAX_SHIFT - CLASS_MIN_SHIFT + 1,
     KEPT_BYTES_A_CLASS = 1 << 20, /* beyond this, blocks go back to malloc */
 };

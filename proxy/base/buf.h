@@ -1,9 +1,9 @@
 /* A queue of bytes in one piece of memory: written at the end, read from the front. Holds memory
- * only while bytes are in it: an empty buf has given its block back to a small free list by size
- * class, so that a connection at rest costs none.
+ * only while it has bytes: an empty buf returns its block to a free list of its size class, so an
+ * idle connection needs no buffer memory.
  *
- * A zeroed struct is an empty buf. Whoever embeds it ends it with buf_release(). Pointers into it
- * are good until the next call that changes it. */
+ * A zeroed struct is an empty buf. The embedding object ends it with buf_release(). Pointers into
+ * it are valid until the next call that changes it. */
 #ifndef TARRY_BASE_BUF_H
 #define TARRY_BASE_BUF_H
 
@@ -32,7 +32,7 @@ static inline struct str buf_str(const struct buf *b)
  * there is. */
 char *buf_reserve(struct buf *b, size_t n, size_t *room);
 
-/* `n` bytes were written to what buf_reserve() gave. */
+/* `n` bytes were written to the memory that buf_reserve() returned. */
 void buf_commit(struct buf *b, size_t n);
 
 /* Gives the block back if nothing was committed after buf_reserve(). */
@@ -43,11 +43,11 @@ int buf_append(struct buf *b, const void *p, size_t n);
 int buf_append_str(struct buf *b, struct str s);
 int buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* The first `n` bytes are done with. */
+/* Removes the first `n` bytes. */
 void buf_consume(struct buf *b, size_t n);
 void buf_release(struct buf *b);
 
-/* Gives the memory that the free lists hold back to the system. */
+/* Returns the memory on the free lists to the system. */
 void buf_trim(void);
 
 #endif

@@ -1,9 +1,9 @@
-/* How this binary was built, where code has to know. */
+/* How this binary was built, for code that depends on it. */
 #ifndef TARRY_BASE_BUILD_H
 #define TARRY_BASE_BUILD_H
 
-/* Built with AddressSanitizer, which reads its own process, maps memory as it likes and starts
- * programs: sandboxes that forbid these would break it. */
+/* Built with AddressSanitizer. It reads its own process, maps memory and starts programs, so a
+ * sandbox that forbids these would break it. */
 #if defined(__SANITIZE_ADDRESS__)
 #define BUILD_SANITIZED 1
 #elif defined(__has_feature)

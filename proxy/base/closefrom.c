@@ -13,7 +13,7 @@
 #define SYS_close_range 436 /* the same number on every architecture */
 #endif
 
-/* Those that /proc lists. False: there is no /proc. */
+/* Closes the descriptors that /proc lists. False: there is no /proc. */
 static bool closefrom_close_listed(int first)
 {
     DIR *folder = opendir("/proc/self/fd");

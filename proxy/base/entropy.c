@@ -1,5 +1,5 @@
-/* getrandom(2) in blocks of a kilobyte: one system call for some sixty exchanges. By its number, as
- * glibc has a function for it only since 2.25. */
+/* getrandom(2) in blocks of a kilobyte: one system call serves about sixty exchanges. Called by its
+ * number, because glibc has a function for it only since 2.25. */
 #include "base/entropy.h"
 
 #include <errno.h>

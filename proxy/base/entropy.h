@@ -5,10 +5,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* `n` unguessable bytes. Aborts if the kernel gives none: nothing safe could follow. */
+/* `n` unguessable bytes. Aborts if the kernel provides none: continuing would not be safe. */
 void entropy_fill(void *p, size_t n);
 
-/* A number below `bound` (which is not 0); for jitter and choices. */
+/* A number below `bound` (which must not be 0); for jitter and random choices. */
 uint64_t entropy_below(uint64_t bound);
 
 enum { ENTROPY_ID_LEN = 26 };

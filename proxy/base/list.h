@@ -1,6 +1,5 @@
-/* Intrusive, counted, doubly linked lists. A node knows the list it is on, so that a count can
- * never be taken off the wrong one. A zeroed node is on no list; a list must be initialised. Owns
- * nothing. */
+/* Intrusive, counted, doubly linked lists. A node knows its list, so the count of another list is
+ * never decremented. A zeroed node is on no list; a list must be initialised. Owns nothing. */
 #ifndef TARRY_BASE_LIST_H
 #define TARRY_BASE_LIST_H
 
@@ -60,14 +59,14 @@ static inline void list_insert_before(struct list_node *at, struct list_node *n)
     n->on->count++;
 }
 
-/* Puts `n` last on `l`, off whatever list it was on. */
+/* Moves `n` to the end of `l`, from any list that it was on. */
 static inline void list_push(struct list *l, struct list_node *n)
 {
     list_remove(n);
     list_insert_before(&l->head, n);
 }
 
-/* Puts `n` first on `l`, off whatever list it was on. */
+/* Moves `n` to the front of `l`, from any list that it was on. */
 static inline void list_push_front(struct list *l, struct list_node *n)
 {
     list_remove(n);
@@ -89,7 +88,7 @@ static inline struct list_node *list_next(const struct list_node *n)
     return n->next == &n->on->head ? NULL : n->next;
 }
 
-/* Takes the first node off, or NULL. */
+/* Removes and returns the first node; NULL if there is none. */
 static inline struct list_node *list_take_first(struct list *l)
 {
     struct list_node *n = list_first(l);

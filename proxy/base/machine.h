@@ -1,5 +1,5 @@
-/* A state machine's table: what its states are called, and which may follow which. Each machine has
- * one, one function that moves it, and this for whoever prints the tables. */
+/* A state machine's table: the names of its states, and the allowed transitions. Each machine has
+ * one table and one function that moves it. This struct lets other code print the tables. */
 #ifndef TARRY_BASE_MACHINE_H
 #define TARRY_BASE_MACHINE_H
 

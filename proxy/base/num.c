@@ -96,7 +96,7 @@ static bool num_scaled(struct str s, uint64_t unit_ms, uint64_t *ms)
         }
         for (size_t i = 9; i < frac.n; i++)
             if (frac.p[i] != '0') {
-                f++; /* less than a billionth counts too: up, not away */
+                f++; /* digits beyond a billionth round up, too */
                 break;
             }
     }
@@ -126,7 +126,7 @@ static const struct {
     struct str suffix;
     uint64_t ms;
 } units[] = {
-    { STR_INIT("ms"), 1 }, /* before "s", which it ends with */
+    { STR_INIT("ms"), 1 }, /* before "s", because it ends with "s" */
     { STR_INIT("s"), 1000 },
     { STR_INIT("m"), 60 * 1000 },
     { STR_INIT("h"), 60 * 60 * 1000 },

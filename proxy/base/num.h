@@ -18,11 +18,11 @@ bool num_parse_hex(struct str s, uint64_t *out);
 /* "64K", "10M", "2G" (powers of 1024) or plain bytes. */
 bool num_parse_size(struct str s, uint64_t *bytes);
 
-/* "250ms", "30s", "5m", "2h", "1d": a decimal number and a unit that must be there. */
+/* "250ms", "30s", "5m", "2h", "1d": a decimal number and a mandatory unit. */
 bool num_parse_duration(struct str s, uint64_t *ms);
 
 /* A decimal number of seconds as in HTTP fields: "2", "0.5", "17.25". Rounded up to whole
- * milliseconds. More than fits is NUM_SECONDS_MAX_MS, which exceeds every lifetime here and can
+ * milliseconds. Larger values become NUM_SECONDS_MAX_MS, which exceeds every lifetime here and can
  * still be added to a time. */
 #define NUM_SECONDS_MAX_MS (UINT64_MAX / 4)
 bool num_parse_seconds(struct str s, uint64_t *ms);

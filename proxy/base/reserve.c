@@ -1,5 +1,5 @@
-/* One block, straight from the kernel: malloc() takes a large block that is freed as a sign to keep
- * more for itself from then on. */
+/* One block, directly from the kernel: when a large block is freed, malloc() raises the amount of
+ * memory that it keeps. */
 #include "base/reserve.h"
 
 #include <stdlib.h>

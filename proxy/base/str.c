@@ -1,4 +1,4 @@
-/* Borrowed spans: comparing, trimming and cutting. */
+/* Borrowed spans: comparing, trimming and splitting. */
 #include "base/str.h"
 
 bool str_eq_nocase(struct str a, struct str b)

@@ -1,8 +1,8 @@
 /* A borrowed span of bytes: a pointer and a length, no terminating NUL, no ownership. A span that
- * must outlive the event in which it was given is copied (arena_copy).
+ * must outlive the current event is copied (arena_copy).
  *
  * base/ is the lowest room: strings, buffers, arenas, lists, numbers, URLs and random numbers.
- * Nothing in it does I/O, logs, or knows what Tarry is for. */
+ * Nothing in it does I/O, logs, or depends on the purpose of Tarry. */
 #ifndef TARRY_BASE_STR_H
 #define TARRY_BASE_STR_H
 
@@ -62,11 +62,11 @@ struct str str_trim(struct str s);
 bool str_cut(struct str s, char sep, struct str *head, struct str *tail);
 
 /* Takes the next element of a comma-separated list (RFC 9110 5.6.1) off `rest`, trimmed; empty
- * elements are passed over. False at the end. Does not know quoted strings: for lists of tokens
+ * elements are skipped. False at the end. Quoted strings are not recognised: for lists of tokens
  * only. */
 bool str_next_element(struct str *rest, struct str *element);
 
-/* The place of the first `c`, or -1. */
+/* The index of the first `c`, or -1. */
 ptrdiff_t str_find_char(struct str s, char c);
 
 #endif

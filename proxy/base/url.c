@@ -1,4 +1,4 @@
-/* URLs. One table says which octets may stand where. */
+/* URLs. One table holds the octets that are allowed in each part. */
 #include "base/url.h"
 
 #include "base/num.h"
@@ -17,7 +17,7 @@ static unsigned url_class_of(unsigned char c)
         return C_REG_NAME | C_TARGET | C_SCHEME;
     case '_':
         return C_HOST | C_REG_NAME | C_TARGET;
-    /* sub-delims, and what is left of unreserved (RFC 3986 2.2, 2.3) */
+    /* sub-delims, and the rest of unreserved (RFC 3986 2.2, 2.3) */
     case '~':
     case '!':
     case '$':
@@ -29,9 +29,9 @@ static unsigned url_class_of(unsigned char c)
     case ';':
     case '=':
         return C_REG_NAME | C_TARGET;
-    /* What is left of pchar, and "/" and "?". Beyond RFC 3986, what browsers send unescaped in
-     * queries; not the quotation mark and angle brackets, which they escape. */
-    case ',': /* a host with one might as well be two Host fields that somebody has joined */
+    /* The rest of pchar, and "/" and "?". Beyond RFC 3986, the octets that browsers send unescaped
+     * in queries; not the quotation mark and angle brackets, which they escape. */
+    case ',': /* with a comma it could be two joined Host fields */
     case ':':
     case '@':
     case '/':
@@ -69,7 +69,7 @@ static bool url_is_ipv6_literal(struct str s)
         if (s.p[i] == ':')
             colons++;
         else if (s.p[i] != '.' && !num_parse_hex(str_make(s.p + i, 1), &ignored))
-            return false; /* a zone ("%eth0") too: it means something on one machine only */
+            return false; /* a zone ("%eth0") too: it has a meaning on one machine only */
     }
     return colons >= 2 && s.n <= 45;
 }
@@ -185,7 +185,7 @@ bool url_is_origin_form(struct str s)
     return s.n > 0 && s.p[0] == '/' && url_all_of(s, C_TARGET);
 }
 
-/* One decoded octet at s.p[*i], which moves on; -1 for a NUL. */
+/* Decodes the octet at s.p[*i] and advances *i; -1 for a NUL. */
 static int url_decode(struct str s, size_t *i)
 {
     uint64_t v;
@@ -199,8 +199,8 @@ static int url_decode(struct str s, size_t *i)
     return c == 0 ? -1 : c;
 }
 
-/* A segment has just been written to out[..n): "." goes, ".." takes its parent along. False above
- * the root. */
+/* A segment was just written to out[..n): removes ".", and ".." with its parent. False above the
+ * root. */
 static bool url_end_segment(const char *out, size_t *n)
 {
     size_t begin = *n;
@@ -252,8 +252,8 @@ bool url_normalise_path(struct arena *a, struct str target, struct str *path)
 
         if (c < 0)
             return false;
-        /* An encoded or a backward slash separates too: some backends read it so, and a route must
-         * not be dodged. */
+        /* An encoded slash or a backslash separates segments too: some backends read it so, and a
+         * client must not evade a route. */
         if (c == '/' || c == '\\') {
             parameter = false;
             if (!url_end_segment(out, &n))
@@ -261,8 +261,7 @@ bool url_normalise_path(struct arena *a, struct str target, struct str *path)
             if (n == 0 || out[n - 1] != '/')
                 out[n++] = '/';
         } else if (c == ';') {
-            parameter = true; /* ";jsessionid=1": no part of the name for those backends that know
-                                 parameters */
+            parameter = true; /* ";jsessionid=1": not part of the name for some backends */
         } else if (!parameter) {
             out[n++] = (char)c;
         }

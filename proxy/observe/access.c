@@ -12,7 +12,7 @@
 #include "observe/log.h"
 #include "observe/sink.h"
 
-enum { GATHER_MAX = 64 << 10, FIXED_MAX = 2048 /* what is in a line besides strings */ };
+enum { GATHER_MAX = 64 << 10, FIXED_MAX = 2048 /* everything in a line except strings */ };
 
 static struct {
     struct sink sink;
@@ -24,7 +24,8 @@ bool access_flush(void)
     bool done = sink_pump(&access_state.sink);
     uint64_t dropped;
 
-    /* Not before the log takes lines: the line about it must not be dropped as well. */
+    /* Only when the log accepts lines again: the line about the loss must not be dropped as well.
+     */
     if (access_state.sink.dropped == 0 || !done || !log_pump())
         return done && access_state.sink.dropped == 0;
     dropped = sink_take_dropped(&access_state.sink);
@@ -111,8 +112,8 @@ static void access_write_json(struct buf *b, const struct access_entry *e)
     buf_append(b, "}\n", 2);
 }
 
-/* Text inside quotes: quotes, backslashes and octets that are not printable are escaped (one
- * request cannot write two lines). */
+/* Text inside quotes: quotes, backslashes and unprintable octets are escaped, so a request cannot
+ * write two lines. */
 static void access_quoted(struct buf *b, struct str s)
 {
     buf_append(b, "\"", 1);
@@ -200,7 +201,8 @@ void access_write(const struct access_entry *e)
 
     if (access_state.sink.kind == LOG_TO_NOWHERE)
         return;
-    /* Room for all of it at once, or a line could lack something in its middle. */
+    /* Reserves room for the whole line at once; otherwise a line could lack a part in its middle.
+     */
     if (!buf_reserve(&line, access_longest(e), NULL)) {
         sink_drop(&access_state.sink);
         return;

@@ -24,26 +24,26 @@ struct access_entry {
     struct str endpoint;       /* of the last call; empty: no call */
     unsigned attempts;         /* of all calls together */
     unsigned upstream_status;  /* of the last call; 0: no answer */
-    uint64_t first_content_ms; /* of the last call, since it began; 0: none */
-    bool usage_known;          /* the services have said what follows, of all calls together */
+    uint64_t first_content_ms; /* of the last call, from its start; 0: none */
+    bool usage_known; /* the services reported the following numbers; sums over all calls */
     uint64_t input_tokens, output_tokens, cached_tokens, reasoning_tokens;
 };
 
-/* Opens what the conf names. 0, or -1 with errno: the old target stays. */
+/* Opens the target in the conf. 0, or -1 with errno: the old target stays. */
 int access_open(const struct log_target *target, enum access_format format);
 /* As log_set_buffer_max(). */
 void access_set_buffer_max(size_t n);
 
 int access_reopen(void);
-void access_close(void); /* writes what is still buffered */
+void access_close(void); /* writes buffered lines first */
 
-/* Whether anything is written at all. */
+/* Whether the access log is on. */
 bool access_enabled(void);
 
 /* Gathered in memory until access_flush(): many lines leave in one system call. */
 void access_write(const struct access_entry *e);
 
-/* True if nothing waits any more; otherwise it is to be called again some time later. */
+/* True if no lines are left; otherwise it must be called again later. */
 bool access_flush(void);
 
 #endif

@@ -1,7 +1,7 @@
 /* The counters' storage and names. */
 #include "observe/counter.h"
 
-/* Until there is memory that processes share. */
+/* Used until the shared memory exists. */
 static uint64_t counter_first[COUNTER_COUNT];
 
 uint64_t *counter_values = counter_first;

@@ -1,4 +1,4 @@
-/* One escape for everything that is not printable ASCII. */
+/* All octets outside printable ASCII are escaped in the same way. */
 #include "observe/json.h"
 
 void json_string(struct buf *b, struct str s)

@@ -5,8 +5,8 @@
 #include "base/buf.h"
 #include "base/str.h"
 
-/* A string with its quotes; octets that are no printable ASCII become \u00NN, so that the text is
- * always valid. */
+/* A string with its quotes; octets outside printable ASCII become \u00NN, so the text is always
+ * valid. */
 void json_string(struct buf *b, struct str s);
 
 #endif

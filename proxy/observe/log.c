@@ -1,6 +1,5 @@
 /* Lines to standard error, a file or syslog. On standard error a line is `tarry: text`; a file's
- * lines begin with the time. Control octets are escaped, so that what a client sends cannot begin a
- * line. */
+ * lines begin with the time. Control octets are escaped, so a client cannot begin a new line. */
 #include "observe/log.h"
 
 #include <inttypes.h>
@@ -19,7 +18,7 @@ static struct {
     struct sink sink;
     char recent[RECENT][RECENT_MAX_BYTES]; /* a ring */
     unsigned nrecent;
-    struct sink announced; /* standard error, where the log goes elsewhere */
+    struct sink announced; /* standard error, if the log goes elsewhere */
 } log_state = { .level = LEVEL_INFO,
     .sink = { .kind = LOG_TO_STDERR, .way = SINK_BLOCKING, .fd = 2 },
     .announced = { .kind = LOG_TO_NOWHERE, .fd = -1 } };
@@ -101,7 +100,7 @@ void log_each_recent(void (*fn)(void *owner, const char *line), void *owner)
         fn(owner, log_state.recent[i % RECENT]);
 }
 
-/* With the time, whatever the target has. */
+/* With the time, for every target. */
 static void log_remember(const char *when, const char *text, size_t n)
 {
     char *line = log_state.recent[log_state.nrecent++ % RECENT];
@@ -159,7 +158,7 @@ void log_write(enum log_level level, const struct log_context *ctx, const char *
     if (log_state.sink.kind != LOG_TO_SYSLOG)
         n += (size_t)snprintf(line + n, 32, "tarry: ");
     said = n;
-    /* Info is the life of the process: its lines stand bare. */
+    /* Info lines report the life of the process and carry no level. */
     if (level != LEVEL_INFO)
         n += (size_t)snprintf(line + n, 16, "%s: ", names[level]);
     n += log_escape(line + n, sizeof(line) - n - 112, text);

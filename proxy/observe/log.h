@@ -1,7 +1,7 @@
-/* The log: one line an event, with a level, the exchange's id, and words that make sense to
- * somebody who has never seen the code. Secrets and bodies never appear. The process has one log.
+/* The log: one line per event, with a level, the exchange's id, and a text that readers understand
+ * without the code. Secrets and bodies never appear. The process has one log.
  *
- * observe/ is what operators see: the log, the access log, the counters. */
+ * observe/ has everything that operators see: the log, the access log, the counters. */
 #ifndef TARRY_OBSERVE_LOG_H
 #define TARRY_OBSERVE_LOG_H
 
@@ -10,36 +10,34 @@
 
 #include "conf/snapshot.h"
 
-/* Whose event it is: named at the line's end. NULL: the process's own. */
+/* The exchange of the event: named at the end of the line. NULL: an event of the process. */
 struct log_context {
     const char *exchange; /* its id */
 };
 
-/* Opens what the conf names. 0, or -1 with errno; the old target stays then. Before the first call,
+/* Opens the target in the conf. 0, or -1 with errno: the old target stays. Before the first call,
  * lines of info and above go to standard error. */
 int log_open(enum log_level level, const struct log_target *target);
 
-/* Opens the file again under its name (SIGUSR1, logrotate). 0, or -1 with errno: the old file is
- * kept. */
+/* Reopens the file by its name (SIGUSR1, logrotate). 0, or -1 with errno: the old file is kept. */
 int log_reopen(void);
 void log_close(void);
 
-/* How many bytes of lines may wait for a target that takes none; further lines are dropped, counted
- * (tarry_log_dropped_total) and reported once it takes lines again. */
+/* How many bytes of lines may wait while the target accepts none. Further lines are dropped,
+ * counted (tarry_log_dropped_total) and reported when the target accepts lines again. */
 void log_set_buffer_max(size_t n);
 
-/* Tries again to write what waits: true if nothing does any more. See sink_on_waiting(). */
+/* Tries again to write waiting lines: true if none is left. See sink_on_waiting(). */
 bool log_pump(void);
 
-/* In a child that was just forked: lines that wait are its parent's. */
+/* In a child that was just forked: waiting lines belong to its parent. */
 void log_forget_waiting(void);
 
-/* One line that must be seen on standard error whatever the level and the target are; the log gets
- * it too. */
+/* Writes a line to standard error whatever the level and the target are, and to the log too. */
 void log_announce(const char *text);
 
-/* Whole lines of a process that is about to end by a fault, to standard error and to a file,
- * unchanged and at once. May be called from a signal handler. */
+/* Writes whole lines of a crashing process to standard error and to a file, unchanged and at once.
+ * May be called from a signal handler. */
 void log_last_words(const char *text, size_t n);
 
 /* Sets the level by its name until the next log_open(). False if there is no such level. */

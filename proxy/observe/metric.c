@@ -1,5 +1,5 @@
 /* One block of shared memory: a table of series that only grows, and for each slot an array of
- * cells. Series are found through a hash table of each process's own. */
+ * cells. Each process has its own hash table to find series. */
 #include "observe/metric.h"
 
 #include <inttypes.h>
@@ -18,7 +18,7 @@ enum {
     BUCKETS = 18,     /* of a histogram, the last one without a bound; a cell for the sum follows */
 };
 
-/* Upper bounds in microseconds. They reach from a worker on the same machine to a long completion.
+/* Upper bounds in microseconds, from a worker on the same machine to a long completion.
  */
 static const uint64_t bounds_us[BUCKETS - 1] = { 1000, 5000, 10000, 25000, 50000, 100000, 250000,
     500000, 1000000, 2500000, 5000000, 10000000, 30000000, 60000000, 120000000, 300000000,
@@ -40,7 +40,7 @@ static const struct {
 #undef METRIC_ROW
 };
 
-/* `ready` is set last: until then nobody reads the rest. */
+/* `ready` is set last: no process reads the rest before. */
 struct metric_series {
     uint32_t ready;
     uint32_t cell; /* the first of its cells */
@@ -53,7 +53,7 @@ struct metric_area {
     struct metric_series series[SERIES_MAX];
 };
 
-/* What one process writes. */
+/* The cells that one process writes. */
 struct metric_slot {
     uint64_t counters[COUNTER_COUNT];
     uint64_t cells[CELLS_MAX];
@@ -64,7 +64,7 @@ static struct {
     struct metric_slot *slots;
     size_t nslots, mine;
     uint16_t by_hash[HASH_SIZE]; /* index + 1; 0: empty */
-    uint32_t nhashed;            /* series that this process has put into its table */
+    uint32_t nhashed;            /* series in this process's table */
     bool set[SERIES_MAX];        /* since the last sweep */
 } metric;
 
@@ -99,7 +99,8 @@ void metric_use_slot(size_t slot)
     counter_values = metric.slots[slot].counters;
 }
 
-/* Each process writes its own cells only; a scrape elsewhere reads them meanwhile. */
+/* Each process writes only its own cells; a scrape by another process may read them at the same
+ * time. */
 static void metric_store(uint64_t *cell, uint64_t value)
 {
     __atomic_store_n(cell, value, __ATOMIC_RELAXED);
@@ -110,7 +111,7 @@ static uint64_t metric_load(const uint64_t *cell)
     return __atomic_load_n(cell, __ATOMIC_RELAXED);
 }
 
-/* The labels as a scrape shows them: name="value",name="value". The length, or -1 if they are too
+/* Formats the labels for a scrape: name="value",name="value". The length, or -1 if they are too
  * long. */
 static int metric_key(enum metric m, const struct str *labels, char key[KEY_MAX])
 {
@@ -155,7 +156,7 @@ static bool metric_is(const struct metric_series *s, enum metric m, const char *
     return s->metric == m && s->key_n == n && memcmp(s->key, key, n) == 0;
 }
 
-/* The place of the series in this process's table: an empty one if it is not there. */
+/* The slot of the series in this process's hash table; an empty slot if it is not there. */
 static uint16_t *metric_place(enum metric m, const char *key, size_t n)
 {
     uint32_t at = metric_hash(m, key, n) & (HASH_SIZE - 1);
@@ -178,8 +179,8 @@ static bool metric_ready(const struct metric_series *s)
     return __atomic_load_n(&s->ready, __ATOMIC_ACQUIRE) != 0;
 }
 
-/* Series that other processes have added. One that is still being written is looked at the next
- * time. */
+/* Adds series of other processes to the table. A series that is still being written is left for the
+ * next time. */
 static void metric_learn(void)
 {
     while (metric.nhashed < metric_nseries()) {
@@ -195,7 +196,8 @@ static void metric_learn(void)
     }
 }
 
-/* A new series. Two processes may add the same one at the same moment: a scrape adds the two up. */
+/* Adds a new series. Two processes may add the same series at the same moment: a scrape adds them
+ * up. */
 static const struct metric_series *metric_claim(enum metric m, const char *key, size_t n)
 {
     uint32_t width = (uint32_t)metric_width(m);

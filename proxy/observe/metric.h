@@ -1,9 +1,9 @@
-/* Metrics with labels, and the memory in which all metrics live. A series is one metric with one
- * set of label values; it exists from its first use on.
+/* Metrics with labels, and the memory of all metrics. A series is one metric with one set of label
+ * values; it exists from its first use.
  *
- * With several processes that memory is shared: the master makes it before it forks, each process
+ * With several processes the memory is shared: the master creates it before it forks, each process
  * writes only the cells of its own slot, and a scrape sums all slots. A process that replaces a
- * dead one continues its slot, so no counter ever goes back. */
+ * dead one continues in its slot, so counters never decrease. */
 #ifndef TARRY_OBSERVE_METRIC_H
 #define TARRY_OBSERVE_METRIC_H
 
@@ -14,9 +14,9 @@
 #include "base/buf.h"
 #include "base/str.h"
 
-/* What the cells of a metric hold. SECONDS: a counter of microseconds, printed in seconds.
- * HISTOGRAM: of microseconds, printed in seconds. GAUGE: a level, of which all processes' values
- * are summed; MAXIMUM: one of which the largest is printed. */
+/* The kind of a metric's cells. SECONDS: a counter of microseconds, printed in seconds. HISTOGRAM:
+ * of microseconds, printed in seconds. GAUGE: a level, summed over all processes. MAXIMUM: a level,
+ * of which the largest of all processes is printed. */
 enum metric_kind { METRIC_COUNTER, METRIC_SECONDS, METRIC_HISTOGRAM, METRIC_GAUGE, METRIC_MAXIMUM };
 
 enum { METRIC_LABELS_MAX = 3 };
@@ -97,13 +97,13 @@ enum metric {
     }
 
 /* Before the first fork: makes the memory for `nslots` processes, shared by all of them. 0, or -1
- * with errno. Without it the process has memory of its own, for itself alone. */
+ * with errno. Without this call the process uses private memory. */
 int metric_share(size_t nslots);
 
-/* This process writes to that slot from now on. */
+/* From now on this process writes to that slot. */
 void metric_use_slot(size_t slot);
 
-/* The slot's process has died: its levels are zero. Its counters stay. */
+/* The slot's process has died: resets its levels to zero. Its counters stay. */
 void metric_clear_gauges(size_t slot);
 
 /* For counters and seconds. `labels`: as many values as the metric has labels; NULL where it has
@@ -117,8 +117,8 @@ void metric_observe(enum metric m, uint64_t us, const struct str *labels);
 /* For gauges: this process's level. */
 void metric_set(enum metric m, uint64_t value, const struct str *labels);
 
-/* Ends a round of metric_set() calls: gauges of this process that were not set in it are zero,
- * since what they were about is gone. */
+/* Ends a round of metric_set() calls: gauges of this process that were not set in the round become
+ * zero, because the objects behind them are gone. */
 void metric_sweep_gauges(void);
 
 /* The sum over all processes: of a counter or gauge as it was added, of a histogram the number of

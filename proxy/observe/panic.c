@@ -1,4 +1,4 @@
-/* The report is put together in static memory: when it is needed the heap may be damaged. */
+/* The report is built in static memory, because the heap may be damaged when it is needed. */
 #include "observe/panic.h"
 
 #include <signal.h>
@@ -93,7 +93,7 @@ size_t panic_report(char *out, size_t n)
     return panic_add_object(out, n, panic_add_moves(out, n, 0));
 }
 
-/* The moves go out first: describing the object may fail when memory is damaged. */
+/* The moves are written first: describing the object may fail if memory is damaged. */
 static void panic_print(void)
 {
     static char text[MOVES * 160 + LINE_MAX_BYTES];
@@ -133,7 +133,7 @@ static const char *panic_signal_name(int signo)
     }
 }
 
-/* SA_RESETHAND: a second fault, within the report, ends the process. */
+/* SA_RESETHAND: a second fault, during the report, ends the process. */
 static void panic_on_signal(int signo)
 {
     static char text[LINE_MAX_BYTES];

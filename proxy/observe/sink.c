@@ -19,14 +19,14 @@
 
 enum {
     CLOSE_WAIT_MS = 1000,    /* how long the last lines may take */
-    SYSLOG_LINE_MAX = 64000, /* a datagram; journald and rsyslog take less than that by default */
+    SYSLOG_LINE_MAX = 64000, /* bytes of a datagram; journald and rsyslog accept less by default */
 };
 
 #define SYSLOG_SOCKET "/dev/log"
 
-/* Standard output and standard error, as they are written to. */
+/* How standard output and standard error are written. */
 struct sink_standard {
-    int fd; /* 0: not looked at yet */
+    int fd; /* 0: not examined yet */
     enum sink_way way;
 };
 
@@ -53,9 +53,9 @@ static enum sink_way sink_way_of(int fd)
     return fcntl(fd, F_GETFL) & O_NONBLOCK ? SINK_PIPE : SINK_POLLED;
 }
 
-/* The description of a standard stream is shared with whoever started Tarry: it must stay as it is.
- * A pipe or a terminal can be opened once more through /proc, as long as no sandbox is in the way;
- * children inherit the descriptor. */
+/* The open file description of a standard stream is shared with the process that started Tarry, so
+ * its flags must not change. A pipe or a terminal can be opened again through /proc, until the
+ * sandbox is entered; children inherit the descriptor. */
 static const struct sink_standard *sink_standard(int number)
 {
     struct sink_standard *st = &sink_state.standard[number];
@@ -75,7 +75,7 @@ static const struct sink_standard *sink_standard(int number)
     return st;
 }
 
-/* A daemon that is not there yet is no reason not to start. */
+/* Tarry starts even if the syslog daemon is not running yet. */
 static int sink_connect_syslog(void)
 {
     struct sockaddr_un un = { .sun_family = AF_UNIX, .sun_path = SYSLOG_SOCKET };
@@ -110,7 +110,7 @@ static size_t sink_whole_lines(const struct sink *s, size_t max)
     return end ? (size_t)(end - all.p) + 1 : sink_first_line(s);
 }
 
-/* Of `n` bytes at the start of what waits all are out. */
+/* The first `n` waiting bytes were written. */
 static void sink_consume(struct sink *s, size_t n)
 {
     struct str all = buf_str(&s->lines);
@@ -121,8 +121,9 @@ static void sink_consume(struct sink *s, size_t n)
     s->written = n - whole;
 }
 
-/* A full disk has taken a part of a line. If nobody has written after it, it is removed: the next
- * line, of whichever process, must not be glued to it. What cannot be removed is completed later.
+/* A full disk took only a part of a line. If no process has written after it, the part is removed,
+ * so that the next line of any process is not appended to it. If it cannot be removed, it is
+ * completed later.
  */
 static void sink_take_back(struct sink *s)
 {
@@ -158,11 +159,11 @@ static ssize_t sink_write_some(struct sink *s, const char *p, size_t n)
     return -1;
 }
 
-/* One write. False if the target takes nothing now. */
+/* One write. False if the target accepts nothing now. */
 static bool sink_write(struct sink *s)
 {
-    /* Up to PIPE_BUF bytes go into a pipe as a whole or not at all (pipe(7)), whoever
-     * else writes. */
+    /* Up to PIPE_BUF bytes go into a pipe as a whole or not at all (pipe(7)), even with other
+     * writers. */
     size_t n = sink_whole_lines(s, s->way == SINK_FILE ? SIZE_MAX : PIPE_BUF) - s->written;
     ssize_t out;
 
@@ -185,7 +186,8 @@ void sink_drop(struct sink *s)
     counter_add(COUNTER_LOG_DROPPED, 1);
 }
 
-/* A line that the daemon refuses for its size is dropped, or it would be in the way for ever. */
+/* A line that the daemon refuses for its size is dropped; otherwise it would block all later lines.
+ */
 static bool sink_send_syslog(struct sink *s)
 {
     size_t n = sink_first_line(s);
@@ -199,7 +201,7 @@ static bool sink_send_syslog(struct sink *s)
         sent = send(s->fd, buf_str(&s->lines).p, n - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (sent < 0 && (errno == EAGAIN || errno == ENOBUFS || errno == EINTR))
             return false;
-        if (sent < 0 && errno != EMSGSIZE) { /* the daemon was started anew */
+        if (sent < 0 && errno != EMSGSIZE) { /* the daemon was restarted */
             close(s->fd);
             s->fd = -1;
             continue;
@@ -231,7 +233,7 @@ static void sink_drop_all(struct sink *s)
     s->written = 0;
 }
 
-/* As syslog(3) writes it: priority, local time, name and process (RFC 3164). */
+/* The header as syslog(3) writes it: priority, local time, name and process (RFC 3164). */
 static size_t sink_syslog_head(char *out, size_t n, int priority)
 {
     time_t now = time(NULL);
@@ -308,8 +310,8 @@ static void sink_end(struct sink *s)
     buf_release(&s->lines);
 }
 
-/* Lines that the old target does not take at once are the new one's. The process serves clients
- * meanwhile, so nobody waits for the old one. */
+/* Lines that the old target does not accept at once go to the new one. The process is serving
+ * clients, so it does not wait for the old one. */
 static void sink_hand_over(struct sink *s, struct sink *next)
 {
     sink_pump(s);
@@ -379,7 +381,7 @@ int sink_reopen(struct sink *s)
     fd = file_open(s->path, FILE_APPEND);
     if (fd < 0)
         return -1;
-    sink_pump(s); /* what was written before belongs to the old one, if it takes it */
+    sink_pump(s); /* earlier lines belong to the old target, if it accepts them */
     s->written = 0;
     close(s->fd);
     s->fd = fd;
