@@ -67,10 +67,11 @@ class _Ports:
     bind. A lock on the port's byte of one file keeps parallel test processes apart."""
 
     LOW, HIGH = 20000, 32000
+    KEPT = 600  # more than any one test takes: older ones are free for other processes again
 
     def __init__(self):
         self._lock = threading.Lock()
-        self._mine = set()
+        self._mine = []  # oldest first
         self._file = None
 
     def take(self):
@@ -82,7 +83,9 @@ class _Ports:
                 port = random.SystemRandom().randrange(self.LOW, self.HIGH)
                 if port in self._mine or not self._lock_byte(port):
                     continue
-                self._mine.add(port)
+                self._mine.append(port)
+                if len(self._mine) > self.KEPT:
+                    fcntl.lockf(self._file, fcntl.LOCK_UN, 1, self._mine.pop(0))
                 if self._is_free(port):
                     return port
             raise AssertionError("no free port")
