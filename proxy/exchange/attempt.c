@@ -89,6 +89,7 @@ struct attempt {
     bool reused; /* the connection had carried others */
     bool http2;
     bool paused;
+    bool no_terminal; /* the answer ended without its terminal event */
     bool closed;
 };
 
@@ -151,6 +152,7 @@ static void attempt_fail(
         .took_ms = at->began_ms ? loop_now_ms() - at->began_ms : 0,
         .reused = at->reused,
         .http2 = at->http2,
+        .no_terminal = at->no_terminal,
     };
 
     attempt_let_go(at);
@@ -284,6 +286,7 @@ static void attempt_end(struct attempt *at)
 
     if (at->answer->reader && !at->answer->error && end != ATTEMPT_ERROR_EVENT &&
         !reader_is_complete(at->answer->reader)) {
+        at->no_terminal = true;
         attempt_fail(at, STREAM_E_INCOMPLETE, PROBLEM_CALL_INCOMPLETE,
             "the event stream ended without its terminal event");
         return;

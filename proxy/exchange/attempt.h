@@ -36,6 +36,7 @@ struct attempt_failure {
     uint64_t took_ms; /* since the request began to go out */
     bool reused;      /* over a connection that had carried others */
     bool http2;
+    bool no_terminal; /* the event stream ended in order, without its terminal event */
 };
 
 /* An answer that can be decided about: all of an error's body or its first 64 KiB, or the first

@@ -59,6 +59,7 @@ struct call {
     unsigned char paced; /* limits that it is within */
     unsigned char retries, retries_max, frees, least_tier, endpoint_index;
     unsigned char state; /* enum call_state */
+    bool no_terminal;    /* the answer that was passed on ended without its terminal event */
     bool has_key, keyed; /* a key is known; it has been looked for */
     bool closed;
 };
@@ -108,7 +109,10 @@ static void call_fail(struct call *c, enum problem problem, const char *why)
     call_set_state(c, CALL_IS_OVER);
     counter_add(COUNTER_CALLS_FAILED, 1);
     callmetrics_call_failed(c->request.upstream, problem, call_elapsed_ms(c), c->log);
-    call_emit(c, (struct call_event){ .kind = CALL_FAILED, .problem = problem, .why = why });
+    call_emit(c, (struct call_event){ .kind = CALL_FAILED,
+                     .problem = problem,
+                     .why = why,
+                     .end = c->no_terminal ? CALL_NO_TERMINAL : CALL_COMPLETE });
 }
 
 static uint64_t call_left_ms(const struct call *c)
@@ -318,6 +322,7 @@ static void call_on_failed(void *owner, const struct attempt_failure *f)
     callmetrics_attempt_failed(c->request.upstream, c->endpoint->name, f->problem);
     if (c->state == CALL_IS_PASSING) {
         call_report(c, ENDPOINT_FAILED, 0);
+        c->no_terminal = f->no_terminal;
         call_fail(c, f->problem, f->why);
         return;
     }

@@ -24,6 +24,7 @@ enum call_end {
     CALL_COMPLETE,
     CALL_ERROR_EVENT, /* an event of the stream says that it failed */
     CALL_MALFORMED,   /* it is not what its API says */
+    CALL_NO_TERMINAL, /* of CALL_FAILED: a stream ended without its terminal event */
 };
 
 enum call_event_kind {
@@ -37,7 +38,7 @@ struct call_event {
     enum call_event_kind kind;
     const struct head *head;
     struct str data;
-    enum call_end end; /* of CALL_END */
+    enum call_end end; /* of CALL_END, and CALL_NO_TERMINAL of CALL_FAILED */
     enum problem problem;
     const char *why;
 };

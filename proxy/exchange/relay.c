@@ -136,6 +136,7 @@ static const char *relay_judge_end(enum call_end end)
 {
     switch (end) {
     case CALL_COMPLETE:
+    case CALL_NO_TERMINAL: /* is a failure */
         break;
     case CALL_ERROR_EVENT:
         return "error_event";
@@ -164,7 +165,7 @@ static void relay_on_end(struct exchange *ex, enum call_end end)
     exchange_complete(ex);
 }
 
-static void relay_on_failed(struct exchange *ex, enum problem p, const char *why)
+static void relay_on_failed(struct exchange *ex, enum problem p, const char *why, enum call_end end)
 {
     bool had_head = relay_record(ex) ? relay_record(ex)->head != NULL : ex->phase != RELAY_WAITING;
 
@@ -175,6 +176,8 @@ static void relay_on_failed(struct exchange *ex, enum problem p, const char *why
     }
     reply_drop_held(&ex->reply);
     relay_close_record(ex, had_head ? "truncated" : "failed", had_head ? PROBLEM_NONE : p);
+    if (end == CALL_NO_TERMINAL && ex->outcome && !ex->truncated)
+        ex->truncated = "stream";
     relay_end_call(ex);
     if (reply_may_answer(&ex->reply)) {
         exchange_fail(ex, p, 0, "%s", why);
@@ -198,7 +201,7 @@ static void relay_on_event(struct exchange *ex, struct call *c, const struct cal
         relay_on_end(ex, ev->end);
         break;
     case CALL_FAILED:
-        relay_on_failed(ex, ev->problem, ev->why);
+        relay_on_failed(ex, ev->problem, ev->why, ev->end);
         break;
     }
 }

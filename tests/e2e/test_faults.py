@@ -141,6 +141,24 @@ def test_S11_a_stream_without_its_end_is_not_complete(bed, route):
         assert b"data:" in answer.body
 
 
+@pytest.mark.parametrize("fault, outcome, truncated", [("no-terminal", "truncated", "stream"), ("error-event=5", "truncated", "stream"),
+                                                       ("", "complete", None)])
+def test_S11_a_notify_says_how_the_stream_ended(bed, fault, outcome, truncated):
+    provider = bed.provider()
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True})
+    ask = call(f"http://{provider.http}/v1/chat/completions", body=body, headers=[("X-Provider-Fault", fault), ("Authorization", "Bearer x")])
+    worker = bed.worker(by_kind(request=lambda r, c: handoff("relay", [ask], notify="/n")))
+    tarry = bed.tarry(bed.conf(worker, f"http://{provider.http}"))
+    with Client(tarry.address) as client:
+        client.send_request("GET", "/")
+        try:
+            client.read_response()
+        except Truncated:
+            assert fault == "no-terminal"
+    told = worker.wait_for(1, lambda r: r.kind == "notify")
+    assert (told.headers.get("tarry-outcome"), told.headers.get("tarry-truncated")) == (outcome, truncated)
+
+
 def test_S12_a_prompt_that_is_too_long_is_not_tried_again(bed, route):
     site = Site(bed, route)
     answer = site.ask("400=context")
