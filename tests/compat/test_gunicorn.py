@@ -322,6 +322,16 @@ def test_tarry_killed(bed, version):
     ended_cleanly(site)
 
 
+def test_tarry_that_does_not_start(bed, version, tmp_path):
+    """A Tarry that does not start ends gunicorn with 1, after some tries"""
+    broken = tmp_path / "broken"
+    broken.write_text('#!/bin/sh\n[ "$1" = -t ]\n')
+    broken.chmod(0o755)
+    site = Hooked(bed, version, env={"TARRY_BINARY": str(broken)}, ready=False)
+    ended_cleanly(site, 1)
+    assert site.output.count("tarry ended unexpectedly") == 3 and "tarry does not start." in site.output
+
+
 def test_code_reload(bed, version):
     """`--reload`"""
     app = (hooked.APP / "plain_django.py").read_text()
@@ -393,6 +403,23 @@ def test_daemon(bed, version):
         os.kill(arbiter, signal.SIGTERM)
     eventually(lambda: not is_alive(arbiter), "the end of the arbiter")
     assert site.folders() == [] and not (site.folder / "pid").exists()
+
+
+def test_workers_stopped_and_started(bed, version):
+    """WINCH stops the workers of a daemon, HUP brings them back; clients wait meanwhile"""
+    site = Hooked(bed, version, "--daemon", "--pid", "pid", "--error-logfile", "log", ready=False)
+    assert site.process.wait(DEADLINE) == 0
+    arbiter = int(eventually(lambda: (site.folder / "pid").exists() and (site.folder / "pid").read_text().strip(), "the pidfile"))
+    try:
+        eventually(lambda: not nobody_listens(site.address) and site.get("/ok").status == 200, "an answer")
+        os.kill(arbiter, signal.SIGWINCH)
+        eventually(lambda: not [p for p in family(arbiter)[1:] if is_alive(p)], "the end of the workers and of Tarry")
+        waiting = Crowd(site, 2, "/ok")
+        os.kill(arbiter, signal.SIGHUP)
+        assert [status for status, _ in waiting.join()] == [200, 200]
+    finally:
+        os.kill(arbiter, signal.SIGTERM)
+    eventually(lambda: not is_alive(arbiter), "the end of the arbiter")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
