@@ -3,6 +3,7 @@
 #include "workers/pool.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
 
@@ -162,7 +163,7 @@ static struct slot_waiter *pool_next_returning(struct pool *p, struct server *s)
 
 /* ---- what came of a connection ---- */
 
-void pool_on_connected(struct pool *p, struct slot_waiter *w, struct worker_conn *l)
+static void pool_on_connected(struct pool *p, struct slot_waiter *w, struct worker_conn *l)
 {
     struct stream *s = h1_client_begin(l->client);
 
@@ -254,7 +255,7 @@ static void pool_on_unreached(void *owner)
     pool_unref(p);
 }
 
-void pool_on_connect_failed(
+static void pool_on_connect_failed(
     struct pool *p, struct slot_waiter *w, struct server *s, const char *why)
 {
     w->conn = NULL;
@@ -284,7 +285,7 @@ void pool_on_connect_failed(
         pool_answer(w, POOL_E_UNREACHABLE, p->why);
 }
 
-void pool_on_backlog_full(struct pool *p, struct slot_waiter *w, struct server *s)
+static void pool_on_backlog_full(struct pool *p, struct slot_waiter *w, struct server *s)
 {
     pool_requeue(p, w);
 }
@@ -404,7 +405,7 @@ void pool_want_dispatch(struct pool *p)
     loop_defer(&p->dispatch, pool_on_dispatch, p);
 }
 
-void pool_on_slot_free(struct pool *p)
+static void pool_on_slot_free(struct pool *p)
 {
     pool_want_dispatch(p);
 }
@@ -414,7 +415,7 @@ static void pool_on_again(void *owner)
     pool_want_dispatch(owner);
 }
 
-void pool_init_queue(struct pool *p)
+static void pool_init_queue(struct pool *p)
 {
     for (int i = 0; i < 2; i++) {
         list_init(&p->queue[i]);
@@ -425,11 +426,62 @@ void pool_init_queue(struct pool *p)
     deadline_init(&p->unreached, pool_on_unreached, p);
 }
 
-void pool_release_queue(struct pool *p)
+static void pool_release_queue(struct pool *p)
 {
     loop_undefer(&p->dispatch);
     deadline_close(&p->again);
     deadline_close(&p->unreached);
+}
+
+const struct server_events pool_server_events = {
+    .on_slot_free = pool_on_slot_free,
+    .on_connected = pool_on_connected,
+    .on_connect_failed = pool_on_connect_failed,
+    .on_backlog_full = pool_on_backlog_full,
+};
+
+static void pool_free(void *what)
+{
+    struct pool *p = what;
+    struct list_node *n;
+
+    while ((n = list_take_first(&p->servers)))
+        server_free(LIST_OWNER(n, struct server, node));
+    addrlimit_release(&p->shares);
+    conf_unref(p->snapshot);
+    poolshared_unref(p->shared);
+    free(p);
+}
+
+struct pool *pool_ref(struct pool *p)
+{
+    p->refs++;
+    return p;
+}
+
+void pool_unref(struct pool *p)
+{
+    if (!p || --p->refs > 0)
+        return;
+    LIST_EACH(n, &p->servers)
+        server_close(LIST_OWNER(n, struct server, node), true);
+    pool_release_queue(p);
+    loop_free_later(&p->deferred_free, p, pool_free);
+}
+
+struct pool *pool_new(const struct pool_conf *pc, struct conf *snapshot, struct poolshared *shared)
+{
+    struct pool *p = calloc(1, sizeof(*p));
+
+    if (!p)
+        return NULL;
+    p->refs = 1;
+    p->conf = pc;
+    p->snapshot = conf_ref(snapshot);
+    p->shared = poolshared_ref(shared);
+    list_init(&p->servers);
+    pool_init_queue(p);
+    return p;
 }
 
 /* ---- asking ---- */

@@ -1,11 +1,10 @@
 /* The registry of pools, and what a reload does to them: pools and servers that are in both confs
  * keep their connections and their counts. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "http/limits.h"
-#include "observe/log.h"
 #include "workers/pool.h"
+#include "workers/poolshared.h"
 #include "workers/poolstate.h"
 #include "workers/server.h"
 
@@ -13,101 +12,15 @@ struct pools {
     struct list all;
     struct conf *next;
     struct list staged; /* pools prepared for `next` */
-    struct pools_shared *shared;
+    struct poolshared *shared;
 };
 
-/* ---- what all pools share ---- */
-
-static struct pools_shared *pools_new_shared(const struct conf *conf)
-{
-    struct pools_shared *sh = calloc(1, sizeof(*sh));
-
-    if (!sh)
-        return NULL;
-    sh->refs = 1;
-    sh->limits = limits_of(conf);
-    return sh;
-}
-
-void pools_unref_shared(struct pools_shared *sh)
-{
-    if (!sh || --sh->refs > 0)
-        return;
-    resolver_close(sh->resolver);
-    free(sh->name_servers);
-    free(sh);
-}
-
-struct resolver *pools_resolver(struct pools_shared *sh)
-{
-    if (!sh->resolver)
-        sh->resolver = resolver_open(sh->name_servers);
-    return sh->resolver;
-}
+/* ---- the registry ---- */
 
 int pools_set_name_servers(struct pools *ps, const char *name_servers)
 {
-    struct pools_shared *sh = ps->shared;
-    char *copy = name_servers ? strdup(name_servers) : NULL;
-
-    if ((name_servers && !copy) || (sh->resolver && resolver_renew(sh->resolver, copy) < 0)) {
-        free(copy);
-        return -1;
-    }
-    free(sh->name_servers);
-    sh->name_servers = copy;
-    return 0;
+    return poolshared_set_name_servers(ps->shared, name_servers);
 }
-
-/* ---- one pool's life ---- */
-
-static void pools_free_pool(void *what)
-{
-    struct pool *p = what;
-    struct list_node *n;
-
-    while ((n = list_take_first(&p->servers)))
-        server_free(LIST_OWNER(n, struct server, node));
-    addrlimit_release(&p->shares);
-    conf_unref(p->snapshot);
-    pools_unref_shared(p->shared);
-    free(p);
-}
-
-struct pool *pool_ref(struct pool *p)
-{
-    p->refs++;
-    return p;
-}
-
-void pool_unref(struct pool *p)
-{
-    if (!p || --p->refs > 0)
-        return;
-    LIST_EACH(n, &p->servers)
-        server_close(LIST_OWNER(n, struct server, node), true);
-    pool_release_queue(p);
-    loop_free_later(&p->deferred_free, p, pools_free_pool);
-}
-
-static struct pool *pools_make_pool(
-    const struct pool_conf *pc, struct conf *snapshot, struct pools_shared *shared)
-{
-    struct pool *p = calloc(1, sizeof(*p));
-
-    if (!p)
-        return NULL;
-    p->refs = 1;
-    p->conf = pc;
-    p->snapshot = conf_ref(snapshot);
-    p->shared = shared;
-    shared->refs++;
-    list_init(&p->servers);
-    pool_init_queue(p);
-    return p;
-}
-
-/* ---- the registry ---- */
 
 static struct pool *pools_find_in(struct list *l, struct str name)
 {
@@ -126,10 +39,10 @@ struct pool *pools_find(struct pools *ps, struct str name)
 }
 
 /* Builds the pools of `conf` with their servers on `to`. */
-static int pools_build(struct list *to, struct conf *conf, struct pools_shared *shared)
+static int pools_build(struct list *to, struct conf *conf, struct poolshared *shared)
 {
     for (size_t i = 0; i < conf->npools; i++) {
-        struct pool *p = pools_make_pool(&conf->pools[i], conf, shared);
+        struct pool *p = pool_new(&conf->pools[i], conf, shared);
 
         if (!p)
             return -1;
@@ -139,7 +52,7 @@ static int pools_build(struct list *to, struct conf *conf, struct pools_shared *
 
             if (!s)
                 return -1;
-            server_init(s, p, &p->conf->servers[k]);
+            server_init(s, p, &pool_server_events, &p->conf->servers[k]);
             list_push(&p->servers, &s->node);
         }
     }
@@ -257,10 +170,7 @@ void pools_commit(struct pools *ps)
     while ((n = list_first(&kept)))
         list_push(&ps->all, n);
     ps->next = NULL;
-    /* The system's name servers may have changed as well. */
-    if (ps->shared->resolver && resolver_renew(ps->shared->resolver, ps->shared->name_servers) < 0)
-        log_warn(NULL, "cannot read the system's name servers again: the ones known so far are "
-                       "asked on");
+    poolshared_renew(ps->shared); /* the system's name servers may have changed as well */
 }
 
 struct pools *pools_open(struct conf *conf)
@@ -271,7 +181,7 @@ struct pools *pools_open(struct conf *conf)
         return NULL;
     list_init(&ps->all);
     list_init(&ps->staged);
-    ps->shared = pools_new_shared(conf);
+    ps->shared = poolshared_new(conf);
     if (!ps->shared || pools_build(&ps->all, conf, ps->shared) < 0) {
         pools_close(ps);
         return NULL;
@@ -284,6 +194,6 @@ void pools_close(struct pools *ps)
     if (!ps)
         return;
     pools_drop_all(&ps->all);
-    pools_unref_shared(ps->shared);
+    poolshared_unref(ps->shared);
     free(ps);
 }

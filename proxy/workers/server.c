@@ -32,7 +32,7 @@ static void server_leave_abandoned(struct worker_conn *l)
 {
     list_remove(&l->node);
     l->server->busy--;
-    pool_on_slot_free(l->server->pool);
+    l->server->events->on_slot_free(l->server->pool);
 }
 
 static void server_end(struct worker_conn *l)
@@ -87,7 +87,7 @@ static bool server_has_untried(const struct worker_conn *l)
 static void server_connect_failed(struct worker_conn *l, const char *why, bool full)
 {
     struct server *s = l->server;
-    const struct pool_conf *pc = pool_conf(s->pool);
+    const struct pool_conf *pc = s->pool->conf;
     struct slot_waiter *w = l->waiter;
     bool once = l->once;
 
@@ -96,11 +96,11 @@ static void server_connect_failed(struct worker_conn *l, const char *why, bool f
     server_end(l);
     if (full) {
         s->full_until_ms = loop_now_ms() + FULL_MS;
-        pool_on_backlog_full(s->pool, w, s);
+        s->events->on_backlog_full(s->pool, w, s);
         return;
     }
     if (once) {
-        pool_on_connect_failed(s->pool, w, s, why); /* it says nothing of the server */
+        s->events->on_connect_failed(s->pool, w, s, why); /* it says nothing of the server */
         return;
     }
     s->keeps = s->drops = false; /* the server that comes back may be another */
@@ -109,7 +109,7 @@ static void server_connect_failed(struct worker_conn *l, const char *why, bool f
     if (s->pause_ms > pc->unreachable_max_pause_ms)
         s->pause_ms = pc->unreachable_max_pause_ms;
     s->paused_until_ms = loop_now_ms() + s->pause_ms;
-    pool_on_connect_failed(s->pool, w, s, why);
+    s->events->on_connect_failed(s->pool, w, s, why);
 }
 
 /* Whether the server's name has this connection's address no longer. */
@@ -142,7 +142,7 @@ static void server_on_client(void *owner, struct h1_client *c, enum h1_client_ev
         }
         l->idle_since_ms = loop_now_ms();
         server_set_state(l, WORKER_CONN_IDLE);
-        deadline_set(&l->deadline, pool_conf(l->server->pool)->keep_alive_timeout_ms);
+        deadline_set(&l->deadline, l->server->pool->conf->keep_alive_timeout_ms);
         break;
     case H1_CLIENT_CLOSED:
         server_learn_of_close(l, c);
@@ -181,7 +181,7 @@ static void server_on_conn(void *owner, struct conn *c, enum conn_event ev)
         l->server->pause_ms = l->server->paused_until_ms = 0;
     l->server->family = l->addr.family;
     server_set_state(l, WORKER_CONN_BUSY);
-    pool_on_connected(l->server->pool, l->waiter, l);
+    l->server->events->on_connected(l->server->pool, l->waiter, l);
 }
 
 static void server_on_deadline(void *owner)
@@ -203,9 +203,12 @@ static void server_on_deadline(void *owner)
     server_end(l); /* or it was idle for long enough */
 }
 
-void server_init(struct server *s, struct pool *p, const struct server_conf *conf)
+void server_init(struct server *s, struct pool *p, const struct server_events *events,
+    const struct server_conf *conf)
 {
-    *s = (struct server){ .pool = p, .sa = conf->addr.sa, .salen = conf->addr.salen };
+    *s = (struct server){
+        .pool = p, .events = events, .sa = conf->addr.sa, .salen = conf->addr.salen
+    };
     server_set_conf(s, conf);
     list_init(&s->returning);
     for (size_t i = 0; i < WORKER_CONN_NSTATES; i++)
@@ -348,7 +351,7 @@ static void server_on_addresses(void *owner, const struct resolver_answer *a)
 
 static void server_look_up(struct server *s)
 {
-    struct resolver *r = pools_resolver(s->pool->shared);
+    struct resolver *r = poolshared_resolver(s->pool->shared);
 
     if (list_on(&s->lookup.node))
         return;
@@ -386,14 +389,14 @@ void server_serve(struct server *s, struct slot_waiter *w)
         l->waiter = w;
         w->conn = l;
         server_set_state(l, WORKER_CONN_BUSY);
-        pool_on_connected(s->pool, w, l);
+        s->events->on_connected(s->pool, w, l);
         return;
     }
     l = calloc(1, sizeof(*l));
     if (!l) {
         s->busy--;
         s->full_until_ms = loop_now_ms() + FULL_MS;
-        pool_on_backlog_full(s->pool, w, s);
+        s->events->on_backlog_full(s->pool, w, s);
         return;
     }
     l->server = s;
@@ -401,7 +404,7 @@ void server_serve(struct server *s, struct slot_waiter *w)
     l->once = once;
     w->conn = l;
     deadline_init(&l->deadline, server_on_deadline, l);
-    deadline_set(&l->deadline, pool_conf(s->pool)->connect_timeout_ms);
+    deadline_set(&l->deadline, s->pool->conf->connect_timeout_ms);
     server_set_state(l, WORKER_CONN_CONNECTING);
     if (!named || (s->naddrs > 0 && loop_now_ms() < s->ask_again_ms))
         server_connect(l);
@@ -409,7 +412,7 @@ void server_serve(struct server *s, struct slot_waiter *w)
 
 bool server_abandon(struct worker_conn *l)
 {
-    uint64_t timeout_ms = pool_conf(l->server->pool)->abandoned_timeout_ms;
+    uint64_t timeout_ms = l->server->pool->conf->abandoned_timeout_ms;
 
     if (l->closed || !l->client || timeout_ms == 0 || !h1_client_abandon(l->client))
         return false;

@@ -54,9 +54,20 @@ struct worker_conn {
     bool closed;
 };
 
+/* What a pool hears of its servers. */
+struct server_events {
+    void (*on_slot_free)(struct pool *p); /* an abandoned one */
+    /* The outcomes for a waiter that was given to a server. */
+    void (*on_connected)(struct pool *p, struct slot_waiter *w, struct worker_conn *l);
+    void (*on_connect_failed)(
+        struct pool *p, struct slot_waiter *w, struct server *s, const char *why);
+    void (*on_backlog_full)(struct pool *p, struct slot_waiter *w, struct server *s);
+};
+
 struct server {
     struct list_node node; /* on the pool's servers */
     struct pool *pool;
+    const struct server_events *events;
     struct str text; /* the address as written: the key over reloads; in the pool's snapshot */
     struct sockaddr_storage sa;
     socklen_t salen;
@@ -81,17 +92,9 @@ struct server {
     bool removed;             /* no longer in the conf: finishes what it has */
 };
 
-/* An abandoned slot is free. */
-void pool_on_slot_free(struct pool *p);
-
-/* The outcomes for a waiter that was given to a server. */
-void pool_on_connected(struct pool *p, struct slot_waiter *w, struct worker_conn *l);
-void pool_on_connect_failed(
-    struct pool *p, struct slot_waiter *w, struct server *s, const char *why);
-void pool_on_backlog_full(struct pool *p, struct slot_waiter *w, struct server *s);
-
 /* `s` is zeroed memory of the caller's, from malloc(); it belongs to the pool. */
-void server_init(struct server *s, struct pool *p, const struct server_conf *conf);
+void server_init(struct server *s, struct pool *p, const struct server_events *events,
+    const struct server_conf *conf);
 
 /* A reload: takes over what may change. NULL: it is in the conf no longer. */
 void server_set_conf(struct server *s, const struct server_conf *conf);
@@ -102,8 +105,8 @@ void server_free(struct server *s);
 /* Whether it can take one more now. */
 bool server_has_room(const struct server *s);
 
-/* Takes a slot for the waiter and gets it a connection, kept or new; one of the three above
- * follows, or (kept) at once pool_on_connected(). One new connection goes to the waiter's own
+/* Takes a slot for the waiter and gets it a connection, kept or new; one of the three
+ * outcomes follows, or (kept) at once on_connected(). One new connection goes to the waiter's own
  * address (pool_want's `at`) where it has one. */
 void server_serve(struct server *s, struct slot_waiter *w);
 
