@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 
+from harness.base import release_ports
 from harness.certs import Authority
 from harness.tarry import find_binary
 
@@ -278,6 +279,7 @@ def main(arguments=None):
         begun = time.monotonic()
         plan, round_, failures = run_round(seed, folder, authority, only, given.log, given.deadline)
         print(f"{seed}: {len(plan.exchanges)} exchanges, {time.monotonic() - begun:.1f} s", flush=True)
+        release_ports()
         rounds += 1
         exchanges += len(plan.exchanges)
         if failures:

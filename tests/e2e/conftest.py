@@ -2,6 +2,7 @@ import pytest
 
 pytest.register_assert_rewrite("harness")
 
+from harness.base import release_ports  # noqa: E402
 from harness.bed import Bed  # noqa: E402
 from harness.certs import Authority  # noqa: E402
 
@@ -33,6 +34,12 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "run" in item.fixturenames:
             item.add_marker(pytest.mark.xdist_group(item.path.name))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown():
+    """After the fixtures' end: nothing listens any more."""
+    release_ports()
 
 
 @pytest.hookimpl(hookwrapper=True)

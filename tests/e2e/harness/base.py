@@ -90,6 +90,12 @@ class _Ports:
                     return port
             raise AssertionError("no free port")
 
+    def release(self):
+        with self._lock:
+            for port in self._mine:
+                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, port)
+            self._mine.clear()
+
     def _lock_byte(self, port):
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
@@ -113,6 +119,11 @@ _ports = _Ports()
 def free_port():
     """A TCP port of 127.0.0.1 that nobody listens on, and no other test will be given."""
     return _ports.take()
+
+
+def release_ports():
+    """All that this process was given may be given again: a run of all tests takes more than there are."""
+    _ports.release()
 
 
 def connect(address, timeout=None, source=None):
