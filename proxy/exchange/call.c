@@ -682,11 +682,6 @@ struct call_times call_times(const struct call *c)
     };
 }
 
-struct str call_endpoint(const struct call *c)
-{
-    return c->endpoint ? c->endpoint->name : STR("");
-}
-
 void call_describe(const struct call *c, char *buf, size_t n)
 {
     int k = snprintf(buf, n, "call %zu to \"" STR_FMT "\": %s, attempt %u, %" PRIu64 " ms",

@@ -98,9 +98,6 @@ struct call_times {
 };
 struct call_times call_times(const struct call *c);
 
-/* The endpoint of the last attempt; empty before the first. */
-struct str call_endpoint(const struct call *c);
-
 /* One line for logs and pages: "call 0 to \"openai\": trying, attempt 2, 1350 ms; attempt at ...".
  */
 void call_describe(const struct call *c, char *buf, size_t n);

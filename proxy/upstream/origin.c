@@ -505,20 +505,6 @@ void origin_update(struct origin *o, const struct origin_terms *t)
     o->private_only = !t->endpoint->tls && !t->endpoint->insecure;
 }
 
-void origin_drain(struct origin *o)
-{
-    static const enum upstream_conn_state from[] = { UPSTREAM_CONN_OPEN, UPSTREAM_CONN_FULL };
-
-    origin_let_idle_go(o);
-    for (size_t i = 0; i < sizeof(from) / sizeof(*from); i++) {
-        LIST_EACH(n, &o->conns[from[i]]) {
-            struct upstream_conn *c = LIST_OWNER(n, struct upstream_conn, node);
-
-            origin_retire_conn(c);
-        }
-    }
-}
-
 void origin_close(struct origin *o)
 {
     struct list_node *n;

@@ -61,10 +61,6 @@ int origin_need(struct origin *o, size_t waiting);
 /* Closes the connections that nobody uses. True if none is left. */
 bool origin_let_idle_go(struct origin *o);
 
-/* The connections take no new streams, and close after their last one. New ones are made for what
- * comes. */
-void origin_drain(struct origin *o);
-
 /* Closes all connections; streams get MESSAGE_FAILED. No event follows. */
 void origin_close(struct origin *o);
 
