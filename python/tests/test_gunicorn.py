@@ -284,3 +284,20 @@ def test_a_leaving_worker_serves_those_that_have_connected(tmp_path):
         assert place.is_empty()
         with pytest.raises(BlockingIOError):
             place.accept()
+
+
+# --- the folder ---
+
+
+def test_folders_of_dead_arbiters_are_removed_and_others_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr(arbiter, "temp_folder", lambda: str(tmp_path))
+    hooks = [arbiter.Hook() for _ in range(2)]
+    for hook in hooks:
+        monkeypatch.setattr(arbiter, "hook", hook)
+        arbiter.make_folder(cfg())
+    begun = tmp_path / f"{arbiter.PREFIX}1-begun"
+    begun.mkdir()
+    hooks[0].lock.close()  # as the death of its process does
+    arbiter.remove_leftovers()
+    assert not os.path.exists(hooks[0].folder) and os.path.exists(hooks[1].folder) and begun.exists()
+    hooks[1].lock.close()

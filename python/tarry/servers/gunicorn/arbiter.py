@@ -283,8 +283,11 @@ def make_folder(cfg: Any) -> None:
         os.chmod(hook.folder, 0o711)
         os.chown(run, cfg.uid, cfg.gid)
     # Held until the arbiter is gone, however it goes: remove_leftovers() of the next one looks for it.
-    hook.lock = open(os.path.join(hook.folder, "lock"), "w", encoding="ascii")
+    # It gets its name when it is locked, so that nobody finds it unlocked.
+    path = os.path.join(hook.folder, "lock")
+    hook.lock = open(path + ".new", "w", encoding="ascii")
     fcntl.flock(hook.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.rename(path + ".new", path)
 
 
 def temp_folder() -> str:
