@@ -73,8 +73,7 @@ static void dial_finish(struct dial *d, struct conn *conn)
     on_done(owner, conn, conn ? 0 : d->error, d->why);
 }
 
-/* What is wrong with the certificate says more than what is wrong with the line: later tries do not
- * hide it. */
+/* A certificate error is more useful than a connection error, so later tries do not hide it. */
 static void dial_note(
     struct dial *d, enum stream_error error, const struct addr *a, const char *what)
 {
@@ -122,7 +121,7 @@ static void dial_drop_try(struct dial *d, struct conn *c)
     conn_close(c);
 }
 
-/* Nothing but what was offered: a peer that picks h2 by itself is not spoken to. */
+/* Accepts only an offered protocol: a peer that picks h2 unasked is refused. */
 static bool dial_protocol_is_ours(const struct dial *d, const struct conn *c)
 {
     struct str alpn = conn_alpn(c);
@@ -152,8 +151,8 @@ static void dial_on_conn(void *owner, struct conn *c, enum conn_event ev)
     dial_try_next(d);
 }
 
-/* Whether a try has got as far as TLS: then TCP stands, and to race it with another address would
- * win nothing. */
+/* Whether a try has reached TLS: then TCP is connected, and racing another address would gain
+ * nothing. */
 static bool dial_any_in_handshake(const struct dial *d)
 {
     for (size_t i = 0; i < AT_ONCE_MAX; i++) {
@@ -256,7 +255,7 @@ static void dial_on_limit(void *owner)
     struct dial *d = owner;
     bool resolving = d->naddrs == 0;
 
-    /* A certificate that was not accepted stays the better answer. */
+    /* A certificate that was not accepted is the more useful answer. */
     if (d->error != STREAM_E_CERTIFICATE) {
         d->error = resolving ? STREAM_E_RESOLVE : STREAM_E_CONNECT_TIMEOUT;
         snprintf(d->why, sizeof(d->why), "%s \"%.200s\" took longer than %llu ms",

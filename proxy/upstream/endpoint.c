@@ -170,7 +170,7 @@ uint64_t endpoint_ready_in(const struct endpoint *e)
 
 void endpoint_begin(struct endpoint *e)
 {
-    /* The others wait for what becomes of this one. */
+    /* The others wait for the result of this one. */
     if (e->broken_until_ms)
         e->broken_until_ms = loop_now_ms() + e->breaker_pause_ms;
 }
@@ -208,7 +208,7 @@ static void endpoint_free(void *what)
     free(e);
 }
 
-/* What a key looks like from the outside: two that differ do so here too. */
+/* A fingerprint of the key: different keys have different ones. */
 static uint64_t endpoint_key_of(const struct endpoint_conf *c)
 {
     uint64_t h = UINT64_C(14695981039346656037); /* FNV-1a */

@@ -1,6 +1,6 @@
-/* An endpoint as it lives: the calls that wait for their turn at it, those that use it, and its
- * connections. Endpoints belong to the registry (endpoints.h), and outlive reloads as long as what
- * identifies them stays the same; a new snapshot changes their limits in place. */
+/* A live endpoint: the calls that wait for their turn, the calls that use it, and its connections.
+ * Endpoints belong to the registry (endpoints.h) and outlive reloads as long as their identity
+ * stays the same; a new snapshot changes their limits in place. */
 #ifndef TARRY_UPSTREAM_ENDPOINT_H
 #define TARRY_UPSTREAM_ENDPOINT_H
 
@@ -29,10 +29,10 @@ struct endpoint_turn {
 
 void endpoint_ask(struct endpoint *e, struct endpoint_turn *t);
 
-/* Nothing is wanted any more, or the stream has been closed. Idempotent. */
+/* The call needs the turn no longer, or the stream has been closed. Idempotent. */
 void endpoint_leave(struct endpoint_turn *t);
 
-/* What a try at it came to. */
+/* The result of a try. */
 enum endpoint_outcome {
     ENDPOINT_SERVED,  /* an answer that is no failure of the service */
     ENDPOINT_NEUTRAL, /* a rate limit, or a client that left: neither good nor bad */
@@ -41,14 +41,14 @@ enum endpoint_outcome {
                          passed */
 };
 
-/* `rest_ms`: it wants to be left alone for so long; the longest rest counts. */
+/* `rest_ms`: the endpoint asked for a pause of this length; the longest pause counts. */
 void endpoint_report(struct endpoint *e, enum endpoint_outcome o, uint64_t rest_ms);
 
 /* In how many milliseconds it takes calls: 0: now; UINT64_MAX: it is out. After the breaker's pause
  * it takes one as a probe. */
 uint64_t endpoint_ready_in(const struct endpoint *e);
 
-/* The one that asks is the probe, if the breaker was open. */
+/* The call becomes the probe if the breaker was open. */
 void endpoint_begin(struct endpoint *e);
 
 /* The calls that wait for it or use it. */

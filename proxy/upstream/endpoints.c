@@ -1,4 +1,4 @@
-/* The registry: endpoints by what identifies them, and what a reload does to it. */
+/* The registry: endpoints by their identity, and how a reload changes it. */
 #include "upstream/endpoints.h"
 
 #include <stdio.h>
@@ -9,7 +9,8 @@
 #include "net/loop.h"
 #include "net/resolver.h"
 
-/* What a new snapshot will mean for one upstream: everything that can fail has been done. */
+/* The prepared change for one upstream of a new snapshot: every step that can fail has been done.
+ */
 struct prepared {
     struct list_node node;
     struct endpoint *endpoint; /* one that lives, or a new one on `staged` */
@@ -37,8 +38,8 @@ static struct endpoint *endpoints_find_in(
     return NULL;
 }
 
-/* One context for all that trust the same authorities. A new reference, or NULL with a line in
- * `why`. */
+/* Endpoints that trust the same authorities share one context. A new reference, or NULL with a line
+ * in `why`. */
 static struct tls_client *endpoints_client_for(
     struct endpoints *es, const struct endpoint_conf *e, char *why, size_t whylen)
 {
@@ -149,7 +150,7 @@ void endpoints_commit(struct endpoints *es)
     es->limits = limits_of(es->next);
     es->read_ahead.max = es->next->http2_read_ahead_max;
     endpoints_forget_prepared(es);
-    /* Without memory for new ones the old name servers serve on. */
+    /* Without memory for new name servers the old ones stay in use. */
     resolver_renew(es->resolver, NULL);
 }
 

@@ -29,8 +29,8 @@ static uint64_t group_hash(struct str s)
     return h;
 }
 
-/* Rendezvous hashing: every key has its own order of the endpoints, which stays when others come
- * and go. With a weight of n, the best of n draws counts. */
+/* Rendezvous hashing: every key has its own order of the endpoints, which does not change when
+ * others are added or removed. With a weight of n, the best of n draws counts. */
 static uint64_t group_order_by_key(const struct endpoint_conf *e, uint64_t key)
 {
     uint64_t name = group_hash(e->name), best = UINT64_MAX;
@@ -51,7 +51,7 @@ static uint64_t group_order_by_load(const struct endpoint_conf *conf, const stru
     return ((uint64_t)endpoint_load(e) << 24) / conf->weight * 1024 + entropy_below(1024);
 }
 
-/* A key's home is passed over when it has more than its share by half. */
+/* A key's preferred endpoint is skipped if it exceeds its share by half. */
 static bool group_is_overloaded(
     const struct endpoint_conf *conf, const struct endpoint *e, size_t load, size_t weight)
 {
@@ -130,7 +130,7 @@ bool group_pick(struct endpoints *es, const struct group_ask *ask, struct group_
         best = r;
         *out = (struct group_choice){ &u->endpoints[i], e, i, r.wait_ms, r.tried };
     }
-    /* When every key is out, the service may say so itself. */
+    /* If every key is out, the call goes to the service, which returns the error itself. */
     if (found && out->wait_ms == UINT64_MAX)
         out->wait_ms = 0;
     return found;

@@ -1,4 +1,4 @@
-/* Which endpoint of an upstream a try goes to. */
+/* Selects the endpoint of an upstream for a try. */
 #ifndef TARRY_UPSTREAM_GROUP_H
 #define TARRY_UPSTREAM_GROUP_H
 
@@ -27,8 +27,8 @@ struct group_choice {
     bool again;       /* it has had its try: a pause is due */
 };
 
-/* The lowest tier with an endpoint that is ready and was not tried; in it by key, or by least load
- * for its weight. If there is none, one that was tried; if none is ready, the one that will be
+/* Chooses from the lowest tier that has a ready, untried endpoint: by key, or by least load for the
+ * weight. If there is none, chooses a tried one; if none is ready, the one that will be ready
  * first. False: there is none at all. */
 bool group_pick(struct endpoints *es, const struct group_ask *ask, struct group_choice *out);
 

@@ -1,4 +1,4 @@
-/* Connections by state, and when more of them are dialled. */
+/* Connections by state, and the rules for dialling more. */
 #include "upstream/origin.h"
 
 #include <stdlib.h>
@@ -33,7 +33,7 @@ static const char *const state_names[UPSTREAM_CONN_NSTATES] = {
     [UPSTREAM_CONN_DRAINING] = "draining",
 };
 
-/* One connection of an origin, or the attempt at one. Has exactly one of dial, h1 and h2. */
+/* A connection of an origin, or an attempt to connect. Has exactly one of dial, h1 and h2. */
 struct upstream_conn {
     struct list_node node; /* on the origin's conns[state] */
     struct origin *origin;
@@ -101,7 +101,7 @@ static void origin_set_state(struct upstream_conn *c, enum upstream_conn_state t
     if (c->state != to || !list_on(&c->node))
         log_debug(NULL, "upstream \"" STR_FMT "\": connection %s -> %s", STR_ARG(o->name),
             list_on(&c->node) ? state_names[c->state] : "new", state_names[to]);
-    /* Of idle ones the newest is taken first, so that the others may pass their time. */
+    /* Takes the newest idle connection first, so that the others can reach their idle timeout. */
     if (to == UPSTREAM_CONN_IDLE)
         list_push_front(&o->conns[to], &c->node);
     else if (c->state != to || !list_on(&c->node))
@@ -118,7 +118,7 @@ static void origin_free_conn(void *what)
     free(what);
 }
 
-/* Takes it off the origin, whatever is left of it. Its streams hear of it. */
+/* Removes it from the origin in any state. Its streams are notified. */
 static void origin_close_conn(struct upstream_conn *c)
 {
     if (c->closed)
@@ -137,7 +137,7 @@ static void origin_close_conn(struct upstream_conn *c)
     c->h2 = NULL;
 }
 
-/* It takes no new stream, and goes when it has none left. */
+/* It takes no new stream, and closes after its last one. */
 static void origin_retire_conn(struct upstream_conn *c)
 {
     c->retiring = true;
@@ -237,7 +237,7 @@ static struct stream *origin_begin_on(struct upstream_conn *c)
     return s;
 }
 
-/* The oldest connection with room is taken, so that newer ones empty and go. */
+/* Takes the oldest connection with room, so that newer ones become idle and close. */
 struct stream *origin_take(struct origin *o)
 {
     static const enum upstream_conn_state from[] = { UPSTREAM_CONN_OPEN, UPSTREAM_CONN_IDLE };
@@ -272,9 +272,9 @@ static bool origin_any_standing(const struct origin *o)
            0;
 }
 
-/* Over HTTP/1.1 each dial is made for one that waits, which hears how it failed. Over HTTP/2 all
- * wait for what any connection brings; they are told once there is nothing left to wait for. Either
- * way a failed dial is not followed by another for the same ones. */
+/* Over HTTP/1.1 each dial serves one waiting call, which gets the error if it fails. Over HTTP/2
+ * all calls wait for any connection; they get the error when no dial is left. Either way a failed
+ * dial is not repeated for the same calls. */
 static void origin_dial_failed(struct origin *o, enum stream_error error, const char *why)
 {
     struct origin_event ev = { .kind = ORIGIN_DIAL_FAILED, .error = error, .why = why };
@@ -371,7 +371,7 @@ static size_t origin_promised(const struct origin *o, size_t each)
     LIST_EACH(at, &o->conns[UPSTREAM_CONN_FULL]) {
         const struct upstream_conn *c = LIST_OWNER(at, struct upstream_conn, node);
 
-        /* Its SETTINGS may have come within this turn and not been told yet. */
+        /* Its SETTINGS may have come within this turn and not been reported yet. */
         if (c->h2)
             n += h2_client_settled(c->h2) ? origin_room(c) : each - 1;
     }
@@ -384,7 +384,8 @@ static size_t origin_dials_wanted(const struct origin *o, size_t waiting)
 
     if (!origin_may_be_http2(o))
         return waiting > dialling ? waiting - dialling : 0;
-    /* Whether it speaks HTTP/2, and how many streams it allows, the first connection tells. */
+    /* The first connection shows whether the origin speaks HTTP/2 and how many streams it allows.
+     */
     if (!o->limit_known)
         return waiting > 0 && dialling == 0 && !origin_any_unsettled(o);
     if (o->streams_each ==

@@ -1,6 +1,6 @@
-/* The connections to one endpoint: HTTP/2 sessions that many calls share, HTTP/1.1 connections one
- * call at a time, and those that are being made. It gives out streams; who waits for one is its
- * owner's business. An origin belongs to its endpoint, which ends it with origin_close().
+/* The connections to one endpoint: HTTP/2 sessions shared by many calls, HTTP/1.1 connections for
+ * one call at a time, and connections in progress. It gives out streams; its owner keeps the queue
+ * of waiting calls. An origin belongs to its endpoint, which ends it with origin_close().
  *
  * upstream/ is how Tarry talks to the AI services. It knows nothing of workers or exchanges: it
  * gives out streams. Read it in this order: dial.h, origin.h, endpoint.h, endpoints.h; beside them
@@ -19,7 +19,7 @@
 
 struct origin;
 
-/* What an origin takes from a snapshot. It is copied: no origin points into one. */
+/* The part of a snapshot that an origin uses. It is copied: no origin points into a snapshot. */
 struct origin_terms {
     const struct upstream_conf *policy;
     const struct endpoint_conf *endpoint;
@@ -30,14 +30,14 @@ struct origin_terms {
 
 enum origin_event_kind {
     ORIGIN_CHANGED,    /* origin_take() may give a stream now, or a connection has gone */
-    ORIGIN_DIAL_FAILED /* no connection came of an attempt; `error` and `why` say why */
+    ORIGIN_DIAL_FAILED /* an attempt failed; `error` and `why` say why */
 };
 
 struct origin_event {
     enum origin_event_kind kind;
     enum stream_error error;
     const char *why; /* good until the callback returns */
-    bool for_all;    /* nothing is left to wait for. Otherwise it was made for one that waits */
+    bool for_all;    /* no attempt is left. Otherwise it was made for one waiting call */
 };
 
 /* From the loop. May close the origin from within. */
@@ -47,24 +47,24 @@ typedef void origin_event_fn(void *owner, const struct origin_event *ev);
 struct origin *origin_open(
     struct resolver *r, const struct origin_terms *t, origin_event_fn *on_event, void *owner);
 
-/* New terms for what it does from now on; connections stay. */
+/* Sets new terms; existing connections stay. */
 void origin_update(struct origin *o, const struct origin_terms *t);
 
-/* A stream on a connection that stands: begin to send on it at once (set its owner first). NULL:
+/* A stream on an established connection: begin to send on it at once (set its owner first). NULL:
  * there is none now. */
 struct stream *origin_take(struct origin *o);
 
-/* So many wait for a stream: dials as many connections as they need. 0, or -1 if there is no memory
- * and nothing to wait for. */
+/* `waiting` calls need a stream: dials as many connections as they need. 0, or -1 if there is no
+ * memory and nothing to wait for. */
 int origin_need(struct origin *o, size_t waiting);
 
-/* Closes the connections that nobody uses. True if none is left. */
+/* Closes unused connections. True if none is left. */
 bool origin_let_idle_go(struct origin *o);
 
 /* Closes all connections; streams get MESSAGE_FAILED. No event follows. */
 void origin_close(struct origin *o);
 
-/* How many connections stand, and how many streams are open on them. */
+/* The number of established connections, and of open streams on them. */
 struct origin_counts {
     size_t connections, streams;
 };

@@ -96,7 +96,7 @@ static bool pacer_begin(struct pacer_key *k, struct pacer_turn *t)
     return true;
 }
 
-/* From the loop: as many of those that wait as there is room for. */
+/* From the loop: starts as many waiting calls as there is room for. */
 static void pacer_serve(void *owner)
 {
     struct pacer_key *k = owner;

@@ -1,6 +1,6 @@
-/* The pace of calls by key: how many begin within a minute, and how many are in flight. A call that
- * is over a limit waits among those of its key, first come, first served: no key waits for another
- * one's calls. Belongs to the registry of endpoints. */
+/* The pace of calls by key: how many begin within a minute, and how many are in flight. A call over
+ * a limit waits in the queue of its key, first come, first served; keys do not wait for each other.
+ * Belongs to the registry of endpoints. */
 #ifndef TARRY_UPSTREAM_PACER_H
 #define TARRY_UPSTREAM_PACER_H
 
@@ -28,7 +28,7 @@ void pacer_close(struct pacer *p);
  * memory (t->key is NULL then). `id` stands for the limit and the key. */
 bool pacer_ask(struct pacer *p, struct pacer_turn *t, const struct limit_conf *l, uint64_t id);
 
-/* It waits no longer, or is no longer in flight. Idempotent. */
+/* The call stops waiting, or is no longer in flight. Idempotent. */
 void pacer_leave(struct pacer_turn *t);
 
 #endif

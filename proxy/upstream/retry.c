@@ -4,8 +4,8 @@
 #include "base/entropy.h"
 #include "base/num.h"
 
-/* So many calls that were turned away together are told the same moment: they come back spread over
- * this much. */
+/* Calls that were refused together get the same hint, so their retries are spread over this time.
+ */
 enum { HINT_JITTER_MS = 100 };
 
 static bool retry_is_listed(const struct upstream_conf *u, unsigned status)
@@ -16,8 +16,8 @@ static bool retry_is_listed(const struct upstream_conf *u, unsigned status)
     return false;
 }
 
-/* First pause, doubled with each retry, up to the longest; less up to a quarter, so that calls that
- * failed together do not return together. */
+/* The first pause, doubled with each retry up to the maximum, minus a random part of up to a
+ * quarter, so that calls that failed together do not return together. */
 static uint64_t retry_backoff(const struct retry_situation *s)
 {
     uint64_t pause = s->conf->retry_first_pause_ms;
@@ -44,7 +44,7 @@ static bool retry_parse_after_ms(struct str value, uint64_t *ms)
     return true;
 }
 
-/* What the service asks for. */
+/* The pause that the service asks for. */
 static bool retry_find_hint(const struct retry_answer *a, uint64_t wall_ms, uint64_t *ms)
 {
     const struct field *f = head_find(a->head, STR("retry-after-ms"));
@@ -101,7 +101,7 @@ enum retry_decision retry_after_answer(
     return plan->pause_ms < s->left_ms ? RETRY_AGAIN : RETRY_ELSEWHERE;
 }
 
-/* Whether the service cannot have begun with it. */
+/* Whether the service cannot have started the call. */
 static bool retry_is_unstarted(const struct upstream_conf *u, const struct retry_failure *f)
 {
     bool broke_off = f->error == STREAM_E_TERMINATED || f->error == STREAM_E_ENDED;
@@ -112,8 +112,8 @@ static bool retry_is_unstarted(const struct upstream_conf *u, const struct retry
         return false;
     if (!f->sent)
         return true;
-    /* A listener that is overrun resets new connections; a kept one that has just reached its end
-     * is closed as the request is written. */
+    /* An overloaded listener resets new connections; an idle connection may be closed just as the
+     * request is written. */
     return !f->http2 && f->took_ms < u->retry_unstarted_within_ms &&
            (f->reused || f->error == STREAM_E_TERMINATED);
 }

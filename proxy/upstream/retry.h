@@ -26,7 +26,7 @@ struct retry_situation {
     const struct upstream_conf *conf;
 };
 
-/* An answer of which nothing was passed on. */
+/* An answer that was not passed on, not even in part. */
 struct retry_answer {
     unsigned status;
     const struct head *head;
@@ -37,7 +37,7 @@ struct retry_answer {
 
 struct retry_plan {
     uint64_t pause_ms; /* before the same endpoint is asked again */
-    uint64_t rest_ms;  /* how long the service wants to be left alone; 0: it does not say */
+    uint64_t rest_ms;  /* the pause that the service asks for; 0: none */
 };
 
 /* The statuses of retry_on are tried again; `x-should-retry: true` or `false` overrules that either
@@ -50,7 +50,7 @@ enum retry_decision retry_after_answer(
 
 struct retry_failure {
     enum stream_error error;
-    bool sent;     /* all of the request is out */
+    bool sent;     /* the whole request was sent */
     bool answered; /* the head of a response came */
     bool reused;   /* the connection had carried others */
     bool http2;    /* there a stream may be reset alone, which says nothing about when */

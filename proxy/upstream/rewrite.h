@@ -1,4 +1,4 @@
-/* What an endpoint changes in a request: where it goes, the conf's fields, and credentials. */
+/* The changes to a request for an endpoint: destination, the conf's fields, and credentials. */
 #ifndef TARRY_UPSTREAM_REWRITE_H
 #define TARRY_UPSTREAM_REWRITE_H
 
@@ -10,12 +10,12 @@
 #include "http/head.h"
 
 /* Sets the authority, puts the path prefix before the target, and adds the conf's fields, which win
- * over the request's. If the conf sets a credential, every other one goes: the fields that services
- * take keys from, and the key in the query. What is new lives in `a`. 0, or -1 if there is no
- * memory. */
+ * over the request's. If the conf sets a credential, all others are removed: the fields that
+ * services take keys from, and the key in the query. New strings live in `a`. 0, or -1 if there is
+ * no memory. */
 int rewrite_head(struct arena *a, const struct endpoint_conf *e, struct head *h);
 
-/* Whether the conf sets a key for the endpoint, whatever the request has. */
+/* Whether the conf sets a key for the endpoint, regardless of the request. */
 bool rewrite_has_key(const struct endpoint_conf *e);
 
 /* A request's body with another model's name in it. */

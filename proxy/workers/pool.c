@@ -1,5 +1,5 @@
-/* The queue and who is served next. Dispatching happens once a turn, deferred: whatever frees a
- * slot or joins the queue only asks for it. */
+/* The queue and the order of service. Dispatching happens once a turn, deferred: code that frees a
+ * slot or joins the queue only requests it. */
 #include "workers/pool.h"
 
 #include <stdio.h>
@@ -161,7 +161,7 @@ static struct slot_waiter *pool_next_returning(struct pool *p, struct server *s)
     return pool_has_queue(p) ? NULL : pieces;
 }
 
-/* ---- what came of a connection ---- */
+/* ---- results of a connection attempt ---- */
 
 static void pool_on_connected(struct pool *p, struct slot_waiter *w, struct worker_conn *l)
 {
@@ -261,7 +261,7 @@ static void pool_on_connect_failed(
     w->conn = NULL;
     if (w->server && w->want.at.n > 0)
         log_debug(NULL, "the process at " STR_FMT " is gone: %s", STR_ARG(w->want.at), why);
-    else /* where requests wait for servers that come back, a refusal is no news */
+    else /* if requests may wait for servers, a refusal is expected */
         log_write(p->conf->unreachable_wait_ms > 0 ? LEVEL_DEBUG : LEVEL_WARN, NULL,
             "cannot connect to worker " STR_FMT " of pool \"" STR_FMT "\": %s", STR_ARG(s->text),
             STR_ARG(p->conf->name), why);
@@ -292,9 +292,9 @@ static void pool_on_backlog_full(struct pool *p, struct slot_waiter *w, struct s
 
 /* ---- dispatch ---- */
 
-/* The server with the smallest share of its slots taken. One that refuses connections is left alone
- * while there is another that does not, busy or not; if all refuse, they are tried: nobody would
- * notice otherwise that they are back. */
+/* The server with the smallest share of its slots taken. A server that refuses connections is
+ * skipped while another one accepts them, even if that one is busy. If all refuse, they are tried;
+ * otherwise nobody would notice that they are back. */
 static struct server *pool_pick(struct pool *p)
 {
     uint64_t now = loop_now_ms();
@@ -383,7 +383,7 @@ static void pool_on_dispatch(void *owner)
         struct slot_waiter *w = LIST_OWNER(n, struct slot_waiter, node);
         struct server *s;
 
-        /* A try failed a moment ago at every server: not each waiter has to find that out. */
+        /* A try failed a moment ago at every server: not every waiter has to repeat it. */
         if (deadline_is_set(&p->unreached) && pool_has_patience(w) && !pool_any_serves(p)) {
             pool_set_aside(p, w);
             continue;
@@ -506,8 +506,8 @@ static size_t pool_new_count(const struct pool *p)
     return p->queue[0].count + p->set_aside[0].count;
 }
 
-/* Whether one more of the client's may wait; then it is counted. A request that does not have to
- * wait is not bounded, and without memory to count with nobody is. */
+/* Whether another request of the client may wait; if so, it is counted. Requests that need not wait
+ * are not limited; neither is any request if there is no memory for the count. */
 static bool pool_has_share(struct pool *p, struct slot_waiter *w)
 {
     size_t share = p->conf->queue_max / 100 * p->conf->queue_address_share +
@@ -531,7 +531,7 @@ static struct server *pool_find_server(struct pool *p, struct str text)
     return NULL;
 }
 
-/* Joins those who wait for the one server that it wants. False if it has to make do with any. */
+/* Joins the queue of the one server that it wants. False if it must accept any server. */
 static bool pool_join_server(struct pool *p, struct slot_waiter *w)
 {
     struct server *s = pool_find_server(p, w->want.server);

@@ -6,7 +6,7 @@
  * exchange holds a reference, so that it can finish where it began though a reload has taken the
  * pool out of the conf.
  *
- * workers/ is how Tarry talks to the sync backend: it gives out streams, one a slot. It knows
+ * workers/ is how Tarry talks to the sync backend: it gives out streams, one per slot. It knows
  * nothing of upstreams or exchanges. */
 #ifndef TARRY_WORKERS_POOL_H
 #define TARRY_WORKERS_POOL_H
@@ -35,8 +35,8 @@ enum pool_error {
     POOL_E_GONE = -5,        /* the server that alone would do is gone, refuses, or was not free */
 };
 
-/* What a waiter asks for. Zeroed: a slot of any server for a new request. The spans and `client`
- * are read until the answer has come. */
+/* The request of a waiter. Zeroed: a slot of any server for a new request. The spans and `client`
+ * must stay valid until the answer has come. */
 struct pool_want {
     bool ahead;                   /* a resume, replay, notify or pieces: before new requests */
     const struct addr *client;    /* the request's, only so many of which may wait
@@ -53,7 +53,7 @@ struct pool_want {
     struct str at; /* "unix:PATH": where that process itself listens; empty: at the server's
                       address */
     bool only;     /* no other will do: POOL_E_GONE instead */
-    bool pieces;   /* a visit with pieces: after one, somebody else's turn comes first */
+    bool pieces;   /* a visit with pieces: after one, other waiters come first */
 };
 
 /* A waiter for a slot. Embedded in the visit that has it; zeroed at first. Answered exactly once,
@@ -120,7 +120,7 @@ bool pool_server_is_one_process(const struct slot_waiter *w);
  * an app may not send Tarry anywhere else. */
 bool pool_server_may_be_at(const struct slot_waiter *w, struct str at);
 
-/* Held, a pool gives out no slot: requests wait, as long as their timeouts let them. */
+/* A held pool gives out no slots: requests wait up to their timeouts. */
 void pool_hold(struct pool *p, bool held);
 bool pool_is_held(const struct pool *p);
 

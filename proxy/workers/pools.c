@@ -1,5 +1,5 @@
-/* The registry of pools, and what a reload does to them: pools and servers that are in both confs
- * keep their connections and their counts. */
+/* The registry of pools, and how a reload changes them: pools and servers that are in both confs
+ * keep their connections and counts. */
 #include <stdlib.h>
 
 #include "http/limits.h"
@@ -86,7 +86,7 @@ void pools_abandon(struct pools *ps)
     ps->next = NULL;
 }
 
-/* A server without a slot taken can go; one that still serves goes when its pool does. */
+/* A server without a taken slot is freed; one that still serves is freed with its pool. */
 static void pools_remove_server(struct pool *p, struct server *s)
 {
     s->removed = true;
@@ -108,8 +108,8 @@ static struct server *pools_find_server(struct pool *p, struct str text)
     return NULL;
 }
 
-/* The live pool takes over what the staged one says; servers that are in both keep their
- * connections and their counts. */
+/* The live pool takes over the settings of the staged one; servers that are in both keep their
+ * connections and counts. */
 static void pools_merge(struct pool *live, struct pool *staged)
 {
     struct conf *old = live->snapshot;

@@ -29,7 +29,7 @@ struct pool {
 /* Serves the queue before the loop sleeps. */
 void pool_want_dispatch(struct pool *p);
 
-/* The waiters for `s` have to make do with another: it goes. */
+/* `s` is being removed: its waiters get another server. */
 void pool_send_elsewhere(struct pool *p, struct server *s);
 
 /* With one reference. NULL if there is no memory. */

@@ -14,7 +14,7 @@
 
 enum {
     FULL_MS = 20,   /* after a full backlog */
-    DROP_MS = 1000, /* a server that closes so soon after a response never meant to keep it */
+    DROP_MS = 1000, /* a server that closes this soon after a response never keeps connections */
 };
 
 static void server_free_conn(void *what)
@@ -59,7 +59,7 @@ static void server_set_state(struct worker_conn *l, enum worker_conn_state to)
 /* RFC 9112 9.6 wants "Connection: close" in a response after which the server closes. Some servers
  * leave it out (uWSGI's http-socket), and a request that crosses such a close is lost: nobody can
  * know whether it was seen. The connections of such a server are not kept. A server that has kept
- * one before, and closes now, restarts or ran out of patience. */
+ * one before and closes now is restarting, or its idle timeout has passed. */
 static void server_learn_of_close(struct worker_conn *l, const struct h1_client *c)
 {
     struct server *s = l->server;
@@ -100,7 +100,7 @@ static void server_connect_failed(struct worker_conn *l, const char *why, bool f
         return;
     }
     if (once) {
-        s->events->on_connect_failed(s->pool, w, s, why); /* it says nothing of the server */
+        s->events->on_connect_failed(s->pool, w, s, why); /* this is no evidence about the server */
         return;
     }
     s->keeps = s->drops = false; /* the server that comes back may be another */
@@ -239,7 +239,7 @@ bool server_has_room(const struct server *s)
 
 /* ---- connecting ---- */
 
-/* The next address of the name: the family that answered last goes first, and of that each in turn.
+/* The next address of the name: the family that answered last goes first, its addresses in turn.
  */
 static const struct addr *server_pick_address(struct worker_conn *l)
 {
@@ -303,7 +303,7 @@ static void server_connect(struct worker_conn *l)
         server_connect_failed(l, "out of descriptors or memory", true);
 }
 
-/* One that waits for the address of the name. */
+/* A connection that waits for the address of the name. */
 static struct worker_conn *server_first_unaddressed(struct server *s)
 {
     LIST_EACH(n, &s->conns[WORKER_CONN_CONNECTING]) {

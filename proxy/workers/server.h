@@ -86,7 +86,7 @@ struct server {
     uint64_t full_until_ms;   /* its backlog was full: no connection is tried until then */
     uint64_t pause_ms;        /* the last pause; doubles */
     bool keeps;               /* a kept connection was used again */
-    bool drops;               /* closes connections without saying so: none is kept */
+    bool drops;               /* closes connections without announcing it: none is kept */
     bool served_pieces;       /* its last visit was one with pieces */
     bool stays;               /* in the conf that is being taken over */
     bool removed;             /* no longer in the conf: finishes what it has */
@@ -96,13 +96,13 @@ struct server {
 void server_init(struct server *s, struct pool *p, const struct server_events *events,
     const struct server_conf *conf);
 
-/* A reload: takes over what may change. NULL: it is in the conf no longer. */
+/* A reload: takes over changed settings. NULL: it is in the conf no longer. */
 void server_set_conf(struct server *s, const struct server_conf *conf);
 
-/* Takes it off its pool and frees it: there are no connections and no waiters. */
+/* Removes it from its pool and frees it; it must have no connections and no waiters. */
 void server_free(struct server *s);
 
-/* Whether it can take one more now. */
+/* Whether it can take another request now. */
 bool server_has_room(const struct server *s);
 
 /* Takes a slot for the waiter and gets it a connection, kept or new; one of the three
@@ -110,8 +110,8 @@ bool server_has_room(const struct server *s);
  * address (pool_want's `at`) where it has one. */
 void server_serve(struct server *s, struct slot_waiter *w);
 
-/* The waiter wants nothing more, but the worker is not done: the slot stays taken until it is. The
- * stream is not the waiter's any more. False: there is nothing to wait for. */
+/* The waiter leaves, but the worker is still busy: the slot stays taken until the worker is done.
+ * The stream no longer belongs to the waiter. False: there is nothing to wait for. */
 bool server_abandon(struct worker_conn *l);
 
 /* The waiter is done with its connection: the slot is free. The connection is kept if it can be. */
