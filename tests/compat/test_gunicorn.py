@@ -69,7 +69,7 @@ def test_calls_hold_no_thread(bed, version, model):
 
 def test_views_run_once(bed, version, model):
     """Each view runs once: it goes on where it stood, in the process that began it, over a reload too"""
-    site = Hooked(bed, version, "--workers", "2", origin=model.origin)
+    site = Hooked(bed, version, "--workers", "2", env={"APP_RUNS": "runs"}, origin=model.origin)
     crowd = park(site, model)
     old = set(site.workers())
     site.signal(signal.SIGHUP)

@@ -38,8 +38,9 @@ def ok(request):
 
 
 def ask(request):
-    with open("runs", "a") as file:
-        file.write(request.GET["q"] + "\n")
+    if "APP_RUNS" in os.environ:
+        with open(os.environ["APP_RUNS"], "a") as file:
+            file.write(request.GET["q"] + "\n")
     return HttpResponse(requests.post(os.environ["MODEL_ORIGIN"] + "/v1/ask", data=request.GET["q"], timeout=120).text)
 
 
