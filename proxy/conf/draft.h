@@ -1,5 +1,5 @@
-/* A snapshot in the making: the structs, and beside them where each of their options stands in the
- * file. load makes it and verify checks it; it is gone when conf_load() returns. */
+/* A snapshot that is being built: the structs, and the place of each option in the file. load fills
+ * it and verify checks it; it is freed before conf_load() returns. */
 #ifndef TARRY_CONF_DRAFT_H
 #define TARRY_CONF_DRAFT_H
 
@@ -41,8 +41,8 @@ struct draft {
     size_t nsections, sections_room;
 };
 
-/* Whether the option, or every section of that kind inside, may be missing only because a mistake
- * is known already. */
+/* Whether the option, or a section of that kind inside, may be missing only because of a mistake
+ * that is already reported. */
 bool draft_lost_option(const struct draft_section *s, const char *name);
 bool draft_lost_section(const struct draft_section *s, enum opt_section_id inner);
 

@@ -7,8 +7,7 @@
 
 #include "conf/token.h"
 
-/* Puts its variables into `c`; what is wrong with the file is a mistake at `at`, or in the file's
- * own line. */
+/* Adds its variables to `c`. Mistakes are reported at `at`, or at the line of the file. */
 void envfile_read(struct token_context *c, const char *path, struct place at);
 
 #endif

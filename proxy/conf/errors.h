@@ -1,4 +1,4 @@
-/* What is wrong with a conf, as its reader is told. */
+/* The mistakes of a conf, as they are shown to its author. */
 #ifndef TARRY_CONF_ERRORS_H
 #define TARRY_CONF_ERRORS_H
 
@@ -7,9 +7,9 @@
 #include "base/arena.h"
 #include "base/str.h"
 
-/* The mistakes found, each "FILE:LINE: what is wrong, and what would be right", in the order of the
- * file; and warnings in the same form, which do not keep a conf from being used. Filled by
- * conf_load(). */
+/* The mistakes found, each "FILE:LINE: the mistake, and the correction", in the order of the file;
+ * and warnings in the same form, which do not keep a conf from being used. Filled by conf_load().
+ */
 struct conf_errors {
     struct arena arena;
     struct str *list;

@@ -33,7 +33,7 @@ void file_set_virtual(const char *name, const char *text)
     virtual.text = text;
 }
 
-/* The text waits in a pipe, which holds it whole: no sandbox has to let more than that through. */
+/* The text is put into a pipe, which can hold all of it, so the sandbox needs no further rule. */
 static int file_open_virtual(void)
 {
     size_t n = strlen(virtual.text);
@@ -100,7 +100,7 @@ bool file_read(const char *path, size_t max, struct file_content *out, char *why
         snprintf(why, whylen, "cannot read \"%s\": it is larger than %zu bytes", path, max);
         goto failed;
     }
-    /* A file that grows meanwhile is not read further than it was long. */
+    /* A file that grows meanwhile is read only up to its original length. */
     out->p = malloc((size_t)st.st_size + 1);
     got = out->p ? file_read_up_to(fd, out->p, (size_t)st.st_size) : -1;
     if (got < 0) {

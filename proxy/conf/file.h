@@ -11,7 +11,7 @@
 #include "base/arena.h"
 #include "base/str.h"
 
-/* What a file is opened for besides reading, which is 0 or O_NONBLOCK. */
+/* Flags for opening a file other than for reading, which uses 0 or O_NONBLOCK. */
 enum {
     FILE_APPEND = O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK, /* a log (or a pipe in its place,
                                      which must have a reader); made for its owner and group */
@@ -21,16 +21,16 @@ enum {
 /* Opens `path`, close-on-exec. The descriptor, or -1 with errno. */
 typedef int file_open_fn(void *owner, const char *path, int flags);
 
-/* From now on files are opened by `open`; NULL: by the process itself, as at the start. */
+/* Sets the function that opens files; NULL: the process opens them itself, as at the start. */
 void file_set_opener(file_open_fn *open, void *owner);
 
 /* By the opener in force. The descriptor is the caller's; -1 with errno. */
 int file_open(const char *path, int flags);
 
-/* More than any certificate bundle has. */
+/* Larger than any certificate bundle. */
 enum { FILE_CONTENT_MAX = 16 << 20 };
 
-/* What is in a file, with a NUL behind it that does not count. */
+/* The content of a file, with a NUL behind it that is not counted. */
 struct file_content {
     char *p;
     size_t n;
@@ -43,8 +43,8 @@ bool file_read(const char *path, size_t max, struct file_content *out, char *why
 /* Overwrites the bytes and frees them: they may be a key. */
 void file_forget(struct file_content *c);
 
-/* From now on `name` is a file that holds `text`; neither is copied. For a conf that is made from
- * the command line and has no file. */
+/* Makes `name` a virtual file with the content `text`; neither is copied. For a conf that comes
+ * from the command line. */
 void file_set_virtual(const char *name, const char *text);
 
 /* `path` as seen from the conf file `file`: unchanged if it is absolute or empty, otherwise in the

@@ -12,7 +12,7 @@
 
 enum {
     STAPLE_MAX = 1 << 20,
-    STAPLE_SKEW_S = 300, /* clocks of authorities and ours may differ so much */
+    STAPLE_SKEW_S = 300, /* allowed difference between our clock and an authority's */
     NAME_MAX_OCTETS = 255,
 };
 
@@ -23,7 +23,7 @@ static int identity_by_text(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* A DNS name in lower case, or NULL if it is none that a client could ask for. */
+/* A DNS name in lower case, or NULL if no client could ask for it. */
 static char *identity_dns_name(const ASN1_STRING *s)
 {
     const char *p = (const char *)ASN1_STRING_get0_data(s);
@@ -118,7 +118,7 @@ static X509 *identity_issuer_of(const struct identity *id)
     return NULL;
 }
 
-/* The part of the response that is about the leaf, or NULL. */
+/* The part of the response for the leaf, or NULL. */
 static OCSP_SINGLERESP *identity_find_answer(
     const struct identity *id, OCSP_BASICRESP *basic, X509 *issuer)
 {
@@ -143,7 +143,7 @@ static OCSP_SINGLERESP *identity_find_answer(
     return NULL;
 }
 
-/* Whether the issuer, or who it has allowed to, signed the response. */
+/* Whether the issuer, or a responder that it authorised, signed the response. */
 static bool identity_is_signed(OCSP_BASICRESP *basic, X509 *issuer)
 {
     X509_STORE *store = X509_STORE_new();
@@ -161,7 +161,7 @@ static time_t identity_seconds_of(const ASN1_TIME *t)
     return t && ASN1_TIME_to_tm(t, &tm) ? timegm(&tm) : 0;
 }
 
-/* Why the response is of no use, or NULL. */
+/* The reason why the response cannot be used, or NULL. */
 static const char *identity_check_staple(struct identity *id, OCSP_RESPONSE *response)
 {
     OCSP_BASICRESP *basic;

@@ -1,5 +1,5 @@
-/* What a server is by TLS: a certificate with its chain, its key, the names that it has, and
- * perhaps an OCSP response to be stapled. Read for checking the conf, and by listeners. */
+/* A server's TLS identity: a certificate with its chain, its key, its names, and optionally an OCSP
+ * response for stapling. Read when the conf is checked, and by listeners. */
 #ifndef TARRY_CONF_IDENTITY_H
 #define TARRY_CONF_IDENTITY_H
 
@@ -26,9 +26,9 @@ struct identity {
     char staple_why[IDENTITY_WHY_MAX]; /* why a staple that the conf names is not used; or empty */
 };
 
-/* Reads the files. `ocsp_staple` empty: none. A staple that is there but of no use is left out,
- * with the reason in `staple_why`: it comes from elsewhere, and its time runs out by itself. False
- * with one line in `why`; otherwise ended with identity_release(). */
+/* Reads the files. `ocsp_staple` empty: none. An unusable staple is left out, with the reason in
+ * `staple_why`: it comes from another program and expires by itself. False with one line in `why`;
+ * otherwise ended with identity_release(). */
 bool identity_read(struct identity *id, struct str certificate, struct str key,
     struct str ocsp_staple, char *why, size_t whylen);
 void identity_release(struct identity *id);

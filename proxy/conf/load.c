@@ -376,7 +376,7 @@ no_memory:
     return NULL;
 }
 
-/* What a section's title says goes to its struct. Reports with the section's place. */
+/* Stores a section's title in its struct. Reports mistakes at the section's place. */
 static void load_read_title(struct draft *d, struct draft_section *s, struct str *name,
     struct addr_conf *addr, unsigned *line)
 {
@@ -398,7 +398,7 @@ static void load_read_title(struct draft *d, struct draft_section *s, struct str
         if (addr)
             addr->salen = 0;
         else if (s->id != SECTION_ROUTE)
-            *name = s->title; /* what refers to it is no second mistake */
+            *name = s->title; /* a reference to it is not a second mistake */
     }
 }
 
@@ -439,8 +439,8 @@ static ptrdiff_t load_find_number(struct str text)
     return at && str_starts_with(text, STR("unix:")) ? at - text.p : -1;
 }
 
-/* A server section stands for as many servers as its count says. Reports a count or first that does
- * not belong there. */
+/* A server section stands for as many servers as its count says. Reports `count` or `first` without
+ * a pattern in the path. */
 static unsigned load_count_servers(
     struct draft *d, const struct draft_section *s, const struct server_conf *sc)
 {

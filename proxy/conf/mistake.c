@@ -1,4 +1,4 @@
-/* What is wrong with a conf. */
+/* The list of mistakes in a conf. */
 #include "conf/mistake.h"
 
 #include <stdarg.h>
@@ -29,7 +29,8 @@ static struct mistake *mistake_add_row(struct mistakes *m)
     return &m->list[m->count++];
 }
 
-/* Paths and the like may hold control octets, which could play with a terminal or break the line.
+/* Paths and other texts may hold control octets, which could manipulate a terminal or break the
+ * line.
  */
 static void mistake_make_printable(char *text)
 {

@@ -1,5 +1,5 @@
-/* The list of what is wrong with a conf, gathered by all steps of a load. Each step adds what it
- * sees in its own order; at the end they come out in the order of the file. */
+/* The list of mistakes in a conf, from all steps of a load. Each step adds its mistakes in its own
+ * order; at the end they are sorted in the order of the file. */
 #ifndef TARRY_CONF_MISTAKE_H
 #define TARRY_CONF_MISTAKE_H
 
@@ -10,8 +10,8 @@
 #include "base/str.h"
 #include "conf/errors.h"
 
-/* Where a word of the conf stands. `seq` counts the words in the order in which they are read,
- * include files in their place. */
+/* The place of a word in the conf. `seq` counts the words in reading order, with include files at
+ * their place. */
 struct place {
     const char *file;
     unsigned line, seq;
@@ -27,15 +27,15 @@ struct mistakes {
     bool no_memory;
 };
 
-/* A list longer than this is cut: nobody reads on. */
+/* A longer list is cut, because nobody would read it. */
 enum { MISTAKES_MAX = 1000 };
 
 /* Adds "FILE:LINE: " and the text, control octets replaced. */
 void mistake_add(struct mistakes *m, struct place at, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* The same for something that an operator should know, and that does not keep the conf from being
- * used: "FILE:LINE: warning: " and the text. */
+/* The same for a warning, which does not prevent the use of the conf: "FILE:LINE: warning: " and
+ * the text. */
 void mistake_warn(struct mistakes *m, struct place at, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
@@ -45,7 +45,7 @@ void mistakes_hand_over(struct mistakes *m, struct conf_errors *out);
 void mistakes_release(struct mistakes *m);
 
 /* `s` in double quotes as a message may show it: cut at 80 bytes, and without control octets, which
- * could play with a terminal. In `a`; "" if there is no memory. */
+ * could manipulate a terminal. In `a`; "" if there is no memory. */
 const char *mistake_quote(struct arena *a, struct str s);
 
 #endif

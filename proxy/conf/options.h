@@ -98,9 +98,9 @@ int options_find_section(enum opt_section_id parent, struct str name);
 
 bool options_is_list(enum opt_type type);
 
-/* For a name that `in` does not know, what was probably meant: one of its options or sections
- * (*where == in), or an option or section of that very name that belongs into another section
- * (*where is that one). NULL: no idea. */
+/* A suggestion for a name that is unknown in section `in`: a similar option or section of it
+ * (*where == in), or an option or section with exactly this name in another section (*where is that
+ * section). NULL: none. */
 const char *options_nearest(enum opt_section_id in, struct str name, enum opt_section_id *where);
 
 /* The entry of `words` that is most like `name`, or NULL if none is like it. */

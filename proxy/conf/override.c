@@ -62,7 +62,7 @@ static bool override_names_origin(const struct tree_section *s, struct str origi
     return false;
 }
 
-/* Takes the upstreams out whose origin is also that of `over`, which is not in `base` yet. */
+/* Removes the upstreams that have the same origin as `over`, which is not in `base` yet. */
 static void override_drop_origin(struct tree_section *base, const struct tree_section *over)
 {
     struct tree_section **link = &base->first, *last = NULL;

@@ -1,5 +1,5 @@
 /* override("FILE"): a file whose options and sections take the place of those above it. A program
- * that writes a conf ends it with its user's file. */
+ * that generates a conf puts its user's file at the end. */
 #ifndef TARRY_CONF_OVERRIDE_H
 #define TARRY_CONF_OVERRIDE_H
 

@@ -67,7 +67,8 @@ bool pem_read_chain(const char *path, struct pem_chain *out, char *why, size_t w
     *out = (struct pem_chain){ 0 };
     if (!bio)
         return false;
-    /* The first may say what it is trusted for; that is of no use to those who are shown it. */
+    /* The first certificate may carry trust settings (TRUSTED CERTIFICATE), which peers do not use.
+     */
     out->leaf = PEM_read_bio_X509_AUX(bio, NULL, pem_no_passphrase, NULL);
     out->rest = sk_X509_new_null();
     if (!out->leaf || !out->rest || !pem_read_rest(bio, out)) {

@@ -1,5 +1,5 @@
-/* Certificates and keys in PEM files, read into OpenSSL's objects. Says what is wrong with a file,
- * never what is in it. */
+/* Certificates and keys in PEM files, read into OpenSSL's objects. Errors describe the problem and
+ * never show the content. */
 #ifndef TARRY_CONF_PEM_H
 #define TARRY_CONF_PEM_H
 

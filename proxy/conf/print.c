@@ -34,7 +34,7 @@ static uint64_t print_number_at(const void *at, size_t width)
     return large;
 }
 
-/* With the largest unit that leaves no rest. */
+/* With the largest unit that divides it without remainder. */
 static void print_with_unit(
     FILE *out, uint64_t v, const uint64_t *sizes, const char *const *units, size_t n)
 {

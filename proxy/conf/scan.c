@@ -124,8 +124,8 @@ static uint64_t scan_lost_row(enum opt_section_id id, const struct opt *row)
     return SCAN_LOST_OPTION(row - options_section(id)->rows);
 }
 
-/* What is lost with an unknown name in section `id` that was probably meant for `near` (NULL:
- * anything). */
+/* The bits to mark as lost for an unknown name in section `id`, which was probably meant as `near`
+ * (NULL: anything). */
 static uint64_t scan_lost_by(enum opt_section_id id, const char *near, bool is_section)
 {
     const struct opt *row = near ? options_find(id, str_of(near)) : NULL;
@@ -226,7 +226,7 @@ static bool scan_value_follows(struct token_reader *r, unsigned line)
     return t->kind == T_WORD && t->place.line == line;
 }
 
-/* env_file takes effect where it stands: its variables can be used from the next line on. */
+/* env_file takes effect at its place: its variables can be used from the next line on. */
 static void scan_read_env(struct token_reader *r, const struct token *value)
 {
     struct token_context *c = r->context;
@@ -429,7 +429,7 @@ static void scan_read_included(
     s->depth--;
 }
 
-/* Reads a file whose statements take the place of those above: into a tree of its own first. */
+/* Reads a file whose statements replace those above: first into a separate tree. */
 static void scan_read_override(
     struct token_reader *from, struct scan_block *b, const char *path, struct place at)
 {
@@ -562,8 +562,8 @@ static void scan_read_statement(struct token_reader *r, struct scan_block *b)
     }
 }
 
-/* Whether the section `b` is left without its "}": what comes opens a section that only one further
- * out knows. */
+/* Whether the "}" of section `b` is missing: the next word opens a section that only an outer one
+ * knows. */
 static bool scan_is_left_open(struct token_reader *r, const struct scan_block *b)
 {
     const struct token *name = token_peek(r, 0);

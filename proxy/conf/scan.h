@@ -1,8 +1,8 @@
-/* The parser of the conf file and its include files. It makes a tree (tree.h) of names that exist,
- * shapes that fit and variables replaced. A mistake is noted and reading goes on behind it, so that
- * one run names every mistake in the file. A general library was tried first: it stops at the first
- * mistake, takes an undefined variable for an empty string, lets a section replace another one of
- * the same title, and ends the process if it gets no memory.
+/* The parser of the conf file and its include files. It builds a tree (tree.h) with known names,
+ * correct syntax and replaced variables. After a mistake it continues to read, so one run reports
+ * every mistake in the file. A general library was tried first: it stops at the first mistake,
+ * treats an undefined variable as an empty string, lets a section replace another with the same
+ * title, and ends the process if there is no memory.
  *
  * A section in which something was left out says so (tree_section.lost), so that later checks do
  * not also complain that it is missing. */
@@ -28,7 +28,7 @@
 #define SCAN_LOST_OPTIONS (UINT64_C(0xffffffffffff) << 16)
 #define SCAN_LOST_ALL (SCAN_LOST_SECTIONS | SCAN_LOST_OPTIONS)
 
-/* Limits that no real conf comes near. */
+/* Limits far above any real conf. */
 enum {
     SCAN_FILE_MAX = 1 << 20,
     SCAN_TOTAL_MAX = 4 << 20, /* all files together, an include file counted each time it is read */
@@ -46,7 +46,8 @@ struct scan {
     size_t bytes, sections, depth;
 };
 
-/* `s` is zeroed by this function; mistakes go to `m`. Ended with scan_release(), whatever came out.
+/* `s` is zeroed by this function; mistakes go to `m`. Ended with scan_release(), whatever the
+ * result.
  */
 void scan_read(struct scan *s, const char *path, struct mistakes *m);
 

@@ -1,4 +1,4 @@
-/* Files that hold one secret. Reads them and says what is wrong with them; never what is in them.
+/* Files that hold one secret. Errors describe the problem and never show the content.
  */
 #ifndef TARRY_CONF_SECRET_H
 #define TARRY_CONF_SECRET_H

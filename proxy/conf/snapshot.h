@@ -1,9 +1,9 @@
-/* What the conf file says, parsed and checked: plain structs that never change. A reload makes a
- * whole new snapshot; each exchange holds a reference to the one that it began with.
+/* The content of the conf file, parsed and checked: plain structs that never change. A reload makes
+ * a new snapshot; each exchange holds a reference to the snapshot that it began with.
  *
- * conf/ reads the file, checks it, and knows every option: options.c is the one table
- * from which the parser, the reference page and the man page are made. It does no network I/O and
- * resolves no names. */
+ * conf/ reads the file, checks it, and knows every option: options.c is the one table from which
+ * the parser, the reference page and the man page are made. It does no network I/O and resolves no
+ * names. */
 #ifndef TARRY_CONF_SNAPSHOT_H
 #define TARRY_CONF_SNAPSHOT_H
 
@@ -62,7 +62,7 @@ enum client_certificate {
     CLIENT_CERTIFICATE_REQUIRED
 };
 
-/* What becomes of a request for a host that the certificate shown does not name. */
+/* How to treat a request for a host that the certificate shown does not cover. */
 enum misdirected_policy { MISDIRECTED_REFUSE, MISDIRECTED_SERVE };
 
 enum tls_version { TLS_VERSION_1_2, TLS_VERSION_1_3 };
@@ -140,7 +140,7 @@ struct header_conf {
     bool unless_present; /* written "?Name: value": a field that the request has already stays */
 };
 
-/* What a key of requests is read from: "header:NAME", "field:PATH" of a JSON body, or "prompt", the
+/* The source of a request's key: "header:NAME", "field:PATH" of a JSON body, or "prompt", the
  * beginning of the body's first message. */
 enum selector_kind { SELECTOR_NONE, SELECTOR_HEADER, SELECTOR_FIELD, SELECTOR_PROMPT };
 
@@ -270,12 +270,13 @@ struct compression_conf {
     unsigned gzip_level, brotli_level, zstd_level;
 };
 
-/* What becomes of a client's field with "_" in its name, which CGI-style environments fold to "-".
+/* How to treat a client's field with "_" in its name, which CGI-style environments cannot tell from
+ * "-".
  */
 enum forwarded_policy { FORWARDED_REPLACE, FORWARDED_PASS };
 enum underscore_policy { UNDERSCORE_DROP, UNDERSCORE_REFUSE, UNDERSCORE_PASS };
 
-/* Whether a sandbox of the kernel is entered: where there is one, never, or else no start. */
+/* Whether to enter a sandbox of the kernel: if available, never, or refuse to start without it. */
 enum sandbox_policy { SANDBOX_AUTO, SANDBOX_OFF, SANDBOX_REQUIRED };
 
 struct conf {

@@ -307,7 +307,7 @@ static struct token read_token(struct token_reader *r)
         r->pos += 2;
         return t;
     }
-    /* Nothing that may stand here. What follows of the kind on this line is the same mistake. */
+    /* An octet that is not allowed here. More of them on this line belong to the same mistake. */
     mistake_add(r->context->mistakes, t.place,
         c == '+' ? "\"+\" stands for nothing here; to add to a list write +="
                  : "the octet 0x%02x has no place here; is this a conf file?",

@@ -17,7 +17,7 @@ struct token_variable {
     struct str name, value;
 };
 
-/* What the reading of all files shares. */
+/* State that is shared by all files being read. */
 struct token_context {
     struct mistakes *mistakes;
     struct token_variable *variables; /* the last one of a name is found first */
@@ -37,7 +37,7 @@ struct token {
     struct place place;
 };
 
-/* One file being read. Two tokens are looked ahead. */
+/* One file being read, with a look-ahead of two tokens. */
 struct token_reader {
     struct token_context *context;
     const struct token_reader *from; /* the file that includes this one; NULL: none */

@@ -1,4 +1,4 @@
-/* Sections that must differ, and do not. */
+/* Finds sections that must differ but do not. */
 #ifndef TARRY_CONF_TWINS_H
 #define TARRY_CONF_TWINS_H
 

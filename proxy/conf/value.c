@@ -15,7 +15,7 @@
 
 #define WHY(...) (snprintf(why, VALUE_WHY_MAX, __VA_ARGS__), false)
 
-/* Literals longer than any address are none; shorter ones get the NUL that inet_pton() needs. */
+/* A text longer than any address literal is rejected; others get the NUL that inet_pton() needs. */
 static bool value_parse_ip(int family, struct str text, void *out)
 {
     char buf[INET6_ADDRSTRLEN + 1];
@@ -121,7 +121,7 @@ bool value_listen_address(struct arena *a, const char *file, struct str text, st
     return out->text.p ? true : WHY("out of memory");
 }
 
-/* Whether it can be a name of the DNS or of /etc/hosts, and no address that was mistyped. */
+/* Whether it can be a name in DNS or /etc/hosts, and not a mistyped address. */
 static bool value_is_name(struct str host)
 {
     bool any_letter = false;
@@ -207,7 +207,7 @@ bool value_cidr(struct arena *a, struct str text, struct cidr_conf *out, char wh
         return WHY("%s has bits set behind its first %u; write \"%s/%u\"", shown, out->bits, right,
             out->bits);
     }
-    /* Peers that come over IPv4 are IPv4, however the listener sees them. */
+    /* IPv4 peers count as IPv4, also on a listener that sees them as IPv6. */
     if (out->family == AF_INET6 && out->bits >= 96 && memcmp(out->addr, mapped, 12) == 0) {
         memmove(out->addr, out->addr + 12, 4);
         memset(out->addr + 4, 0, 12);
@@ -515,7 +515,7 @@ bool value_media_type(struct arena *a, struct str text, struct str *out, char wh
     const char *shown = mistake_quote(a, text);
     struct str type, subtype;
 
-    *out = STR("-"); /* no type is that */
+    *out = STR("-"); /* matches no type */
     if (str_find_char(text, ';') >= 0)
         return WHY("%s has parameters, which do not matter here; leave them out", shown);
     if (!str_cut(text, '/', &type, &subtype) || !value_is_token(type) || !value_is_token(subtype) ||

@@ -37,8 +37,8 @@ bool value_host(struct arena *a, struct str text, struct str *out, char why[VALU
 bool value_origin(
     struct arena *a, struct str text, struct endpoint_conf *out, char why[VALUE_WHY_MAX]);
 
-/* Whether plain http may go to that host without more ado: loopback, link-local or private
- * addresses, or "localhost". Other names never: what they resolve to is in somebody else's hands.
+/* Whether plain http to that host is allowed without `insecure`: loopback, link-local or private
+ * addresses, or "localhost". Other names never: others control what they resolve to.
  */
 bool value_host_is_private(struct str host);
 

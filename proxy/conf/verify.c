@@ -24,7 +24,7 @@ static const char *verify_quote(struct draft *d, struct str s)
     return mistake_quote(&d->scratch, s);
 }
 
-/* ---- what stands twice ---- */
+/* ---- duplicates ---- */
 
 static struct str verify_address_key(struct draft *d, const struct draft_section *s)
 {
@@ -82,7 +82,7 @@ static bool verify_is_own_address(const struct sockaddr_storage *sa)
     return own;
 }
 
-/* Whether who connects to `server` reaches the listener `l`. */
+/* Whether connections to `server` reach the listener `l`. */
 static bool verify_leads_to(const struct addr_conf *server, const struct addr_conf *l)
 {
     const struct sockaddr_in *a = (const struct sockaddr_in *)(const void *)&server->sa,
@@ -94,7 +94,7 @@ static bool verify_leads_to(const struct addr_conf *server, const struct addr_co
         return true;
     if (server->sa.ss_family == AF_UNIX || l->sa.ss_family == AF_UNIX)
         return false;
-    /* The port stands at the same place in both families. */
+    /* The port is at the same offset in both families. */
     return a->sin_port == b->sin_port && verify_is_any(&l->sa) &&
            (server->sa.ss_family == l->sa.ss_family ||
                (l->sa.ss_family == AF_INET6 && !l->ipv6_only)) &&
@@ -224,7 +224,7 @@ static void verify_check_access(
             verify_quote(d, a->group));
 }
 
-/* It can end every request: not for the network, and not for everybody. */
+/* It can end any request, so it must not be open to the network or to every account. */
 static void verify_check_control(struct draft *d, const struct draft_section *s)
 {
     const struct admin_conf *a = s->base;

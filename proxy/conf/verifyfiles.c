@@ -1,4 +1,5 @@
-/* Checks of files and folders: whether they are there, and who else can read or write them. */
+/* Checks of files and folders: whether they exist, and which other accounts can read or write them.
+ */
 #include "conf/verifyfiles.h"
 
 #include <errno.h>
@@ -21,7 +22,8 @@ static void verifyfiles_check_folder(
         mistake_add(
             &d->mistakes, at, "%s: \"%s\" is no folder; name one that exists", row->name, path);
     else if ((geteuid() != 0 || d->conf->user.n == 0) && access(path, W_OK | X_OK) < 0)
-        /* Root that becomes somebody else asks as that one: see process/privileges. */
+        /* If root will become another user, the check is made for that user: see
+         * process/privileges. */
         mistake_add(
             &d->mistakes, at, "%s: cannot write to \"%s\": %s", row->name, path, strerror(errno));
 }
@@ -54,8 +56,8 @@ static void verifyfiles_check_target(struct draft *d, const struct draft_section
             row->name, target->path.p, strerror(errno));
 }
 
-/* A secret that every account of the machine can read. Container platforms mount theirs like that,
- * so it is no mistake. */
+/* A secret that every account of the machine can read. Container platforms mount secrets like that,
+ * so it is not a mistake. */
 static void verifyfiles_check_secrecy(
     struct draft *d, const struct draft_section *s, const struct opt *row)
 {

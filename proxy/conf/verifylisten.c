@@ -1,10 +1,10 @@
-/* Checks of listeners: certificates and keys, who may be asked for one, session tickets. */
+/* Checks of listeners: certificates and keys, client certificates, session tickets. */
 #include "conf/verifylisten.h"
 
 #include "conf/identity.h"
 #include "conf/twins.h"
 
-/* Keys are kept for that many rotations, and no longer: what has leaked then is worth less. */
+/* Keys are kept for this many rotations only, which limits the damage of a leaked key. */
 enum { TICKET_ROTATIONS_MAX = 32, TICKET_SECRET_MIN = 32 };
 
 void verifylisten_authorities(
@@ -21,8 +21,8 @@ void verifylisten_authorities(
     X509_STORE_free(store);
 }
 
-/* A certificate with its key, of a listen or an identity section. False if there is none to go on
- * with. */
+/* A certificate with its key, of a listen or an identity section. False if there is no usable one.
+ */
 static bool verifylisten_check_pair(
     struct draft *d, const struct draft_section *s, struct str certificate, struct str key)
 {
@@ -47,8 +47,8 @@ static bool verifylisten_check_pair(
     return good;
 }
 
-/* A certificate out of its time is no mistake: a restart must not fail because of it, and neither
- * must a reload that mends something else. */
+/* An expired certificate is not a mistake: it must not make a restart fail, nor a reload that
+ * repairs something else. */
 static void verifylisten_check_time(
     struct draft *d, const struct draft_section *s, const struct identity *id)
 {
@@ -153,7 +153,7 @@ static void verifylisten_check_identities(struct draft *d, struct draft_section 
         SECTION_IDENTITY, twins_title_key, "identity", "give it another name");
 }
 
-/* What is of use over TLS only. */
+/* Options that need TLS. */
 static void verifylisten_refuse_without_tls(struct draft *d, const struct draft_section *s)
 {
     static const char *const names[] = { "client_ca_file", "client_certificate", "misdirected",

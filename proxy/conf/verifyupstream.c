@@ -1,5 +1,5 @@
-/* A section with `origin` is a group of one: its own endpoint. One with endpoint sections has none
- * of its own, and what it says of headers, authorities and protocols holds for them all. */
+/* A section with `origin` is a group of one: its own endpoint. A section with endpoint sections has
+ * no own endpoint; its headers, authorities and protocols apply to all of them. */
 #include "conf/verifyupstream.h"
 
 #include "conf/twins.h"
@@ -16,7 +16,7 @@ static void verifyupstream_headers(
 {
     for (size_t i = 0; i < e->nset_header; i++)
         for (size_t j = 0; j < i; j++)
-            /* One without name was wrong, which has been said. */
+            /* A field without a name is already reported. */
             if (e->set_header[i].name.n > 0 &&
                 str_eq_nocase(e->set_header[i].name, e->set_header[j].name)) {
                 mistake_add(&d->mistakes, draft_place(s, "set_header"),
@@ -31,7 +31,7 @@ static void verifyupstream_origin(
     struct draft *d, const struct draft_section *s, const struct endpoint_conf *e)
 {
     if (e->origin.n == 0)
-        return; /* it was wrong, which has been said */
+        return; /* already reported */
     if (!e->tls && !e->insecure && !value_host_is_private(e->host))
         mistake_add(&d->mistakes, draft_place(s, "origin"),
             "%s would carry keys and prompts unencrypted to an address that is neither "
