@@ -244,8 +244,10 @@ static void child_watch(struct child *c)
 static void child_unwatch(struct child *c)
 {
     logs_unwatch();
-    for (size_t i = 0; i < NSIGNALS; i++)
+    for (size_t i = 0; i < NSIGNALS; i++) {
         ev_signal_stop(loop_ev(), &c->signals[i]);
+        signal(child_signals[i].signo, SIG_IGN); /* the process is about to end by itself */
+    }
     ev_timer_stop(loop_ev(), &c->alive);
     ev_timer_stop(loop_ev(), &c->publish);
     deadline_close(&c->drain);

@@ -262,9 +262,10 @@ def log_file(name):
 
 
 def access_line(site):
-    site.get("/seen")
+    target = f"/seen/{len(site.worker.requests)}/"
+    site.get(target)
     path = pathlib.Path(site.conf.access_log["target"])
-    return eventually(lambda: path.exists() and [line for line in path.read_text().splitlines() if "/seen" in line], "a line")[-1][:5]
+    return eventually(lambda: path.exists() and [line for line in path.read_text().splitlines() if target in line], "a line")[-1][:5]
 
 
 def h2_settings(name):
@@ -375,7 +376,7 @@ IN_FORCE = {
     "upstream": {
         "affinity": "header:x-tenant", "api": "openai", "breaker_failures": 17, "breaker_pause": "17s", "connect_timeout": "17s",
         "connection_max_age": "17m", "content_idle_timeout": "17s", "fallback_on": ["context_length"], "first_byte_timeout": "17s",
-        "first_content_timeout": "17s", "hold_max": "17K", "hold_timeout": "17s", "http2": False, "idle_timeout": "17s", "include_usage": True,
+        "first_content_timeout": "17s", "hold_max": "17K", "hold_timeout": "17s", "http2": False, "idle_timeout": "17s", "out_pause": "17s", "retry_unstarted_within": "17ms",
         "insecure": True, "keep_alive_timeout": "17s", "max_connections": 17, "ping_interval": "17s", "ping_timeout": "17s",
         "response_max": "17K", "retries": 7, "retry_after_max": "17s", "retry_first_pause": "17ms", "retry_max_pause": "17s",
         "retry_on": [417], "retry_unsure_within": "17ms", "stream_timeout": "17m", "streams_per_connection": 17, "total_timeout": "17m",
@@ -392,7 +393,7 @@ IN_FORCE = {
 # Rows whose change is more than one option's.
 OF_THEIR_OWN = {("listen", n) for n in ("certificate", "private_key", "client_certificate", "client_ca_file", "client_chain_max", "misdirected",
                                         "ocsp_staple", "tls_min_version")} | \
-    {("identity", n) for n in ("certificate", "private_key", "ocsp_staple")} | {("upstream", n) for n in ("origin", "ca_file", "probe_after")} | \
+    {("identity", n) for n in ("certificate", "private_key", "ocsp_staple")} | {("upstream", n) for n in ("origin", "ca_file", "probe_after", "probe_timeout")} | \
     {("endpoint", n) for n in ("origin", "ca_file", "set_header")} | {("server", n) for n in ("count", "first")} | {("route", "upstream"), ("admin", "control")}
 
 
@@ -604,9 +605,10 @@ def test_the_control_socket_is_opened_and_closed(site):
     stop(site)
 
 
-def test_probe_after_is_in_force(site):
+def test_probes_are_in_force(site):
+    """probe_after and probe_timeout."""
     site.start("top", "linger_timeout", "2s")
-    site.conf.up["probe_after"] = "17s"
+    site.conf.up.update(probe_after="17s", probe_timeout="17ms")
     reload(site)
-    assert in_force(site, "probe_after", "17s")
+    assert in_force(site, "probe_after", "17s") and in_force(site, "probe_timeout", "17ms")
     stop(site)
