@@ -24,6 +24,7 @@ from .rounds import World, until
 
 KINDS = {"plain": 5, "relay": 4, "resume": 3, "replay": 2, "gateway": 1}
 REMEMBERED = 60  # seconds for which an exchange's late visits are still understood
+DYING = 2  # seconds for which a killed child may still be given new connections, which it takes along
 WARM = 0.15  # the part of a run whose memory does not count
 
 
@@ -151,7 +152,7 @@ class Soak:
         unseen = not record.count("request") and any(begun <= when for when in self.deaths)  # it lay in the dead worker's socket
         if unseen or any(v.killed and v.kind == "request" for v in record.visits):
             record.excuse = "worker killed"
-        if any(begun <= when for when in self.kills):
+        if any(begun <= when + DYING for when in self.kills):
             record.excuse = "child killed"
         before = len(self.world.failures)
         rules.Judge(self.world, record, not record.excuse).judge()
