@@ -194,7 +194,7 @@ def _conf(rng, taste, seed):
            "http2_stream_window": rng.choice(("16K", "64K", "1M")), "keep_alive_timeout": ms(1000, 5000)}
     pool = {"keep_alive_interval": ms(20, 200, 5000), "notify_first_pause": ms(5, 50), "notify_max_pause": "100ms",
             "notify_attempts": rng.choice((1, 3, 8)), "resume_attempts": rng.choice((1, 2, 3)), "resume_wait": "20s",
-            "unreachable_first_pause": ms(5, 50), "unreachable_max_pause": "100ms", "queue_timeout": "20s", "response_timeout": "20s",
+            "unreachable_first_pause": ms(5, 50), "unreachable_max_pause": "100ms", "queue_timeout": "5m", "response_timeout": "20s",
             "abandoned_timeout": ms(50, 3000), "spool_max": rng.choice(("64K", "256K", "1G")), "keep_alive_timeout": ms(100, 2000),
             "retry_idempotent": rng.random() < 0.3, "connect_timeout": "5s"}
     up = {"retries": rng.choice((0, 1, 2)), "retry_first_pause": ms(1, 20), "retry_max_pause": "50ms", "keep_alive_timeout": ms(100, 2000),
