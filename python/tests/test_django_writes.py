@@ -410,7 +410,7 @@ def _mails(upstream):
         send_mail("bought", "text", "a@example.com", ["b@example.com"])
 
 
-@pytest.mark.parametrize("what, named", [(_charges, "/charges"), (_mails, "mail 'bought'")])
+@pytest.mark.parametrize("what, named", [(_charges, "/charges"), (_mails, "a mail")])
 def test_what_is_done_outside_before_a_call_is_said_like_a_committed_write(serve, upstream, messages, what, named):
     def view(request):
         what(upstream)

@@ -18,7 +18,7 @@ def watch() -> None:
 
 
 def _watch_mail(message: ModuleType) -> None:
-    _watch(message.EmailMessage, "send", lambda mail: f"mail {mail.subject!r}")
+    _watch(message.EmailMessage, "send", lambda mail: "a mail")
 
 
 def _watch_tasks(task: ModuleType) -> None:
