@@ -169,8 +169,16 @@ static void h2_update_probe(struct h2 *h)
 {
     if (!h->settled)
         return;
+    if (h->settings_due) {
+        h->settings_due = false;
+        deadline_clear(&h->probe); /* it ran for them */
+    }
     if (h->checking)
         return; /* its time runs */
+    if (h->asked && h->heard_ms >= h->asked_ms) {
+        h->asked = false;
+        deadline_clear(&h->probe); /* answered: the next question comes an interval later */
+    }
     if (h->open == 0) {
         h->asked = false;
         deadline_clear(&h->probe);
@@ -300,6 +308,7 @@ void h2_init(struct h2 *h, struct conn *conn, nghttp2_session *library, const st
     list_init(&h->ready);
     deadline_init(&h->probe, h2_on_probe, h);
     deadline_set(&h->probe, limits->ping_timeout_ms);
+    h->settings_due = true;
     conn_set_owner(conn, h2_on_conn, h);
 }
 

@@ -90,10 +90,11 @@ struct h2 {
     uint64_t block_ms;       /* when the header block began */
     uint64_t read_paused_ms; /* since when nothing is read */
     uint32_t goaway_code;
-    bool inside;      /* the library is on the stack */
-    bool block_open;  /* a header block has begun and not ended */
-    bool read_paused; /* too much waits for the peer: nothing is read */
-    bool settled;     /* the peer's first SETTINGS are here */
+    bool inside;       /* the library is on the stack */
+    bool block_open;   /* a header block has begun and not ended */
+    bool read_paused;  /* too much waits for the peer: nothing is read */
+    bool settled;      /* the peer's first SETTINGS are here */
+    bool settings_due; /* `probe` runs until they come */
     bool asked;
     bool broken;       /* the peer broke the protocol, and the library says so */
     bool draining;     /* GOAWAY was received or is to be sent: no new streams */
