@@ -10,7 +10,8 @@
 
 #include "config.h"
 
-enum { BLOCK_MIN = 256, ALIGN = _Alignof(max_align_t) };
+/* What a parked exchange keeps, beside what is large, fits into one block. */
+enum { BLOCK_MIN = 288, ALIGN = _Alignof(max_align_t) };
 
 struct arena_block {
     struct arena_block *next;
