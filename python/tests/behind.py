@@ -24,6 +24,8 @@ try:
 except AssertionError as missing:
     pytest.skip(f"no Tarry to test with: {missing}", allow_module_level=True)
 
+SECRET = "a-secret-of-the-tests"
+
 __all__ = ["Bed", "DEADLINE", "Reply", "Site", "asked", "eventually", "new_bed", "show"]
 
 
@@ -54,13 +56,17 @@ class Site:
             "TARRY_TEST_DATABASE": str(self.database),
             "TARRY_TEST_CACHE": str(bed.folder / "cache"),
             "PYTHONPATH": f"{HERE.parent}:{HERE}",
+            "TARRY_SECRET": SECRET,
             **(env or {}),
         }
         if tables:
             environment["MAKE_TABLES"] = "1"
         self.gunicorn = bed.gunicorn("project.wsgi:application", workers=workers, env=environment, **gunicorn)
         conf = bed.conf(self.gunicorn, origin, slots=slots or workers)
-        conf.pool.update(pool or {})
+        secret = bed.folder / "secret"
+        secret.write_text(SECRET + "\n")
+        secret.chmod(0o600)
+        conf.pool.update({"secret_file": str(secret), **(pool or {})})
         self.tarry = bed.tarry(conf)
 
     def rows(self, text):
