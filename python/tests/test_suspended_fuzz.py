@@ -36,12 +36,12 @@ def reply(text):
 
 def ask(text):
     response = client.post("https://model.example/v1", json=text)
-    return response.text if response.status_code == 200 else f"failed {response.status_code}"
+    return response.text if response.status_code == 200 else f"failed {response.status_code} {text}"
 
 
 async def ask_async(web, text):
     response = await web.post("https://model.example/v1", json=text)
-    return response.text if response.status_code == 200 else f"failed {response.status_code}"
+    return response.text if response.status_code == 200 else f"failed {response.status_code} {text}"
 
 
 def plain(name, n):
@@ -139,8 +139,8 @@ class Fuzz:
         self.ended = 0
 
     def answer(self, text):
-        """By its text alone; some fail, each time in the same way."""
-        return f"failed {self.failing[text]}" if text in self.failing else reply(text)
+        """By its text alone; some fail, each time in the same way. No two exchanges ask the same: a text may begin to fail later."""
+        return f"failed {self.failing[text]} {text}" if text in self.failing else reply(text)
 
     def made(self, call):
         text = json.loads(call.body)
