@@ -38,6 +38,12 @@ def park(site, model, n=PARKED):
     return crowd
 
 
+def booted(site, workers=2):
+    """A worker that is ended while it boots makes gunicorn end with 3, its own code for an app that cannot boot."""
+    eventually(lambda: len(site.addresses()) == workers, "all workers")
+    return site
+
+
 def ended_cleanly(site, code=0):
     assert site.wait_end() == code
     assert nobody_listens(site.address)
@@ -103,7 +109,7 @@ def test_two_lines_in_wsgi(bed, version, model):
 
 def test_term_answers_what_is_parked(bed, version, model):
     """TERM: 20 parked calls are answered, then it ends with 0"""
-    site = Hooked(bed, version, "--workers", "2", origin=model.origin)
+    site = booted(Hooked(bed, version, "--workers", "2", origin=model.origin))
     crowd = park(site, model)
     site.signal(signal.SIGTERM)
     eventually(lambda: nobody_listens(site.address), "the end of the public socket")
@@ -139,7 +145,7 @@ def test_graceful_timeout(bed, version, model):
 @pytest.mark.parametrize("signo", [signal.SIGINT, signal.SIGQUIT])
 def test_quick_end(bed, version, model, signo):
     """INT and QUIT end it at once, with 0"""
-    site = Hooked(bed, version, "--workers", "2", origin=model.origin)
+    site = booted(Hooked(bed, version, "--workers", "2", origin=model.origin))
     crowd = park(site, model, 3)
     site.signal(signo)
     ended_cleanly(site)
@@ -312,7 +318,7 @@ def test_worker_killed(bed, version, model):
 
 def test_tarry_killed(bed, version):
     """kill -9 of Tarry: it is started again, and clients wait meanwhile"""
-    site = Hooked(bed, version, "--workers", "2")
+    site = booted(Hooked(bed, version, "--workers", "2"))
     old = site.tarry()
     site.signal(signal.SIGKILL, old)
     assert site.get("/ok").status == 200
