@@ -325,7 +325,7 @@ static void load_read_row(
         load_read_default(d, s, row);
     else if (row->width == sizeof(struct str) && !options_is_list(row->type))
         *(struct str *)(void *)((char *)s->base + row->offset) = STR("");
-    for (const struct tree_value *v = n > 0 ? in->values : NULL; v; v = v->next) {
+    for (const struct tree_value *v = in ? in->values : NULL; v; v = v->next) {
         bool good;
 
         if (v->row != row)

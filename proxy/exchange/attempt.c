@@ -227,10 +227,12 @@ static struct attempt_due attempt_next_due(const struct attempt *at)
         attempt_consider(&d, TIMER_FIRST_BYTE, at->heard_ms + u->first_byte_timeout_ms);
         break;
     case ATTEMPT_IS_HOLDING:
+        BUG_IF(!at->answer); /* it came with the head */
         attempt_consider(&d, TIMER_HOLD, at->answer->head_ms + u->hold_timeout_ms);
         attempt_consider_answer(at, &d);
         break;
     case ATTEMPT_IS_FLOWING:
+        BUG_IF(!at->answer);
         if (at->answer->event_stream && !at->until_end)
             d = (struct attempt_due){ at->answer->committed_ms + u->stream_timeout_ms,
                 TIMER_STREAM };

@@ -85,7 +85,7 @@ void supervisor_open(void)
                 "to \"%s\"",
                 path);
     }
-    if (supervisor.fd >= 0) {
+    if (supervisor.fd >= 0 && path) {
         supervisor.interval_ms = supervisor_read_interval();
         memcpy(supervisor.path, path, n + 1);
     }

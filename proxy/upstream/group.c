@@ -55,7 +55,7 @@ static uint64_t group_order_by_load(const struct endpoint_conf *conf, const stru
 static bool group_is_overloaded(
     const struct endpoint_conf *conf, const struct endpoint *e, size_t load, size_t weight)
 {
-    size_t fair = (load * conf->weight + weight - 1) / weight;
+    size_t fair = weight > 0 ? (load * conf->weight + weight - 1) / weight : load;
 
     return endpoint_load(e) > fair + fair / 2 + 1;
 }

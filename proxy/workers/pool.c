@@ -218,10 +218,10 @@ static void pool_set_aside(struct pool *p, struct slot_waiter *w)
     deadline_set(&p->unreached, p->unreached_pause_ms);
 }
 
-static bool pool_has_patience(const struct slot_waiter *w)
+static bool pool_has_patience(const struct pool *p, const struct slot_waiter *w)
 {
-    uint64_t wait_ms = w->want.unreachable_wait_ms ? w->want.unreachable_wait_ms
-                                                   : w->pool->conf->unreachable_wait_ms;
+    uint64_t wait_ms =
+        w->want.unreachable_wait_ms ? w->want.unreachable_wait_ms : p->conf->unreachable_wait_ms;
 
     return wait_ms > 0 &&
            (w->unreachable_since_ms == 0 || loop_now_ms() - w->unreachable_since_ms < wait_ms);
@@ -242,7 +242,7 @@ static void pool_on_unreached(void *owner)
         while ((n = list_first(&due))) {
             struct slot_waiter *w = LIST_OWNER(n, struct slot_waiter, node);
 
-            if (!pool_has_patience(w)) {
+            if (!pool_has_patience(p, w)) {
                 pool_answer(w, POOL_E_UNREACHABLE, p->why);
                 continue;
             }
@@ -279,7 +279,7 @@ static void pool_on_connect_failed(
         return;
     }
     snprintf(p->why, sizeof(p->why), "worker " STR_FMT ": %s", STR_ARG(s->text), why);
-    if (pool_has_patience(w))
+    if (pool_has_patience(p, w))
         pool_set_aside(p, w);
     else
         pool_answer(w, POOL_E_UNREACHABLE, p->why);
@@ -384,7 +384,7 @@ static void pool_on_dispatch(void *owner)
         struct server *s;
 
         /* A try failed a moment ago at every server: not every waiter has to repeat it. */
-        if (deadline_is_set(&p->unreached) && pool_has_patience(w) && !pool_any_serves(p)) {
+        if (deadline_is_set(&p->unreached) && pool_has_patience(p, w) && !pool_any_serves(p)) {
             pool_set_aside(p, w);
             continue;
         }
