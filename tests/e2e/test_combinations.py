@@ -126,7 +126,7 @@ def exchange_of(case, number):
         answer.wait = "head"  # of the keep-alive bytes: they went ahead
     if leave and leave[0] == "body":
         answer.wait_body = "gone" if cancels(case) else "left"
-    call = Call(0, "plain" if case.upstream == "1" else "h2", attempts=[answer], timeout="0.6" if case.fails == "is silent" and not cancels(case) else None)
+    call = Call(0, "plain" if case.upstream == "1" else "h2", attempts=[answer], timeout="3" if case.fails == "is silent" and not cancels(case) else None)
     handoff = Handoff(then=case.then, calls=[call], type="application/http; msgtype=request", keep_alive=case.keep_alive, on_error=case.on_error,
                       notify=case.notify, on_disconnect=case.on_disconnect, state=f"state-{number}")
     e = Exchange(number, kind=case.then, method="POST", size=40, visits={"request": [handoff]}, calls=[call])

@@ -135,8 +135,11 @@ class Conn:
 
     def peer_is_gone(self):
         """Whether the peer has ended the connection by now."""
-        ready, _, _ = select.select([self.sock], [], [], 0)
-        return bool(ready) and not self.wire.fill()
+        try:
+            ready, _, _ = select.select([self.sock], [], [], 0)
+            return bool(ready) and not self.wire.fill()
+        except (OSError, ValueError):  # its own thread has closed it meanwhile
+            return True
 
 
 class ScriptedServer:
