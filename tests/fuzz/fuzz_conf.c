@@ -48,8 +48,8 @@ static void check_errors(const struct conf_errors *e)
     for (size_t i = 0; i < e->count; i++) {
         struct str text = e->list[i];
 
-        LAW(str_starts_with(text, folder) ||
-            (i > 0 && i + 1 == e->count)); /* or: "there are more" */
+        LAW(str_starts_with(text, folder) || text.p[0] == '/' || /* another file that it names */
+            (i > 0 && i + 1 == e->count));                       /* or: "there are more" */
         for (size_t k = 0; k < text.n; k++)
             LAW((unsigned char)text.p[k] >= 0x20);
     }
@@ -62,21 +62,29 @@ static void check_pool(const struct conf *c, const struct pool_conf *p)
     LAW(p->call_max <= p->handoff_max && p->notify_first_pause_ms <= p->notify_max_pause_ms);
     LAW(p->state_max <= 8000);
     for (size_t i = 0; i < p->nservers; i++)
-        LAW(p->servers[i].slots > 0 && p->servers[i].addr.salen > 0);
+        LAW(p->servers[i].slots > 0 &&
+            (p->servers[i].addr.salen > 0 || p->servers[i].addr.host.n > 0));
     for (size_t i = 0; i < p->secret.n; i++)
         LAW(p->secret.p[i] > 0x20 && p->secret.p[i] < 0x7f);
+}
+
+static void check_endpoint(const struct conf *c, const struct endpoint_conf *e)
+{
+    LAW(conf_find_origin(c, e->tls ? STR("https") : STR("http"), e->host, e->port));
+    LAW(e->port > 0 && e->weight > 0);
+    for (size_t i = 0; i < e->nset_header; i++) {
+        LAW(e->set_header[i].name.n > 0);
+        for (size_t k = 0; k < e->set_header[i].value.n; k++)
+            LAW(!strchr("\r\n", e->set_header[i].value.p[k]));
+    }
 }
 
 static void check_upstream(const struct conf *c, const struct upstream_conf *u)
 {
     LAW(conf_find_upstream(c, u->name) == u);
-    LAW(conf_find_origin(c, u->tls ? STR("https") : STR("http"), u->host, u->port) == u);
-    LAW(u->port > 0 && u->connect_timeout_ms <= u->total_timeout_ms);
-    for (size_t i = 0; i < u->nset_header; i++) {
-        LAW(u->set_header[i].name.n > 0);
-        for (size_t k = 0; k < u->set_header[i].value.n; k++)
-            LAW(!strchr("\r\n", u->set_header[i].value.p[k]));
-    }
+    LAW(u->nendpoints > 0 && u->connect_timeout_ms <= u->total_timeout_ms);
+    for (size_t i = 0; i < u->nendpoints; i++)
+        check_endpoint(c, &u->endpoints[i]);
 }
 
 static void check_conf(const struct conf *c)
