@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "admin/admin.h"
+#include "base/sharedmem.h"
 #include "conf/load.h"
 #include "frontend/front.h"
 #include "net/activation.h"
@@ -375,6 +376,7 @@ int child_run(const struct child_setup *setup)
 {
     struct child c = { .setup = setup, .status = 1 };
 
+    sharedmem_forget();
     child_raise_descriptor_limit();
     panic_catch_signals();
     signal(SIGPIPE, SIG_IGN);

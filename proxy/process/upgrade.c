@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/num.h"
+#include "base/sharedmem.h"
 #include "base/str.h"
 #include "net/activation.h"
 #include "net/listener.h"
@@ -20,6 +21,7 @@
 enum { FIRST_FD = 3, FDS_MAX = 1024 };
 
 #define ENV_SOCKETS "TARRY_UPGRADE_SOCKETS" /* "FIRST COUNT" */
+#define ENV_MEMORY "TARRY_UPGRADE_MEMORY"   /* the same, of base/sharedmem.h */
 #define ENV_READY "TARRY_UPGRADE_READY"     /* a descriptor */
 
 static struct {
@@ -67,16 +69,20 @@ static _Noreturn void upgrade_exec(const char *conf_path, int ready, const sigse
 {
     struct upgrade_fds f = { .n = 0 };
     char text[64];
-    size_t given;
+    size_t given, sockets;
 
     activation_each(upgrade_collect, &f);
     given = f.n;
     listener_each_shared(upgrade_collect, &f);
+    sockets = f.n;
+    sharedmem_each(upgrade_collect, &f);
     upgrade_collect(&f, ready);
     if (!upgrade_place(&f))
         _exit(1);
-    snprintf(text, sizeof(text), "%zu %zu", FIRST_FD + given, f.n - 1 - given);
+    snprintf(text, sizeof(text), "%zu %zu", FIRST_FD + given, sockets - given);
     setenv(ENV_SOCKETS, text, 1);
+    snprintf(text, sizeof(text), "%zu %zu", FIRST_FD + sockets, f.n - 1 - sockets);
+    setenv(ENV_MEMORY, text, 1);
     snprintf(text, sizeof(text), "%zu", FIRST_FD + f.n - 1);
     setenv(ENV_READY, text, 1);
     supervisor_pass_on(given);
@@ -147,20 +153,37 @@ void upgrade_abandon(struct upgrade *u)
     u->pid = 0;
 }
 
+/* "FIRST COUNT" */
+static bool upgrade_read_range(const char *text, int *first, int *count)
+{
+    struct str left, right;
+    uint64_t a, n;
+
+    if (!text || !str_cut(str_of(text), ' ', &left, &right) || !num_parse_u64(left, &a) ||
+        !num_parse_u64(right, &n) || a < FIRST_FD || a > INT_MAX - FDS_MAX || n > FDS_MAX)
+        return false;
+    *first = (int)a;
+    *count = (int)n;
+    return true;
+}
+
 void upgrade_inherit(void)
 {
-    const char *sockets = getenv(ENV_SOCKETS), *ready = getenv(ENV_READY);
-    struct str first, count;
-    uint64_t a, n, fd;
+    const char *ready = getenv(ENV_READY);
+    int first, count;
+    uint64_t fd;
 
-    if (sockets && str_cut(str_of(sockets), ' ', &first, &count) && num_parse_u64(first, &a) &&
-        num_parse_u64(count, &n) && a >= FIRST_FD && n <= FDS_MAX)
-        activation_take_over((int)a, (int)n);
+    if (upgrade_read_range(getenv(ENV_SOCKETS), &first, &count))
+        activation_take_over(first, count);
+    if (upgrade_read_range(getenv(ENV_MEMORY), &first, &count))
+        for (int i = 0; i < count; i++)
+            sharedmem_take_over(first + i);
     if (ready && num_parse_u64(str_of(ready), &fd) && fd >= FIRST_FD && fd < INT_MAX) {
         upgrade_state.ready_fd = (int)fd;
         fcntl(upgrade_state.ready_fd, F_SETFD, FD_CLOEXEC);
     }
     unsetenv(ENV_SOCKETS);
+    unsetenv(ENV_MEMORY);
     unsetenv(ENV_READY);
 }
 
