@@ -90,15 +90,17 @@ static const struct fault *fault(const struct job *job, enum fault_kind kind)
 void job_asked_all(struct job *job)
 {
     struct provider *pr = job->provider;
+    bool keep;
 
     ask_end_body(job->ask);
     plan_init(&job->plan, job->ask, &pr->options, &pr->counts, ++pr->serial);
     job->planned = true;
     if (job->plan.faults)
         pr->tally.faults++;
-    if (job->plan.route != PLAN_ECHO)
+    keep = job->plan.route == PLAN_ECHO || job->plan.route == PLAN_STORED;
+    if (!keep)
         ask_drop_body(job->ask);
-    if (job->plan.route != PLAN_ECHO && !pr->record) {
+    if (!keep && !pr->record) {
         ask_free(job->ask);
         job->ask = NULL;
     }
@@ -141,10 +143,14 @@ static void compose(struct job *job, struct head *h, struct text *body)
     const struct fault *status = fault(job, FAULT_STATUS), *huge = fault(job, FAULT_HUGE);
     struct plan *plan = &job->plan;
 
+    if (!plan->problem && !status && plan->route == PLAN_STORED)
+        plan->problem = store_answer(&job->provider->store, plan, job->ask, job->tls, h, body);
     if (plan->problem || status) {
         plan->stream = false;
         problem_answer(plan, plan->problem ? plan->problem : status->status, plan->problem_word,
             plan->problem ? NULL : status->arg, h, body);
+    } else if (plan->route == PLAN_STORED) {
+        plan->stream = false; /* store_answer has made the rest */
     } else if (plan->route == PLAN_ECHO) {
         echo(job, h, body);
     } else if (plan->route == PLAN_HEALTH || plan->route == PLAN_STATS) {

@@ -87,6 +87,7 @@ static void release(struct provider *pr)
 {
     peer_stop_all(pr);
     fault_counts_release(&pr->counts);
+    store_release(&pr->store);
     SSL_CTX_free(pr->tls);
     if (pr->record && pr->record != stdout)
         fclose(pr->record);

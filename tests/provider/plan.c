@@ -6,6 +6,7 @@
 #include <strings.h>
 
 #include "json.h"
+#include "path.h"
 #include "shape.h"
 #include "want.h"
 
@@ -13,52 +14,29 @@
 #define EMBEDDINGS_MAX 2048
 #define DIMENSIONS_MAX 3072
 
-static bool starts(const char *s, const char *with)
+static bool is_stored(const char *target)
 {
-    return strncmp(s, with, strlen(with)) == 0;
+    static const char *const folders[] = { "/v1/files", "/v1/batches", "/v1/messages/batches",
+        "/v1beta/files", "/v1beta/batches", "/upload/v1beta/files" };
+
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
+        if (path_is_under(target, folders[i]))
+            return true;
+    return path_verb_is(target, "batchGenerateContent");
 }
 
-/* The path ends where the query begins. */
-static size_t path_length(const char *target)
+static enum plan_route route_of_verb(const char *target)
 {
-    return strcspn(target, "?");
-}
+    static const struct {
+        const char *verb;
+        enum plan_route route;
+    } verbs[] = { { "generateContent", PLAN_GENERATE }, { "streamGenerateContent", PLAN_GENERATE },
+        { "batchEmbedContents", PLAN_EMBEDDINGS }, { "countTokens", PLAN_COUNT_TOKENS } };
 
-static bool path_is(const char *target, const char *path)
-{
-    size_t n = path_length(target);
-
-    return n == strlen(path) && memcmp(target, path, n) == 0;
-}
-
-static bool path_is_under(const char *target, const char *path)
-{
-    size_t n = strlen(path);
-
-    return starts(target, path) && (target[n] == '/' || target[n] == '?' || target[n] == 0);
-}
-
-static bool query_has(const char *target, const char *word)
-{
-    const char *query = target + path_length(target);
-
-    return *query && strstr(query, word);
-}
-
-/* The verb of `/v1beta/models/NAME:VERB`, or NULL. */
-static const char *gemini_verb(const char *target)
-{
-    const char *colon;
-
-    if (!starts(target, "/v1beta/models/") && !starts(target, "/v1/models/"))
-        return NULL;
-    colon = memchr(target, ':', path_length(target));
-    return colon ? colon + 1 : NULL;
-}
-
-static bool verb_is(const char *verb, const char *word)
-{
-    return starts(verb, word) && strcspn(verb, "?") == strlen(word);
+    for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
+        if (path_verb_is(target, verbs[i].verb))
+            return verbs[i].route;
+    return PLAN_UNKNOWN;
 }
 
 enum plan_route plan_route(const struct ask *ask)
@@ -66,21 +44,23 @@ enum plan_route plan_route(const struct ask *ask)
     static const struct {
         const char *path;
         enum plan_route route;
-    } exact[] = { { "/health", PLAN_HEALTH }, { "/stats", PLAN_STATS },
-        { "/v1/chat/completions", PLAN_CHAT }, { "/v1/responses", PLAN_RESPONSES },
+    } exact[] = { { "/v1/chat/completions", PLAN_CHAT }, { "/v1/responses", PLAN_RESPONSES },
         { "/v1/embeddings", PLAN_EMBEDDINGS }, { "/v1/messages", PLAN_MESSAGES },
         { "/v1/messages/count_tokens", PLAN_COUNT_TOKENS } };
-    const char *verb = gemini_verb(ask->target);
 
     if (path_is_under(ask->target, "/echo"))
         return PLAN_ECHO;
+    if (path_is(ask->target, "/health"))
+        return PLAN_HEALTH;
+    if (path_is(ask->target, "/stats"))
+        return PLAN_STATS;
     for (size_t i = 0; i < sizeof exact / sizeof *exact; i++)
-        if (path_is(ask->target, exact[i].path))
+        if (path_names(ask->target, exact[i].path))
             return exact[i].route;
-    if (verb)
-        return verb_is(verb, "generateContent") || verb_is(verb, "streamGenerateContent")
-                   ? PLAN_GENERATE
-                   : PLAN_UNKNOWN;
+    if (is_stored(ask->target))
+        return PLAN_STORED;
+    if (path_verb(ask->target))
+        return route_of_verb(ask->target);
     if (path_is_under(ask->target, "/v1/models") || path_is_under(ask->target, "/v1beta/models"))
         return PLAN_MODELS;
     return PLAN_UNKNOWN;
@@ -88,7 +68,8 @@ enum plan_route plan_route(const struct ask *ask)
 
 static enum plan_service service_of(const struct ask *ask)
 {
-    if (path_is_under(ask->target, "/v1beta") || gemini_verb(ask->target))
+    if (path_is_under(ask->target, "/v1beta") || path_verb(ask->target) ||
+        path_is_under(ask->target, "/upload/v1beta"))
         return PLAN_GEMINI;
     if (path_is_under(ask->target, "/v1/messages") || ask_field(ask, "anthropic-version"))
         return PLAN_ANTHROPIC;
@@ -99,7 +80,7 @@ const char *plan_fault_spec(const struct ask *ask, const struct options *o)
 {
     const char *spec = ask_field(ask, "x-provider-fault");
 
-    if (starts(ask->target, "/stats") || starts(ask->target, "/health"))
+    if (path_starts(ask->target, "/stats") || path_starts(ask->target, "/health"))
         return NULL;
     return spec ? spec : o->fault;
 }
@@ -238,7 +219,9 @@ static void add_prompt(const struct plan *plan, struct json body, struct text *t
     case PLAN_CHAT:
     case PLAN_MESSAGES:
     case PLAN_COUNT_TOKENS:
-        if (json_member(body, "messages", &value))
+        if (json_member(body, "contents", &value))
+            add_last_user(value, "parts", to);
+        else if (json_member(body, "messages", &value))
             add_last_user(value, "content", to);
         break;
     case PLAN_RESPONSES:
@@ -259,6 +242,7 @@ static void add_prompt(const struct plan *plan, struct json body, struct text *t
     case PLAN_HEALTH:
     case PLAN_STATS:
     case PLAN_MODELS:
+    case PLAN_STORED:
     case PLAN_UNKNOWN:
         break;
     }
@@ -297,7 +281,7 @@ static void read_embeddings(struct plan *plan, struct json body)
         dimensions > 0)
         plan->dimensions = (unsigned)dimensions;
     plan->base64 = json_member(body, "encoding_format", &item) && json_equals(item, "base64");
-    if (!json_member(body, "input", &input)) {
+    if (!json_member(body, plan->service == PLAN_GEMINI ? "requests" : "input", &input)) {
         set_problem(plan, 400, "Missing required parameter: 'input'.");
         return;
     }
@@ -309,7 +293,8 @@ static void read_embeddings(struct plan *plan, struct json body)
     }
     plan->seeds = text_alloc((n + 1) * sizeof *plan->seeds);
     for (size_t at = 0;
-         json_item(input, &at, &item) && (json_is_string(item) || json_is_array(item));)
+         json_item(input, &at, &item) &&
+         (json_is_string(item) || json_is_array(item) || plan->service == PLAN_GEMINI);)
         plan->seeds[plan->n_seeds++] = hash(1, item.p, item.n);
     if (!plan->n_seeds) /* one string, or the tokens of one */
         plan->seeds[plan->n_seeds++] = hash(1, input.p, input.n);
@@ -372,15 +357,16 @@ static void read_body(struct plan *plan, const struct ask *ask, bool tokens_give
     plan->stream_usage = json_member(body, "stream_options", &value) &&
                          json_member(value, "include_usage", &more) && json_is_true(more);
     if (plan->route == PLAN_GENERATE) {
-        plan->stream = verb_is(gemini_verb(ask->target), "streamGenerateContent");
-        plan->sse = plan->stream && query_has(ask->target, "alt=sse");
+        plan->stream = path_verb_is(ask->target, "streamGenerateContent");
+        plan->sse = plan->stream && path_query_has(ask->target, "alt=sse");
     }
 }
 
 static bool has_key(const struct ask *ask)
 {
     return ask_field(ask, "authorization") || ask_field(ask, "x-api-key") ||
-           ask_field(ask, "x-goog-api-key") || query_has(ask->target, "key=");
+           ask_field(ask, "x-goog-api-key") || ask_field(ask, "api-key") ||
+           path_query_has(ask->target, "key=");
 }
 
 static void read_service(struct plan *plan, const struct ask *ask, const struct options *o)
@@ -397,6 +383,8 @@ static void read_service(struct plan *plan, const struct ask *ask, const struct 
             set_problem(plan, 405, NULL);
         if (name)
             plan->model = text_copy(name + 8, path_length(name + 8));
+    } else if (plan->route == PLAN_STORED) {
+        return; /* store.c reads it */
     } else if (strcmp(ask->method, "POST") != 0) {
         set_problem(plan, 405, NULL);
     } else {

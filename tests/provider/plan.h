@@ -26,6 +26,7 @@ enum plan_route {
     PLAN_MESSAGES,
     PLAN_COUNT_TOKENS,
     PLAN_GENERATE,
+    PLAN_STORED, /* files and batches: store.h */
     PLAN_UNKNOWN
 };
 

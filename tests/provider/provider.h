@@ -10,6 +10,7 @@
 #include "fault.h"
 #include "list.h"
 #include "options.h"
+#include "store.h"
 
 /* What /stats shows. /stats and /health themselves are not counted. */
 struct tally {
@@ -25,6 +26,7 @@ struct provider {
     FILE *record; /* NULL without --record */
     struct fault_counts counts;
     struct tally tally;
+    struct store store;
     uint64_t serial; /* of the last request; begins somewhere at random so that ids differ between
                         runs */
 

@@ -384,6 +384,17 @@ static void vector(const struct plan *plan, uint64_t seed, struct text *body)
     text_free(&raw);
 }
 
+static void gemini_embeddings(const struct plan *plan, struct text *body)
+{
+    text_puts(body, "{\"embeddings\":[");
+    for (unsigned i = 0; i < plan->n_seeds; i++) {
+        text_printf(body, "%s{\"values\":", i ? "," : "");
+        vector(plan, plan->seeds[i], body);
+        text_puts(body, "}");
+    }
+    text_puts(body, "]}");
+}
+
 static void embeddings(const struct plan *plan, struct text *body)
 {
     text_puts(body, "{\"object\":\"list\",\"data\":[");
@@ -460,7 +471,10 @@ void shape_answer(const struct plan *plan, bool filtered, struct head *h, struct
         shape_response(plan, plan->capped || filtered ? "incomplete" : "completed", body);
         break;
     case PLAN_EMBEDDINGS:
-        embeddings(plan, body);
+        if (plan->service == PLAN_GEMINI)
+            gemini_embeddings(plan, body);
+        else
+            embeddings(plan, body);
         break;
     case PLAN_MODELS:
         models(plan, body);
@@ -469,7 +483,9 @@ void shape_answer(const struct plan *plan, bool filtered, struct head *h, struct
         messages(plan, filtered, body);
         break;
     case PLAN_COUNT_TOKENS:
-        text_printf(body, "{\"input_tokens\":%u}", plan->prompt_tokens);
+        text_printf(body,
+            plan->service == PLAN_GEMINI ? "{\"totalTokens\":%u}" : "{\"input_tokens\":%u}",
+            plan->prompt_tokens);
         break;
     case PLAN_GENERATE:
         generate(plan, filtered, body);
@@ -477,6 +493,7 @@ void shape_answer(const struct plan *plan, bool filtered, struct head *h, struct
     case PLAN_ECHO:
     case PLAN_HEALTH:
     case PLAN_STATS:
+    case PLAN_STORED:
     case PLAN_UNKNOWN:
         break;
     }
