@@ -719,6 +719,8 @@ static const struct opt upstream_rows[] = {
 };
 
 static const struct opt route_rows[] = {
+    { "body_max", OPT_SIZE, IN(route_conf, body_max), "0", "0", "1024G", OPT_LIVE,
+        .help = "The largest request body on this route. 0: the general body_max holds." },
     { "compress", OPT_BOOL, IN(route_conf, compress), "true", NULL, NULL, OPT_LIVE,
         .help = "Whether responses may be compressed, where there is a compression section. False "
                 "is for pages that hold secrets." },
@@ -727,6 +729,21 @@ static const struct opt route_rows[] = {
             "Only requests whose Host field has this name; its port does not matter. Empty: any." },
     { "internal", OPT_BOOL, IN(route_conf, internal), "false", NULL, NULL, OPT_LIVE,
         .help = "Clients get 404; only resumes and notifies reach such paths." },
+    { "keep_alive_interval", OPT_DURATION, IN(route_conf, keep_alive_interval_ms), "0ms", "0ms",
+        "1h", OPT_LIVE,
+        .help = "With upstream: a client whose request asks for an event stream gets a comment "
+                "line after so long a silence, also before the answer begins. The first one fixes "
+                "status 200; a later failure is then an event of the stream. 0: none." },
+    { "prefix_rewrite", OPT_TEXT, IN(route_conf, prefix_rewrite), "", NULL, NULL, OPT_LIVE,
+        .help =
+            "With upstream: takes the place of the route's prefix in the path that the service "
+            "gets. Both end with a slash: route \"/openai/\" with \"/\" sends /openai/v1/models "
+            "on as /v1/models. Empty: the path stays as it is." },
+    { "rewrite_urls", OPT_BOOL, IN(route_conf, rewrite_urls), "true", NULL, NULL, OPT_LIVE,
+        .help = "With upstream: absolute URLs of the service in its answers are changed so that "
+                "they lead through this route: the fields Location, Content-Location, Link, "
+                "Operation-Location, X-Goog-Upload-URL and X-Goog-Upload-Control-URL, and "
+                "results_url, next and nextLink of JSON that is no model's answer." },
     { "upstream", OPT_UPSTREAM, IN(route_conf, upstream), NULL, NULL, NULL, OPT_LIVE,
         .help = "The upstream that gets the requests directly, with no worker in between." },
     { "websocket", OPT_BOOL, IN(route_conf, websocket), "false", NULL, NULL, OPT_LIVE,

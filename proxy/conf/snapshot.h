@@ -240,9 +240,13 @@ struct route_conf {
     struct str prefix; /* "/..." */
     struct str host;   /* lower case; empty: any */
     bool internal;
-    bool compress;                /* where `compression` has types */
-    bool websocket;               /* with `pool` only */
-    const struct pool_conf *pool; /* exactly one of these two is set */
+    bool compress;             /* where `compression` has types */
+    bool websocket;            /* with `pool` only */
+    bool rewrite_urls;         /* with `upstream`: the service's URLs in answers lead here */
+    struct str prefix_rewrite; /* with `upstream`: takes the prefix's place; empty: it stays */
+    uint64_t body_max;         /* 0: the root's */
+    uint64_t keep_alive_interval_ms; /* with `upstream`: of silent event streams; 0: none */
+    const struct pool_conf *pool;    /* exactly one of these two is set */
     const struct upstream_conf *upstream;
     unsigned line;
 };

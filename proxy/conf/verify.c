@@ -275,6 +275,35 @@ static void verify_check_workers(struct draft *d, struct draft_section *s)
         p->handoff_max = p->call_max + (1 << 20);
 }
 
+/* Options of gateway routes, and the form of prefix_rewrite. */
+static void verify_check_gateway(struct draft *d, const struct draft_section *s, bool gateway)
+{
+    static const char *const names[] = { "prefix_rewrite", "rewrite_urls", "keep_alive_interval" };
+    const struct route_conf *r = s->base;
+    struct str to = r->prefix_rewrite, checked;
+    char why[VALUE_WHY_MAX];
+
+    for (size_t i = 0; !gateway && i < sizeof(names) / sizeof(*names); i++)
+        if (draft_find(s, names[i]))
+            mistake_add(&d->mistakes, draft_place(s, names[i]),
+                "%s is for routes with an upstream, and this one leads to workers; leave it out",
+                names[i]);
+    if (to.n == 0)
+        return;
+    if (r->prefix.n > 0 && r->prefix.p[r->prefix.n - 1] != '/')
+        mistake_add(&d->mistakes, draft_place(s, "prefix_rewrite"),
+            "prefix_rewrite needs a route whose prefix ends with a slash; write route \"" STR_FMT
+            "/\"",
+            STR_ARG(r->prefix));
+    if (to.p[0] != '/' || to.p[to.n - 1] != '/')
+        mistake_add(&d->mistakes, draft_place(s, "prefix_rewrite"),
+            "prefix_rewrite %s does not begin and end with a slash; write one like \"/\" or "
+            "\"/v1/\"",
+            verify_quote(d, to));
+    else if (!value_path(&d->conf->arena, str_make(to.p, to.n - 1), &checked, why))
+        mistake_add(&d->mistakes, draft_place(s, "prefix_rewrite"), "prefix_rewrite: %s", why);
+}
+
 static void verify_check_route(struct draft *d, struct draft_section *s)
 {
     struct route_conf *r = s->base;
@@ -295,6 +324,8 @@ static void verify_check_route(struct draft *d, struct draft_section *s)
             "internal is for resumes and notifies, which go to workers, and this route has an "
             "upstream; leave one of "
             "them out");
+    if ((workers != NULL) != (upstream != NULL))
+        verify_check_gateway(d, s, upstream != NULL);
     if (r->websocket && upstream)
         mistake_add(&d->mistakes, draft_place(s, "websocket"),
             "websocket is for servers of one's own, and this route has an upstream; leave it out, "

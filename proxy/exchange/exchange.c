@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "exchange/apiproblem.h"
 #include "exchange/run.h"
 #include "http/h1parse.h"
 #include "observe/access.h"
@@ -547,17 +548,31 @@ struct exchange *exchange_open(
     return ex;
 }
 
+/* What is known of the request, whether it is admitted or not. */
+static void exchange_take_request(struct exchange *ex, const struct admitted *a)
+{
+    ex->request.head = a->head;
+    ex->reply.head_only = str_eq(a->head.method, STR("HEAD"));
+    ex->route = a->route;
+    ex->gateway = a->gateway;
+    if (a->gateway)
+        ex->reply.errors = apiproblem_family(a->gateway, &a->head);
+}
+
+uint64_t exchange_body_max(const struct exchange *ex)
+{
+    return ex->route && ex->route->body_max ? ex->route->body_max : ex->conf->body_max;
+}
+
 void exchange_begin(struct exchange *ex, const struct admitted *a)
 {
     struct message whole = { .kind = MESSAGE_END };
 
-    ex->request.head = a->head;
+    exchange_take_request(ex, a);
     ex->request.content = a->has_body ? CONTENT_KEPT : CONTENT_NONE;
     ex->request.websocket = a->websocket_only ? WEBSOCKET_ONLY : WEBSOCKET_MAY;
     ex->request.client = a->client;
     ex->reply.compress = a->compress;
-    ex->reply.head_only = str_eq(a->head.method, STR("HEAD"));
-    ex->gateway = a->gateway;
     if (a->pool) {
         struct pool *pool = pools_find(ex->all->pools, a->pool->name);
 
@@ -575,10 +590,9 @@ void exchange_begin(struct exchange *ex, const struct admitted *a)
 }
 
 void exchange_refuse(
-    struct exchange *ex, const struct head *head, enum problem p, unsigned status, const char *why)
+    struct exchange *ex, const struct admitted *a, enum problem p, unsigned status, const char *why)
 {
-    ex->request.head = *head;
-    ex->reply.head_only = str_eq(head->method, STR("HEAD"));
+    exchange_take_request(ex, a);
     exchange_fail(ex, p, status, "%s", why);
 }
 

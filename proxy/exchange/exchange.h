@@ -127,7 +127,8 @@ struct exchanges {
 
 /* A request that has been admitted. */
 struct admitted {
-    struct head head; /* as workers see it at every hop; in the exchange's arena */
+    struct head head;               /* as workers see it at every hop; in the exchange's arena */
+    const struct route_conf *route; /* NULL: none was found */
     const struct upstream_conf *gateway; /* NULL: a worker's route */
     const struct pool_conf *pool;        /* likewise */
     bool has_body;                       /* it has a Content-Length or came chunked */
@@ -186,6 +187,7 @@ struct exchange {
     struct conf *conf;
     struct pool *pool; /* NULL: a gateway route, or none any more */
     const struct pool_conf *pool_conf;
+    const struct route_conf *route;      /* NULL: none was found */
     const struct upstream_conf *gateway; /* NULL: a worker's route */
     struct arena arena;
     struct log_context log;
@@ -240,9 +242,12 @@ void exchange_begin(struct exchange *ex, const struct admitted *a);
 void exchange_set_timer(struct exchange *ex, uint64_t ms);
 void exchange_clear_timer(struct exchange *ex);
 
-/* It is not: `head` is what is known of the request, in the exchange's arena. */
-void exchange_refuse(
-    struct exchange *ex, const struct head *head, enum problem p, unsigned status, const char *why);
+/* It is not: `a` is what is known of the request, in the exchange's arena. */
+void exchange_refuse(struct exchange *ex, const struct admitted *a, enum problem p, unsigned status,
+    const char *why);
+
+/* How large the request's body may be. */
+uint64_t exchange_body_max(const struct exchange *ex);
 
 /* Leaves the step and enters that one. Last thing that a function does. */
 void exchange_enter(struct exchange *ex, enum step_id to);

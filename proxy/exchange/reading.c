@@ -13,7 +13,7 @@ static void reading_on_message(struct exchange *ex, const struct message *m)
         exchange_enter(ex, ex->gateway ? STEP_RELAY : STEP_VISIT);
         return;
     }
-    if (body_size(b) + m->data.n > ex->conf->body_max)
+    if (body_size(b) + m->data.n > exchange_body_max(ex))
         exchange_fail(ex, PROBLEM_BODY_TOO_LARGE, 0, "the body is larger than body_max");
     else if (body_append(b, m->data.p, m->data.n) < 0)
         exchange_fail(ex, PROBLEM_STORAGE, 0, "cannot keep the body in temp_dir");

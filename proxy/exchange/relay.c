@@ -4,6 +4,7 @@
 #include "exchange/forward.h"
 #include "exchange/hop.h"
 #include "exchange/parked.h"
+#include "exchange/routepath.h"
 #include "exchange/steps.h"
 #include "observe/counter.h"
 #include "observe/panic.h"
@@ -222,7 +223,10 @@ static int relay_make_gateway_head(void *owner, struct call *c, struct arena *a,
 {
     struct exchange *ex = owner;
 
-    return forward_gateway_request(a, &ex->request.head, out);
+    if (forward_gateway_request(a, &ex->request.head, out) < 0)
+        return -1;
+    out->target = routepath_out(ex->route, a, out->target);
+    return out->target.p ? 0 : -1;
 }
 
 static struct call *relay_open_gateway(struct exchange *ex)

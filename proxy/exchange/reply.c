@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "exchange/apiproblem.h"
 #include "exchange/forward.h"
 #include "exchange/unpack.h"
 #include "http/fields.h"
@@ -414,7 +415,7 @@ void reply_drained(struct reply *r)
 static int reply_send_late_problem(
     struct reply *r, enum problem p, unsigned status, const char *exchange)
 {
-    struct str json = problem_json(r->arena, p, status, exchange);
+    struct str json = apiproblem_json(r->arena, r->errors, p, status, exchange);
 
     reply_drop_held(r);
     reply_release_unpack(r);
@@ -437,8 +438,9 @@ int reply_problem(struct reply *r, enum problem p, unsigned status, const char *
     if (r->keep_alive != KEEP_ALIVE_OFF)
         return reply_send_late_problem(r, p, status, exchange);
     reply_drop_held(r);
-    json = problem_json(r->arena, p, status, exchange);
+    json = apiproblem_json(r->arena, r->errors, p, status, exchange);
     if (problem_head(r->arena, p, status, loop_wall_ms(), json, &head) < 0 ||
+        apiproblem_head(r->arena, r->errors, exchange, &head) < 0 ||
         forward_add_cookies(r->arena, cookies, &head) < 0 ||
         /* After a malformed request the next bytes cannot be trusted. */
         (p == PROBLEM_BAD_REQUEST &&

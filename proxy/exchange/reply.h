@@ -28,6 +28,7 @@
 #include "exchange/problem.h"
 #include "http/body.h"
 #include "http/stream.h"
+#include "llm/api.h"
 
 enum reply_state {
     REPLY_NONE,
@@ -91,6 +92,8 @@ struct reply {
     } shape;                                        /* ERROR_EVENT: the body of an error, as the
                                                        data of an event */
     enum { REPLY_OPEN, REPLY_SOURCE_ENDED } source; /* SOURCE_ENDED: what is kept is the rest */
+    enum llm_family errors;                         /* whose shape Tarry's own errors have;
+                                                       LLM_BY_PATH: application/problem+json */
     bool compress;                                  /* the route allows it */
     bool full;                                      /* the client's stream wants no more for now */
     bool head_only;                                 /* the request was HEAD: no body goes out */

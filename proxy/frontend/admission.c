@@ -6,6 +6,7 @@
 
 #include "base/url.h"
 #include "exchange/forward.h"
+#include "exchange/routepath.h"
 #include "http/fields.h"
 #include "net/sni.h"
 
@@ -214,12 +215,19 @@ bool admission_decide(const struct conf *conf, struct arena *a, const char *id,
     if (forward_save_request(a, conf, head, client, id, &out->head) < 0)
         return admission_refuse(no, PROBLEM_INTERNAL, 0, "out of memory");
     route = admission_pick_route(conf, client, head, no);
-    if (!route || !admission_check_websocket(route, r, out, no))
+    if (!route)
         return false;
-    if (r->body && r->length_known && r->length > conf->body_max)
-        return admission_refuse(no, PROBLEM_BODY_TOO_LARGE, 0, "the body is larger than body_max");
+    out->route = route;
     out->gateway = route->upstream;
     out->pool = route->pool;
+    if (!admission_check_websocket(route, r, out, no))
+        return false;
+    if (!routepath_fits(route, out->head.target))
+        return admission_refuse(no, PROBLEM_BAD_REQUEST, 0,
+            "the path is not written in the form that the route's prefix_rewrite needs");
+    if (r->body && r->length_known &&
+        r->length > (route->body_max ? route->body_max : conf->body_max))
+        return admission_refuse(no, PROBLEM_BODY_TOO_LARGE, 0, "the body is larger than body_max");
     out->compress = route->compress;
     /* A WebSocket's handshake may say that it has no body: charging stations and others do. */
     out->has_body = r->body || (head_find(head, STR("content-length")) && !out->head.websocket);

@@ -42,7 +42,7 @@ static void front_on_request(void *owner, struct stream *s, const struct stream_
     if (admission_decide(ex->conf, &ex->arena, ex->id, s, r, &admitted, &no))
         exchange_begin(ex, &admitted);
     else
-        exchange_refuse(ex, &admitted.head, no.problem, no.status, no.why);
+        exchange_refuse(ex, &admitted, no.problem, no.status, no.why);
     peak_watch(&f->peak);
 }
 

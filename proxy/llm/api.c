@@ -165,6 +165,22 @@ enum llm_api api_of(enum llm_family family, struct str target)
     return LLM_OTHER;
 }
 
+enum llm_family api_family(struct str target)
+{
+    struct str path, query;
+
+    str_cut(target, '?', &path, &query);
+    if (api_is_gemini(path) || api_contains(path, STR("/v1beta/")) ||
+        api_contains(path, STR("/v1alpha/")))
+        return LLM_GOOGLE;
+    if (api_contains(path, STR("/v1/messages")))
+        return LLM_ANTHROPIC;
+    if (api_of(LLM_OPENAI, target) != LLM_OTHER || api_contains(path, STR("/v1/")) ||
+        api_contains(path, STR("/openai/")))
+        return LLM_OPENAI;
+    return LLM_NO_FAMILY;
+}
+
 enum llm_event api_event(enum llm_api api, struct str name)
 {
     switch (api) {

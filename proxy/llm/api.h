@@ -25,6 +25,10 @@ enum llm_family { LLM_BY_PATH, LLM_OPENAI, LLM_ANTHROPIC, LLM_GOOGLE, LLM_NO_FAM
 /* The API of a request, by the path of its target. */
 enum llm_api api_of(enum llm_family family, struct str target);
 
+/* Whose API it is, by the target alone: also of requests that are no model's work, such as lists of
+ * batches. LLM_NO_FAMILY: it does not tell. */
+enum llm_family api_family(struct str target);
+
 /* What stands at a path. */
 enum llm_sense {
     SENSE_TYPE,    /* the name of the event */

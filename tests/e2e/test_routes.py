@@ -320,7 +320,7 @@ def test_resumes_go_ahead_and_are_not_bounded_by_queue_max(bed):
 def gateway(bed, answer, up=None, top=None):
     upstream = answer if hasattr(answer, "origin") else bed.upstream(answer)
     conf = bed.conf([], upstream)
-    conf.routes = [("/v1/", {"upstream": "up"})]
+    conf.routes = [("/v1/", {"upstream": "up"}), ("/gateway/", {"upstream": "up"})]
     conf.up.update(up or {})
     conf.top.update(top or {})
     return upstream, bed.tarry(conf)
@@ -429,7 +429,7 @@ def test_gateway_failures(bed, what, status, error):
     upstream, tarry = gateway(bed, fail, up={"retries": 0, "first_byte_timeout": "200ms"})
     if what == "refuse":
         upstream.refuse()
-    problem(tarry.get("/v1/x"), status, error)
+    problem(tarry.get("/gateway/x"), status, error)
 
 
 def test_gateway_breaks_off_visibly(bed):

@@ -284,6 +284,19 @@ static const struct {
         { 2, "websocket is for servers of one's own" } },
     { "route \"/x\" { workers = \"app\" internal = true websocket = true }" REST,
         { 1, "no client reaches an internal route" } },
+    { "upstream \"u\" { origin = \"https://a.b\" }\nroute \"/x\" { upstream = \"u\" "
+      "prefix_rewrite = \"/\" }" REST,
+        { 2, "write route \"/x/\"" } },
+    { "upstream \"u\" { origin = \"https://a.b\" }\nroute \"/x/\" { upstream = \"u\" "
+      "prefix_rewrite = \"/v1\" }" REST,
+        { 2, "does not begin and end with a slash" } },
+    { "upstream \"u\" { origin = \"https://a.b\" }\nroute \"/x/\" { upstream = \"u\" "
+      "prefix_rewrite = \"/v 1/\" }" REST,
+        { 2, "holds the character 0x20" } },
+    { "route \"/x/\" { workers = \"app\" prefix_rewrite = \"/\" }" REST,
+        { 1, "is for routes with an upstream" } },
+    { "route \"/x/\" { workers = \"app\" keep_alive_interval = \"15s\" }" REST,
+        { 1, "is for routes with an upstream" } },
     { "route \"x\" { workers = \"app\" }" REST, { 1, "does not begin with \"/\"" } },
     { "route \"/a/../b\" { workers = \"app\" }" REST, { 1, "write \"/b\"" } },
     { "route \"/a//b\" { workers = \"app\" }" REST, { 1, "write \"/a/b\"" } },
