@@ -17,6 +17,7 @@ from .once import once
 from .patch import patch_all
 from .runs.exchange import Exchange, current
 from .runs.pause import sleep
+from .telemetry import LogFilter, SpanFilter
 from .views import direct, rerun, suspend
 from .wrapper import wsgi
 
@@ -28,12 +29,14 @@ __all__ = [
     "Completed",
     "Exchange",
     "Handoff",
+    "LogFilter",
     "NotResumed",
     "OnceUncertain",
     "OnceUndone",
     "ReplayMismatch",
     "Resumed",
     "RunRefused",
+    "SpanFilter",
     "TarryError",
     "capture",
     "completed",

@@ -15,11 +15,12 @@ import json
 import secrets
 import sys
 from contextvars import ContextVar
+from http.client import responses as reasons
 from typing import Any, Iterable, Iterator, Optional
 
 from .capture import as_call
 from .errors import TarryError
-from .format.message import HANDOFF_TYPE, Call, Headers, encode_handoff, origin_of
+from .format.message import HANDOFF_STATUS, HANDOFF_TYPE, Call, Headers, encode_handoff, origin_of
 from .runs.exchange import Exchange, current
 from .settings import settings
 
@@ -86,7 +87,7 @@ def _handoff(
         ("Content-Length", str(len(body))),
         ("Cache-Control", "no-store, private, max-age=0"),
     ]
-    return _make_response(200, headers + fields, body)
+    return _make_response(int(HANDOFF_STATUS[:3]), headers + fields, body)
 
 
 def _accepting(given: Any, coding: str) -> Call:
@@ -196,7 +197,7 @@ class WSGIResponse:
         self.body = body
 
     def __call__(self, environ: Any, start_response: Any) -> list[bytes]:
-        start_response(f"{self.status} {'OK' if self.status == 200 else 'Not Implemented'}", self.headers)
+        start_response(f"{self.status} {reasons.get(self.status, '')}", self.headers)
         return [self.body]
 
 

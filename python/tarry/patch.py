@@ -7,7 +7,7 @@ from typing import Any, Callable
 
 from .common import notices
 from .common.importing import Patch, when_imported
-from .runs import buffers, pools, suspended
+from .runs import buffers, observers, pools, suspended
 from .settings import settings
 from .transports import aiohttp, grpc, http_client, httpx, requests, sleep, sockets, threads, urllib3, websockets
 
@@ -41,6 +41,7 @@ def patch_all(**options: Any) -> None:
     sockets.patch()
     threads.patch()
     buffers.look()
+    observers.watch()
     for name, patch in [*[(name, patch) for name, (patch, _) in _LIBRARIES.items()], *_others.items()]:
         if name in sys.modules or name not in _waiting:
             _waiting.add(name)

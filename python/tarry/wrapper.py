@@ -4,15 +4,18 @@ net below the middleware, for calls that other middleware make."""
 from __future__ import annotations
 
 import sys
-from typing import Any, Callable, Iterable, Iterator, Optional
+from contextvars import copy_context
+from typing import Any, Callable, Iterable, Iterator, Optional, TypeVar
 
 from .alone.local import Local
 from .common import notices
 from .errors import Handoff
-from .runs import suspended
+from .format.message import HANDOFF_STATUS
+from .runs import observers, suspended
 from .runs.exchange import Exchange, of
 from .settings import settings
 
+T = TypeVar("T")
 StartResponse = Callable[..., Any]
 App = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
 
@@ -26,6 +29,7 @@ def wsgi(app: App) -> App:
     def application(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         exchange = of(environ)
         if exchange is not None:
+            start_response = observers.began(exchange, environ, start_response)
             if exchange.kind in ("request", "replay") and suspended.possible(environ):
                 return suspended.serve(exchange, environ, run, start_response)
             if suspended.is_lost(exchange):
@@ -48,32 +52,33 @@ class _Run:
         self.written: list[bytes] = []
         self.real_start: Optional[StartResponse] = None
         self.real_write: Callable[[bytes], Any] = self.written.append
+        self.body: Optional[Iterable[bytes]] = None
+        self.chunks: Iterator[bytes] = iter(())
+        self._context = copy_context() if exchange.run is None else None  # a run that can be suspended has one
+
+    def in_context(self, function: Callable[..., T], *args: Any) -> T:
+        """Called in context variables of the run's own. A run that is left undoes nothing that the app has set there, such as the trace
+        of an instrumentation, and the server's next request is not to find it."""
+        return function(*args) if self._context is None else self._context.run(function, *args)
 
     def of(self, app: App, start_response: StartResponse) -> Iterable[bytes]:
-        body: Optional[Iterable[bytes]] = None
         left = False
         error: Optional[Exception] = None
-        chunks: Iterator[bytes] = iter(())
-        with self.exchange.active():
-            try:
-                body = app(self.environ, self._start)
-                if not self._is_ready(body):
-                    chunks = iter(body)
-                    for first in chunks:
-                        self.written.append(first)
-                        break
-            except Handoff as handoff:
-                handoff.__traceback__ = None  # its frames hold the bodies
-                left = True
-            except Exception as raised:
-                error = raised
+        try:
+            self.in_context(self._begin, app)
+        except Handoff as handoff:
+            handoff.__traceback__ = None  # its frames hold the bodies
+            left = True
+        except Exception as raised:
+            error = raised
         if self.exchange.leaving and not self._is_handoff():
-            self._close(body, left)
+            self._close(self.body, left)
             return self._handoff(start_response, left)
         if left:
             raise RuntimeError("a view was left for a handoff, and no call is pending")
         if error is not None:
             raise error
+        body = self.body
         assert body is not None
         if not self._is_handoff():
             self.exchange.finished()
@@ -82,7 +87,16 @@ class _Run:
             for data in self.written:
                 self.real_write(data)
             return body
-        return _Rest(self, start_response, body, chunks)
+        return _Rest(self, start_response, body)
+
+    def _begin(self, app: App) -> None:
+        with self.exchange.active():
+            self.body = app(self.environ, self._start)
+            if not self._is_ready(self.body):
+                self.chunks = iter(self.body)
+                for first in self.chunks:
+                    self.written.append(first)
+                    break
 
     def _start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], None]:
         head = (status, headers, exc_info) if exc_info else (status, headers)
@@ -114,14 +128,14 @@ class _Run:
                 " dropped and the request run again with the answer. Catch Exception, not BaseException"
             )
         headers, body = self.exchange.handoff()
-        start_response("200 OK", headers)
+        start_response(HANDOFF_STATUS, headers)
         return [body]
 
     def _close(self, body: Any, left: bool) -> None:
         """Ends the dropped run as its framework would have."""
         close = getattr(body, "close", None)
         if close is not None:
-            close()
+            self.in_context(close)
             return
         signals = sys.modules.get("django.core.signals")
         if left and signals is not None and "tarry.django" in self.environ:
@@ -134,10 +148,10 @@ class _Run:
 class _Rest:
     """The rest of the response: the first byte is out, calls made in here are direct."""
 
-    def __init__(self, run: _Run, start_response: StartResponse, body: Iterable[bytes], chunks: Iterator[bytes]) -> None:
+    def __init__(self, run: _Run, start_response: StartResponse, body: Iterable[bytes]) -> None:
+        self._run = run
         self._exchange = run.exchange
         self._body = body
-        self._chunks = chunks
         self._first = run.written
         run.answer(start_response)
 
@@ -147,11 +161,14 @@ class _Rest:
     def __next__(self) -> bytes:
         if self._first:
             return self._first.pop(0)
+        return self._run.in_context(self._next)
+
+    def _next(self) -> bytes:
         self._exchange.began_response()
         with self._exchange.active():
-            return next(self._chunks)
+            return next(self._run.chunks)
 
     def close(self) -> None:
         close = getattr(self._body, "close", None)
         if close is not None:
-            close()
+            self._run.in_context(close)

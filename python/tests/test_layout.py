@@ -16,7 +16,7 @@ ROOMS = [
     ["runs"],
     ["transports"],
     ["alone"],
-    ["capture", "completed", "continuation", "gather", "handoffs", "once", "patch", "views", "wrapper", "__init__"],
+    ["capture", "completed", "continuation", "gather", "handoffs", "once", "patch", "telemetry", "views", "wrapper", "__init__"],
     ["testing"],
     ["django"],
     ["servers"],

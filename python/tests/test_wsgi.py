@@ -103,7 +103,7 @@ def test_the_handoff_is_not_stored_and_names_its_length():
     WSGIClient(outer, lambda call: b"x", [MODEL]).get("/")
     status, headers = seen[0]
     assert (
-        status == "200 OK"
+        status == "202 Accepted"
         and headers["Tarry-Then"] == "replay"
         and headers["Content-Type"] == "application/http; msgtype=request"
     )

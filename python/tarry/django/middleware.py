@@ -11,6 +11,7 @@ from django.http import FileResponse, HttpResponse
 
 from ..common import notices
 from ..errors import Handoff
+from ..format.message import HANDOFF_STATUS
 from ..runs.exchange import ENVIRON_KEY, Exchange, of
 from ..settings import settings
 from . import alone, database, effects, sessions, suspension, throttles
@@ -113,7 +114,7 @@ class Middleware:
         sessions.restore(request)
         undo_request(request)
         headers, body = exchange.handoff()
-        response = HttpResponse(body)
+        response = HttpResponse(body, status=int(HANDOFF_STATUS[:3]))
         for name, value in headers:
             response[name] = value
         response.tarry_handoff = True

@@ -18,6 +18,9 @@ Headers = list[tuple[str, str]]
 
 HANDOFF_TYPE = "application/http; msgtype=request"
 
+HANDOFF_STATUS = "202 Accepted"
+"""Any 2xx status will do. The app's middleware, metrics and logs tell handoffs from responses by this one."""
+
 # Headers of one connection, and those that the handoff sets by itself.
 _NOT_SENT = frozenset(
     ["host", "connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "content-length"]

@@ -22,6 +22,10 @@ from .branch import Branch
 from .buffers import state_max
 
 ENVIRON_KEY = "tarry.exchange"
+ID_KEY = "tarry.exchange_id"
+RUN_KEY = "tarry.run"
+"""In the environ, for the app and its server: the exchange's id, and which run of the view this is, from 1."""
+
 _WRITE_MAX = 200
 PROVED_KEY = "tarry.proved"
 """In the environ of a visit that was made in this process. No header can become it."""
@@ -73,6 +77,9 @@ class Exchange:
     view: str = ""
     clients: int = 0
     """How many clients of httpx this run made; each loads the CA certificates anew."""
+
+    spans: list[Any] = field(default_factory=list)
+    """Weak references to the spans of OpenTelemetry that the run began with."""
 
     pending: list[tuple[str, Call]] = field(default_factory=list)
     writes: list[str] = field(default_factory=list)
@@ -260,9 +267,11 @@ def of(environ: dict[str, Any]) -> Optional[Exchange]:
     """The exchange of a request, made when it is first asked for. For a replay, wsgi.input is the client's body again from
     here on, so this must come before anything reads it."""
     if ENVIRON_KEY not in environ:
-        environ[ENVIRON_KEY] = _read(environ)
-    exchange: Optional[Exchange] = environ[ENVIRON_KEY]
-    return exchange
+        environ[ENVIRON_KEY] = exchange = _read(environ)
+        if exchange is not None:
+            environ[ID_KEY], environ[RUN_KEY] = exchange.id, exchange.runs
+    found: Optional[Exchange] = environ[ENVIRON_KEY]
+    return found
 
 
 def runs_elsewhere(origin: str) -> bool:

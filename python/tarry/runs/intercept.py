@@ -14,7 +14,7 @@ from ..errors import CommittedWrites, Handoff, ReplayMismatch, RunRefused, Tarry
 from ..format.digest import body_digest, first_difference, is_streamed, outline, url_digest
 from ..format.message import Answer, Call, origin_of
 from ..settings import settings
-from . import loops
+from . import loops, observers
 from .branch import Branch, existing, here
 from .capturing import taker
 from .exchange import Exchange, current, running, runs_elsewhere
@@ -161,6 +161,7 @@ def _ask(call: Call, frame: Any) -> Union[Answer, Pending, None]:
         if refusal == "":
             return Pending(exchange, branch, path, call, (url, body))
         branch.leave()
+        observers.left(exchange)
         if exchange.run is not None:
             exchange.run.ending = True
     raise Handoff()

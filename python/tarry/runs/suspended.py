@@ -21,10 +21,10 @@ from typing import Any, Callable, Iterable, Optional
 
 from ..common import notices
 from ..errors import BadRecord, Handoff
-from ..format.message import Headers
+from ..format.message import HANDOFF_STATUS, Headers
 from ..settings import settings
-from . import held, memory, watch, world
-from .exchange import Exchange, running
+from . import held, memory, observers, watch, world
+from .exchange import RUN_KEY, Exchange, running
 
 try:
     import greenlet as _greenlet_module
@@ -226,6 +226,7 @@ class Run:
         for name in [name for name in self._environ if name.startswith(_TARRY)]:
             del self._environ[name]
         self._environ.update({name: value for name, value in environ.items() if name.startswith(_TARRY)})
+        environ[RUN_KEY] = self.exchange.runs  # for the server's access log
         self._start_response = start_response
         point, self._point = self._point, None
         return self._switch(point, True)
@@ -263,7 +264,7 @@ class Run:
         table.add(self)
         counts["suspended"] += 1
         watch.begin(table)
-        self._start_response("200 OK", headers)
+        self._start_response(HANDOFF_STATUS, headers)
         return [content]
 
     # In the run
@@ -348,6 +349,7 @@ class Run:
         if active is not None:
             running[thread] = active
         if not went_on:
+            observers.left(exchange)
             exchange.root.left = True
             exchange.root.skip_sleeps()
             raise Handoff()
