@@ -548,6 +548,8 @@ static void load_read_all(struct draft *d, const struct tree_section *root)
         load_read_section(d, SECTION_ACCESS_LOG, next, c);
     if ((next = tree_find(root, SECTION_COMPRESSION)))
         load_read_section(d, SECTION_COMPRESSION, next, &c->compression);
+    if ((next = tree_find(root, SECTION_TRACING)))
+        load_read_section(d, SECTION_TRACING, next, &c->tracing);
     c->listens = load_make_list(d, root, SECTION_LISTEN, sizeof(*c->listens), &c->nlistens);
     next = tree_find(root, SECTION_LISTEN);
     for (size_t i = 0; i < c->nlistens; i++, next = tree_next(next))

@@ -754,6 +754,32 @@ static const struct opt route_rows[] = {
         .help = "The pool that gets the requests." },
 };
 
+static const struct opt tracing_rows[] = {
+    { "batch_max", OPT_SIZE, IN(tracing_conf, batch_max), "256K", "4K", "16M", OPT_LIVE,
+        .help = "How many bytes of spans are sent with one request at the most. A batch of this "
+                "size is sent at once." },
+    { "buffer_max", OPT_SIZE, IN(tracing_conf, buffer_max), "4M", "64K", "1G", OPT_LIVE,
+        .help = "How many bytes of spans each process keeps while the collector does not take "
+                "them. Further spans are dropped, counted, and reported in the log." },
+    { "finish_timeout", OPT_DURATION, IN(tracing_conf, finish_timeout_ms), "2s", "0ms", "10m",
+        OPT_LIVE,
+        .help = "How long a process that stops waits until the collector has taken the last "
+                "spans." },
+    { "flush_interval", OPT_DURATION, IN(tracing_conf, flush_interval_ms), "5s", "10ms", "10m",
+        OPT_LIVE, .help = "How long a span waits for others to be sent with." },
+    { "one_in", OPT_NUMBER, IN(tracing_conf, one_in), "1", "1", "1000000", OPT_LIVE,
+        .help = "One of how many exchanges is traced, chosen at random: 1 is all of them, 100 is "
+                "one percent. Where a trusted proxy sends a traceparent, its decision counts." },
+    { "path", OPT_PATH, IN(tracing_conf, path), "/v1/traces", NULL, NULL, OPT_LIVE,
+        .help = "The path at the collector." },
+    { "service", OPT_TEXT, IN(tracing_conf, service), "tarry", NULL, NULL, OPT_LIVE,
+        .help = "The name under which the spans appear (service.name)." },
+    { "upstream", OPT_UPSTREAM, IN(tracing_conf, upstream), NULL, NULL, NULL, OPT_LIVE,
+        .help = "The upstream section with the collector's origin, such as "
+                "\"http://127.0.0.1:4318\". A key that it asks for goes into set_header there.",
+        .required = true },
+};
+
 #define ROWS(r) r, sizeof(r) / sizeof(*(r))
 
 static const struct opt_section sections[OPT_NSECTIONS] = {
@@ -790,6 +816,9 @@ static const struct opt_section sections[OPT_NSECTIONS] = {
         "prefix is compared with the path after percent-decoding and after \".\", \"..\" and "
         "doubled "
         "slashes are resolved; \"/a/\" does not match \"/a\". At least one." },
+    [SECTION_TRACING] = { "tracing", NULL, NULL, SECTION_ROOT, false, ROWS(tracing_rows),
+        "With this section exchanges are traced: spans of the time in the queue, of visits and of "
+        "attempts at upstreams are sent to an OpenTelemetry collector (OTLP over HTTP, JSON)." },
     [SECTION_UPSTREAM] = { "upstream", "name", "openai", SECTION_ROOT, true, ROWS(upstream_rows),
         "A service that slow calls may go to. Calls to any other origin are refused. Handoffs name "
         "it by its origin, or as tarry://NAME. Several may have one origin, with a key each, say: "

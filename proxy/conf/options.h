@@ -18,13 +18,14 @@ enum opt_section_id {
     SECTION_LISTEN,
     SECTION_LOG,
     SECTION_ROUTE,
+    SECTION_TRACING,
     SECTION_UPSTREAM,
     SECTION_ENDPOINT, /* inside upstream */
     SECTION_LIMIT,    /* inside upstream */
     SECTION_WORKERS,
     SECTION_SERVER, /* inside workers */
 };
-#define OPT_NSECTIONS 13
+#define OPT_NSECTIONS 14
 
 enum opt_type {
     OPT_NUMBER,    /* unsigned, size_t or uint64_t */

@@ -251,6 +251,15 @@ struct route_conf {
     unsigned line;
 };
 
+/* Spans to an OpenTelemetry collector. */
+struct tracing_conf {
+    const struct upstream_conf *upstream; /* NULL: none are made */
+    struct str path, service;
+    size_t one_in;
+    size_t batch_max, buffer_max; /* bytes */
+    uint64_t flush_interval_ms, finish_timeout_ms;
+};
+
 struct admin_conf {
     struct addr_conf addr;
     bool control;      /* tarryctl may change things over it: a unix socket */
@@ -377,6 +386,7 @@ struct conf {
     size_t nroutes;
     struct admin_conf *admins;
     size_t nadmins;
+    struct tracing_conf tracing;
 };
 
 struct conf *conf_ref(struct conf *c);

@@ -304,6 +304,18 @@ static void verify_check_gateway(struct draft *d, const struct draft_section *s,
         mistake_add(&d->mistakes, draft_place(s, "prefix_rewrite"), "prefix_rewrite: %s", why);
 }
 
+static const struct upstream_conf *verify_find_upstream(
+    struct draft *d, const struct draft_note *named)
+{
+    const struct upstream_conf *u = conf_find_upstream(d->conf, named->text);
+
+    if (!u && !scan_lost(&d->scan, named->text))
+        mistake_add(&d->mistakes, named->place,
+            "there is no upstream section %s; write one, or name one that exists",
+            verify_quote(d, named->text));
+    return u;
+}
+
 static void verify_check_route(struct draft *d, struct draft_section *s)
 {
     struct route_conf *r = s->base;
@@ -341,13 +353,20 @@ static void verify_check_route(struct draft *d, struct draft_section *s)
                 "there is no workers section %s; write one, or name one that exists",
                 verify_quote(d, workers->text));
     }
-    if (upstream) {
-        r->upstream = conf_find_upstream(d->conf, upstream->text);
-        if (!r->upstream && !scan_lost(&d->scan, upstream->text))
-            mistake_add(&d->mistakes, upstream->place,
-                "there is no upstream section %s; write one, or name one that exists",
-                verify_quote(d, upstream->text));
-    }
+    if (upstream)
+        r->upstream = verify_find_upstream(d, upstream);
+}
+
+static void verify_check_tracing(struct draft *d, const struct draft_section *s)
+{
+    struct tracing_conf *t = s->base;
+    const struct draft_note *upstream = draft_find(s, "upstream");
+
+    if (upstream)
+        t->upstream = verify_find_upstream(d, upstream);
+    if (t->buffer_max < t->batch_max)
+        mistake_add(&d->mistakes, draft_place(s, "buffer_max"),
+            "buffer_max is less than batch_max; a batch must fit");
 }
 
 static void verify_check_compression(struct draft *d, const struct draft_section *s)
@@ -440,6 +459,8 @@ void verify_draft(struct draft *d)
             verifyupstream_section(d, s);
         else if (s->id == SECTION_ROUTE)
             verify_check_route(d, s);
+        else if (s->id == SECTION_TRACING)
+            verify_check_tracing(d, s);
     }
     twins_refuse(d, 0, d->nsections, SECTION_WORKERS, SECTION_WORKERS, twins_title_key, "workers",
         "give it another name");

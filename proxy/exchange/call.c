@@ -59,6 +59,7 @@ struct call {
     unsigned char paced; /* limits that it is within */
     unsigned char retries, retries_max, frees, least_tier, endpoint_index;
     unsigned char state; /* enum call_state */
+    signed char phase;   /* of the attempt: its place in the trail, or -1 */
     bool no_terminal;    /* the answer that was passed on ended without its terminal event */
     bool has_key, keyed; /* a key is known; it has been looked for */
     bool closed;
@@ -82,6 +83,8 @@ static void call_emit(struct call *c, struct call_event ev)
 
 static void call_drop_attempt(struct call *c)
 {
+    if (c->attempt)
+        trail_end(c->request.trail, c->phase, loop_precise_us());
     attempt_close(c->attempt);
     c->attempt = NULL;
 }
@@ -225,6 +228,7 @@ static enum attempt_decision call_keep(struct call *c)
         call_pause_before_retry(c, 0, "next tier");
         return ATTEMPT_GONE;
     }
+    trail_end(c->request.trail, c->phase, loop_precise_us());
     c->kept = c->attempt;
     c->attempt = NULL;
     call_pause_before_retry(c, 0, "next tier");
@@ -243,6 +247,7 @@ static enum attempt_decision call_on_answer(void *owner, const struct attempt_an
     if ((r.kind == LLM_ERROR_AUTH || r.kind == LLM_ERROR_QUOTA) && !rewrite_has_key(c->endpoint))
         s.retries_max = 0;
     callmetrics_attempt_answered(c->request.upstream, c->endpoint->name, a->status);
+    trail_note(c->request.trail, c->phase, (uint16_t)a->status, NULL);
     decision = retry_after_answer(&s, &r, &plan);
     call_report(c, call_outcome_of(c, a), a->status >= 400 ? plan.rest_ms : 0);
     snprintf(why, sizeof(why), "status %u%s" STR_FMT, a->status, a->word.n ? ", " : "",
@@ -280,6 +285,7 @@ static void call_on_head(void *owner, const struct head *head)
     struct head out;
 
     callmetrics_first_content(c->request.upstream, call_elapsed_ms(c));
+    trail_take_service_id(c->request.trail, head);
     if (call_must_not_be_repeated(c, head) && head_copy(&arena, &out, head, 1) == 0 &&
         head_set(&out, &arena, STR("x-should-retry"), STR("false")) == 0)
         head = &out;
@@ -320,6 +326,7 @@ static void call_on_failed(void *owner, const struct attempt_failure *f)
     uint64_t pause_ms;
 
     callmetrics_attempt_failed(c->request.upstream, c->endpoint->name, f->problem);
+    trail_note(c->request.trail, c->phase, 0, problem_error(f->problem));
     if (c->state == CALL_IS_PASSING) {
         call_report(c, ENDPOINT_FAILED, 0);
         c->no_terminal = f->no_terminal;
@@ -508,6 +515,7 @@ static void call_open_attempt(struct call *c, const struct group_choice *choice)
         counter_add(COUNTER_CALL_RETRIES, 1);
     call_set_state(c, CALL_IS_TRYING);
     endpoint_begin(choice->endpoint);
+    c->phase = (signed char)trail_begin_attempt(c->request.trail, &choice->conf->name);
     c->attempt = attempt_open(&r);
     if (!c->attempt)
         call_fail(c, PROBLEM_INTERNAL, "out of memory");

@@ -12,6 +12,7 @@
 #include "base/machine.h"
 #include "conf/snapshot.h"
 #include "exchange/problem.h"
+#include "exchange/trail.h"
 #include "http/body.h"
 #include "llm/reader.h"
 #include "observe/log.h"
@@ -66,6 +67,7 @@ struct call_request {
     size_t retries;             /* SIZE_MAX: the upstream's; cut to it */
     size_t index;               /* which of the handoff's calls it is */
     struct call_record *record; /* outlives the call; NULL: none is wanted */
+    struct trail *trail;        /* likewise */
 };
 
 /* What a client's SDK says of itself (OpenAI's, Anthropic's, Google's): tries that it has made take

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "exchange/apiproblem.h"
+#include "exchange/forward.h"
 #include "exchange/run.h"
 #include "http/h1parse.h"
 #include "observe/access.h"
@@ -62,6 +63,25 @@ static const struct step *exchange_ops(const struct exchange *ex)
 
 static void exchange_log(struct exchange *ex);
 
+/* The state that ends now, for those who look at the exchange's way later. */
+static void exchange_keep_phase(struct exchange *ex, uint64_t now)
+{
+    static const enum phase_kind kinds[EX_NSTATES] = { [EX_READING] = PHASE_READ,
+        [EX_QUEUED] = PHASE_QUEUE,
+        [EX_VISITING] = PHASE_VISIT,
+        [EX_PARKED] = PHASE_PARKED,
+        [EX_ANSWERING] = PHASE_ANSWER,
+        [EX_TUNNELLING] = PHASE_TUNNEL,
+        [EX_NOTIFYING] = PHASE_NOTIFY };
+    struct phase p = { .began_us = ex->mark_us, .ended_us = now, .kind = kinds[ex->state] };
+
+    if (p.kind == PHASE_VISIT && ex->pool_conf) {
+        p.name = &ex->pool_conf->name;
+        p.number = ex->trail ? ex->trail->visits : 0;
+    }
+    trail_add(ex->trail, &p);
+}
+
 void exchange_set_state(struct exchange *ex, enum ex_state to)
 {
     uint64_t now = loop_precise_us(), spent = now - ex->mark_us;
@@ -69,6 +89,7 @@ void exchange_set_state(struct exchange *ex, enum ex_state to)
     if (ex->state == to)
         return;
     BUG_IF(!machine_may_move(states, ex->state, to));
+    exchange_keep_phase(ex, now);
     switch (ex->state) {
     case EX_QUEUED:
         ex->queue_us += spent;
@@ -93,6 +114,8 @@ void exchange_set_state(struct exchange *ex, enum ex_state to)
     /* The client's part is over with the first of these. */
     if (to == EX_NOTIFYING || (to == EX_DONE && ex->state != EX_NOTIFYING))
         exchange_log(ex);
+    if (to == EX_DONE && ex->trail && ex->trail->detailed && ex->all->on_trail)
+        ex->all->on_trail(ex->all->viewer, ex);
     ex->state = to;
 }
 
@@ -121,14 +144,72 @@ static void exchange_count(const struct exchange *ex)
     metric_add(METRIC_PARKED, ex->parked_us, METRIC_LABELS(ex->pool_conf->name));
 }
 
+struct str exchange_route_name(const struct exchange *ex)
+{
+    if (ex->gateway)
+        return ex->gateway->name;
+    return ex->pool_conf ? ex->pool_conf->name : STR("");
+}
+
+struct str exchange_upstream_name(const struct exchange *ex)
+{
+    if (ex->gateway)
+        return ex->gateway->name;
+    return ex->answers.n > 0 ? ex->answers.list[ex->answers.n - 1]->enclosed->upstream->name
+                             : STR("");
+}
+
+void exchange_end_code(const struct exchange *ex, char out[3])
+{
+    static const char letters[EX_NSTATES] = { 'R', 'Q', 'V', 'P', 'A', 'T', 'N', '-' };
+
+    memcpy(out, "--", 3);
+    if (!ex->end || str_eq(str_of(ex->end), STR("complete")))
+        return;
+    out[0] = ex->end_by;
+    out[1] = letters[ex->end_state];
+}
+
+/* Decides the end; the first decision counts. `by`: as in exchange_end_code(). */
+static void exchange_decide_end(struct exchange *ex, const char *end, char by)
+{
+    if (ex->end)
+        return;
+    ex->end = end;
+    ex->end_by = by;
+    ex->end_state = ex->state;
+}
+
+/* Who is to blame for an answer that cannot go on: the upstream whose call is passed on, or the
+ * worker; Tarry for what is its own. */
+static char exchange_blame(const struct exchange *ex, const char *end)
+{
+    struct str e = str_of(end);
+
+    if (str_eq(e, STR("client_gone")))
+        return 'C';
+    if (str_eq(e, STR("out_of_memory")) || str_eq(e, STR("shutdown")) ||
+        str_eq(e, STR("idle_timeout")))
+        return 'T';
+    return ex->relay ? 'U' : 'W';
+}
+
 /* The access log's line, and what is counted with it. */
 static void exchange_log(struct exchange *ex)
 {
     const struct head *head = &ex->request.head;
-    char peer[ADDR_TEXT_MAX] = "unknown";
+    char peer[ADDR_TEXT_MAX] = "unknown", client[ADDR_TEXT_MAX] = "unknown", code[3];
+    char trace[2 * TRACE_ID_BYTES + 1] = "";
+    struct trace_context context;
+    struct addr from;
     struct access_entry e = {
         .exchange = ex->id,
         .peer = peer,
+        .client = client,
+        .code = code,
+        .trace = trace,
+        .host = head->authority,
+        .request_id = head_value(head, STR("x-request-id")),
         .method = head->method,
         .path = head->target,
         .protocol = str_of(ex->request.protocol),
@@ -154,18 +235,25 @@ static void exchange_log(struct exchange *ex)
         .output_tokens = ex->record.usage.output,
         .cached_tokens = ex->record.usage.cached,
         .reasoning_tokens = ex->record.usage.reasoning,
+        .upstream = exchange_upstream_name(ex),
+        .route = exchange_route_name(ex),
     };
 
     exchange_count(ex);
     if (!access_enabled())
         return;
-    if (ex->answers.n > 0)
-        e.upstream = ex->answers.list[ex->answers.n - 1]->enclosed->upstream->name;
-    if (ex->gateway)
-        e.route = e.upstream = ex->gateway->name;
-    else if (ex->pool_conf)
-        e.route = ex->pool_conf->name;
+    if (ex->trail) {
+        e.label = ex->trail->label;
+        e.service_id = ex->trail->service_id;
+    }
+    if (e.request_id.n == 0)
+        e.request_id = str_of(ex->id);
+    if (trace_parse(head_value(head, STR("traceparent")), &context))
+        trace_hex(context.trace, TRACE_ID_BYTES, trace);
+    exchange_end_code(ex, code);
     addr_ip_text(&ex->request.peer, peer);
+    from = forward_client(ex->conf, head, &ex->request.peer);
+    addr_ip_text(from.family ? &from : &ex->request.peer, client);
     access_write(&e);
     loop_defer(&ex->all->access_flush, exchange_on_access_flush, ex->all);
 }
@@ -249,8 +337,7 @@ void exchange_end(struct exchange *ex, const char *end)
 {
     if (ex->state == EX_DONE)
         return;
-    if (!ex->end)
-        ex->end = end;
+    exchange_decide_end(ex, end, exchange_blame(ex, end));
     exchange_leave(ex, STEP_END);
     ex->step = STEP_END;
     if (ex->run)
@@ -269,8 +356,7 @@ static void exchange_let_go(struct exchange *ex, const char *end)
 {
     bool owed = ex->handoff && ex->handoff->notify.p && ex->outcome;
 
-    if (!ex->end)
-        ex->end = end;
+    exchange_decide_end(ex, end, exchange_blame(ex, end));
     if (owed && ex->state != EX_NOTIFYING && ex->state != EX_DONE)
         exchange_enter(ex, STEP_NOTIFY);
     else
@@ -311,6 +397,11 @@ void exchange_complete(struct exchange *ex)
         exchange_let_go(ex, "complete");
 }
 
+void exchange_spoil(struct exchange *ex, const char *end)
+{
+    exchange_decide_end(ex, end, 'U');
+}
+
 void exchange_cut(struct exchange *ex, const char *end)
 {
     reply_cut(&ex->reply);
@@ -344,7 +435,8 @@ void exchange_fail(struct exchange *ex, enum problem p, unsigned status, const c
     if (!problem_is_call(p))
         problem_count(p);
     exchange_leave(ex, STEP_END);
-    ex->end = problem_error(p);
+    ex->end = NULL;
+    exchange_decide_end(ex, problem_error(p), problem_by(p));
     if (!reply_is_open(&ex->reply)) {
         if (reply_may_answer(&ex->reply) && ex->reply.keep_alive == KEEP_ALIVE_OFF)
             ex->reply.status = code;
@@ -409,8 +501,7 @@ static void exchange_client_gone(struct exchange *ex, const char *why)
     counter_add(COUNTER_CLIENTS_GONE, 1);
     log_debug(&ex->log, "client gone while %s: %s", states[ex->state].name, why);
     reply_client_gone(&ex->reply);
-    if (!ex->end)
-        ex->end = "client_gone";
+    exchange_decide_end(ex, "client_gone", 'C');
     exchange_ops(ex)->on_client_gone(ex);
 }
 
@@ -538,6 +629,11 @@ struct exchange *exchange_open(
     ex->hop.attempt = 1;
     entropy_id(ex->id);
     ex->log.exchange = ex->id;
+    ex->trail = arena_alloc(&ex->arena, sizeof(*ex->trail));
+    if (ex->trail) {
+        ex->trail->arena = &ex->arena;
+        ex->trail->detailed = ex->conf->nadmins > 0;
+    }
     ex->started_wall_ms = loop_wall_ms();
     ex->started_us = ex->mark_us = loop_precise_us();
     body_init(&ex->request.body, ex->conf->body_memory_max, ex->conf->temp_dir.p);
@@ -564,6 +660,19 @@ uint64_t exchange_body_max(const struct exchange *ex)
     return ex->route && ex->route->body_max ? ex->route->body_max : ex->conf->body_max;
 }
 
+/* Without memory it goes on untraced. */
+static void exchange_trace(struct exchange *ex)
+{
+    struct sockaddr_storage sa;
+
+    if (!ex->conf->tracing.upstream || !ex->trail)
+        return;
+    addr_to_sockaddr(&ex->request.peer, &sa);
+    if (trail_begin_trace(ex->trail, &ex->conf->tracing, &ex->request.head,
+            conf_trusts(ex->conf, (struct sockaddr *)&sa)) < 0)
+        ex->trail->trace = NULL;
+}
+
 void exchange_begin(struct exchange *ex, const struct admitted *a)
 {
     struct message whole = { .kind = MESSAGE_END };
@@ -582,6 +691,7 @@ void exchange_begin(struct exchange *ex, const struct admitted *a)
         exchange_arm(ex);
     }
     body_expect(&ex->request.body, a->length);
+    exchange_trace(ex);
     exchange_ops(ex)->enter(ex);
     if (a->expects_continue)
         reply_continue(&ex->reply);

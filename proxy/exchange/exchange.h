@@ -34,6 +34,7 @@
 #include "exchange/handoff.h"
 #include "exchange/problem.h"
 #include "exchange/reply.h"
+#include "exchange/trail.h"
 #include "exchange/unpack.h"
 #include "exchange/visit.h"
 #include "http/body.h"
@@ -123,6 +124,9 @@ struct exchanges {
     struct deferred access_flush;
     void (*on_ended)(void *owner); /* one less is in flight */
     void *owner;
+    /* An exchange that is traced, or kept for the pages, has ended. NULL: nobody looks. */
+    void (*on_trail)(void *viewer, const struct exchange *ex);
+    void *viewer;
 };
 
 /* A request that has been admitted. */
@@ -216,11 +220,14 @@ struct exchange {
     uint64_t started_wall_ms, started_us, mark_us;
     uint64_t queue_us, worker_us, parked_us, bytes_in;
     const char *end;           /* how it ended, for the access log */
+    struct trail *trail;       /* NULL: no memory */
     struct call_record record; /* of all calls, for the access log */
     unsigned nhops, ncalls;
     enum ex_state state;
     enum step_id step;
-    int phase; /* of the step: an enum of its file; 0 when it is entered */
+    char end_by;             /* exchange_end_code() */
+    enum ex_state end_state; /* in which its end was decided */
+    int phase;               /* of the step: an enum of its file; 0 when it is entered */
     enum { CLIENT_SENDS, CLIENT_SENT_FIN } client;
 };
 
@@ -265,6 +272,9 @@ bool exchange_replied(struct exchange *ex, int result);
 /* The response is complete as far as its source goes. The exchange finishes, notifies, or ends. */
 void exchange_complete(struct exchange *ex);
 
+/* The answer that ends now is not what its API says, and the upstream is to blame. */
+void exchange_spoil(struct exchange *ex, const char *end);
+
 /* The response cannot be completed, and must not look so. */
 void exchange_cut(struct exchange *ex, const char *end);
 
@@ -287,6 +297,16 @@ void exchange_end(struct exchange *ex, const char *end);
 void exchange_shut_down(struct exchange *ex);
 
 /* One line for logs and the panic. */
+/* Its end in two letters, as the access log has it: who ended it (the client C, a worker W, an
+ * upstream U, Tarry T; "-" if it is complete), and in which state (R, Q, V, P, A, T, N). */
+void exchange_end_code(const struct exchange *ex, char out[3]);
+
+/* The name of its pool, or (gateway) of its upstream; empty: neither. */
+struct str exchange_route_name(const struct exchange *ex);
+
+/* The upstream of its last call; empty: it made none. */
+struct str exchange_upstream_name(const struct exchange *ex);
+
 void exchange_describe(const void *exchange, char *buf, size_t n);
 
 #endif

@@ -268,6 +268,36 @@ static int forward_add_peer(struct head *kept, struct arena *a, const struct str
            head_add(kept, a, STR("Tarry-Scheme"), client->secure ? STR("https") : STR("http"));
 }
 
+/* Of a list of fields' values, without the space around it. */
+static struct str forward_last_element(struct str list)
+{
+    size_t from = list.n;
+
+    while (from > 0 && list.p[from - 1] != ',')
+        from--;
+    return str_trim(str_make(list.p + from, list.n - from));
+}
+
+struct addr forward_client(
+    const struct conf *conf, const struct head *kept, const struct addr *peer)
+{
+    struct str list = head_value(kept, STR("x-forwarded-for"));
+    struct addr at = *peer, unknown = { 0 };
+    struct sockaddr_storage sa;
+
+    while (addr_to_sockaddr(&at, &sa), conf_trusts(conf, (const struct sockaddr *)&sa)) {
+        /* What stands last is `at` itself. */
+        while (list.n > 0 && list.p[list.n - 1] != ',')
+            list.n--;
+        if (list.n == 0)
+            return unknown;
+        list.n--;
+        if (!addr_parse(forward_last_element(list), &at))
+            return unknown;
+    }
+    return at;
+}
+
 int forward_save_request(struct arena *a, const struct conf *conf, const struct head *in,
     struct stream *client, const char *request_id, struct head *out)
 {

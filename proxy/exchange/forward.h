@@ -18,6 +18,11 @@
 int forward_save_request(struct arena *a, const struct conf *conf, const struct head *in,
     struct stream *client, const char *request_id, struct head *out);
 
+/* The client's own address: the peer's, or behind trusted proxies the last one in the saved
+ * request's X-Forwarded-For that is not one of theirs. family 0: they do not say. */
+struct addr forward_client(
+    const struct conf *conf, const struct head *kept, const struct addr *peer);
+
 /* Whether a field of the saved request describes the old body or its conditions, and does not come
  * along with a resume. */
 bool forward_describes_body(struct str name);

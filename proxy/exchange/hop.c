@@ -158,6 +158,22 @@ static int hop_build(struct exchange *ex)
     return hop_build_resume(ex);
 }
 
+/* The worker's spans belong below the visit's. */
+static int hop_set_trace(struct exchange *ex)
+{
+    struct trail *t = ex->trail;
+    struct trace_context c;
+    char text[TRACE_PARENT_LEN + 1];
+
+    if (!t || !t->trace)
+        return 0;
+    c = t->trace->own;
+    trail_span(t, PHASE_VISIT, ++t->visits, c.span);
+    trace_write(&c, text);
+    return head_set(
+        ex->hop.head, &ex->hop.arena, STR("traceparent"), arena_copy(&ex->hop.arena, str_of(text)));
+}
+
 int hop_open(struct exchange *ex, const struct visit_handler *handler)
 {
     const struct pool_conf *pc = ex->pool_conf;
@@ -181,7 +197,8 @@ int hop_open(struct exchange *ex, const struct visit_handler *handler)
         r.want.timeout_ms = pc->resume_wait_ms;
     arena_release(&ex->hop.arena);
     if (hop_build(ex) < 0 ||
-        forward_add_tarry(ex->hop.head, &ex->hop.arena, ex->conf, pc, &hop) < 0)
+        forward_add_tarry(ex->hop.head, &ex->hop.arena, ex->conf, pc, &hop) < 0 ||
+        hop_set_trace(ex) < 0)
         return -1;
     for (size_t i = 0; i < ex->hop.head->nfields; i++)
         if (str_eq(ex->hop.head->fields[i].name, STR("Tarry-Features")))

@@ -24,6 +24,7 @@ struct call *parked_open_call(
         .retries = e->retries,
         .index = i,
         .record = &ex->record,
+        .trail = ex->trail,
     };
     struct answer *an = answer_new(&ex->answers, &ex->arena, ex->conf, e);
 

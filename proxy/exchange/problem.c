@@ -118,6 +118,15 @@ bool problem_is_call(enum problem p)
     return p >= PROBLEM_CALL_DNS && p <= PROBLEM_CALL_CANCELLED;
 }
 
+char problem_by(enum problem p)
+{
+    if (problem_is_call(p))
+        return 'U';
+    if (p >= PROBLEM_BAD_REQUEST && p <= PROBLEM_NO_WEBSOCKET)
+        return 'C';
+    return p >= PROBLEM_WORKER_UNREACHABLE && p <= PROBLEM_LOOP ? 'W' : 'T';
+}
+
 struct str problem_json(struct arena *a, enum problem p, unsigned status, const char *exchange)
 {
     return arena_printf(a, "{\"title\":\"%s\",\"status\":%u,\"error\":\"%s\",\"exchange\":\"%s\"}",

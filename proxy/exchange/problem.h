@@ -62,6 +62,9 @@ enum log_level problem_level(enum problem p); /* of the line that tells of it */
  * decides about a failure calls this once. */
 void problem_count(enum problem p);
 
+/* Whose failure it is: the client's C, a worker's W, an upstream's U, or Tarry's own T. */
+char problem_by(enum problem p);
+
 /* Whether it is a call's, which the call has counted. */
 bool problem_is_call(enum problem p);
 

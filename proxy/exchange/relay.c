@@ -158,7 +158,7 @@ static void relay_on_end(struct exchange *ex, enum call_end end)
     }
     relay_close_record(ex, fault ? "truncated" : "complete", PROBLEM_NONE);
     if (fault) {
-        ex->end = fault;
+        exchange_spoil(ex, fault);
         if (ex->outcome && !ex->truncated)
             ex->truncated = "stream";
     }
@@ -185,6 +185,7 @@ static void relay_on_failed(struct exchange *ex, enum problem p, const char *why
         return;
     }
     log_warn(&ex->log, "the upstream ended in mid-response (%s): %s", problem_error(p), why);
+    exchange_spoil(ex, problem_error(p));
     exchange_cut(ex, problem_error(p));
 }
 
@@ -237,6 +238,7 @@ static struct call *relay_open_gateway(struct exchange *ex)
         .body = { .body = b, .len = body_size(b) },
         .retries = SIZE_MAX,
         .record = &ex->record,
+        .trail = ex->trail,
     };
 
     call_heed_client(&r, &ex->request.head);

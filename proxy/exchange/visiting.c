@@ -423,6 +423,7 @@ static void visiting_on_message(void *owner, struct visit *v, const struct messa
     panic_hold(ex, exchange_describe);
     switch (m->kind) {
     case MESSAGE_HEAD:
+        trail_take_label(ex->trail, m->head);
         visiting_on_head(ex, m->head);
         break;
     case MESSAGE_DATA:

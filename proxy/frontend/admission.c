@@ -26,16 +26,6 @@ static bool admission_refuse(
     return false;
 }
 
-/* Of a list of fields' values, without the space around it. */
-static struct str admission_last_element(struct str list)
-{
-    size_t from = list.n;
-
-    while (from > 0 && list.p[from - 1] != ',')
-        from--;
-    return str_trim(str_make(list.p + from, list.n - from));
-}
-
 bool admission_address_counts(const struct conf *conf, const struct addr *a)
 {
     struct sockaddr_storage sa;
@@ -46,26 +36,13 @@ bool admission_address_counts(const struct conf *conf, const struct addr *a)
            !conf_trusts(conf, (const struct sockaddr *)&sa);
 }
 
-/* The client's own address: the peer's, or behind trusted proxies the last one in X-Forwarded-For
- * that is not one of theirs. family 0: they do not say, or it stands for many clients. */
+/* family 0: it is not known, or stands for many clients. */
 static struct addr admission_client_address(
     const struct conf *conf, const struct head *kept, const struct addr *peer)
 {
-    struct str list = head_value(kept, STR("x-forwarded-for"));
-    struct addr at = *peer, unknown = { 0 };
-    struct sockaddr_storage sa;
+    struct addr at = forward_client(conf, kept, peer);
 
-    while (addr_to_sockaddr(&at, &sa), conf_trusts(conf, (const struct sockaddr *)&sa)) {
-        /* What stands last is `at` itself. */
-        while (list.n > 0 && list.p[list.n - 1] != ',')
-            list.n--;
-        if (list.n == 0)
-            return unknown;
-        list.n--;
-        if (!addr_parse(admission_last_element(list), &at))
-            return unknown;
-    }
-    return admission_address_counts(conf, &at) ? at : unknown;
+    return admission_address_counts(conf, &at) ? at : (struct addr){ 0 };
 }
 
 /* Whether TLS was set up for another host. A trusted proxy speaks for hosts of its own choice. */

@@ -10,6 +10,7 @@ enum {
     METHOD_MAX = 32, /* the longest registered one has 17 */
     VERSION_LEN = 8, /* HTTP/1.1 */
     CONNECTION_NAMES_MAX = 32,
+    GLANCE_TARGET_MAX = 1024, /* enough to know it again in a log */
 };
 
 static const struct {
@@ -128,6 +129,21 @@ static int h1parse_parse_request_line(
     if (out->target.n > limits->target_max)
         return H1_E_TARGET_TOO_LONG;
     return h1parse_parse_target(kind, out);
+}
+
+void h1_glance(struct str in, struct head *out)
+{
+    struct str rest = in, method;
+    size_t n = 0;
+
+    while (rest.n > 0 && (rest.p[0] == '\r' || rest.p[0] == '\n'))
+        rest = str_make(rest.p + 1, rest.n - 1);
+    if (!str_cut(rest, ' ', &method, &rest) || method.n > METHOD_MAX || !field_is_token(method))
+        return;
+    out->method = method;
+    while (n < rest.n && n < GLANCE_TARGET_MAX && rest.p[n] > ' ' && rest.p[n] < 0x7f)
+        n++;
+    out->target = str_make(rest.p, n);
 }
 
 static int h1parse_parse_status_line(struct str line, struct head *out)

@@ -85,6 +85,11 @@ struct h1_scan {
 ssize_t h1_parse_head(struct h1_scan *scan, enum h1_kind kind, const struct h1_limits *limits,
     struct str in, struct head *out);
 
+/* What can be told of a request that h1_parse_head() refuses, for logs only: method and target as
+ * they stand, as far as they have come; empty where they are not in the form of any. Spans of `in`.
+ */
+void h1_glance(struct str in, struct head *out);
+
 enum h1_framing { H1_NO_BODY, H1_LENGTH, H1_CHUNKED, H1_UNTIL_CLOSE };
 
 struct h1_message {

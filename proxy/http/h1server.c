@@ -134,6 +134,16 @@ static void h1server_begin_request(
     h->acceptor->on_request(h->acceptor->owner, &h->stream, &r);
 }
 
+/* Refuses a request whose head could not be read: its first line may still tell what it was. */
+static void h1server_refuse_unread(struct h1_server *h, unsigned status, const char *why)
+{
+    struct head glance = { .minor = 1 };
+
+    h1_glance(conn_input(h->conn), &glance);
+    h->head_method = str_eq(glance.method, STR("HEAD"));
+    h1server_refuse(h, &glance, status, why);
+}
+
 /* Bytes used, 0 for more, -1 if the request was refused. */
 static ssize_t h1server_take_head(struct h1_server *h)
 {
@@ -154,7 +164,7 @@ static ssize_t h1server_take_head(struct h1_server *h)
     h->minor = 1;
     h->head_method = false;
     if (n < 0) {
-        h1server_refuse(h, NULL, h1_error_status((int)n), h1_strerror((int)n));
+        h1server_refuse_unread(h, h1_error_status((int)n), h1_strerror((int)n));
         return -1;
     }
     h->minor = (unsigned char)head.minor;
@@ -366,7 +376,7 @@ static void h1server_on_deadline(void *owner)
         h1server_end(h, CUT);
     } else {
         counter_add(COUNTER_CLIENTS_TOO_SLOW, 1);
-        h1server_refuse(h, NULL, 408, "the request's head did not come in time");
+        h1server_refuse_unread(h, 408, "the request's head did not come in time");
     }
 }
 

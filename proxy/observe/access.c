@@ -84,8 +84,14 @@ static void access_write_json(struct buf *b, const struct access_entry *e)
     char when[40];
 
     access_format_time(when, sizeof(when), e->started_wall_ms);
-    buf_printf(
-        b, "{\"time\":\"%s\",\"exchange\":\"%s\",\"peer\":\"%s\"", when, e->exchange, e->peer);
+    buf_printf(b, "{\"time\":\"%s\",\"exchange\":\"%s\",\"peer\":\"%s\",\"client\":\"%s\"", when,
+        e->exchange, e->peer, e->client);
+    access_json_pair(b, "request_id", e->request_id);
+    if (e->trace[0])
+        buf_printf(b, ",\"trace\":\"%s\"", e->trace);
+    if (e->label.n > 0)
+        access_json_pair(b, "label", e->label);
+    access_json_pair(b, "host", e->host);
     access_json_pair(b, "method", e->method);
     access_json_pair(b, "path", e->path);
     access_json_pair(b, "protocol", e->protocol);
@@ -101,6 +107,7 @@ static void access_write_json(struct buf *b, const struct access_entry *e)
         access_json_pair(b, "endpoint", e->endpoint);
         buf_printf(b, ",\"attempts\":%u,\"upstream_status\":%u,\"first_content_ms\":%" PRIu64,
             e->attempts, e->upstream_status, e->first_content_ms);
+        access_json_pair(b, "upstream_request_id", e->service_id);
     }
     if (e->usage_known)
         buf_printf(b,
@@ -109,7 +116,7 @@ static void access_write_json(struct buf *b, const struct access_entry *e)
             e->input_tokens, e->output_tokens, e->cached_tokens, e->reasoning_tokens);
     access_json_pair(b, "user_agent", e->user_agent);
     access_json_pair(b, "end", e->end);
-    buf_append(b, "}\n", 2);
+    buf_printf(b, ",\"code\":\"%s\"}\n", e->code);
 }
 
 /* Text inside quotes: quotes, backslashes and unprintable octets are escaped, so a request cannot
@@ -142,7 +149,7 @@ static void access_write_combined(struct buf *b, const struct access_entry *e)
     buf_append_str(&line, e->path);
     buf_append(&line, " ", 1);
     buf_append_str(&line, e->protocol);
-    buf_printf(b, "%s - - [%s] ", e->peer, when);
+    buf_printf(b, "%s - - [%s] ", e->client, when);
     access_quoted(b, buf_str(&line));
     buf_release(&line);
     buf_printf(b, " %u %" PRIu64 " ", e->status, e->bytes_out);
@@ -157,7 +164,18 @@ static void access_write_logfmt(struct buf *b, const struct access_entry *e)
     char when[40];
 
     access_format_time(when, sizeof(when), e->started_wall_ms);
-    buf_printf(b, "time=%s exchange=%s peer=%s method=", when, e->exchange, e->peer);
+    buf_printf(b, "time=%s exchange=%s peer=%s client=%s request_id=", when, e->exchange, e->peer,
+        e->client);
+    access_quoted(b, e->request_id);
+    if (e->trace[0])
+        buf_printf(b, " trace=%s", e->trace);
+    if (e->label.n > 0) {
+        buf_append(b, " label=", 7);
+        access_quoted(b, e->label);
+    }
+    buf_append(b, " host=", 6);
+    access_quoted(b, e->host);
+    buf_append(b, " method=", 8);
     access_quoted(b, e->method);
     buf_append(b, " path=", 6);
     access_quoted(b, e->path);
@@ -169,16 +187,19 @@ static void access_write_logfmt(struct buf *b, const struct access_entry *e)
         e->status, e->bytes_in, e->bytes_out, e->hops, e->calls, MS_ARG(e->queue_us),
         MS_ARG(e->worker_us), MS_ARG(e->parked_us), MS_ARG(e->total_us), STR_ARG(e->route),
         STR_ARG(e->upstream));
-    if (e->endpoint.n > 0)
+    if (e->endpoint.n > 0) {
         buf_printf(b,
-            " endpoint=" STR_FMT " attempts=%u upstream_status=%u first_content_ms=%" PRIu64,
+            " endpoint=" STR_FMT " attempts=%u upstream_status=%u first_content_ms=%" PRIu64
+            " upstream_request_id=",
             STR_ARG(e->endpoint), e->attempts, e->upstream_status, e->first_content_ms);
+        access_quoted(b, e->service_id);
+    }
     if (e->usage_known)
         buf_printf(b,
             " input_tokens=%" PRIu64 " output_tokens=%" PRIu64 " cached_tokens=%" PRIu64
             " reasoning_tokens=%" PRIu64,
             e->input_tokens, e->output_tokens, e->cached_tokens, e->reasoning_tokens);
-    buf_printf(b, " end=" STR_FMT "\n", STR_ARG(e->end));
+    buf_printf(b, " end=" STR_FMT " code=%s\n", STR_ARG(e->end), e->code);
 }
 
 bool access_enabled(void)
@@ -190,7 +211,8 @@ bool access_enabled(void)
 static size_t access_longest(const struct access_entry *e)
 {
     size_t n = e->method.n + e->path.n + e->protocol.n + e->user_agent.n + e->referer.n +
-               e->route.n + e->upstream.n + e->end.n + e->endpoint.n;
+               e->route.n + e->upstream.n + e->end.n + e->endpoint.n + e->host.n + e->request_id.n +
+               e->label.n + e->service_id.n;
 
     return FIXED_MAX + strlen(e->exchange) + strlen(e->peer) + n * strlen("\\u0000");
 }

@@ -11,11 +11,17 @@
 struct access_entry {
     const char *exchange;
     const char *peer;                  /* without the port */
+    const char *client;                /* the peer, or whom trusted proxies name in its place */
+    struct str host;                   /* as the request names it; empty: it does not */
+    struct str request_id;             /* X-Request-Id, as the workers get it */
+    const char *trace;                 /* the id of its trace; "": it is in none */
+    struct str label;                  /* Tarry-Label of a worker; empty: none */
     struct str method, path, protocol; /* path: the target as received */
     struct str user_agent, referer;
     struct str route;    /* the pool's or (gateway) upstream's name */
     struct str upstream; /* the name of the last call's; empty: no call */
     struct str end;      /* how it ended, in a word */
+    const char *code;    /* the same in two letters */
     uint64_t started_wall_ms;
     unsigned status;              /* 0: nothing was sent */
     uint64_t bytes_in, bytes_out; /* of bodies */
@@ -24,6 +30,7 @@ struct access_entry {
     struct str endpoint;       /* of the last call; empty: no call */
     unsigned attempts;         /* of all calls together */
     unsigned upstream_status;  /* of the last call; 0: no answer */
+    struct str service_id;     /* the service's id of that request; empty: none */
     uint64_t first_content_ms; /* of the last call, from its start; 0: none */
     bool usage_known; /* the services reported the following numbers; sums over all calls */
     uint64_t input_tokens, output_tokens, cached_tokens, reasoning_tokens;

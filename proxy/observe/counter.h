@@ -77,6 +77,9 @@
         "Requests that an operator has ended (tarryctl cancel)")                                   \
     X(LOG_DROPPED, "tarry_log_dropped_total",                                                      \
         "Lines of both logs dropped because their target did not take them")                       \
+    X(TRACES_SENT, "tarry_traces_sent_total", "Exchanges whose spans the collector has taken")     \
+    X(TRACES_DROPPED, "tarry_traces_dropped_total",                                                \
+        "Exchanges whose spans the collector did not take")                                        \
     X(SERIES_REFUSED, "tarry_metric_series_refused_total",                                         \
         "Metrics not counted because there are too many different labels")                         \
     X(PROCESSES_REPLACED, "tarry_processes_replaced_total",                                        \

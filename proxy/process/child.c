@@ -16,6 +16,7 @@
 #include "base/sharedmem.h"
 #include "conf/load.h"
 #include "frontend/front.h"
+#include "jobs/exporter.h"
 #include "net/activation.h"
 #include "net/fdreserve.h"
 #include "net/listener.h"
@@ -40,6 +41,7 @@ struct child {
     const struct child_setup *setup;
     struct front front;
     struct admin *admin;
+    struct exporter *exporter;
     ev_signal signals[NSIGNALS];
     ev_timer alive, publish;
     struct deadline drain, shutdown;
@@ -136,9 +138,24 @@ static void child_on_usr2(struct ev_loop *ev, ev_signal *w, int revents)
     log_warn(NULL, CHILD_USR2_IGNORED);
 }
 
-static void child_on_idle(void *owner)
+static void child_on_finished(void *owner)
 {
     loop_stop();
+}
+
+/* The last exchange has ended; its spans are still to go. */
+static void child_on_idle(void *owner)
+{
+    struct child *c = owner;
+
+    exporter_finish(c->exporter, child_on_finished, c);
+}
+
+static void child_on_trail(void *owner, const struct exchange *ex)
+{
+    struct child *c = owner;
+
+    exporter_add(c->exporter, ex);
 }
 
 static void child_on_shutdown_timeout(void *owner)
@@ -157,7 +174,7 @@ static void child_on_drain(void *owner)
     struct child *c = owner;
 
     deadline_set(&c->shutdown, front_conf(&c->front)->shutdown_timeout_ms);
-    front_drain(&c->front, child_on_idle, NULL);
+    front_drain(&c->front, child_on_idle, c);
     activation_release();
     listener_unshare(NULL, false);
 }
@@ -336,6 +353,14 @@ static int child_open(struct child *c)
         log_error(NULL, "%s", why);
         return -1;
     }
+    c->exporter = exporter_open(&c->front.exchanges, setup->version);
+    if (!c->exporter) {
+        log_error(NULL, "out of memory");
+        front_close(&c->front);
+        return -1;
+    }
+    c->front.exchanges.on_trail = child_on_trail;
+    c->front.exchanges.viewer = c;
     c->admin = admin_open(&(struct admin_setup){ .front = &c->front,
                               .version = setup->version,
                               .commit = setup->commit,
@@ -345,11 +370,13 @@ static int child_open(struct child *c)
         setup->conf, why, sizeof(why));
     if (!c->admin) {
         log_error(NULL, "%s", why);
+        exporter_close(c->exporter);
         front_close(&c->front);
         return -1;
     }
     if (child_confine(c) < 0) {
         admin_close(c->admin);
+        exporter_close(c->exporter);
         front_close(&c->front);
         return -1;
     }
@@ -367,6 +394,8 @@ static void child_serve(struct child *c)
 
     child_unwatch(c);
     admin_close(c->admin);
+    c->front.exchanges.on_trail = NULL;
+    exporter_close(c->exporter);
     front_close(&c->front);
     activation_release();
     broker_stop();

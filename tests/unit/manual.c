@@ -43,7 +43,7 @@ static const char when_restart[] = "A change takes effect when Tarry is started 
 static const enum opt_section_id order[OPT_NSECTIONS] = { SECTION_ROOT, SECTION_LISTEN,
     SECTION_IDENTITY, SECTION_WORKERS, SECTION_SERVER, SECTION_UPSTREAM, SECTION_ENDPOINT,
     SECTION_LIMIT, SECTION_ROUTE, SECTION_COMPRESSION, SECTION_LOG, SECTION_ACCESS_LOG,
-    SECTION_ADMIN };
+    SECTION_TRACING, SECTION_ADMIN };
 
 /* `text` with what the form would take for markup made harmless. */
 static void print_text(FILE *out, enum manual_form form, const char *text)

@@ -13,6 +13,11 @@ static struct access_entry entry(void)
     return (struct access_entry){
         .exchange = "the-id",
         .peer = "192.0.2.1",
+        .client = "192.0.2.1",
+        .host = STR("shop.example"),
+        .request_id = STR("req-1"),
+        .trace = "",
+        .code = "--",
         .method = STR("POST"),
         .path = STR("/a?b=c"),
         .protocol = STR("HTTP/1.1"),
@@ -70,11 +75,12 @@ START_TEST(writes_json)
 
     ck_assert_str_eq(line_of(ACCESS_JSON, &e),
         "{\"time\":\"1994-11-06T08:49:37.042Z\",\"exchange\":\"the-id\",\"peer\":\"192.0.2.1\","
+        "\"client\":\"192.0.2.1\",\"request_id\":\"req-1\",\"host\":\"shop.example\","
         "\"method\":\"POST\",\"path\":\"/a?b=c\",\"protocol\":\"HTTP/1.1\",\"status\":200,"
         "\"bytes_in\":10,\"bytes_out\":20,\"hops\":2,\"calls\":1,\"queue_ms\":0.001,"
         "\"worker_ms\":1.500,\"parked_ms\":2000.000,\"total_ms\":2001.999,\"route\":\"app\","
         "\"upstream\":\"ai\","
-        "\"user_agent\":\"curl/8\",\"end\":\"complete\"}\n");
+        "\"user_agent\":\"curl/8\",\"end\":\"complete\",\"code\":\"--\"}\n");
 }
 END_TEST
 
@@ -97,6 +103,7 @@ START_TEST(tells_of_calls)
     e.endpoint = STR("openai-a");
     e.attempts = 3;
     e.upstream_status = 200;
+    e.service_id = STR("req_9");
     e.first_content_ms = 350;
     e.usage_known = true;
     e.input_tokens = 9;
@@ -106,11 +113,13 @@ START_TEST(tells_of_calls)
     line = line_of(ACCESS_JSON, &e);
     ck_assert_ptr_nonnull(strstr(line,
         "\"endpoint\":\"openai-a\",\"attempts\":3,\"upstream_status\":200,\"first_content_ms\":350,"
+        "\"upstream_request_id\":\"req_9\","
         "\"input_tokens\":9,\"output_tokens\":7,\"cached_tokens\":4,\"reasoning_tokens\":3,"));
     line = line_of(ACCESS_LOGFMT, &e);
-    ck_assert_ptr_nonnull(strstr(line,
-        " endpoint=openai-a attempts=3 upstream_status=200 first_content_ms=350 input_tokens=9 "
-        "output_tokens=7 cached_tokens=4 reasoning_tokens=3 end="));
+    ck_assert_ptr_nonnull(
+        strstr(line, " endpoint=openai-a attempts=3 upstream_status=200 first_content_ms=350 "
+                     "upstream_request_id=\"req_9\" input_tokens=9 "
+                     "output_tokens=7 cached_tokens=4 reasoning_tokens=3 end="));
 }
 END_TEST
 
@@ -119,10 +128,26 @@ START_TEST(writes_logfmt)
     struct access_entry e = entry();
 
     ck_assert_str_eq(line_of(ACCESS_LOGFMT, &e),
-        "time=1994-11-06T08:49:37.042Z exchange=the-id peer=192.0.2.1 method=\"POST\" "
+        "time=1994-11-06T08:49:37.042Z exchange=the-id peer=192.0.2.1 client=192.0.2.1 "
+        "request_id=\"req-1\" host=\"shop.example\" method=\"POST\" "
         "path=\"/a?b=c\" protocol=HTTP/1.1 status=200 bytes_in=10 bytes_out=20 hops=2 calls=1 "
         "queue_ms=0.001 worker_ms=1.500 parked_ms=2000.000 total_ms=2001.999 route=app upstream=ai "
-        "end=complete\n");
+        "end=complete code=--\n");
+}
+END_TEST
+
+/* What only some exchanges have */
+START_TEST(tells_of_traces_and_labels)
+{
+    struct access_entry e = entry();
+
+    e.trace = "0af7651916cd43dd8448eb211c80319c";
+    e.label = STR("tenant 7");
+    ck_assert_ptr_nonnull(strstr(line_of(ACCESS_JSON, &e),
+        ",\"trace\":\"0af7651916cd43dd8448eb211c80319c\",\"label\":\"tenant 7\","));
+    remove(conffile_path("access"));
+    ck_assert_ptr_nonnull(strstr(
+        line_of(ACCESS_LOGFMT, &e), " trace=0af7651916cd43dd8448eb211c80319c label=\"tenant 7\" "));
 }
 END_TEST
 
@@ -150,7 +175,12 @@ END_TEST
 /* A request of which nothing could be read */
 START_TEST(writes_what_is_missing_as_empty)
 {
-    struct access_entry e = { .exchange = "x", .peer = "unix", .protocol = STR("HTTP/1.1") };
+    struct access_entry e = { .exchange = "x",
+        .peer = "unix",
+        .client = "unix",
+        .trace = "",
+        .code = "CR",
+        .protocol = STR("HTTP/1.1") };
 
     ck_assert_ptr_nonnull(strstr(line_of(ACCESS_JSON, &e), "\"method\":\"\",\"path\":\"\""));
     remove(conffile_path("access"));
@@ -241,6 +271,7 @@ static TCase *cases(void)
     tcase_add_test(t, writes_json);
     tcase_add_test(t, writes_combined);
     tcase_add_test(t, writes_logfmt);
+    tcase_add_test(t, tells_of_traces_and_labels);
     tcase_add_test(t, tells_of_calls);
     tcase_add_loop_test(t, escapes_what_a_client_sends, 0, COUNT_OF(escaped));
     tcase_add_test(t, writes_what_is_missing_as_empty);
