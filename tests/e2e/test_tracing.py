@@ -1,13 +1,16 @@
-"""Traces: the traceparent on every hop, and the spans that a collector gets. With a collector of the test's own; a real
-one is in test_collector.py."""
+"""Traces: the traceparent on every hop, and the spans that a collector gets. The collector is the test's own; what it
+gets is also read with OpenTelemetry's own schema."""
 
 import json
+import pathlib
 import re
+import subprocess
 import threading
 
 import pytest
 
 from harness import Gate, Reply, by_kind, call, eventually, handoff
+from harness.apps import current_python
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
@@ -17,7 +20,7 @@ class Collector:
     """The spans that came, by trace; `answer` is what it says to each request."""
 
     def __init__(self, bed, answer=None):
-        self.spans, self.resources, self.lock = [], [], threading.Lock()
+        self.spans, self.resources, self.bodies, self.lock = [], [], [], threading.Lock()
         self.answer = answer
         self.server = bed.upstream(self.take)
         self.origin = self.server.origin
@@ -28,6 +31,7 @@ class Collector:
             return answer
         assert r.method == "POST" and r.target == "/v1/traces" and r.headers.get("Content-Type") == "application/json"
         with self.lock:
+            self.bodies.append(r.body)
             for resource in json.loads(r.body)["resourceSpans"]:
                 self.resources.append(values(resource["resource"]["attributes"]))
                 for scope in resource["scopeSpans"]:
@@ -179,3 +183,24 @@ def test_several_processes_have_traces_of_their_own(bed):
         assert tarry.get("/").status == 200
     spans = collector.wait(20)
     assert len({s["traceId"] for s in spans if s["kind"] == 2}) == 20
+
+
+def test_the_spans_fit_the_schema_of_opentelemetry(bed):
+    """OpenTelemetry's own package reads them, and refuses what it does not know. A label with odd octets is among them."""
+    python = current_python()
+    upstream = bed.upstream(lambda r, c: Reply(200, b"answer"))
+    worker = by_kind(request=lambda r, c: handoff("resume /x", [call(upstream.origin)], headers=[("Tarry-Label", 'a"\\b')]),
+                     resume=lambda r, c: Reply(200, b"done"))
+    tarry, collector, _ = traced_site(bed, worker, upstream, service="the shop")
+    for path in ("/", "/%22%5C?x=%00"):
+        assert tarry.get(path).status == 200
+    collector.wait(2)
+    lines = []
+    for body in collector.bodies:
+        done = subprocess.run([python, pathlib.Path(__file__).parent / "apps" / "otlp_schema.py"], input=body, capture_output=True, timeout=60)
+        assert done.returncode == 0, done.stderr.decode()
+        lines += done.stdout.decode().splitlines()
+    assert len(lines) == len(collector.spans)
+    names, kinds, traces, spans, parents = zip(*(line.split("\t") for line in lines))
+    assert {"GET app", "visit app", "attempt up", "queue", "parked"} <= set(names)
+    assert set(traces) == {"16"} and set(spans) == {"8"} and set(parents) == {"0", "8"}
