@@ -19,6 +19,9 @@ from .runs.exchange import Exchange, current
 
 T = TypeVar("T")
 
+watchers: list[Callable[[Exchange], Callable[[], str]]] = []
+"""Each is called before the work, and returns what says afterwards what the work has changed that goes with this run; "" for nothing."""
+
 _inside: ContextVar[Optional[frozenset[str]]] = ContextVar("tarry_once", default=None)
 """While the function of once() runs: the databases that have an open transaction around it."""
 
@@ -26,7 +29,8 @@ _inside: ContextVar[Optional[frozenset[str]]] = ContextVar("tarry_once", default
 def once(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     """function(*args, **kwargs), done on the first run of the view; later runs get its result, which must be JSON.
 
-    An exception of the function is not kept: it is called again on the next run.
+    An exception of the function is not kept: it is called again on the next run. Nor is what the function does to the request, its user or
+    its session, as login() does: call such a function without once(), or after the calls.
 
     Raises OnceUncertain if a worker died where it may or may not have done the work, and OnceUndone if the function writes to
     a database whose transaction the handoff rolls back. Outside of a request that came through Tarry it is a plain call."""
@@ -91,6 +95,7 @@ def _do(exchange: Exchange, key: str, function: Callable[..., Any], args: Any, k
     parent = here(exchange.root)
     branch = Branch(f"{parent.path}o{key}.")
     branch.kept = True
+    changes = [watcher(exchange) for watcher in watchers]
     token = _inside.set(store.open_transactions())
     try:
         with branch.entered():
@@ -104,6 +109,7 @@ def _do(exchange: Exchange, key: str, function: Callable[..., Any], args: Any, k
     finally:
         parent.left = parent.left or branch.left
         _inside.reset(token)
+    _warn_of_changes(exchange, function, [change for change in (each() for each in changes) if change])
     encoded = _encode(result)
     if store.exists() and encoded is not None:
         try:
@@ -111,6 +117,15 @@ def _do(exchange: Exchange, key: str, function: Callable[..., Any], args: Any, k
         except Exception as e:  # the work is done all the same, and its result goes on with the handoff
             notices.warn_once(f"{exchange.name}: the result of once() could not be kept in the once_store: {e!r}")
     return result
+
+
+def _warn_of_changes(exchange: Exchange, function: Callable[..., Any], changes: list[str]) -> None:
+    if changes:
+        notices.warn_once(
+            f"{exchange.name}: once({getattr(function, '__qualname__', function)}) has changed {', '.join(changes)}. If the view is run"
+            " again, the function is not called again, and the request is without the change: after login() the user would be anonymous."
+            " Call it without once(), which is safe for login(), logout() and messages, or after the calls to models"
+        )
 
 
 def _carry(exchange: Exchange, key: str, result: Any, function: Callable[..., Any]) -> None:

@@ -33,7 +33,8 @@ class Settings:
     """`resume`, or "direct", for some views, by a pattern of their names ("shop.views.*") or the beginning of their paths ("/shop/")."""
 
     lost: str = "rerun"
-    """A suspended run that had committed a write is lost, with its process, or refused: "rerun" the view, or answer with an "error"."""
+    """A suspended run that had committed a write, or may have, is lost with its process, or refused: "rerun" the view, or answer with an
+    "error". It may have where a worker died while it went on with the run: what it did since the last call is then not known."""
 
     suspend_max: int = 10000
     """How many runs may be suspended in a process; further ones are run again."""

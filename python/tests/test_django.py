@@ -462,3 +462,38 @@ def test_asgi_requests_have_no_exchange(serve):
     from tarry.django import Middleware
 
     assert Middleware(lambda r: "as it is")(request) == "as it is"
+
+
+def _sets(request, user):
+    request.tenant = "acme"
+
+
+def _adds_a_message(request, user):
+    django_messages.info(request, "hello")
+
+
+@pytest.mark.parametrize("function, named", [
+    (lambda request, user: login(request, user), "the session, request.user"),
+    (lambda request, user: request.session.update({"n": 1}), "the session"),
+    (_sets, "request.tenant"),
+    (_adds_a_message, "the messages"),
+    (lambda request, user: (request.GET, request.content_type, bool(request.session), request.user.is_authenticated), None),
+])  # fmt: skip
+def test_once_around_what_changes_the_request_is_told(serve, rows, messages, function, named):
+    from django.contrib.auth.models import User
+
+    user = User.objects.create_user("cem", password="x")
+
+    def view(request):
+        tarry.once(lambda: function(request, user) and None)
+        ask("a")
+        return HttpResponse(request.user.username or "anonymous")
+
+    serve(view)
+    client = client_of()
+    assert client.get("/view/").content == b"anonymous" and client.hops == 2
+    told = [text for text in messages() if "has changed" in text]
+    if named is None:
+        assert told == []
+    else:
+        assert len(told) == 1 and f"has changed {named}." in told[0] and "Call it without once()" in told[0]

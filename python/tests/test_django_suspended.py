@@ -151,6 +151,39 @@ def test_a_lost_run_that_had_written_is_run_again_or_an_error(view, rows, messag
         assert json.loads(exchange.data)["exchange"] == exchange.id
 
 
+@pytest.mark.parametrize("lost, status", [("rerun", 200), ("error", 500)])
+def test_a_run_that_died_while_it_went_on_may_have_written(view, rows, messages, lost, status):
+    """The row after the call was written in a worker that died before it could say so: the next delivery knows nothing of it."""
+    settings.lost = lost
+
+    def writes(request):
+        text = ask("a")
+        write("after")
+        return HttpResponse(text)
+
+    exchange = view(writes)().visit().answer()
+    state, record = exchange.state, exchange.record
+    exchange.visit()  # all of it; its response is lost with the worker
+    assert rows() == ["after"]
+    exchange.kind, exchange.state, exchange.record, exchange.attempt = "replay", state, record, 2
+    assert exchange.visit().status == status and rows() == ["after"] * (2 if lost == "rerun" else 1)
+    level = "WARNING" if lost == "rerun" else "ERROR"
+    assert any("may have committed a write before its worker died" in text for text in messages(level))
+
+
+def test_a_run_that_is_there_on_the_second_delivery_goes_on(view, rows):
+    """The worker that died was another one, which had not got to it."""
+    settings.lost = "error"
+
+    def writes(request):
+        write("before")
+        return HttpResponse(ask("a"))
+
+    exchange = view(writes)().visit().answer()
+    exchange.attempt = 2
+    assert exchange.visit().text == "echo:a" and rows() == ["before"]
+
+
 def test_a_lost_run_that_had_not_written_is_run_again_whatever_the_setting(view):
     settings.lost = "error"
     exchange = view(lambda request: HttpResponse(ask("a")))().visit().answer()

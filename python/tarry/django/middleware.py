@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import weakref
 from typing import Any, Callable, Iterator, Optional
 
 from django.conf import settings as django_settings
@@ -14,7 +15,7 @@ from ..errors import Handoff
 from ..format.message import HANDOFF_STATUS
 from ..runs.exchange import ENVIRON_KEY, Exchange, of
 from ..settings import settings
-from . import alone, database, effects, sessions, suspension, throttles
+from . import alone, changes, database, effects, sessions, suspension, throttles
 from .store import SharedCache
 from .undo import drop_conditions, undo_request
 
@@ -57,6 +58,7 @@ class Middleware:
             settings.once_store = SharedCache(settings.once_store)
         database.watch()
         effects.watch()
+        changes.watch()
         suspension.guard()
         throttles.count_once()
         request_started.connect(_read_exchange, dispatch_uid="tarry")
@@ -73,6 +75,7 @@ class Middleware:
         with exchange.active():
             exchange.writes.clear()  # of other middleware: theirs to know
             sessions.keep_old(request)
+            exchange.request = weakref.ref(request)
             left = False
             response: Any = None
             try:

@@ -75,6 +75,9 @@ class Exchange:
     """The first byte of the response is out."""
 
     view: str = ""
+    request: Any = None
+    """A weak reference to the framework's request object, where the package knows it."""
+
     clients: int = 0
     """How many clients of httpx this run made; each loads the CA certificates anew."""
 

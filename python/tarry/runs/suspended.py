@@ -151,24 +151,28 @@ def is_lost(exchange: Exchange) -> bool:
     if exchange.kind != "replay" or not exchange.state.token:
         return False
     counts["lost"] += 1
-    if not exchange.state.writes:
+    if not _wrote(exchange):
         return False
     if settings.lost == "error":
         return True
     notices.log.warning(
-        "the suspended run of exchange %s is lost, and had committed a write: it is run again, and writes again: %s",
-        exchange.id,
-        exchange.state.writes[0],
+        "the suspended run of exchange %s is lost, and %s: it is run again, and writes again", exchange.id, _wrote(exchange)
     )
     return False
+
+
+def _wrote(exchange: Exchange) -> str:
+    """What is known of the writes of a lost run; "" if it had made none. What it had written when it was suspended is said by the state.
+    Had it gone on by then, in a worker that died over it, nobody knows."""
+    if exchange.state.writes:
+        return f"had committed a write: {exchange.state.writes[0]}"
+    return "may have committed a write before its worker died" if exchange.attempt > 1 else ""
 
 
 def answer_lost(exchange: Exchange, start_response: StartResponse) -> Iterable[bytes]:
     """The response to the client with lost="error"."""
     notices.log.error(
-        "the suspended run of exchange %s is lost, and had committed a write: it is not run again: %s",
-        exchange.id,
-        exchange.state.writes[0],
+        "the suspended run of exchange %s is lost, and %s: it is not run again", exchange.id, _wrote(exchange)
     )
     problem = {"title": "the request was interrupted after a part of its work had been done", "status": 500, "exchange": exchange.id}
     body = json.dumps(problem).encode()
