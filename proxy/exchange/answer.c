@@ -141,10 +141,75 @@ static int answer_make_problem(
     return 0;
 }
 
+struct answer_facts answer_facts_of(const struct call *c)
+{
+    return (struct answer_facts){
+        .attempts = call_attempts(c),
+        .elapsed_ms = call_elapsed_ms(c),
+        .usage = call_usage(c),
+        .times = call_times(c),
+    };
+}
+
+/* "input=9, output=7": what the service has said, and nothing else. */
+static struct str answer_usage(struct arena *a, const struct llm_usage *u)
+{
+    const struct {
+        unsigned char told;
+        const char *name;
+        uint32_t n;
+    } counts[] = {
+        { LLM_TOLD_INPUT, "input", u->input },
+        { LLM_TOLD_OUTPUT, "output", u->output },
+        { LLM_TOLD_CACHED, "cached", u->cached },
+        { LLM_TOLD_REASONING, "reasoning", u->reasoning },
+    };
+    struct str text = STR("");
+
+    for (size_t i = 0; i < sizeof(counts) / sizeof(*counts) && text.p; i++)
+        if (u->told & counts[i].told)
+            text = arena_printf(a, STR_FMT "%s%s=%" PRIu32, STR_ARG(text), text.n ? ", " : "",
+                counts[i].name, counts[i].n);
+    return text;
+}
+
+/* "sent=0.002, head=0.530, content=0.610": seconds since the call began; nothing for what was not.
+ */
+static struct str answer_times(struct arena *a, const struct call_times *t)
+{
+    const struct {
+        const char *name;
+        uint64_t ms;
+    } times[] = { { "sent", t->sent }, { "head", t->head }, { "content", t->content } };
+    struct str text = STR("");
+
+    for (size_t i = 0; i < sizeof(times) / sizeof(*times) && text.p; i++)
+        if (times[i].ms)
+            text =
+                arena_printf(a, STR_FMT "%s%s=%" PRIu64 ".%03u", STR_ARG(text), text.n ? ", " : "",
+                    times[i].name, times[i].ms / 1000, (unsigned)(times[i].ms % 1000));
+    return text;
+}
+
+int answer_add_facts(struct head *h, struct arena *a, const struct answer_facts *facts)
+{
+    uint64_t ms = facts->elapsed_ms;
+    struct str usage = answer_usage(a, &facts->usage), times = answer_times(a, &facts->times);
+    int rc = !usage.p || !times.p ? -1 : 0;
+
+    rc |= head_add(
+        h, a, STR("Tarry-Attempts"), arena_printf(a, "%u", facts->attempts ? facts->attempts : 1));
+    if (usage.n)
+        rc |= head_add(h, a, STR("Tarry-Usage"), usage);
+    if (times.n)
+        rc |= head_add(h, a, STR("Tarry-Times"), times);
+    return rc | head_add(h, a, STR("Tarry-Time"),
+                    arena_printf(a, "%" PRIu64 ".%03u", ms / 1000, (unsigned)(ms % 1000)));
+}
+
 int answer_finish(struct answer *an, struct arena *a, const char *exchange, enum problem p,
     const struct answer_facts *facts)
 {
-    uint64_t ms = facts->elapsed_ms;
     struct buf out = { 0 };
     int rc = 0;
 
@@ -157,16 +222,7 @@ int answer_finish(struct answer *an, struct arena *a, const char *exchange, enum
         an->head, a, STR("Content-Length"), arena_printf(a, "%" PRIu64, body_size(&an->body)));
     if (an->enclosed->call_id.p)
         rc |= head_add(an->head, a, STR("Tarry-Call-Id"), an->enclosed->call_id);
-    rc |= head_add(an->head, a, STR("Tarry-Attempts"),
-        arena_printf(a, "%u", facts->attempts ? facts->attempts : 1));
-    if (facts->usage.known)
-        rc |= head_add(an->head, a, STR("Tarry-Usage"),
-            arena_printf(a,
-                "input=%" PRIu32 ", output=%" PRIu32 ", cached=%" PRIu32 ", reasoning=%" PRIu32,
-                facts->usage.input, facts->usage.output, facts->usage.cached,
-                facts->usage.reasoning));
-    rc |= head_add(an->head, a, STR("Tarry-Time"),
-        arena_printf(a, "%" PRIu64 ".%03u", ms / 1000, (unsigned)(ms % 1000)));
+    rc |= answer_add_facts(an->head, a, facts);
     if (rc == 0)
         rc = h1_write_head(&out, H1_RESPONSE, an->head);
     if (rc == 0)

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/arena.h"
+#include "exchange/call.h"
 #include "exchange/handoff.h"
 #include "exchange/problem.h"
 #include "exchange/tap.h"
@@ -22,7 +23,13 @@ struct answer_facts {
     unsigned attempts;
     uint64_t elapsed_ms;
     struct llm_usage usage;
+    struct call_times times;
 };
+
+struct answer_facts answer_facts_of(const struct call *c);
+
+/* Adds them: Tarry-Attempts, Tarry-Time, and what is known of Tarry-Usage and Tarry-Times. */
+int answer_add_facts(struct head *h, struct arena *a, const struct answer_facts *facts);
 
 struct answer {
     const struct enclosed *enclosed;

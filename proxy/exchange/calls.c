@@ -23,7 +23,7 @@ static void calls_end_call(struct answer *an, enum problem p, const char *why)
 {
     struct exchange *ex = an->owner;
     struct call *c = an->call;
-    struct answer_facts facts = parked_facts(c);
+    struct answer_facts facts = answer_facts_of(c);
     int rc = answer_finish(an, &ex->arena, ex->id, p, &facts);
 
     if (p != PROBLEM_NONE)

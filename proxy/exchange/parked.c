@@ -44,13 +44,6 @@ void parked_begin(struct exchange *ex)
     ex->calls_left = ex->handoff->ncalls;
 }
 
-struct answer_facts parked_facts(const struct call *c)
-{
-    return (struct answer_facts){
-        .attempts = call_attempts(c), .elapsed_ms = call_elapsed_ms(c), .usage = call_usage(c)
-    };
-}
-
 /* The head that keep-alive bytes fix: the handoff's, whatever comes of the calls. */
 static int parked_keep_alive_head(struct exchange *ex, struct arena *a, struct head *head)
 {

@@ -16,6 +16,4 @@ void parked_begin(struct exchange *ex);
  * the exchange. */
 bool parked_keep_alive(struct exchange *ex);
 
-struct answer_facts parked_facts(const struct call *c);
-
 #endif

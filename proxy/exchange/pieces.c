@@ -140,6 +140,8 @@ static int pieces_make(void *owner, struct arena *a, struct head *head, struct p
     if (rc == 0 && r->open) {
         *data = (struct piece){ .body = &r->open->body, .off = r->given, .len = run_news(r) };
         rc = run_add_piece(r, a, r->given, head);
+        if (rc == 0 && r->last_given)
+            rc = answer_add_facts(head, a, &r->facts);
         if (r->open->call)
             call_pause(r->open->call, false);
     }

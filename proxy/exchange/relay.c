@@ -31,7 +31,7 @@ static bool relay_records(const struct exchange *ex)
 static void relay_hand_to_worker(struct exchange *ex, enum problem p)
 {
     struct answer *record = relay_record(ex);
-    struct answer_facts facts = parked_facts(ex->relay);
+    struct answer_facts facts = answer_facts_of(ex->relay);
 
     if (p == PROBLEM_NONE)
         p = answer_problem(record);
@@ -105,7 +105,7 @@ static void relay_on_data(struct exchange *ex, struct call *c, struct str data)
 /* Makes the record ready for the notify. */
 static void relay_close_record(struct exchange *ex, const char *outcome, enum problem p)
 {
-    struct answer_facts facts = parked_facts(ex->relay);
+    struct answer_facts facts = answer_facts_of(ex->relay);
     struct answer *record = relay_record(ex);
 
     if (!ex->handoff || !ex->handoff->notify.p)

@@ -71,10 +71,8 @@ static void run_forget_handoff(struct run *r)
 
 static void run_note_facts(struct run *r)
 {
-    const struct call *c = r->open->call;
-
-    if (c)
-        r->facts = (struct answer_facts){ call_attempts(c), call_elapsed_ms(c), call_usage(c) };
+    if (r->open->call)
+        r->facts = answer_facts_of(r->open->call);
 }
 
 void run_end_open(struct run *r, struct str outcome, enum problem p)
@@ -116,10 +114,7 @@ static int run_write_text(struct run *r, struct arena *a, struct str *out)
         &head, a, STR("Content-Length"), arena_printf(a, "%" PRIu64, body_size(&an->body)));
     if (an->enclosed->call_id.p)
         rc |= head_add(&head, a, STR("Tarry-Call-Id"), an->enclosed->call_id);
-    rc |= head_add(&head, a, STR("Tarry-Attempts"), arena_printf(a, "%u", r->facts.attempts));
-    rc |= head_add(&head, a, STR("Tarry-Time"),
-        arena_printf(a, "%" PRIu64 ".%03u", r->facts.elapsed_ms / 1000,
-            (unsigned)(r->facts.elapsed_ms % 1000)));
+    rc |= answer_add_facts(&head, a, &r->facts);
     if (rc == 0)
         rc = run_add_piece(r, a, 0, &head);
     if (rc == 0)

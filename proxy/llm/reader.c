@@ -298,12 +298,32 @@ static uint32_t reader_tokens(uint64_t n)
     return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
 }
 
+static unsigned char reader_told(const struct reader *r)
+{
+    static const unsigned char told[NCOUNTS] = {
+        [COUNT_INPUT] = LLM_TOLD_INPUT,
+        [COUNT_MORE] = LLM_TOLD_INPUT,
+        [COUNT_CACHED] = LLM_TOLD_CACHED,
+        [COUNT_BESIDE] = LLM_TOLD_CACHED,
+        [COUNT_OUTPUT] = LLM_TOLD_OUTPUT,
+        [COUNT_REASONING] = LLM_TOLD_REASONING,
+        [COUNT_REASONING_BESIDE] = LLM_TOLD_REASONING,
+    };
+    unsigned char all = 0;
+
+    for (size_t i = 0; i < NCOUNTS; i++)
+        if (r->known & UINT64_C(1) << i)
+            all |= told[i];
+    return all;
+}
+
 struct llm_usage reader_usage(const struct reader *r)
 {
     const uint64_t *n = r->counts;
 
     return (struct llm_usage){
         .known = r->known != 0,
+        .told = reader_told(r),
         .input = reader_tokens(n[COUNT_INPUT] + n[COUNT_MORE] + n[COUNT_BESIDE]),
         .output = reader_tokens(n[COUNT_OUTPUT] + n[COUNT_REASONING_BESIDE]),
         .cached = reader_tokens(n[COUNT_CACHED] + n[COUNT_BESIDE]),

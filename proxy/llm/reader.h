@@ -11,12 +11,15 @@
 #include "llm/api.h"
 
 /* Tokens; a number that the service did not say is unknown, never guessed. */
+enum { LLM_TOLD_INPUT = 1, LLM_TOLD_OUTPUT = 2, LLM_TOLD_CACHED = 4, LLM_TOLD_REASONING = 8 };
+
 struct llm_usage {
     uint32_t input;     /* of the prompt, those from the cache included */
     uint32_t output;    /* of the answer, reasoning included */
     uint32_t cached;    /* of the input */
     uint32_t reasoning; /* of the output */
-    bool known;
+    unsigned char told; /* of LLM_TOLD_…: which of them the service has said */
+    bool known;         /* any */
 };
 
 struct reader;

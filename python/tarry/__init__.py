@@ -10,7 +10,7 @@ from .capture import capture
 from .completed import Completed, completed
 from .continuation import NotResumed, Resumed, continuation, resumed
 from .errors import BadRecord, CommittedWrites, Handoff, OnceUncertain, OnceUndone, ReplayMismatch, RunRefused, TarryError
-from .format.message import Answer, Call
+from .format.message import Answer, Call, Times, Usage
 from .gather import gather
 from .handoffs import relay, resume
 from .once import once
@@ -38,6 +38,8 @@ __all__ = [
     "RunRefused",
     "SpanFilter",
     "TarryError",
+    "Times",
+    "Usage",
     "capture",
     "completed",
     "continuation",

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 from .continuation import Resumed
-from .format.message import Answer
+from .format.message import Answer, Times, Usage
 
 
 @dataclass
@@ -20,13 +20,48 @@ class Completed:
 
     text: str
     usage: dict[str, Any]
+    """As the provider reports it, under its own names; `tokens` has the same names for all providers."""
+
     whole: bool
     """False if the stream ended before the provider said that it was through."""
+
+    answer: Optional[Answer] = None
+    """What it was read from: status, headers, body."""
+
+    @property
+    def tokens(self) -> Optional[Usage]:
+        """What Tarry has read of the provider's report; None if it gave no number, or the call was not made by Tarry."""
+        return self.answer.usage if self.answer is not None else None
+
+    @property
+    def times(self) -> Times:
+        return self.answer.times if self.answer is not None else Times(0.0)
+
+    @property
+    def attempts(self) -> int:
+        """How often the call was made."""
+        return self.answer.attempts if self.answer is not None else 1
+
+    @property
+    def status(self) -> Optional[int]:
+        """The provider's HTTP status."""
+        return self.answer.status if self.answer is not None else None
+
+    @property
+    def request_id(self) -> str:
+        """The provider's own id of the request; "" if it gave none."""
+        return self.answer.request_id if self.answer is not None else ""
 
 
 def completed(recorded: Union[Resumed, Answer]) -> Completed:
     """The final message of a notify, or of one answer. An answer in one piece is taken as it is. Raises ValueError for what is neither."""
     answer = recorded.answers[0] if isinstance(recorded, Resumed) else recorded
+    found = _of_content(answer)
+    found.answer = answer
+    return found
+
+
+def _of_content(answer: Answer) -> Completed:
     content = answer.content.decode("utf-8", "replace")
     events = _events(content)
     if not events:

@@ -151,3 +151,12 @@ def test_an_answer_in_one_piece_packed_or_not(message, text):
 def test_what_is_no_message_is_an_error(body):
     with pytest.raises(ValueError):
         completed(Answer(200, "", [], body))
+
+
+def test_what_tarry_says_of_the_call_comes_along():
+    fields = [("Tarry-Usage", "input=3, output=4"), ("Tarry-Times", "content=0.5"), ("X-Request-Id", "req-1")]
+    done = completed(Answer(200, "", fields, b'{"choices": [{"message": {"content": "x"}}]}', attempts=2, time=1.5))
+    assert (done.tokens.input, done.tokens.output, done.tokens.cached, done.attempts) == (3, 4, None, 2)
+    assert (done.times.content, done.times.total, done.status, done.request_id) == (0.5, 1.5, 200, "req-1")
+    bare = completed(Answer(200, "", [], b'{"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": 3}}'))
+    assert bare.tokens is None and bare.usage == {"prompt_tokens": 3} and bare.request_id == ""

@@ -2,7 +2,7 @@ import pytest
 
 from tarry.errors import BadRecord
 from tarry.format.digest import body_digest, first_difference, outline, url_digest
-from tarry.format.message import Answer, Call, encode_handoff, origin_of, parse_answers, parse_calls
+from tarry.format.message import Answer, Call, Times, Usage, encode_handoff, origin_of, parse_answers, parse_calls
 from tarry.format.state import NOTES_MAX, State, decode
 
 
@@ -145,3 +145,16 @@ def test_an_answer_does_not_unpack_to_any_size(monkeypatch):
         packed(1001).content
     two = Answer(200, "OK", [("Content-Encoding", "gzip")], gzip.compress(b"a") + gzip.compress(b"b"))
     assert two.content == b"ab"
+
+
+def test_what_is_said_of_a_call_is_read_and_nothing_else_guessed():
+    def answer(**fields):
+        return Answer(200, "OK", [(name.replace("_", "-"), value) for name, value in fields.items()], b"", time=2.5)
+
+    assert answer().usage is None and answer(Tarry_Usage="").usage is None and answer(Tarry_Usage="input=x, other=3").usage is None
+    assert answer(Tarry_Usage="input=9, output=7, cached=4, reasoning=3, more=1").usage == Usage(9, 7, 4, 3)
+    assert answer(Tarry_Usage="input=9").usage == Usage(input=9, output=None, cached=None, reasoning=None)
+    assert answer(Tarry_Times="sent=0.002, head=0.530, content=0.610, more=1").times == Times(2.5, 0.002, 0.53, 0.61)
+    assert answer(Tarry_Times="head=x").times == Times(2.5)
+    assert answer().request_id == "" and answer(Request_Id="req_1").request_id == "req_1"
+    assert "tarry-usage" not in [name.lower() for name, _ in answer(Tarry_Usage="input=9").as_headers()]

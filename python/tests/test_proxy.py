@@ -69,18 +69,37 @@ def test_a_worker_that_dies_on_every_run_loses_no_answer_and_asks_nothing_twice(
     assert len(asked(site, 2)) == 2 and site.gunicorn.output.count("Booting worker") == 3
 
 
+def check_facts(facts, usage):
+    """What Tarry says of a call is what the service's own report says; what that leaves out is None."""
+    details = (usage.get("prompt_tokens_details", {}), usage.get("completion_tokens_details", {}))
+    assert facts["tokens"] == {
+        "input": usage["prompt_tokens"],
+        "output": usage["completion_tokens"],
+        "cached": details[0].get("cached_tokens"),
+        "reasoning": details[1].get("reasoning_tokens"),
+    }
+    assert (facts["attempts"], facts["status"]) == (1, 200) and facts["request_id"]
+    times = [facts["times"][name] for name in ("head", "content", "total")]
+    assert None not in times and times == sorted(times)
+
+
 def test_relay_resume_and_notify(bed):
-    site = Site(bed)
+    site = Site(bed, delay="20ms")
     got = site.tarry.get("/agent/?do=resume").json()
     assert [t.split()[0] for t in got["texts"]] == ["echo:one", "echo:two"] and got["state"] == {"id": 7}
+    for facts, usage in zip(got["facts"], got["usage"]):
+        check_facts(facts, usage)
     stream = site.tarry.get("/agent/?do=relay")
     assert stream.headers.get("Content-Type").startswith("text/event-stream") and stream.text.rstrip().endswith("data: [DONE]")
     site.tarry.access.wait_for(lambda line: True, n=2)
-    ((outcome, state, body, text, whole),) = eventually(
+    ((outcome, state, body, text, whole, facts, usage),) = eventually(
         lambda: site.tarry.get("/agent/?do=notified").json()["finished"], "the notify"
     )
     assert (outcome, state, body) == ("complete", {"saved": "as"}, stream.text)
     assert (text, whole) == ("echo:relayed", True)
+    check_facts(facts, usage)
+    unread = site.tarry.get("/agent/?do=unread").json()
+    assert (unread["status"], unread["usage"]) == (200, None)
     assert site.tarry.post("/agent/finish/", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").status == 403
 
 

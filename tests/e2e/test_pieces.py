@@ -268,6 +268,7 @@ def test_an_answer_is_given_in_pieces_and_the_client_gets_them_as_they_come(bed)
         assert p.piece == f"from={off}; {'last' if p is pieces[-1] else 'more'}"
         off += len(p.body)
     assert (pieces[-1].outcome, [p.outcome for p in pieces[:-1]]) == ("complete", [None] * (len(pieces) - 1))
+    assert [p.headers.get("Tarry-Attempts") for p in pieces] == [None] * (len(pieces) - 1) + ["1"] and pieces[-1].headers.get("Tarry-Time")
     visit = next(r for r in w.workers[0].requests if r.kind == "pieces")
     assert "Cookie" not in visit.headers and "Tarry-State" not in visit.headers and "Tarry-Exchange" not in visit.headers
     assert visit.headers.get("Tarry-Version") == "1" and visit.headers.get("Host")

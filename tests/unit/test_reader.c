@@ -39,7 +39,7 @@ static const struct {
                                              "\"prompt_tokens_details\":{\"cached_tokens\":4},"
                                              "\"completion_tokens_details\":{\"reasoning_"
                                              "tokens\":3}}}\n\ndata: [DONE]\n\n",
-        true, true, 0, U(9, 7, 4, 3) },
+        true, true, 0, U(9, 7, 4, 3, 15) },
     { "reasoning is content", LLM_CHAT, true, CHAT("{\"reasoning_content\":\"hm\"}"), true, false,
         0, { 0 } },
     { "a tool's call is content", LLM_CHAT, true, CHAT("{\"tool_calls\":[{\"id\":\"a\"}]}"), true,
@@ -59,7 +59,7 @@ static const struct {
         "{\"choices\":[{\"message\":{\"content\":\"hi\"}}],\"usage\":{\"prompt_tokens\":2,"
         "\"completion_"
         "tokens\":1,\"total_tokens\":3}}",
-        true, true, 0, U(2, 1, 0, 0) },
+        true, true, 0, U(2, 1, 0, 0, 3) },
     { "responses begin without content", LLM_RESPONSES, true,
         "event: response.created\ndata: "
         "{\"type\":\"response.created\",\"response\":{\"error\":null}}\n\n",
@@ -71,7 +71,7 @@ static const struct {
         "{\"type\":\"response.completed\",\"response\":{\"usage\":{"
         "\"input_tokens\":5,\"input_tokens_details\":{\"cached_tokens\":2},\"output_tokens\":6,"
         "\"output_tokens_details\":{\"reasoning_tokens\":1}}}}\n\n",
-        true, true, 0, U(5, 6, 2, 1) },
+        true, true, 0, U(5, 6, 2, 1, 15) },
     { "a quota that is out, behind response.created", LLM_RESPONSES, true,
         "data: {\"type\":\"response.created\"}\n\ndata: "
         "{\"type\":\"error\",\"code\":\"insufficient_quota\","
@@ -81,7 +81,7 @@ static const struct {
         "event: message_start\ndata: "
         "{\"type\":\"message_start\",\"message\":{\"content\":[],\"usage\":{"
         "\"input_tokens\":3,\"output_tokens\":1}}}\n\nevent: ping\ndata: {\"type\": \"ping\"}\n\n",
-        false, false, 0, U(3, 1, 0, 0) },
+        false, false, 0, U(3, 1, 0, 0, 3) },
     { "messages to their end; usage is cumulative", LLM_MESSAGES, true,
         "event: message_start\ndata: "
         "{\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":3,"
@@ -94,7 +94,7 @@ static const struct {
         "{\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_"
         "tokens\":8}"
         "}\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
-        true, true, 0, U(113, 8, 100, 0) },
+        true, true, 0, U(113, 8, 100, 0, 7) },
     { "overloaded in a stream", LLM_MESSAGES, true,
         "event: error\ndata: "
         "{\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"O\"}}\n\n",
@@ -105,11 +105,11 @@ static const struct {
         "\"finishReason\":\"STOP\"}],\"usageMetadata\":{\"promptTokenCount\":7,"
         "\"candidatesTokenCount\":2,"
         "\"thoughtsTokenCount\":5,\"cachedContentTokenCount\":1}}\n\n",
-        true, true, 0, U(7, 7, 1, 5) },
+        true, true, 0, U(7, 7, 1, 5, 15) },
     { "gemini as an array", LLM_GEMINI, false,
         "[{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"a\"}]}}]}\n,\n{\"usageMetadata\":{"
         "\"promptTokenCount\":7}}]",
-        true, true, 0, U(7, 0, 0, 0) },
+        true, true, 0, U(7, 0, 0, 0, 1) },
     { "gemini's error in an array", LLM_GEMINI, false,
         "[{\"error\":{\"code\":429,\"status\":\"RESOURCE_EXHAUSTED\",\"details\":[{\"@type\":\"x\"}"
         ",{"
@@ -122,7 +122,7 @@ static const struct {
         false, true, LLM_ERROR_QUOTA, { 0 } },
     { "embeddings", LLM_EMBEDDINGS, false,
         "{\"data\":[{\"embedding\":[0.5,-1e-3]}],\"usage\":{\"prompt_tokens\":4}}", true, true, 0,
-        U(4, 0, 0, 0) },
+        U(4, 0, 0, 0, 1) },
     { "no JSON at all", LLM_CHAT, false, "<html>]]", false, true, 0, { 0 } },
 };
 
@@ -143,7 +143,7 @@ START_TEST(reads_answers_cut_anywhere)
             api_error_name(reader_error(r, 0)));
         ck_assert_msg(u.known == rows[_i].usage.known && u.input == rows[_i].usage.input &&
                           u.output == rows[_i].usage.output && u.cached == rows[_i].usage.cached &&
-                          u.reasoning == rows[_i].usage.reasoning,
+                          u.reasoning == rows[_i].usage.reasoning && u.told == rows[_i].usage.told,
             "%s, usage", rows[_i].name);
         reader_free(r);
     }

@@ -26,6 +26,9 @@ _NOT_SENT = frozenset(
     ["host", "connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "content-length"]
 )
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?: (.*))?\Z")
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?\Z")
+# OpenAI's and most others', Anthropic's, Azure's, Google's, Amazon's.
+_REQUEST_IDS = ("x-request-id", "request-id", "apim-request-id", "x-ms-request-id", "x-goog-request-id", "x-amzn-requestid")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LINE_MAX = 1 << 16
 
@@ -84,20 +87,77 @@ class Call:
         return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + self.body
 
 
+@dataclass(frozen=True)
+class Usage:
+    """How many tokens the service says that a call used; None for what it does not say."""
+
+    input: Optional[int] = None
+    """Of the prompt, those from the service's cache included."""
+
+    output: Optional[int] = None
+    """Of the answer, reasoning included."""
+
+    cached: Optional[int] = None
+    """How many of the input came from the cache."""
+
+    reasoning: Optional[int] = None
+    """How many of the output were reasoning."""
+
+
+@dataclass(frozen=True)
+class Times:
+    """When things happened, in seconds since the call began, retries and pauses included. `sent` to `content` are of the last attempt;
+    None where it did not come to that or took less than a millisecond."""
+
+    total: float
+    """The end of the answer."""
+
+    sent: Optional[float] = None
+    """The request went out."""
+
+    head: Optional[float] = None
+    """The head of the answer came."""
+
+    content: Optional[float] = None
+    """The first content came: of an event stream the first token, of an API that Tarry does not read the first byte."""
+
+
 @dataclass
 class Answer:
     """The response to a call, as Tarry recorded it."""
 
     status: int
+    """The service's, or that of the response that Tarry made because there was none: then `tarry_error` says why."""
+
     reason: str
     headers: Headers
     body: bytes
     call_id: str = ""
     attempts: int = 1
+    """How often Tarry made the call."""
+
     time: float = 0.0
+    """How long it took, in seconds, retries and pauses included."""
 
     def header(self, name: str) -> str:
         return _first(self.headers, name)
+
+    @property
+    def usage(self) -> Optional[Usage]:
+        """The tokens; None if the service has not said any number, or Tarry does not read its API."""
+        found = {name: int(n) for name, n in _numbers(self.header("tarry-usage")) if n.isdigit()}
+        found = {name: n for name, n in found.items() if name in Usage.__dataclass_fields__}
+        return Usage(**found) if found else None
+
+    @property
+    def times(self) -> Times:
+        found = {name: float(n) for name, n in _numbers(self.header("tarry-times")) if _SECONDS.match(n)}
+        return Times(self.time, **{name: n for name, n in found.items() if name in ("sent", "head", "content")})
+
+    @property
+    def request_id(self) -> str:
+        """The service's own id of the request, for its support; "" if it gave none."""
+        return next((found for found in map(self.header, _REQUEST_IDS) if found), "")
 
     @property
     def content(self) -> bytes:
@@ -207,6 +267,14 @@ def _read_answer(first: bytes, stream: BinaryIO) -> Answer:
         int(_first(headers, "tarry-attempts") or 1),
         float(_first(headers, "tarry-time") or 0),
     )
+
+
+def _numbers(text: str) -> Iterator[tuple[str, str]]:
+    """ "input=9, output=7" """
+    for word in text.split(","):
+        name, equals, value = word.strip().partition("=")
+        if equals:
+            yield name, value
 
 
 def _read_headers(stream: BinaryIO) -> Headers:

@@ -68,7 +68,8 @@ def model_call(text, **more):
 
 
 def relayed(request):
-    return tarry.relay(model_call("relayed", stream=True), notify="finish", state={"saved": "as"}, keep_alive="sse")
+    call = model_call("relayed", stream=True, stream_options={"include_usage": True})
+    return tarry.relay(call, notify="finish", state={"saved": "as"}, keep_alive="sse")
 
 
 def resumed(request):
@@ -78,14 +79,45 @@ def resumed(request):
 finished = []
 
 
+def facts(done):
+    return {
+        "tokens": done.tokens and vars(done.tokens),
+        "times": vars(done.times),
+        "attempts": done.attempts,
+        "status": done.status,
+        "request_id": done.request_id,
+    }
+
+
+def unread(request):
+    """An address whose answers Tarry does not read."""
+    call = model_call("unread")
+    call.url = call.url.replace("/v1/chat/completions", "/v1/models")
+    call.method, call.body = "GET", b""
+    return tarry.resume([call], then="unread-answer")
+
+
+@tarry.continuation
+def unread_answer(request):
+    answer = request.tarry.answers[0]
+    return JsonResponse({"status": answer.status, "usage": answer.usage, "times": vars(answer.times)})
+
+
 @tarry.continuation
 def finish(request):
     got = request.tarry
     if got.kind == "notify":
         done = tarry.completed(got)
-        finished.append((got.outcome, got.state, got.answers[0].body.decode(), done.text.split()[0], done.whole))
+        finished.append((got.outcome, got.state, got.answers[0].body.decode(), done.text.split()[0], done.whole, facts(done), done.usage))
         return JsonResponse({})
-    return JsonResponse({"texts": [a.json()["choices"][0]["message"]["content"] for a in got.answers], "state": got.state})
+    return JsonResponse(
+        {
+            "texts": [a.json()["choices"][0]["message"]["content"] for a in got.answers],
+            "state": got.state,
+            "facts": [facts(tarry.completed(a)) for a in got.answers],
+            "usage": [a.json()["usage"] for a in got.answers],
+        }
+    )
 
 
 def notified(request):
@@ -100,6 +132,7 @@ VIEWS = {
     "fragile": fragile,
     "relay": relayed,
     "resume": resumed,
+    "unread": unread,
     "notified": notified,
     **sdk.VIEWS,
 }
