@@ -637,6 +637,11 @@ static const struct opt upstream_rows[] = {
         OPT_LIVE,
         .help = "How long the upstream may be silent between two bytes of its response. An event "
                 "stream has content_idle_timeout instead, unless this option is written." },
+    { "include_usage", OPT_BOOL, IN(upstream_conf, include_usage), "false", NULL, NULL, OPT_LIVE,
+        .help = "Whether streamed chat completions are asked for their usage where the client "
+                "left that open: stream_options.include_usage is added to the request, and the "
+                "extra chunk is taken out of what the client gets. Only bodies that are plain "
+                "JSON are changed." },
     { "insecure", OPT_BOOL, IN(upstream_conf, own.insecure), "false", NULL, NULL, OPT_LIVE,
         .help = "Allows an http origin that is neither loopback nor a private address: prompts and "
                 "keys then cross the network unencrypted." },

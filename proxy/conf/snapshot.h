@@ -195,7 +195,8 @@ struct upstream_conf {
     struct str *relay_headers; /* lower case */
     size_t nrelay_headers;
     enum api_choice api;
-    bool usage; /* tokens are read from answers */
+    bool usage;         /* tokens are read from answers */
+    bool include_usage; /* chat streams are asked for theirs */
     struct selector_conf affinity;
     uint64_t connect_timeout_ms; /* name, TCP and TLS together */
     uint64_t first_byte_timeout_ms;

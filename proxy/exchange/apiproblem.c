@@ -1,6 +1,8 @@
 /* The shapes, as the SDKs of autumn 2026 read them. */
 #include "exchange/apiproblem.h"
 
+#include "upstream/rewrite.h"
+
 static bool apiproblem_is_shaped(enum llm_family family)
 {
     return family == LLM_OPENAI || family == LLM_ANTHROPIC || family == LLM_GOOGLE;
@@ -8,18 +10,10 @@ static bool apiproblem_is_shaped(enum llm_family family)
 
 enum llm_family apiproblem_family(const struct upstream_conf *u, const struct head *request)
 {
-    switch (u->api) {
-    case API_OPENAI:
-        return LLM_OPENAI;
-    case API_ANTHROPIC:
-        return LLM_ANTHROPIC;
-    case API_GEMINI:
-        return LLM_GOOGLE;
-    case API_NONE:
-        return LLM_NO_FAMILY;
-    case API_AUTO:
-        break;
-    }
+    enum llm_family family = rewrite_family(u);
+
+    if (family != LLM_BY_PATH)
+        return family;
     if (head_find(request, STR("anthropic-version")))
         return LLM_ANTHROPIC;
     if (head_find(request, STR("x-goog-api-key")))

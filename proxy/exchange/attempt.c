@@ -437,14 +437,6 @@ void attempt_pass_kept(struct attempt *at)
     attempt_release_held(at);
 }
 
-static bool attempt_is_event_stream(const struct head *h)
-{
-    struct str type, parameters;
-
-    str_cut(head_value(h, STR("content-type")), ';', &type, &parameters);
-    return str_eq_nocase(str_trim(type), STR("text/event-stream"));
-}
-
 /* Whether its body is what the API says, and not packed. Of other APIs, errors are read. */
 static bool attempt_is_readable(const struct attempt *at, const struct head *head)
 {
@@ -466,7 +458,7 @@ static void attempt_on_head(struct attempt *at, const struct head *head)
     }
     at->answer->head_ms = at->heard_ms = loop_now_ms();
     at->answer->error = head->status >= 400;
-    at->answer->event_stream = attempt_is_event_stream(head);
+    at->answer->event_stream = head_is_event_stream(head);
     attempt_set_state(at, ATTEMPT_IS_HOLDING);
     if (attempt_is_readable(at, head)) {
         at->answer->reader = reader_new((enum llm_api)at->api, at->answer->event_stream);
@@ -602,23 +594,6 @@ static void attempt_on_drained(void *owner, struct stream *s)
 static const struct stream_handler stream_handler = { .on_message = attempt_on_message,
     .on_drained = attempt_on_drained };
 
-static enum llm_family attempt_family(const struct upstream_conf *u)
-{
-    switch (u->api) {
-    case API_OPENAI:
-        return LLM_OPENAI;
-    case API_ANTHROPIC:
-        return LLM_ANTHROPIC;
-    case API_GEMINI:
-        return LLM_GOOGLE;
-    case API_NONE:
-        return LLM_NO_FAMILY;
-    case API_AUTO:
-        break;
-    }
-    return LLM_BY_PATH;
-}
-
 /* What the answer is to be read for must not be packed. */
 static int attempt_finish_head(struct attempt *at, struct arena *a, struct head *h)
 {
@@ -628,7 +603,7 @@ static int attempt_finish_head(struct attempt *at, struct arena *a, struct head 
         rc = head_set(h, a, STR("Content-Length"),
             arena_printf(a, "%llu",
                 (unsigned long long)pieces_size(at->part.cursor.pieces, at->part.cursor.count)));
-    at->api = (unsigned char)api_of(attempt_family(at->policy), h->target);
+    at->api = (unsigned char)api_of(rewrite_family(at->policy), h->target);
     if (rc == 0 && at->api != LLM_OTHER && at->policy->usage)
         rc = head_set(h, a, STR("Accept-Encoding"), STR("identity"));
     return rc;

@@ -8,6 +8,7 @@
 #include "base/num.h"
 #include "exchange/attempt.h"
 #include "exchange/callmetrics.h"
+#include "llm/sieve.h"
 #include "net/deadline.h"
 #include "net/loop.h"
 #include "observe/counter.h"
@@ -42,6 +43,7 @@ struct call {
     struct attempt *kept;     /* of a lower tier: its answer counts if the others fail too */
     struct pacer_turn *turns; /* one a limit of the upstream; NULL: none asked for yet */
     struct rewritten_body *rewritten;     /* for the present endpoint; NULL: the body as it is */
+    struct sieve *sieve;                  /* for the chunk that was asked for; NULL: all passes */
     const struct endpoint_conf *endpoint; /* of the last attempt */
     union {
         struct deadline timer;              /* of the pause, or the attempt's while there is one */
@@ -278,6 +280,43 @@ static bool call_must_not_be_repeated(const struct call *c, const struct head *h
     return head->status >= 400 && (c->attempts > 1 || head->status >= 500 || head->status == 408);
 }
 
+/* Whether the answer has the chunk that include_usage has brought. */
+static bool call_must_sieve(const struct call *c, const struct head *head)
+{
+    struct str coding = head_value(head, STR("content-encoding"));
+
+    return c->rewritten && c->rewritten->asks_usage && head->status == 200 &&
+           head_is_event_stream(head) && (coding.n == 0 || str_eq_nocase(coding, STR("identity")));
+}
+
+/* The head as the caller gets it. 0, or -1 if there is no memory. */
+static int call_make_answer_head(
+    struct call *c, struct arena *a, const struct head *head, struct head *out)
+{
+    bool sieved = call_must_sieve(c, head);
+
+    *out = *head;
+    if (!sieved && !call_must_not_be_repeated(c, head))
+        return 0;
+    if (head_copy(a, out, head, 1) < 0)
+        return -1;
+    if (sieved) {
+        head_remove(out, STR("content-length"));
+        c->sieve = sieve_new();
+        if (!c->sieve)
+            return -1;
+    }
+    if (call_must_not_be_repeated(c, head))
+        return head_set(out, a, STR("x-should-retry"), STR("false"));
+    return 0;
+}
+
+static void call_lose(struct call *c)
+{
+    call_drop_attempt(c);
+    call_fail(c, PROBLEM_INTERNAL, "out of memory");
+}
+
 static void call_on_head(void *owner, const struct head *head)
 {
     struct call *c = owner;
@@ -286,16 +325,37 @@ static void call_on_head(void *owner, const struct head *head)
 
     callmetrics_first_content(c->request.upstream, call_elapsed_ms(c));
     trail_take_service_id(c->request.trail, head);
-    if (call_must_not_be_repeated(c, head) && head_copy(&arena, &out, head, 1) == 0 &&
-        head_set(&out, &arena, STR("x-should-retry"), STR("false")) == 0)
-        head = &out;
-    call_emit(c, (struct call_event){ .kind = CALL_HEAD, .head = head });
+    if (call_make_answer_head(c, &arena, head, &out) < 0)
+        call_lose(c);
+    else
+        call_emit(c, (struct call_event){ .kind = CALL_HEAD, .head = &out });
     arena_release(&arena);
+}
+
+/* Passes on what comes through the sieve. False: there is no memory, and the call has failed. */
+static bool call_sieve(struct call *c, struct str data, bool last)
+{
+    struct buf out = { 0 };
+    int rc = sieve_feed(c->sieve, data, &out);
+
+    if (rc == 0 && last)
+        rc = sieve_end(c->sieve, &out);
+    if (rc < 0)
+        call_lose(c);
+    else if (buf_len(&out) > 0)
+        call_emit(c, (struct call_event){ .kind = CALL_DATA, .data = buf_str(&out) });
+    buf_release(&out);
+    return rc == 0;
 }
 
 static void call_on_data(void *owner, struct str data)
 {
-    call_emit(owner, (struct call_event){ .kind = CALL_DATA, .data = data });
+    struct call *c = owner;
+
+    if (c->sieve)
+        call_sieve(c, data, false);
+    else
+        call_emit(c, (struct call_event){ .kind = CALL_DATA, .data = data });
 }
 
 static void call_on_end(void *owner, enum attempt_end end)
@@ -305,6 +365,8 @@ static void call_on_end(void *owner, enum attempt_end end)
         [ATTEMPT_MALFORMED] = CALL_MALFORMED };
     struct call *c = owner;
 
+    if (c->sieve && !call_sieve(c, STR(""), true))
+        return;
     call_set_state(c, CALL_IS_OVER);
     callmetrics_call_answered(c->request.upstream, c->status, call_elapsed_ms(c), c->log);
     call_emit(c, (struct call_event){ .kind = CALL_END, .end = ends[end] });
@@ -482,6 +544,21 @@ static int call_pace(struct call *c)
 
 /* ---- attempts ---- */
 
+/* Whether the request may be made to ask for its usage. */
+static bool call_may_ask_usage(struct call *c)
+{
+    struct arena arena = { 0 };
+    struct head head;
+    bool may;
+
+    if (!c->request.upstream->include_usage)
+        return false;
+    may = c->make_head(c->owner, c, &arena, &head) == 0 &&
+          rewrite_may_ask_usage(c->request.upstream, &head);
+    arena_release(&arena);
+    return may;
+}
+
 static void call_open_attempt(struct call *c, const struct group_choice *choice)
 {
     struct attempt_request r = {
@@ -499,14 +576,14 @@ static void call_open_attempt(struct call *c, const struct group_choice *choice)
     int rc;
 
     free(c->rewritten);
-    c->rewritten = rewrite_body(choice->conf, &c->request.body, &rc);
+    c->rewritten = rewrite_body(choice->conf, call_may_ask_usage(c), &c->request.body, &rc);
     if (rc < 0) {
         call_fail(c, PROBLEM_INTERNAL, "the request's body cannot be read");
         return;
     }
     if (c->rewritten) {
         r.body = c->rewritten->pieces;
-        r.npieces = 3;
+        r.npieces = c->rewritten->n;
     }
     c->endpoint = choice->conf;
     c->endpoint_index = (unsigned char)choice->index;
@@ -559,7 +636,10 @@ static void call_try(void *owner)
 
 static void call_free(void *what)
 {
-    free(what);
+    struct call *c = what;
+
+    sieve_free(c->sieve);
+    free(c);
 }
 
 /* The least number of seconds that the client's fields name; 0: none does. */
@@ -629,6 +709,7 @@ static void call_add_to_record(const struct call *c)
     struct call_record *r = c->request.record;
     struct llm_usage usage = call_usage(c);
 
+    callmetrics_tokens(c->request.upstream, &usage);
     if (!r)
         return;
     r->usage.known = r->usage.known || usage.known;

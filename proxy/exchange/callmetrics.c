@@ -137,3 +137,16 @@ void callmetrics_call_cancelled(const struct upstream_conf *u, uint64_t took_ms)
 {
     callmetrics_call_ended(u, STR("cancelled"), took_ms);
 }
+
+void callmetrics_tokens(const struct upstream_conf *u, const struct llm_usage *usage)
+{
+    const struct {
+        struct str kind;
+        uint32_t n;
+    } kinds[] = { { STR_INIT("input"), usage->input }, { STR_INIT("output"), usage->output },
+        { STR_INIT("cached"), usage->cached }, { STR_INIT("reasoning"), usage->reasoning } };
+
+    for (size_t i = 0; usage->known && i < sizeof(kinds) / sizeof(*kinds); i++)
+        if (kinds[i].n > 0)
+            metric_add(METRIC_UPSTREAM_TOKENS, kinds[i].n, METRIC_LABELS(u->name, kinds[i].kind));
+}

@@ -7,6 +7,7 @@
 
 #include "conf/snapshot.h"
 #include "exchange/problem.h"
+#include "llm/reader.h"
 #include "observe/log.h"
 
 /* An attempt has brought an answer with this status, or failed. `endpoint`: its name. */
@@ -24,5 +25,8 @@ void callmetrics_call_answered(const struct upstream_conf *u, unsigned status, u
 void callmetrics_call_failed(const struct upstream_conf *u, enum problem problem, uint64_t took_ms,
     const struct log_context *log);
 void callmetrics_call_cancelled(const struct upstream_conf *u, uint64_t took_ms);
+
+/* What the service said that a call used. */
+void callmetrics_tokens(const struct upstream_conf *u, const struct llm_usage *usage);
 
 #endif

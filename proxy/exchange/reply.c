@@ -219,14 +219,6 @@ static void reply_on_flush(void *owner)
         r->handler->on_failed(r->owner, rc);
 }
 
-static bool reply_is_event_stream(const struct head *h)
-{
-    struct str type, rest;
-
-    str_cut(head_value(h, STR("content-type")), ';', &type, &rest);
-    return str_eq_nocase(str_trim(type), STR("text/event-stream"));
-}
-
 static int reply_on_unpacked(void *owner, struct str data)
 {
     return reply_put_shaped(owner, data) < 0 ? -1 : 0;
@@ -250,7 +242,7 @@ static int reply_adapt(struct reply *r, const struct head *head)
 {
     enum coding coding;
 
-    if (r->keep_alive == KEEP_ALIVE_SSE && head->status >= 400 && !reply_is_event_stream(head))
+    if (r->keep_alive == KEEP_ALIVE_SSE && head->status >= 400 && !head_is_event_stream(head))
         r->shape = REPLY_ERROR_EVENT;
     if (decoder_coding_of(head, &coding) < 0)
         return REPLY_E_CODING;

@@ -182,3 +182,11 @@ int head_copy(struct arena *a, struct head *to, const struct head *from, size_t 
     *to = h;
     return 0;
 }
+
+bool head_is_event_stream(const struct head *h)
+{
+    struct str type, parameters;
+
+    str_cut(head_value(h, STR("content-type")), ';', &type, &parameters);
+    return str_eq_nocase(str_trim(type), STR("text/event-stream"));
+}

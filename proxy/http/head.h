@@ -71,4 +71,7 @@ void head_remove(struct head *h, struct str name);
  * block of memory. `to` may be `from`. 0, or -1 if there is no memory (`to` is as it was). */
 int head_copy(struct arena *a, struct head *to, const struct head *from, size_t spare);
 
+/* Whether its body is text/event-stream. */
+bool head_is_event_stream(const struct head *h);
+
 #endif

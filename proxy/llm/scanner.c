@@ -89,6 +89,17 @@ static void scanner_tell(struct scanner *j, enum scanner_type type, uint64_t end
             j->on_value(j->owner, i, &v);
 }
 
+bool scanner_is_in_match(const struct scanner *j, uint64_t *start)
+{
+    unsigned level = scanner_level(j);
+
+    *start = j->start;
+    for (unsigned i = 0; j->state == IN_STRING && j->here && i < j->npaths; i++)
+        if ((j->here >> i & 1) && level < SCANNER_SEGMENTS_MAX && !j->paths[i].segments[level])
+            return true;
+    return false;
+}
+
 static void scanner_keep(struct scanner *j, const char *p, size_t n)
 {
     size_t room = SCANNER_TEXT_MAX - (size_t)j->text_len;

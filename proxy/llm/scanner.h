@@ -74,6 +74,9 @@ void scanner_init(struct scanner *j, const struct scanner_path *paths, unsigned 
 /* The next piece. False: what came is no JSON, and nothing more is told. */
 bool scanner_feed(struct scanner *j, struct str piece);
 
+/* Whether a string at one of the paths has begun and not ended; *start is where. */
+bool scanner_is_in_match(const struct scanner *j, uint64_t *start);
+
 /* The outermost value is complete, whatever follows it. */
 bool scanner_complete(const struct scanner *j);
 

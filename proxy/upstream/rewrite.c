@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "conf/value.h"
+#include "llm/askusage.h"
 #include "llm/scanner.h"
 
 static const struct str query_credentials[] = { STR_INIT("key"), STR_INIT("api_key"),
@@ -148,24 +149,49 @@ static void rewrite_on_value(void *owner, unsigned path, const struct scanner_va
 
 enum { READ_STEP = 16 << 10 };
 
-static int rewrite_find(const struct piece *body, const struct scanner_path *path, struct found *f)
+/* Gives the body to `take` in steps, until that has enough. 0, or -1 if it cannot be read. */
+static int rewrite_read(
+    const struct piece *body, bool (*take)(void *owner, struct str piece), void *owner)
 {
     char scratch[READ_STEP];
-    struct scanner j;
 
-    scanner_init(&j, path, 1, false, rewrite_on_value, f);
-    for (uint64_t at = 0; at < body->len && !f->end;) {
+    for (uint64_t at = 0; at < body->len;) {
         uint64_t left = body->len - at;
         size_t n = left < READ_STEP ? (size_t)left : READ_STEP;
         struct str data = str_make(body->body ? NULL : body->mem + at, n);
 
         if (body->body && body_read(body->body, body->off + at, n, scratch, &data) < 0)
             return -1;
-        if (data.n == 0 || !scanner_feed(&j, data))
+        if (data.n == 0 || !take(owner, data))
             return 0;
         at += data.n;
     }
     return 0;
+}
+
+/* Looks for the value at a path. */
+struct seeking {
+    struct scanner json;
+    struct found found;
+};
+
+static bool rewrite_seek(void *owner, struct str piece)
+{
+    struct seeking *k = owner;
+
+    return scanner_feed(&k->json, piece) && !k->found.end;
+}
+
+static int rewrite_find(
+    const struct piece *body, const struct scanner_path *path, struct found *found)
+{
+    struct seeking k = { .found = { 0 } };
+    int rc;
+
+    scanner_init(&k.json, path, 1, false, rewrite_on_value, &k.found);
+    rc = rewrite_read(body, rewrite_seek, &k);
+    *found = k.found;
+    return rc;
 }
 
 bool rewrite_field_hash(const struct piece *body, struct str path, uint64_t *hash)
@@ -197,31 +223,113 @@ static struct piece rewrite_part(const struct piece *body, uint64_t from, uint64
     return part;
 }
 
-struct rewritten_body *rewrite_body(
-    const struct endpoint_conf *e, const struct piece *body, int *rc)
+static int rewrite_find_model(
+    const struct endpoint_conf *e, const struct piece *body, struct askusage_edit *edit)
 {
     static const struct scanner_path model = { { "model" } };
     struct found found = { 0 };
+
+    if (e->model.n == 0 || rewrite_find(body, &model, &found) < 0)
+        return e->model.n == 0 ? 0 : -1;
+    *edit = (struct askusage_edit){ .start = found.start, .end = found.end };
+    return found.end > 0;
+}
+
+static bool rewrite_ask(void *owner, struct str piece)
+{
+    askusage_feed(owner, piece);
+    return true;
+}
+
+static int rewrite_find_usage(const struct piece *body, struct askusage_edit *edit)
+{
+    struct askusage q;
+
+    askusage_init(&q);
+    if (rewrite_read(body, rewrite_ask, &q) < 0)
+        return -1;
+    return askusage_edit(&q, edit);
+}
+
+/* The body with the edits, which are in order. */
+static void rewrite_put(
+    struct rewritten_body *b, const struct piece *body, const struct askusage_edit *edits, size_t n)
+{
+    uint64_t at = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        if (edits[i].start > at)
+            b->pieces[b->n++] = rewrite_part(body, at, edits[i].start);
+        b->pieces[b->n++] = (struct piece){ .mem = edits[i].text.p, .len = edits[i].text.n };
+        at = edits[i].end;
+    }
+    if (at < body->len)
+        b->pieces[b->n++] = rewrite_part(body, at, body->len);
+}
+
+struct rewritten_body *rewrite_body(
+    const struct endpoint_conf *e, bool ask_usage, const struct piece *body, int *rc)
+{
+    struct askusage_edit edits[REWRITE_EDITS_MAX], first;
     struct rewritten_body *b;
+    int model = 0, usage = 0;
 
     *rc = 0;
-    if (e->model.n == 0 || body->len == 0)
+    if (body->len == 0)
         return NULL;
-    *rc = rewrite_find(body, &model, &found);
-    if (*rc < 0 || !found.end)
+    model = rewrite_find_model(e, body, &edits[0]);
+    if (model >= 0 && ask_usage)
+        usage = rewrite_find_usage(body, &edits[model]);
+    *rc = model < 0 || usage < 0 ? -1 : 0;
+    if (*rc < 0 || model + usage == 0)
         return NULL;
     b = malloc(sizeof(*b) + e->model.n + 3);
     if (!b) {
         *rc = -1;
         return NULL;
     }
-    b->name[0] = '"';
-    memcpy(b->name + 1, e->model.p, e->model.n);
-    b->name[e->model.n + 1] = '"';
-    b->pieces[0] = rewrite_part(body, 0, found.start);
-    b->pieces[1] = (struct piece){ .mem = b->name, .len = e->model.n + 2 };
-    b->pieces[2] = rewrite_part(body, found.end, body->len);
+    b->n = 0;
+    b->asks_usage = usage > 0;
+    b->model[0] = '"';
+    memcpy(b->model + 1, e->model.p ? e->model.p : "", e->model.n);
+    b->model[e->model.n + 1] = '"';
+    if (model)
+        edits[0].text = str_make(b->model, e->model.n + 2);
+    if (model + usage == 2 && edits[1].start < edits[0].start) {
+        first = edits[1];
+        edits[1] = edits[0];
+        edits[0] = first;
+    }
+    rewrite_put(b, body, edits, (size_t)(model + usage));
     return b;
+}
+
+enum llm_family rewrite_family(const struct upstream_conf *u)
+{
+    switch (u->api) {
+    case API_OPENAI:
+        return LLM_OPENAI;
+    case API_ANTHROPIC:
+        return LLM_ANTHROPIC;
+    case API_GEMINI:
+        return LLM_GOOGLE;
+    case API_NONE:
+        return LLM_NO_FAMILY;
+    case API_AUTO:
+        break;
+    }
+    return LLM_BY_PATH;
+}
+
+bool rewrite_may_ask_usage(const struct upstream_conf *u, const struct head *h)
+{
+    struct str path, query, coding = head_value(h, STR("content-encoding")),
+                            end = STR("/chat/completions");
+
+    str_cut(h->target, '?', &path, &query);
+    return u->include_usage && (coding.n == 0 || str_eq_nocase(coding, STR("identity"))) &&
+           api_of(rewrite_family(u), h->target) == LLM_CHAT && path.n >= end.n &&
+           str_eq(str_make(path.p + path.n - end.n, end.n), end);
 }
 
 struct str rewrite_authority(const struct endpoint_conf *e)

@@ -8,6 +8,7 @@
 #include "conf/snapshot.h"
 #include "http/body.h"
 #include "http/head.h"
+#include "llm/api.h"
 
 /* Sets the authority, puts the path prefix before the target, and adds the conf's fields, which win
  * over the request's. If the conf sets a credential, all others are removed: the fields that
@@ -18,17 +19,29 @@ int rewrite_head(struct arena *a, const struct endpoint_conf *e, struct head *h)
 /* Whether the conf sets a key for the endpoint, regardless of the request. */
 bool rewrite_has_key(const struct endpoint_conf *e);
 
-/* A request's body with another model's name in it. */
+enum { REWRITE_EDITS_MAX = 2 }; /* the model's name, and include_usage */
+
+/* A request's body with other bytes in some places. */
 struct rewritten_body {
-    struct piece pieces[3]; /* up to the name, the name, the rest */
-    char name[];
+    struct piece pieces[2 * REWRITE_EDITS_MAX + 1];
+    size_t n;
+    bool asks_usage; /* include_usage was added */
+    char model[];
 };
 
-/* The body for an endpoint with a model of its own: a new block, which the caller frees and which
- * borrows `body`. NULL with *rc 0: the body stays as it is. NULL with *rc -1: no memory, or the
+/* The body for an endpoint with a model of its own, and with include_usage if `ask_usage` and the
+ * body leaves that open: a new block, which the caller frees and which borrows `body`. Nothing is
+ * serialised anew. NULL with *rc 0: the body stays as it is. NULL with *rc -1: no memory, or the
  * body cannot be read. */
 struct rewritten_body *rewrite_body(
-    const struct endpoint_conf *e, const struct piece *body, int *rc);
+    const struct endpoint_conf *e, bool ask_usage, const struct piece *body, int *rc);
+
+/* Whether include_usage may be asked for in a request with this head: a chat completion whose body
+ * is not coded, by the conf. */
+bool rewrite_may_ask_usage(const struct upstream_conf *u, const struct head *h);
+
+/* Whose API the upstream speaks, by the conf. */
+enum llm_family rewrite_family(const struct upstream_conf *u);
 
 /* A hash of the value at `path` ("a.b") of a JSON body. False: there is none. */
 bool rewrite_field_hash(const struct piece *body, struct str path, uint64_t *hash);

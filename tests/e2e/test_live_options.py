@@ -376,14 +376,14 @@ IN_FORCE = {
     "upstream": {
         "affinity": "header:x-tenant", "api": "openai", "breaker_failures": 17, "breaker_pause": "17s", "connect_timeout": "17s",
         "connection_max_age": "17m", "content_idle_timeout": "17s", "fallback_on": ["context_length"], "first_byte_timeout": "17s",
-        "first_content_timeout": "17s", "hold_max": "17K", "hold_timeout": "17s", "http2": False, "idle_timeout": "17s", "out_pause": "17s", "retry_unstarted_within": "17ms",
+        "first_content_timeout": "17s", "hold_max": "17K", "hold_timeout": "17s", "http2": False, "idle_timeout": "17s", "include_usage": True, "out_pause": "17s", "retry_unstarted_within": "17ms",
         "insecure": True, "keep_alive_timeout": "17s", "max_connections": 17, "ping_interval": "17s", "ping_timeout": "17s",
         "response_max": "17K", "retries": 7, "retry_after_max": "17s", "retry_first_pause": "17ms", "retry_max_pause": "17s",
         "retry_on": [417], "retry_unsure_within": "17ms", "stream_timeout": "17m", "streams_per_connection": 17, "total_timeout": "17m",
         "usage": True},
     "endpoint": {"http2": False, "insecure": True, "model": "m-17", "path_prefix": "/v17", "tier": 2, "weight": 17},
     "limit": {"in_flight": 17, "key": "header:x-tenant", "requests_per_minute": 17},
-    "route": {"websocket": True},
+    "route": {"body_max": "17M", "websocket": True},
     "compression": {"brotli_level": 3, "gzip_level": 3, "window": "16K", "zstd_level": 4},
     "log": {"buffer_max": "117K"},
     "access_log": {"buffer_max": "117K"},
@@ -394,7 +394,8 @@ IN_FORCE = {
 OF_THEIR_OWN = {("listen", n) for n in ("certificate", "private_key", "client_certificate", "client_ca_file", "client_chain_max", "misdirected",
                                         "ocsp_staple", "tls_min_version")} | \
     {("identity", n) for n in ("certificate", "private_key", "ocsp_staple")} | {("upstream", n) for n in ("origin", "ca_file", "probe_after", "probe_timeout")} | \
-    {("endpoint", n) for n in ("origin", "ca_file", "set_header")} | {("server", n) for n in ("count", "first")} | {("route", "upstream"), ("admin", "control")}
+    {("endpoint", n) for n in ("origin", "ca_file", "set_header")} | {("server", n) for n in ("count", "first")} | {("admin", "control")} | \
+    {("route", n) for n in ("upstream", "keep_alive_interval", "prefix_rewrite", "rewrite_urls")}
 
 
 def all_rows():
