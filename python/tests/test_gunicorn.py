@@ -301,3 +301,80 @@ def test_folders_of_dead_arbiters_are_removed_and_others_stay(tmp_path, monkeypa
     arbiter.remove_leftovers()
     assert not os.path.exists(hooks[0].folder) and os.path.exists(hooks[1].folder) and begun.exists()
     hooks[1].lock.close()
+
+
+# --- gunicorn's settings ---
+
+
+def gunicorn_cfg(**given):
+    config = pytest.importorskip("gunicorn.config")
+    made = config.Config()
+    for name, value in given.items():
+        made.set(name, value)
+    return made
+
+
+def test_every_setting_of_this_gunicorn_is_known():
+    from tarry.servers.gunicorn import options
+
+    kinds = [options.AS_EVER, options.CARRIED, options.WITHOUT_EFFECT, options.REFUSED]
+    unknown = [name for name in gunicorn_cfg().settings if sum(name in kind for kind in kinds) != 1]
+    assert unknown == [], "say in options.py and docs/gunicorn.md what becomes of them"
+
+
+@pytest.mark.parametrize("given", [
+    {"ciphers": "ALL"}, {"permit_obsolete_folding": True}, {"strip_header_spaces": True}, {"casefold_http_method": True},
+    {"ssl_context": lambda config, default: default()}, {"http2_max_frame_size": 32768}, {"forwarder_headers": "SCRIPT_NAME"},
+    {"dirty_apps": ["a:B"]}, {"protocol": "uwsgi"}, {"permit_unconventional_http_method": True}, {"http2_cleartext": "both"},
+])  # fmt: skip
+def test_what_cannot_be_carried_over_is_refused_with_the_remedy(given):
+    from tarry.servers.gunicorn import options
+
+    (name,) = given
+    if name not in gunicorn_cfg().settings:
+        pytest.skip(f"this gunicorn has no {name}")
+    assert options.refusal(gunicorn_cfg()) == ""
+    why = options.refusal(gunicorn_cfg(**given))
+    assert f"the setting {name}" in why and options.REFUSED[name] in why
+
+
+def test_header_map_and_streams_are_carried_over():
+    assert "underscore_headers" not in text_of(cfg(header_map="drop"), SITE)
+    assert 'underscore_headers = "refuse"' in text_of(cfg(header_map="refuse"), SITE)
+    assert 'underscore_headers = "pass"' in text_of(cfg(header_map="dangerous"), SITE)
+    assert "http2_max_streams = 7" in text_of(cfg(http2_max_concurrent_streams=7), SITE)
+
+
+def test_an_access_log_of_the_users_own_form_stays_with_the_workers():
+    from tarry.servers.gunicorn import options
+
+    assert not options.keeps_access_log(gunicorn_cfg(accesslog="-"))
+    assert options.keeps_access_log(gunicorn_cfg(access_log_format="%(h)s"))
+    assert options.keeps_access_log(gunicorn_cfg(logger_class="my.Logger"))
+
+
+def test_the_workers_access_log_has_one_line_a_request():
+    import datetime
+    import time
+
+    from tarry.runs.exchange import ENVIRON_KEY, Exchange
+    from tarry.servers.gunicorn.worker import one_line_a_request
+
+    lines = []
+    log = one_line_a_request(lambda resp, req, environ, took: lines.append((resp.status, took.total_seconds())))
+    exchange = Exchange.alone("x")
+    exchange.started = time.time() - 5
+
+    def visit(status, kind="request", **headers):
+        exchange.kind = kind
+        resp = types.SimpleNamespace(status=status, headers=[(name.replace("_", "-"), value) for name, value in headers.items()])
+        log(resp, None, {ENVIRON_KEY: exchange}, datetime.timedelta(seconds=0.1))
+
+    visit("202 Accepted", Tarry_Then="replay")
+    visit("202 Accepted", Tarry_Then="trailer")
+    visit("200 OK", kind="replay")
+    visit("202 Accepted", Tarry_Then="relay")
+    visit("204 No Content", kind="notify")
+    log(types.SimpleNamespace(status="200 direct", headers=[]), None, {}, datetime.timedelta(seconds=0.1))
+    assert [status for status, _ in lines] == ["200 OK", "202 Accepted", "200 direct"]
+    assert lines[0][1] >= 5 and lines[2][1] == 0.1

@@ -522,6 +522,17 @@ def test_access_log(bed, version):
     site.get("/ok?after")
     eventually(lambda: log.read_text().count("GET /ok?after") == 1, "a line")
     assert '127.0.0.1 - - [' in log.read_text()
+    # In a format of the user's own the workers write it: one line a request, too, with the time that the client has waited.
+    model, own = Model(bed), "%(h)s %(m)s %(U)s %(s)s %(M)s %({tarry.run}e)s %({tarry.exchange_id}e)s"
+    site = Hooked(bed, version, "--access-logfile", "access", "--access-logformat", own.replace("%(M)s", "%(D)s"), origin=model.origin)
+    log = site.folder / "access"
+    crowd = park(site, model, 1)
+    model.gate.open()
+    crowd.all_right()
+    site.get("/ok?after")
+    eventually(lambda: log.exists() and log.read_text().count("/ok 200") == 2, "the lines")  # one is of the harness
+    asked = [line.split() for line in log.read_text().splitlines() if "/ok" not in line]
+    assert len(asked) == 1 and asked[0][0] == "127.0.0.1" and asked[0][3] == "200" and asked[0][5] == "1" and len(asked[0][6]) > 10
 
 
 def test_mistakes_are_named(bed, version):
@@ -532,6 +543,9 @@ def test_mistakes_are_named(bed, version):
     two = Hooked(bed, version, env={"TARRY_ORIGINS": "api.example.com"}, ready=False)
     assert two.wait_end() == 1
     assert "TARRY_ORIGINS: 'api.example.com' is no origin" in two.output and two.folders() == []
+    three = Hooked(bed, version, "--ciphers", "ALL", ready=False)
+    assert three.wait_end() == 1
+    assert "the setting ciphers (--ciphers) cannot be carried over to Tarry: " in three.output and three.folders() == []
 
 
 def test_other_worker_classes_are_refused(bed, version):

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, Optional
 
 from ...settings import settings
 from .. import binary, origins
-from . import conf
+from . import conf, options
 from .proxy import UNKNOWN, Proxy, text_address
 
 PREFIX = "tarry-gunicorn-"
@@ -85,8 +85,9 @@ def on_starting(server: Any) -> None:
     if not issubclass(server.worker_class, (SyncWorker, ThreadWorker)):
         fail(server, f"the worker class {cfg.worker_class_str!r} cannot be behind Tarry; leave --worker-class out, or use sync or "
                      "gthread: a request that waits for a model holds no worker")  # fmt: skip
-    if getattr(cfg, "protocol", "http") not in ("http", None):
-        fail(server, f"the protocol {cfg.protocol!r} cannot be behind Tarry, which speaks HTTP with clients; leave --protocol out")
+    why = options.refusal(cfg)
+    if why:
+        fail(server, why)
     path = binary.find()
     if path is None:
         fail(server, "there is no compiled tarry: install a wheel for this platform or your distribution's package, or name the "
@@ -150,6 +151,10 @@ def on_reload(server: Any) -> None:
     """gunicorn has read its config anew, and opened new listeners if `bind` has changed."""
     forget_config()
     if not hook.is_arbiter() or hook.stopping:
+        return
+    why = options.refusal(server.cfg)
+    if why:
+        server.log.error("tarry: %s; the old conf stays in force", why)
         return
     take_over(server)
     old, hook.addresses = hook.addresses, addresses_of(server)
@@ -353,11 +358,11 @@ def own_conf() -> Optional[str]:
 
 
 def take_over(server: Any) -> None:
-    """The access log has a line a request in place of a line a visit, with the client's address. With reuse_port each worker
-    would bind the public address for itself."""
+    """The access log has a line a request in place of a line a visit, with the client's address: Tarry writes it, unless it has a form of
+    the user's own. With reuse_port each worker would bind the public address for itself."""
     cfg = server.cfg
-    hook.access_log = cfg.accesslog
-    if cfg.accesslog:
+    hook.access_log = None if options.keeps_access_log(cfg) else cfg.accesslog
+    if hook.access_log:
         cfg.set("accesslog", None)
         server.log.setup(cfg)  # as a reload does; it has opened the file already
     if cfg.reuse_port:

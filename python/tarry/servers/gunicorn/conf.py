@@ -15,6 +15,9 @@ PRIVATE = ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.
 LEVELS = {"debug": "debug", "info": "info", "warning": "warn", "error": "error", "critical": "error"}
 # gunicorn's defaults: an option that nobody has touched leaves Tarry's own.
 KEEPALIVE_DEFAULT = 2
+STREAMS_DEFAULT = 100
+UNDERSCORES = {"refuse": "refuse", "dangerous": "pass"}
+"""By gunicorn's header_map, Tarry's underscore_headers; the default of both is "drop"."""
 
 
 class Site(NamedTuple):
@@ -88,6 +91,10 @@ def _limits(cfg: Any) -> Iterable[str]:
         yield f"header_fields_max = {min(1024, max(8, cfg.limit_request_fields))}"
     if cfg.limit_request_line:
         yield f"target_max = {max(64, cfg.limit_request_line)}"
+    if getattr(cfg, "header_map", "drop") in UNDERSCORES:
+        yield f"underscore_headers = {quoted(UNDERSCORES[cfg.header_map])}"
+    if getattr(cfg, "http2_max_concurrent_streams", STREAMS_DEFAULT) != STREAMS_DEFAULT:
+        yield f"http2_max_streams = {min(10000, max(1, cfg.http2_max_concurrent_streams))}"
     if cfg.keepalive and cfg.keepalive != KEEPALIVE_DEFAULT:
         yield f'keep_alive_timeout = "{int(cfg.keepalive)}s"'
 

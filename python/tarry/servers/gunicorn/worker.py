@@ -3,13 +3,15 @@ that has reached the worker is answered before it goes."""
 
 from __future__ import annotations
 
+import datetime
 import os
 import signal
 import socket
 import time
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from ...runs import suspended
+from ...runs.exchange import ENVIRON_KEY
 from ...wrapper import wsgi
 from .arbiter import hook
 from .client import RestoreClient
@@ -50,12 +52,31 @@ def post_worker_init(worker: Any) -> None:
     worker.sockets = [place]
     worker.wait_fds = [place, worker.PIPE[0]]
     worker.tarry_place = place
+    worker.log.access = one_line_a_request(worker.log.access)
     suspended.address = f"unix:{place.own}"  # views that wait in this process go on here, whatever becomes of its number
     place.appear()
     worker.__class__ = _leaving(type(worker))
     if not worker.__dict__.pop("alive", True):  # stopped while it was loading the app
         worker.alive = False
     hook.proxy.let_start()
+
+
+def one_line_a_request(access: Callable[..., None]) -> Callable[..., None]:
+    """gunicorn's access log and its metrics by statsd, without the visits that end in a handoff and those that only Tarry knows of. The time
+    of a request is from when its client sent it."""
+
+    def log(resp: Any, req: Any, environ: dict[str, Any], request_time: datetime.timedelta) -> None:
+        exchange = environ.get(ENVIRON_KEY)
+        if exchange is None:
+            return access(resp, req, environ, request_time)
+        then = next((str(value) for name, value in resp.headers if name.lower() == "tarry-then"), "")
+        if then and not then.startswith("relay") or exchange.kind not in ("request", "resume", "replay"):
+            return None
+        if exchange.started:
+            request_time = max(request_time, datetime.timedelta(seconds=time.time() - exchange.started))
+        return access(resp, req, environ, request_time)
+
+    return log
 
 
 def worker_exit(server: Any, worker: Any) -> None:
