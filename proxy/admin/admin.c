@@ -78,8 +78,8 @@ static bool admin_knows_host(const struct conf *c, struct str authority)
         if (admin_ends_with(host, local[i]))
             return true;
     for (size_t i = 0; i < c->nadmins; i++)
-        for (size_t k = 0; k < c->admins[i].nhosts; k++)
-            if (str_eq(c->admins[i].hosts[k], host))
+        for (size_t k = 0; k < c->admins[i].hosts.n; k++)
+            if (str_eq(c->admins[i].hosts.list[k], host))
                 return true;
     return false;
 }

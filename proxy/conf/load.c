@@ -272,14 +272,14 @@ static bool load_read_element(struct draft *d, const struct draft_section *s, co
     if (row->type == OPT_ENCODINGS)
         return load_read_encoding(d, row, cc, text, i, n, why);
     if (row->type == OPT_HOSTS) {
-        struct admin_conf *admin = s->base;
+        struct hosts_conf *hosts = (void *)((char *)s->base + row->offset);
 
         if (i == 0)
-            admin->hosts = arena_alloc(a, n * sizeof(*admin->hosts));
-        if (!admin->hosts)
+            hosts->list = arena_alloc(a, n * sizeof(*hosts->list));
+        if (!hosts->list)
             return WHY("out of memory");
-        admin->nhosts = i + 1;
-        return value_host(a, text, &admin->hosts[i], why);
+        hosts->n = i + 1;
+        return value_host(a, text, &hosts->list[i], why);
     }
     if (row->type == OPT_TYPES) {
         if (i == 0)

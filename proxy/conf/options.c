@@ -16,6 +16,7 @@ static const char *const sandbox_words[] = { "auto", "off", "required", NULL };
 static const char *const encoding_words[] = { "gzip", "br", "zstd", NULL };
 static const char *const client_certificate_words[] = { "off", "optional", "required", NULL };
 static const char *const misdirected_words[] = { "refuse", "serve", NULL };
+static const char *const drain_words[] = { "wait", "close", NULL };
 static const char *const tls_version_words[] = { "1.2", "1.3", NULL };
 static const char *const api_words[] = { "auto", "openai", "anthropic", "gemini", "none", NULL };
 static const char *const fallback_words[] = { "context_length", "content_filter", NULL };
@@ -271,6 +272,11 @@ static const struct opt root_rows[] = {
         .help = "The account to run as. If Tarry is started as root, it binds its listeners "
                 "and reads its keys, and then becomes this user for good. Empty: the account "
                 "that starts it." },
+    { "websocket_drain", OPT_WORD, IN(conf, websocket_drain), "wait", NULL, NULL, OPT_LIVE,
+        .words = drain_words,
+        .help = "What becomes of open WebSockets when Tarry stops: \"wait\" leaves them until they "
+                "end or shutdown_timeout passes, \"close\" closes them at once. Either way Tarry "
+                "closes them with status 1001 (going away), so that clients connect again." },
 };
 
 static const struct opt access_log_rows[] = {
@@ -718,9 +724,22 @@ static const struct opt upstream_rows[] = {
         OPT_LIVE,
         .help = "How long a call may take in all, with its retries and their pauses; for an event "
                 "stream until its first content, for other answers until their end." },
+    { "tunnel_idle_timeout", OPT_DURATION, IN(upstream_conf, tunnel_idle_timeout_ms), "5m", "1ms",
+        "7d", OPT_LIVE,
+        .help = "How long a WebSocket may carry no byte in either direction before it is closed "
+                "with 1001. It should be longer than the interval of pings." },
+    { "tunnel_timeout", OPT_DURATION, IN(upstream_conf, tunnel_timeout_ms), "1d", "1ms", "30d",
+        OPT_LIVE,
+        .help = "How long a WebSocket may stand before it is closed with 1001, however much it "
+                "carries. Its handshake is bound by total_timeout." },
     { "usage", OPT_BOOL, IN(upstream_conf, usage), "true", NULL, NULL, OPT_LIVE,
         .help = "Whether the tokens that a call used are read from its answer. Such calls are made "
                 "with Accept-Encoding: identity." },
+    { "websockets_max", OPT_NUMBER, IN(upstream_conf, websockets_max), "1000", "0", "1000000",
+        OPT_LIVE,
+        .help = "How many WebSockets to one endpoint one process may have open. Each has a "
+                "connection of its own, which max_connections does not count. A further one goes "
+                "to another endpoint, or gets 503." },
 };
 
 static const struct opt route_rows[] = {
@@ -752,9 +771,15 @@ static const struct opt route_rows[] = {
     { "upstream", OPT_UPSTREAM, IN(route_conf, upstream), NULL, NULL, NULL, OPT_LIVE,
         .help = "The upstream that gets the requests directly, with no worker in between." },
     { "websocket", OPT_BOOL, IN(route_conf, websocket), "false", NULL, NULL, OPT_LIVE,
-        .help = "Whether clients may open a WebSocket to the workers. Each holds a slot of the "
-                "pool for as long as it stands: give a server of WebSockets a pool of its own. "
-                "Without it a handshake is served as an ordinary request." },
+        .help = "Whether clients may open a WebSocket to the workers or the upstream. To workers, "
+                "each holds a slot of the pool for as long as it stands: give a server of "
+                "WebSockets a pool of its own. Without it a handshake is served as an ordinary "
+                "request." },
+    { "websocket_origins", OPT_HOSTS, IN(route_conf, websocket_origins), NULL, NULL, NULL, OPT_LIVE,
+        .help = "Hosts whose pages may open a WebSocket to the upstream, beside the host of the "
+                "request itself. A handshake of another page (its Origin field) gets 403: browsers "
+                "let every page open one, and the upstream's key is Tarry's. Programs send no "
+                "Origin." },
     { "workers", OPT_POOL, IN(route_conf, pool), NULL, NULL, NULL, OPT_LIVE,
         .help = "The pool that gets the requests." },
 };

@@ -52,7 +52,7 @@ enum opt_type {
     OPT_STATUSES,  /* of struct upstream_conf: retry_on */
     OPT_KINDS,     /* unsigned: a bit for each of opt.words */
     OPT_NAMES,     /* of struct upstream_conf: relay_headers */
-    OPT_HOSTS,     /* of struct admin_conf: hosts */
+    OPT_HOSTS,     /* struct hosts_conf */
     OPT_TYPES,     /* of struct compression_conf: types */
     OPT_ENCODINGS, /* of struct compression_conf: encodings; words from opt.words */
 };

@@ -48,6 +48,12 @@ struct log_target {
 
 enum access_format { ACCESS_JSON, ACCESS_COMBINED, ACCESS_LOGFMT };
 
+/* Host names, lower case. */
+struct hosts_conf {
+    struct str *list;
+    size_t n;
+};
+
 /* A certificate with its key: paths. */
 struct identity_conf {
     struct str name; /* for messages */
@@ -64,6 +70,9 @@ enum client_certificate {
 
 /* How to treat a request for a host that the certificate shown does not cover. */
 enum misdirected_policy { MISDIRECTED_REFUSE, MISDIRECTED_SERVE };
+
+/* What becomes of open WebSockets when Tarry begins to stop. */
+enum tunnel_drain { TUNNEL_DRAIN_WAIT, TUNNEL_DRAIN_CLOSE };
 
 enum tls_version { TLS_VERSION_1_2, TLS_VERSION_1_3 };
 
@@ -224,6 +233,9 @@ struct upstream_conf {
     uint64_t breaker_pause_ms;
     uint64_t out_pause_ms; /* an endpoint that refuses its key is left alone for so long */
     size_t response_max;
+    size_t websockets_max;           /* at a time, of one endpoint */
+    uint64_t tunnel_idle_timeout_ms; /* a WebSocket through which nothing goes for so long ends */
+    uint64_t tunnel_timeout_ms;      /* and one that stands for so long */
     size_t max_connections;
     size_t streams_per_connection;
     uint64_t connection_max_age_ms;
@@ -241,8 +253,10 @@ struct route_conf {
     struct str prefix; /* "/..." */
     struct str host;   /* lower case; empty: any */
     bool internal;
-    bool compress;             /* where `compression` has types */
-    bool websocket;            /* with `pool` only */
+    bool compress; /* where `compression` has types */
+    bool websocket;
+    struct hosts_conf websocket_origins; /* with `upstream` only: whose pages may open one, beside
+                                            the request's own host */
     bool rewrite_urls;         /* with `upstream`: the service's URLs in answers lead here */
     struct str prefix_rewrite; /* with `upstream`: takes the prefix's place; empty: it stays */
     uint64_t body_max;         /* 0: the root's */
@@ -263,9 +277,8 @@ struct tracing_conf {
 
 struct admin_conf {
     struct addr_conf addr;
-    bool control;      /* tarryctl may change things over it: a unix socket */
-    struct str *hosts; /* lower case: names under which browsers may ask, beside local ones */
-    size_t nhosts;
+    bool control;            /* tarryctl may change things over it: a unix socket */
+    struct hosts_conf hosts; /* under which browsers may ask, beside local ones */
     unsigned line;
 };
 
@@ -358,6 +371,7 @@ struct conf {
     struct cidr_conf *trusted_proxies;
     size_t ntrusted_proxies;
     uint64_t shutdown_timeout_ms;
+    enum tunnel_drain websocket_drain;
     uint64_t drain_delay_ms;       /* SIGTERM: listeners stay open for so long */
     bool master_process;           /* a master also where processes is 1 */
     uint64_t upgrade_timeout_ms;   /* how long another binary may take to become ready */

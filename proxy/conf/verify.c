@@ -338,10 +338,10 @@ static void verify_check_route(struct draft *d, struct draft_section *s)
             "them out");
     if ((workers != NULL) != (upstream != NULL))
         verify_check_gateway(d, s, upstream != NULL);
-    if (r->websocket && upstream)
-        mistake_add(&d->mistakes, draft_place(s, "websocket"),
-            "websocket is for servers of one's own, and this route has an upstream; leave it out, "
-            "or lead the route to workers");
+    if (r->websocket_origins.n > 0 && !(r->websocket && upstream))
+        mistake_add(&d->mistakes, draft_place(s, "websocket_origins"),
+            "websocket_origins is for WebSockets to an upstream; leave it out, or write "
+            "websocket = true on a route with an upstream");
     if (r->websocket && r->internal)
         mistake_add(&d->mistakes, draft_place(s, "websocket"),
             "a WebSocket comes from a client, and no client reaches an internal route; leave one "

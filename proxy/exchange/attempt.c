@@ -90,6 +90,7 @@ struct attempt {
     bool http2;
     bool paused;
     bool no_terminal; /* the answer ended without its terminal event */
+    bool tunnel;      /* the service has agreed to a WebSocket */
     bool closed;
 };
 
@@ -247,7 +248,9 @@ static void attempt_arm(struct attempt *at)
     struct attempt_due d = attempt_next_due(at);
     uint64_t now = loop_now_ms();
 
-    if (at->state != ATTEMPT_IS_OVER && at->timer)
+    if (at->tunnel && at->timer)
+        deadline_clear(at->timer); /* its bounds are the tunnel's (tunnel.c) */
+    else if (at->state != ATTEMPT_IS_OVER && at->timer)
         deadline_set(at->timer, d.at_ms > now ? d.at_ms - now : 0);
 }
 
@@ -467,7 +470,11 @@ static void attempt_on_head(struct attempt *at, const struct head *head)
             return;
         }
     }
-    attempt_arm(at);
+    at->tunnel = head->status == 101;
+    if (at->tunnel)
+        attempt_decide(at); /* nothing of it is to be waited for */
+    else
+        attempt_arm(at);
 }
 
 /* Whether enough of the answer is here. */
@@ -498,6 +505,10 @@ static bool attempt_read(struct attempt *at, struct str data)
 static void attempt_on_data(struct attempt *at, struct str data)
 {
     at->heard_ms = loop_now_ms();
+    if (at->tunnel) {
+        at->events->on_data(at->owner, data);
+        return;
+    }
     if (attempt_read(at, data))
         at->answer->content_ms = at->heard_ms;
     if (at->answer->content_ms && !at->answer->first_content_ms)
@@ -587,7 +598,9 @@ static void attempt_on_drained(void *owner, struct stream *s)
     struct attempt *at = owner;
 
     /* Also when the response has begun: the service may read on before it goes on. */
-    if (!at->sent)
+    if (at->tunnel)
+        at->events->on_drained(at->owner);
+    else if (!at->sent)
         attempt_send_body(at);
 }
 
@@ -669,6 +682,7 @@ struct attempt *attempt_open(const struct attempt_request *r)
     at->part.cursor = (struct piece_cursor){ .pieces = r->body, .count = r->npieces };
     at->turn.on_answer = attempt_on_turn;
     at->turn.owner = at;
+    at->turn.websocket = r->websocket;
     at->state = ATTEMPT_IS_QUEUED;
     deadline_close(at->timer);
     deadline_init(at->timer, attempt_on_deadline, at);
@@ -690,6 +704,17 @@ void attempt_pause(struct attempt *at, bool paused)
             at->answer->content_ms = at->heard_ms;
     }
     attempt_arm(at);
+}
+
+int attempt_send(struct attempt *at, struct str data)
+{
+    return at->stream ? stream_send_data(at->stream, data.p, data.n) : 0;
+}
+
+void attempt_send_end(struct attempt *at)
+{
+    if (at->stream)
+        stream_send_end(at->stream);
 }
 
 struct llm_usage attempt_usage(const struct attempt *at)

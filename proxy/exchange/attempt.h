@@ -69,6 +69,8 @@ struct attempt_events {
     void (*on_head)(void *owner, const struct head *head);
     void (*on_data)(void *owner, struct str data);
     void (*on_end)(void *owner, enum attempt_end end);
+    /* Of a WebSocket: after STREAM_FULL from attempt_send(), room again. */
+    void (*on_drained)(void *owner);
     /* Before or after on_head; nothing else follows. */
     void (*on_failed)(void *owner, const struct attempt_failure *f);
 };
@@ -83,6 +85,7 @@ struct attempt_request {
     uint64_t
         until_ms;   /* of loop_now_ms(): until then the answer is committed, or the attempt fails */
     bool until_end; /* ... and complete, even if it is an event stream */
+    bool websocket; /* the request asks for one: it gets a connection of its own */
     const struct attempt_events *events; /* each may close the attempt from within */
     void *owner;
 };
@@ -104,6 +107,11 @@ struct attempt_times attempt_times(const struct attempt *at);
 
 /* Holds the answer back that is passed on (backpressure). */
 void attempt_pause(struct attempt *at, bool paused);
+
+/* Of a WebSocket, once its 101 has been passed on: on_data brings what the service sends, and no
+ * timer of the attempt's holds. 0, STREAM_FULL, or another negative stream_error. */
+int attempt_send(struct attempt *at, struct str data);
+void attempt_send_end(struct attempt *at);
 
 /* NULL is allowed. */
 void attempt_close(struct attempt *at);

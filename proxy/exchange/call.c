@@ -390,7 +390,7 @@ static void call_on_failed(void *owner, const struct attempt_failure *f)
     callmetrics_attempt_failed(c->request.upstream, c->endpoint->name, f->problem);
     trail_note(c->request.trail, c->phase, 0, problem_error(f->problem));
     if (c->state == CALL_IS_PASSING) {
-        call_report(c, ENDPOINT_FAILED, 0);
+        call_report(c, c->request.websocket ? ENDPOINT_NEUTRAL : ENDPOINT_FAILED, 0);
         c->no_terminal = f->no_terminal;
         call_fail(c, f->problem, f->why);
         return;
@@ -422,12 +422,18 @@ static int call_make_head(void *owner, struct arena *a, struct head *out)
     return c->make_head(c->owner, c, a, out);
 }
 
+static void call_on_drained(void *owner)
+{
+    call_emit(owner, (struct call_event){ .kind = CALL_DRAINED });
+}
+
 static const struct attempt_events events = {
     .make_head = call_make_head,
     .on_answer = call_on_answer,
     .on_head = call_on_head,
     .on_data = call_on_data,
     .on_end = call_on_end,
+    .on_drained = call_on_drained,
     .on_failed = call_on_failed,
 };
 
@@ -559,6 +565,25 @@ static bool call_may_ask_usage(struct call *c)
     return may;
 }
 
+static void call_note_choice(struct call *c, const struct group_choice *choice)
+{
+    c->endpoint = choice->conf;
+    c->endpoint_index = (unsigned char)choice->index;
+    c->tried |= UINT64_C(1) << choice->index;
+}
+
+/* The endpoint has as many WebSockets as it may have: another one, or none. That says nothing about
+ * the endpoint's health. */
+static void call_pass_over(struct call *c, const struct group_choice *choice)
+{
+    call_note_choice(c, choice);
+    if (call_has_other(c))
+        call_set_pause(c, 0);
+    else
+        call_fail(c, PROBLEM_CALL_WEBSOCKETS_FULL,
+            "websockets_max WebSockets are open; raise it, or add endpoints");
+}
+
 static void call_open_attempt(struct call *c, const struct group_choice *choice)
 {
     struct attempt_request r = {
@@ -570,6 +595,7 @@ static void call_open_attempt(struct call *c, const struct group_choice *choice)
         .timer = &c->part.timer,
         .until_ms = c->total_at_ms,
         .until_end = c->request.timeout_ms > 0,
+        .websocket = c->request.websocket,
         .events = &events,
         .owner = c,
     };
@@ -585,9 +611,7 @@ static void call_open_attempt(struct call *c, const struct group_choice *choice)
         r.body = c->rewritten->pieces;
         r.npieces = c->rewritten->n;
     }
-    c->endpoint = choice->conf;
-    c->endpoint_index = (unsigned char)choice->index;
-    c->tried |= UINT64_C(1) << choice->index;
+    call_note_choice(c, choice);
     if (c->attempts++ > 0)
         counter_add(COUNTER_CALL_RETRIES, 1);
     call_set_state(c, CALL_IS_TRYING);
@@ -627,6 +651,8 @@ static void call_try(void *owner)
     } else if (choice.wait_ms > 0) {
         /* Every endpoint rests: the first to come back is waited for. */
         call_set_pause(c, choice.wait_ms < call_left_ms(c) ? choice.wait_ms : call_left_ms(c));
+    } else if (c->request.websocket && !endpoint_has_websocket_room(choice.endpoint)) {
+        call_pass_over(c, &choice);
     } else {
         call_open_attempt(c, &choice);
     }
@@ -702,6 +728,22 @@ void call_pause(struct call *c, bool paused)
 {
     if (c->attempt)
         attempt_pause(c->attempt, paused);
+}
+
+void call_set_handler(struct call *c, call_event_fn *on_event)
+{
+    c->on_event = on_event;
+}
+
+int call_send(struct call *c, struct str data)
+{
+    return c->attempt ? attempt_send(c->attempt, data) : 0;
+}
+
+void call_send_end(struct call *c)
+{
+    if (c->attempt)
+        attempt_send_end(c->attempt);
 }
 
 static void call_add_to_record(const struct call *c)

@@ -32,7 +32,8 @@ enum call_event_kind {
     CALL_HEAD,
     CALL_DATA,
     CALL_END,
-    CALL_FAILED, /* before or after CALL_HEAD; nothing else follows */
+    CALL_DRAINED, /* of a WebSocket: after STREAM_FULL from call_send(), room again */
+    CALL_FAILED,  /* before or after CALL_HEAD; nothing else follows */
 };
 
 struct call_event {
@@ -68,6 +69,7 @@ struct call_request {
     size_t index;               /* which of the handoff's calls it is */
     struct call_record *record; /* outlives the call; NULL: none is wanted */
     struct trail *trail;        /* likewise */
+    bool websocket;             /* its head asks for one. CALL_HEAD with status 101: it stands */
 };
 
 /* What a client's SDK says of itself (OpenAI's, Anthropic's, Google's): tries that it has made take
@@ -81,6 +83,13 @@ struct call *call_open(struct endpoints *endpoints, const struct call_request *r
 
 /* Holds the upstream's response back (backpressure). */
 void call_pause(struct call *c, bool paused);
+
+/* Events go there from now on, with the same owner. */
+void call_set_handler(struct call *c, call_event_fn *on_event);
+
+/* To the service, once a WebSocket stands. 0, STREAM_FULL, or another negative stream_error. */
+int call_send(struct call *c, struct str data);
+void call_send_end(struct call *c);
 
 /* Ends it: a stream that is open is reset at once. NULL is allowed. */
 void call_close(struct call *c);

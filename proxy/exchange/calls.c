@@ -134,6 +134,8 @@ static void calls_on_event(void *owner, struct call *c, const struct call_event 
         else
             calls_end_call(an, PROBLEM_NONE, NULL);
         break;
+    case CALL_DRAINED: /* only in a tunnel */
+        break;
     case CALL_FAILED:
         calls_on_failed(an, ev->problem, ev->why);
         break;

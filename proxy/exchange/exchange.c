@@ -20,7 +20,8 @@ static const struct machine_state states[EX_NSTATES] = {
     [EX_QUEUED] = { "queued", MAY(VISITING) | MAY(ANSWERING) | MAY(DONE) },
     [EX_VISITING] = { "visiting",
         MAY(QUEUED) | MAY(PARKED) | MAY(ANSWERING) | MAY(TUNNELLING) | MAY(DONE) },
-    [EX_PARKED] = { "parked", MAY(QUEUED) | MAY(ANSWERING) | MAY(NOTIFYING) | MAY(DONE) },
+    [EX_PARKED] = { "parked",
+        MAY(QUEUED) | MAY(ANSWERING) | MAY(TUNNELLING) | MAY(NOTIFYING) | MAY(DONE) },
     [EX_ANSWERING] = { "answering", MAY(QUEUED) | MAY(PARKED) | MAY(NOTIFYING) | MAY(DONE) },
     [EX_TUNNELLING] = { "tunnelling", MAY(DONE) },
     [EX_NOTIFYING] = { "notifying", MAY(DONE) },
@@ -37,7 +38,8 @@ static const struct machine_state moves[STEP_COUNT] = {
     [STEP_PIECES] = { "pieces",
         STEP(PIECES) | STEP(CALLS) | STEP(VISIT) | STEP(FINISH) | STEP(END) },
     [STEP_CALLS] = { "calls", STEP(VISIT) | STEP(FINISH) | STEP(END) },
-    [STEP_RELAY] = { "relay", STEP(VISIT) | STEP(FINISH) | STEP(NOTIFY) | STEP(END) },
+    [STEP_RELAY] = { "relay",
+        STEP(VISIT) | STEP(TUNNEL) | STEP(FINISH) | STEP(NOTIFY) | STEP(END) },
     [STEP_TUNNEL] = { "tunnel", STEP(END) },
     [STEP_FINISH] = { "finish", STEP(NOTIFY) | STEP(END) },
     [STEP_NOTIFY] = { "notify", STEP(END) },
@@ -95,8 +97,10 @@ void exchange_set_state(struct exchange *ex, enum ex_state to)
         ex->queue_us += spent;
         break;
     case EX_VISITING:
-    case EX_TUNNELLING:
         ex->worker_us += spent;
+        break;
+    case EX_TUNNELLING:
+        *(ex->gateway ? &ex->parked_us : &ex->worker_us) += spent;
         break;
     case EX_PARKED:
         ex->parked_us += spent;
@@ -314,12 +318,12 @@ static void exchange_leave(struct exchange *ex, enum step_id to)
 {
     if (exchange_ops(ex)->leave)
         exchange_ops(ex)->leave(ex);
-    if (to != STEP_TUNNEL) { /* which takes the visit over */
+    if (to != STEP_TUNNEL) { /* which takes the visit or the call over */
         visit_close(ex->hop.visit);
         ex->hop.visit = NULL;
         arena_release(&ex->hop.arena);
+        exchange_close_calls(ex);
     }
-    exchange_close_calls(ex);
     exchange_clear_timer(ex);
 }
 
@@ -493,7 +497,14 @@ void exchange_shut_down(struct exchange *ex)
             "the notify to " STR_FMT " is lost: Tarry stopped before it was delivered",
             STR_ARG(ex->handoff->notify));
     }
+    exchange_go_away(ex, true);
     exchange_end(ex, "shutdown");
+}
+
+void exchange_go_away(struct exchange *ex, bool now)
+{
+    if (exchange_ops(ex)->on_going_away)
+        exchange_ops(ex)->on_going_away(ex, now);
 }
 
 static void exchange_client_gone(struct exchange *ex, const char *why)

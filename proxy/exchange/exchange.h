@@ -13,7 +13,7 @@
  *   pieces.c    a view stands still between visits (run.h, parted.h, batch.h)
  *   relay.c     one call, whose response streams to the client
  *   finish.c    the client takes the rest of a response that is complete
- *   tunnel.c    a WebSocket between the client and a worker
+ *   tunnel.c    a WebSocket between the client and a worker or an upstream
  *   notify.c    tells a worker of a relayed response afterwards
  *   steps.c     the table of them all
  * A step knows exchange.h and what it works with, but no other step: it names the next by its
@@ -44,7 +44,7 @@
 #include "observe/log.h"
 #include "workers/pool.h"
 
-/*                            +----> TUNNELLING -----+
+/*                            +----> TUNNELLING -----+       from PARKED too: a gateway's
  *                            |                      v
  *   READING -> QUEUED -> VISITING -> ANSWERING -> DONE
  *      |          ^          v         ^   v  \     ^
@@ -60,7 +60,8 @@
  *              client's body; no slot.
  *   ANSWERING  owns the visit or the call that the client's response comes from, until that is
  *              complete; then the rest of it. Back to QUEUED as long as nothing has gone out.
- *   TUNNELLING owns a visit with a slot that has become the other half of the client's WebSocket.
+ *   TUNNELLING owns a visit with a slot, or a gateway's call, that has become the other half of the
+ *              client's WebSocket.
  *   NOTIFYING  has no client any more: owns the record of a call until a worker has taken it. */
 enum ex_state {
     EX_READING,
@@ -78,7 +79,7 @@ enum ex_state {
  *     \        \ \---> TUNNEL                             \-----> FINISH, NOTIFY
  *      \        \ \--> PIECES --> PIECES, CALLS, VISIT
  *      \        \----> FINISH
- *       \----> RELAY (gateway)
+ *       \----> RELAY (gateway) --> TUNNEL
  *   From anywhere to FINISH, NOTIFY (if one is owed) and END. */
 enum step_id {
     STEP_READ,
@@ -97,6 +98,7 @@ enum hop_kind { HOP_REQUEST, HOP_RESUME, HOP_REPLAY, HOP_NOTIFY };
 
 struct exchange;
 struct run;
+struct tunnel;
 
 /* What an exchange does now. `on_message` is of the client's stream: DATA and END of its request;
  * visits and calls have handlers of the step's own. NULL: nothing is to be done. Leaving a step
@@ -108,6 +110,8 @@ struct step {
     void (*on_client_gone)(struct exchange *ex);    /* the reply is closed already */
     void (*on_timer)(struct exchange *ex);
     void (*on_open_answer)(struct exchange *ex); /* more of it has come, or its end */
+    /* The process stops; `now`: in this turn. May end the exchange. */
+    void (*on_going_away)(struct exchange *ex, bool now);
     void (*leave)(struct exchange *ex);
     /* Whether a client that has sent FIN is taken for gone: nobody can tell. NULL: it is not. */
     bool (*fin_is_gone)(const struct exchange *ex);
@@ -208,9 +212,14 @@ struct exchange {
     struct answers answers;   /* of all hops, in order */
     unsigned first_answer;    /* of the last handoff */
     unsigned calls_left;      /* of the last handoff */
-    uint64_t wait_until_ms, keep_alive_at_ms; /* while parked by a resume or replay */
-    struct tap *taps;                         /* on the relayed call's response; NULL: none */
-    struct call *relay;                       /* the call whose response streams to the client */
+    union {
+        struct {
+            uint64_t wait_until_ms, keep_alive_at_ms; /* while parked by a resume or replay */
+        };
+        struct tunnel *tunnel; /* while it tunnels; in the arena */
+    };
+    struct tap *taps;      /* on the relayed call's response; NULL: none */
+    struct call *relay;    /* the call whose response streams to the client */
     const char *outcome;   /* of that call, for the notify; NULL: it has not ended */
     const char *truncated; /* why the outcome is "truncated"; NULL: not said */
 
@@ -295,6 +304,10 @@ void exchange_end(struct exchange *ex, const char *end);
 
 /* Tarry stops now: what is owed and was not delivered is lost, and that is told. */
 void exchange_shut_down(struct exchange *ex);
+
+/* Tarry stops: a WebSocket is told so and ends (status 1001), at once or when a frame is complete.
+ * Others are not concerned. */
+void exchange_go_away(struct exchange *ex, bool now);
 
 /* One line for logs and the panic. */
 /* Its end in two letters, as the access log has it: who ended it (the client C, a worker W, an

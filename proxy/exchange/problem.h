@@ -20,8 +20,9 @@ enum problem {
     PROBLEM_REQUEST_TIMEOUT,
     PROBLEM_BODY_TOO_LARGE,
     PROBLEM_NOT_FOUND,
-    PROBLEM_MISDIRECTED,  /* the host is not what TLS was set up for (RFC 9110 15.5.20) */
-    PROBLEM_NO_WEBSOCKET, /* one was asked for, where the route has none */
+    PROBLEM_MISDIRECTED,    /* the host is not what TLS was set up for (RFC 9110 15.5.20) */
+    PROBLEM_FOREIGN_ORIGIN, /* of a page that may not open a WebSocket to an upstream */
+    PROBLEM_NO_WEBSOCKET,   /* one was asked for, where the route has none */
     PROBLEM_QUEUE_FULL,
     PROBLEM_QUEUE_TIMEOUT,
     PROBLEM_WORKER_UNREACHABLE,
@@ -45,8 +46,9 @@ enum problem {
     PROBLEM_CALL_CONNECT_TIMEOUT,
     PROBLEM_CALL_TIMEOUT,
     PROBLEM_CALL_TOO_LARGE,
-    PROBLEM_CALL_CODING,    /* keep-alive bytes have announced no coding, and this one cannot be
-                               undone */
+    PROBLEM_CALL_CODING, /* keep-alive bytes have announced no coding, and this one cannot be
+                            undone */
+    PROBLEM_CALL_WEBSOCKETS_FULL,
     PROBLEM_CALL_CANCELLED, /* only ever recorded: the client has gone */
     PROBLEM_STORAGE,        /* no disk */
     PROBLEM_INTERNAL,       /* no memory */

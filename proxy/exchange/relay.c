@@ -67,6 +67,22 @@ static void relay_tap(struct exchange *ex, const struct message *m)
         taps_pass(ex->taps, m);
 }
 
+/* The WebSocket that was asked for stands. */
+static void relay_upgrade(struct exchange *ex, const struct head *in)
+{
+    struct arena scratch = { 0 };
+    struct head out;
+    int rc = -1;
+
+    if (forward_gateway_response(&scratch, in, &out) == 0)
+        rc = reply_tunnel(&ex->reply, &out);
+    arena_release(&scratch);
+    if (rc < 0)
+        exchange_cut(ex, "out_of_memory");
+    else
+        exchange_enter(ex, STEP_TUNNEL);
+}
+
 static void relay_on_head(struct exchange *ex, struct call *c, const struct head *in)
 {
     bool failed = in->status < 200 || in->status > 299;
@@ -194,13 +210,21 @@ static void relay_on_event(struct exchange *ex, struct call *c, const struct cal
     panic_hold(ex, exchange_describe);
     switch (ev->kind) {
     case CALL_HEAD:
-        relay_on_head(ex, c, ev->head);
+        if (ev->head->status == 101)
+            relay_upgrade(ex, ev->head);
+        else if (ex->request.websocket == WEBSOCKET_ONLY && ev->head->status < 300)
+            exchange_fail(ex, PROBLEM_CALL_PROTOCOL, 0,
+                "the upstream answered a WebSocket's handshake with %u", ev->head->status);
+        else
+            relay_on_head(ex, c, ev->head);
         break;
     case CALL_DATA:
         relay_on_data(ex, c, ev->data);
         break;
     case CALL_END:
         relay_on_end(ex, ev->end);
+        break;
+    case CALL_DRAINED: /* only in a tunnel */
         break;
     case CALL_FAILED:
         relay_on_failed(ex, ev->problem, ev->why, ev->end);
@@ -239,6 +263,7 @@ static struct call *relay_open_gateway(struct exchange *ex)
         .retries = SIZE_MAX,
         .record = &ex->record,
         .trail = ex->trail,
+        .websocket = ex->request.head.websocket,
     };
 
     call_heed_client(&r, &ex->request.head);

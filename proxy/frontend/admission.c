@@ -132,10 +132,44 @@ const struct route_conf *admission_find_route(
     return r;
 }
 
+/* The host of an origin ("https://host:port"); empty: it has none. */
+static struct str admission_origin_host(struct str origin)
+{
+    struct url url;
+
+    return url_parse(origin, &url) == 0 ? url.host : (struct str){ 0 };
+}
+
+/* Whether the page that asks for the WebSocket may have one: a browser lets every page open one
+ * anywhere and read what comes. Programs send no Origin. */
+static bool admission_origin_is_welcome(
+    const struct hosts_conf *allowed, const struct head *head, struct str *origin)
+{
+    const struct field *f = head_find(head, STR("origin"));
+    struct str host, own = { 0 };
+    uint16_t port;
+    bool ipv6;
+
+    if (!f)
+        return true;
+    *origin = f->value;
+    host = admission_origin_host(f->value);
+    if (host.n == 0 || head_count(head, STR("origin")) > 1)
+        return false;
+    if (head->authority.n > 0)
+        url_parse_authority(head->authority, &own, &ipv6, &port);
+    if (str_eq_nocase(host, own))
+        return true;
+    for (size_t i = 0; i < allowed->n; i++)
+        if (str_eq_nocase(host, allowed->list[i]))
+            return true;
+    return false;
+}
+
 static bool admission_check_websocket(const struct route_conf *route,
     const struct stream_request *r, struct admitted *out, struct refusal *no)
 {
-    struct str length;
+    struct str length, origin = { 0 };
 
     out->head.websocket = r->head->websocket && route->websocket;
     out->websocket_only = r->websocket_only;
@@ -145,6 +179,12 @@ static bool admission_check_websocket(const struct route_conf *route,
     if (out->head.websocket && (r->body || (length.p && !str_eq(length, STR("0")))))
         return admission_refuse(
             no, PROBLEM_BAD_REQUEST, 0, "a WebSocket's opening handshake has a body");
+    if (out->head.websocket && route->upstream &&
+        !admission_origin_is_welcome(&route->websocket_origins, r->head, &origin))
+        return admission_refuse(no, PROBLEM_FOREIGN_ORIGIN, 0,
+            "a page of \"" STR_FMT "\" asked for a WebSocket; add its host to websocket_origins if "
+            "it may have one",
+            (int)(origin.n < 120 ? origin.n : 120), origin.p);
     return true;
 }
 

@@ -286,6 +286,16 @@ static void front_on_drain_timer(void *owner)
         deadline_set(&f->drain_timer, 20);
 }
 
+static void front_close_tunnels(struct front *f)
+{
+    struct list_node *next;
+
+    for (struct list_node *n = list_first(&f->exchanges.by_state[EX_TUNNELLING]); n; n = next) {
+        next = list_next(n);
+        exchange_go_away(LIST_OWNER(n, struct exchange, node), false);
+    }
+}
+
 void front_drain(struct front *f, void (*on_idle)(void *owner), void *owner)
 {
     f->draining = true;
@@ -293,6 +303,8 @@ void front_drain(struct front *f, void (*on_idle)(void *owner), void *owner)
     f->owner = owner;
     entry_stop(&f->entry);
     acceptor_drain(&f->acceptor);
+    if (f->exchanges.conf->websocket_drain == TUNNEL_DRAIN_CLOSE)
+        front_close_tunnels(f);
     deadline_set(&f->drain_timer, 1);
 }
 

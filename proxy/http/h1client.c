@@ -35,6 +35,7 @@ struct h1_client {
     bool any_byte; /* h1client_of the response */
     bool unheard;  /* a kept connection ended before any */
     bool paused;
+    bool tunnel; /* it has become one */
     bool closed;
 };
 
@@ -127,6 +128,7 @@ static int h1client_take_agreement(struct h1_client *h, const struct head *head)
     h->keep_alive = false;
     h->in = IN_TUNNEL;
     h->out = OUT_TUNNEL;
+    h->tunnel = true;
     h1client_emit(h, (struct message){ .kind = MESSAGE_HEAD, .head = head });
     return 0;
 }
@@ -431,6 +433,7 @@ static void h1client_op_pause(struct stream *s, bool paused)
 static void h1client_let_go(struct h1_client *h)
 {
     bool again = h->in == IN_DONE && h->out == OUT_DONE && h->keep_alive && !h->closed;
+    bool tunnel = h->tunnel && h->in != IN_FAILED && conn_queued(h->conn) > 0;
 
     h->owned = false;
     h->abandoned = false;
@@ -448,7 +451,10 @@ static void h1client_let_go(struct h1_client *h)
     } else {
         /* The bytes stop at once; that the connection is gone is told from the loop. */
         h->in = IN_FAILED;
-        conn_close(h->conn);
+        if (tunnel)
+            conn_finish(h->conn, h->limits->finish_ms); /* a Close frame may be among what waits */
+        else
+            conn_close(h->conn);
     }
     h1client_settle(h);
 }

@@ -53,6 +53,8 @@ struct h1_limits {
     /* Bytes of chunk extensions and trailers, which cost work and carry nothing: of one line, and
      * of a body. At most 4 GiB. */
     size_t chunk_line_max, chunk_overhead_max;
+    /* A WebSocket that is closed: how long the server may take none of what is still queued. */
+    uint64_t finish_ms;
 };
 
 enum { H1_FIELDS_MAX = 1024 };

@@ -374,6 +374,19 @@ void h2_finish(struct h2 *h)
     h2_die(h, STREAM_E_ENDED, "no longer used", false);
 }
 
+void h2_cut(struct h2 *h, enum stream_error error, const char *why)
+{
+    if (h->dead)
+        return;
+    if (!h->peer_stalled && !h->inside) {
+        if (h2_flush(h) < 0)
+            return;
+        conn_finish(h->conn, h->limits->finish_ms);
+        h->conn = NULL;
+    }
+    h2_die(h, error, why, false);
+}
+
 void h2_refuse(struct h2 *h, uint32_t code, const char *why)
 {
     unsigned char goaway[17] = { 0, 0, 8, NGHTTP2_GOAWAY };

@@ -37,6 +37,10 @@ void h2_receive(struct h2 *h);
  * where one is known; on_dead follows unless `quietly`. Not from within the library. */
 void h2_die(struct h2 *h, enum stream_error error, const char *why, bool quietly);
 
+/* The process stops: what the peer takes at once still goes, what is left is lost. Streams fail,
+ * on_dead follows. */
+void h2_cut(struct h2 *h, enum stream_error error, const char *why);
+
 /* Ends the session at once, with a GOAWAY that goes before all that the library has queued; the
  * rest of its bytes are sent, the peer's are no longer looked at. A peer that is known to read
  * nothing (h->peer_stalled) is cut instead. Streams fail, on_dead follows.

@@ -308,7 +308,7 @@ static void h2server_drain(struct accepted *c)
 
 static void h2server_cut(struct accepted *c)
 {
-    h2_die(&h2server_of_accepted(c)->h2, STREAM_E_GONE, "shutdown", false);
+    h2_cut(&h2server_of_accepted(c)->h2, STREAM_E_GONE, "shutdown");
 }
 
 static bool h2server_retire(struct accepted *c)

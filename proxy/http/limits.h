@@ -14,6 +14,7 @@ static inline struct h1_limits limits_of(const struct conf *c)
         .interim_max = c->interim_max,
         .chunk_line_max = c->chunk_line_max,
         .chunk_overhead_max = c->chunk_overhead_max,
+        .finish_ms = c->linger_timeout_ms,
     };
 }
 

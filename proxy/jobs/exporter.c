@@ -92,6 +92,7 @@ static void exporter_on_call(void *owner, struct call *c, const struct call_even
         x->sent_spans = 0;
         return;
     case CALL_DATA:
+    case CALL_DRAINED:
         return;
     case CALL_END:
         break;

@@ -264,8 +264,14 @@ void linger_close_all(void)
 {
     if (!lingering.begun)
         return;
-    while (list_first(&lingering.sending))
-        linger_end(LIST_OWNER(list_first(&lingering.sending), struct linger_conn, node));
+    while (list_first(&lingering.sending)) {
+        struct linger_conn *l =
+            LIST_OWNER(list_first(&lingering.sending), struct linger_conn, node);
+
+        linger_flush(l); /* what the kernel takes at once still goes */
+        if (list_on(&l->node) && linger_is_sending(l))
+            linger_end(l);
+    }
     while (list_first(&lingering.dropping))
         linger_end(LIST_OWNER(list_first(&lingering.dropping), struct linger_conn, node));
     loop_undefer(&lingering.more);

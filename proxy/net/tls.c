@@ -25,7 +25,7 @@ struct tls_client {
 struct tls_peer {
     unsigned refs;
     struct tls_client *client;
-    bool literal, http2;
+    bool literal;
     SSL_SESSION *tickets[TICKETS_KEPT]; /* oldest first */
     size_t ntickets;
     char host[HOST_MAX + 1];
@@ -167,7 +167,7 @@ void tls_client_unref(struct tls_client *t)
     free(t);
 }
 
-struct tls_peer *tls_peer_new(struct tls_client *t, struct str host, bool http2)
+struct tls_peer *tls_peer_new(struct tls_client *t, struct str host)
 {
     struct tls_peer *p;
     unsigned char ip[16];
@@ -180,7 +180,6 @@ struct tls_peer *tls_peer_new(struct tls_client *t, struct str host, bool http2)
         return NULL;
     p->refs = 1;
     p->client = tls_client_ref(t);
-    p->http2 = http2;
     memcpy(p->host, host.p, host.n);
     p->literal = inet_pton(AF_INET, p->host, ip) == 1 || inet_pton(AF_INET6, p->host, ip) == 1;
     return p;
@@ -220,10 +219,10 @@ static bool tls_expect_host(struct tls_peer *p, SSL *ssl)
            SSL_set_tlsext_host_name(ssl, p->host) == 1;
 }
 
-SSL *tls_peer_begin(struct tls_peer *p)
+SSL *tls_peer_begin(struct tls_peer *p, bool http2)
 {
     SSL *ssl = SSL_new(p->client->ctx);
-    struct str alpn = tls_alpn(p->http2);
+    struct str alpn = tls_alpn(http2);
 
     if (!ssl)
         return NULL;

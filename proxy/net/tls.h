@@ -3,7 +3,7 @@
  *
  * struct tls_client is one set of trusted authorities; clients of the same CA file share it. struct
  * tls_peer is one name to be reached under it: what goes into SNI, what the certificate must say,
- * what ALPN offers, and the tickets of earlier sessions. Both are reference-counted; connections
+ * and the tickets of earlier sessions. Both are reference-counted; connections
  * hold references of their own. Nothing is shared between peers but the authorities. */
 #ifndef TARRY_NET_TLS_H
 #define TARRY_NET_TLS_H
@@ -23,15 +23,16 @@ struct tls_client *tls_client_ref(struct tls_client *t);
 void tls_client_unref(struct tls_client *t); /* NULL is allowed */
 
 /* `host`: a name, or an address literal without brackets (no SNI is sent for those, RFC 6066 3).
- * `http2`: ALPN offers h2 before http/1.1. NULL if there is no memory. */
-struct tls_peer *tls_peer_new(struct tls_client *t, struct str host, bool http2);
+ * NULL if there is no memory. */
+struct tls_peer *tls_peer_new(struct tls_client *t, struct str host);
 struct tls_peer *tls_peer_ref(struct tls_peer *p);
 void tls_peer_unref(struct tls_peer *p); /* NULL is allowed */
 struct tls_client *tls_peer_client(const struct tls_peer *p);
 
-/* For conn_open(), which takes it over. Resumes an earlier session if there is one; a TLS 1.3
- * ticket is used once (RFC 8446 C.4). NULL if there is no memory. */
-SSL *tls_peer_begin(struct tls_peer *p);
+/* For conn_open(), which takes it over. `http2`: ALPN offers h2 before http/1.1. Resumes an earlier
+ * session if there is one; a TLS 1.3 ticket is used once (RFC 8446 C.4). NULL if there is no
+ * memory. */
+SSL *tls_peer_begin(struct tls_peer *p, bool http2);
 
 /* What ALPN offers or takes, in its wire format (RFC 7301 3.1): http/1.1, and h2 before it if
  * `http2`. */

@@ -57,7 +57,7 @@
     X(CALL_RETRIES, "tarry_call_retries_total", "Attempts of calls beyond the first")              \
     X(CALLS_FAILED, "tarry_calls_failed_total", "Calls that brought no response")                  \
     X(NOTIFIES_LOST, "tarry_notifies_lost_total", "Notifies that no worker accepted")              \
-    X(TUNNELS, "tarry_tunnels_total", "WebSockets that a worker has agreed to")                    \
+    X(TUNNELS, "tarry_tunnels_total", "WebSockets that a worker or upstream has agreed to")        \
     X(COMPRESSED, "tarry_compressed_responses_total", "Responses compressed for their clients")    \
     X(COMPRESSION_IN, "tarry_compression_input_bytes_total", "Bytes of bodies before compression") \
     X(COMPRESSION_OUT, "tarry_compression_output_bytes_total", "The same bodies' bytes after it")  \

@@ -39,6 +39,8 @@ enum { METRIC_LABELS_MAX = 3 };
         "From the start of a call to its end, retries included")                                   \
     X(UPSTREAM_TOKENS, COUNTER, "tarry_upstream_tokens_total", ("upstream", "kind"),               \
         "Tokens that services have reported, by kind")                                             \
+    X(UPSTREAM_TUNNEL_BYTES, COUNTER, "tarry_upstream_tunnel_bytes_total",                         \
+        ("upstream", "direction"), "Bytes of WebSockets sent to upstreams and received from them") \
     X(QUEUE_SECONDS, HISTOGRAM, "tarry_queue_wait_seconds", ("pool"),                              \
         "How long a request waited for free workers, all its visits together")                     \
     X(VISIT_SECONDS, HISTOGRAM, "tarry_visit_seconds", ("pool"),                                   \

@@ -188,7 +188,7 @@ static bool dial_try_one(struct dial *d, size_t slot, struct addr *a)
             "plain http goes to private addresses only (insecure = true allows it)");
         return false;
     }
-    if (d->tls && !(ssl = tls_peer_begin(d->tls))) {
+    if (d->tls && !(ssl = tls_peer_begin(d->tls, d->http2))) {
         dial_note(d, STREAM_E_MEMORY, a, "out of memory");
         return false;
     }

@@ -12,6 +12,7 @@ struct endpoint {
     struct origin *origin;
     struct list waiting; /* first come, first served */
     struct list using;
+    struct list sockets; /* WebSockets whose connections are to be dialled */
     struct deferred work;
     struct deferred_free deferred_free;
     struct arena arena; /* of the strings */
@@ -22,6 +23,7 @@ struct endpoint {
     uint64_t breaker_pause_ms, out_pause_ms;
     unsigned failures; /* in a row */
     unsigned breaker_failures;
+    size_t websockets_max;
     bool http2, retired, closed;
 };
 
@@ -49,6 +51,8 @@ static void endpoint_refuse_all(struct endpoint *e, enum stream_error error, con
     list_init(&local);
     while ((n = list_first(&e->waiting)))
         list_push(&local, n);
+    while ((n = list_first(&e->sockets)))
+        list_push(&local, n);
     while ((n = list_first(&local)))
         endpoint_refuse(n, error, why);
 }
@@ -73,8 +77,34 @@ static void endpoint_on_origin(void *owner, const struct origin_event *ev)
 
 static bool endpoint_is_over(struct endpoint *e)
 {
-    return e->retired && e->waiting.count == 0 && e->using.count == 0 &&
+    return e->retired && e->waiting.count == 0 && e->using.count == 0 && e->sockets.count == 0 &&
            origin_let_idle_go(e->origin);
+}
+
+static void endpoint_on_single(
+    void *owner, struct stream *s, enum stream_error error, const char *why)
+{
+    struct endpoint_turn *t = owner;
+
+    t->single = NULL;
+    if (!s)
+        endpoint_leave(t);
+    t->on_answer(t->owner, s, error, why);
+}
+
+/* They do not wait for each other: websockets_max bounds them. */
+static void endpoint_open_sockets(struct endpoint *e)
+{
+    struct list_node *first;
+
+    while (!e->closed && (first = list_first(&e->sockets))) {
+        struct endpoint_turn *t = LIST_OWNER(first, struct endpoint_turn, node);
+
+        list_push(&e->using, &t->node);
+        t->single = origin_open_single(e->origin, endpoint_on_single, t);
+        if (!t->single)
+            endpoint_refuse(first, STREAM_E_MEMORY, "out of memory");
+    }
 }
 
 /* Before the loop sleeps: streams for those that wait as far as there are any, connections for the
@@ -97,6 +127,7 @@ static void endpoint_serve(void *owner)
     }
     if (origin_need(e->origin, e->waiting.count) < 0)
         endpoint_refuse_all(e, STREAM_E_MEMORY, "out of memory");
+    endpoint_open_sockets(e);
     if (!e->closed && endpoint_is_over(e))
         endpoint_close(e);
 }
@@ -105,14 +136,21 @@ void endpoint_ask(struct endpoint *e, struct endpoint_turn *t)
 {
     BUG_IF(t->endpoint || e->closed);
     t->endpoint = e;
-    list_push(&e->waiting, &t->node);
+    list_push(t->websocket ? &e->sockets : &e->waiting, &t->node);
     endpoint_wake(e);
+}
+
+bool endpoint_has_websocket_room(const struct endpoint *e)
+{
+    return e->sockets.count + origin_singles(e->origin) < e->websockets_max;
 }
 
 void endpoint_leave(struct endpoint_turn *t)
 {
     struct endpoint *e = t->endpoint;
 
+    single_close(t->single);
+    t->single = NULL;
     list_remove(&t->node);
     t->endpoint = NULL;
     if (e && e->retired)
@@ -177,7 +215,7 @@ void endpoint_begin(struct endpoint *e)
 
 size_t endpoint_load(const struct endpoint *e)
 {
-    return e->waiting.count + e->using.count;
+    return e->waiting.count + e->using.count + e->sockets.count;
 }
 
 struct endpoint_counts endpoint_counts(const struct endpoint *e)
@@ -186,7 +224,7 @@ struct endpoint_counts endpoint_counts(const struct endpoint *e)
 
     return (struct endpoint_counts){ .connections = c.connections,
         .streams = c.streams,
-        .waiting = e->waiting.count,
+        .waiting = e->waiting.count + e->sockets.count,
         .in_use = e->using.count };
 }
 
@@ -226,6 +264,7 @@ static void endpoint_take_policy(struct endpoint *e, const struct origin_terms *
     e->breaker_failures = t->policy->breaker_failures;
     e->breaker_pause_ms = t->policy->breaker_pause_ms;
     e->out_pause_ms = t->policy->out_pause_ms;
+    e->websockets_max = t->policy->websockets_max;
     if (key != e->key)
         e->rest_until_ms = e->out_until_ms = 0;
     e->key = key;
@@ -251,6 +290,7 @@ struct endpoint *endpoint_open(struct list *list, struct resolver *r, const stru
     }
     list_init(&e->waiting);
     list_init(&e->using);
+    list_init(&e->sockets);
     list_push(list, &e->node);
     return e;
 }
@@ -294,8 +334,12 @@ void endpoint_close(struct endpoint *e)
     loop_free_later(&e->deferred_free, e, endpoint_free);
     endpoint_refuse_all(e, STREAM_E_CONNECT, "closing down");
     /* Their streams are told by the origin; their turns point here no longer. */
-    while ((n = list_first(&e->using)))
-        endpoint_leave(LIST_OWNER(n, struct endpoint_turn, node));
+    while ((n = list_first(&e->using))) {
+        if (LIST_OWNER(n, struct endpoint_turn, node)->single)
+            endpoint_refuse(n, STREAM_E_CONNECT, "closing down");
+        else
+            endpoint_leave(LIST_OWNER(n, struct endpoint_turn, node));
+    }
     origin_close(e->origin);
 }
 

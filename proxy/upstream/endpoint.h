@@ -20,6 +20,8 @@ struct endpoint;
 struct endpoint_turn {
     struct list_node node;     /* among those that wait, or those that use it */
     struct endpoint *endpoint; /* NULL: not asked, or it is over */
+    struct single *single;     /* of a WebSocket, while its connection is being made */
+    bool websocket;            /* it needs a connection of HTTP/1.1 for itself */
     /* `s`: begin to send on it at once (set its owner first). NULL: `error` says why there is none,
      * one of the STREAM_E_... that say that nothing was sent, and the turn is over; `why` says it
      * in words for the log, good until the callback returns. */
@@ -28,6 +30,9 @@ struct endpoint_turn {
 };
 
 void endpoint_ask(struct endpoint *e, struct endpoint_turn *t);
+
+/* Whether another WebSocket may be opened (websockets_max). */
+bool endpoint_has_websocket_room(const struct endpoint *e);
 
 /* The call needs the turn no longer, or the stream has been closed. Idempotent. */
 void endpoint_leave(struct endpoint_turn *t);

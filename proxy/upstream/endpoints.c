@@ -60,7 +60,7 @@ static struct tls_peer *endpoints_peer_for(
 
     if (!client)
         return NULL;
-    peer = tls_peer_new(client, e->host, e->http2);
+    peer = tls_peer_new(client, e->host);
     tls_client_unref(client);
     if (!peer)
         snprintf(why, whylen, "no memory for endpoint \"" STR_FMT "\"", STR_ARG(e->name));

@@ -61,6 +61,7 @@ struct origin {
     origin_event_fn *on_event;
     void *owner;
     struct list conns[UPSTREAM_CONN_NSTATES];
+    struct list singles;     /* of WebSockets; they do not count towards max_connections */
     struct deferred work;    /* tells the owner that something has changed */
     struct deadline backoff; /* no dial until then */
     struct deferred_free deferred_free;
@@ -321,14 +322,19 @@ static void origin_on_dialled(
     origin_wake(o);
 }
 
-static bool origin_dial_one(struct origin *o)
+static struct dial_target origin_target(const struct origin *o, bool http2)
 {
-    const struct dial_target t = { .host = o->host,
+    return (struct dial_target){ .host = o->host,
         .port = o->port,
         .tls = o->tls,
-        .http2 = o->http2,
+        .http2 = http2,
         .private_only = o->private_only,
         .timeout_ms = o->connect_timeout_ms };
+}
+
+static bool origin_dial_one(struct origin *o)
+{
+    const struct dial_target t = origin_target(o, o->http2);
     struct upstream_conn *c = calloc(1, sizeof(*c));
 
     if (!c)
@@ -411,6 +417,18 @@ int origin_need(struct origin *o, size_t waiting)
     return 0;
 }
 
+struct single *origin_open_single(struct origin *o, single_answer_fn *on_answer, void *owner)
+{
+    const struct dial_target t = origin_target(o, false);
+
+    return single_open(&o->singles, o->resolver, &t, &o->h1_limits, on_answer, owner);
+}
+
+size_t origin_singles(const struct origin *o)
+{
+    return o->singles.count;
+}
+
 bool origin_let_idle_go(struct origin *o)
 {
     LIST_EACH(n, &o->conns[UPSTREAM_CONN_IDLE]) {
@@ -430,7 +448,7 @@ static void origin_on_backoff_over(void *owner)
 
 struct origin_counts origin_counts(const struct origin *o)
 {
-    struct origin_counts counts = { 0 };
+    struct origin_counts counts = { .connections = o->singles.count, .streams = o->singles.count };
 
     for (int i = UPSTREAM_CONN_IDLE; i < UPSTREAM_CONN_NSTATES; i++) {
         counts.connections += o->conns[i].count;
@@ -472,6 +490,7 @@ struct origin *origin_open(
     o->http2 = t->endpoint->http2;
     for (int i = 0; i < UPSTREAM_CONN_NSTATES; i++)
         list_init(&o->conns[i]);
+    list_init(&o->singles);
     deadline_init(&o->backoff, origin_on_backoff_over, o);
     origin_update(o, t);
     return o;
@@ -520,4 +539,5 @@ void origin_close(struct origin *o)
         while ((n = list_first(&o->conns[i])))
             origin_close_conn(LIST_OWNER(n, struct upstream_conn, node));
     }
+    single_close_all(&o->singles);
 }

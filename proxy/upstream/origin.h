@@ -16,6 +16,7 @@
 #include "http/stream.h"
 #include "net/resolver.h"
 #include "net/tls.h"
+#include "upstream/single.h"
 
 struct origin;
 
@@ -57,6 +58,10 @@ struct stream *origin_take(struct origin *o);
 /* `waiting` calls need a stream: dials as many connections as they need. 0, or -1 if there is no
  * memory and nothing to wait for. */
 int origin_need(struct origin *o, size_t waiting);
+
+/* A connection for one WebSocket alone, by the same terms. NULL if there is no memory. */
+struct single *origin_open_single(struct origin *o, single_answer_fn *on_answer, void *owner);
+size_t origin_singles(const struct origin *o);
 
 /* Closes unused connections. True if none is left. */
 bool origin_let_idle_go(struct origin *o);

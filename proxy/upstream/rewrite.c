@@ -76,12 +76,73 @@ static int rewrite_target(struct arena *a, const struct endpoint_conf *e, bool k
     return h->target.p ? 0 : -1;
 }
 
+/* Browsers cannot set fields of a WebSocket's handshake: OpenAI takes their key as a subprotocol.
+ */
+static bool rewrite_is_protocol_credential(struct str protocol)
+{
+    return str_starts_with_nocase(protocol, STR("openai-insecure-api-key."));
+}
+
+static bool rewrite_names_protocols(const struct field *f)
+{
+    return str_eq_nocase(f->name, STR("sec-websocket-protocol"));
+}
+
+static bool rewrite_is_credential(const struct field *f)
+{
+    struct str rest = f->value, one;
+
+    if (rewrite_names_protocols(f))
+        while (str_next_element(&rest, &one))
+            if (rewrite_is_protocol_credential(one))
+                return true;
+    return value_is_credential(f->name);
+}
+
 static bool rewrite_has_credential(const struct head *h)
 {
     for (size_t i = 0; i < h->nfields; i++)
-        if (value_is_credential(h->fields[i].name))
+        if (rewrite_is_credential(&h->fields[i]))
             return true;
     return false;
+}
+
+/* Takes the credential out of the field. 1: the rest of it stays; 0: nothing is left; -1: no
+ * memory.
+ */
+static int rewrite_strip_credential(struct arena *a, struct field *f)
+{
+    struct str rest = f->value, one;
+    size_t n = 0;
+    char *p;
+
+    if (!rewrite_is_credential(f))
+        return 1;
+    if (!rewrite_names_protocols(f))
+        return 0;
+    p = arena_alloc(a, 2 * f->value.n + 2);
+    if (!p)
+        return -1;
+    while (str_next_element(&rest, &one)) {
+        if (rewrite_is_protocol_credential(one))
+            continue;
+        if (n > 0) {
+            memcpy(p + n, ", ", 2);
+            n += 2;
+        }
+        memcpy(p + n, one.p, one.n);
+        n += one.n;
+    }
+    f->value = str_make(p, n);
+    return n > 0;
+}
+
+/* A page's origin has been looked at when the request was admitted; the service would compare it
+ * with its own host. */
+static int rewrite_origin(struct arena *a, const struct endpoint_conf *e, struct head *h)
+{
+    return h->websocket && head_find(h, STR("origin")) ? head_set(h, a, STR("Origin"), e->origin)
+                                                       : 0;
 }
 
 /* Whether the conf's field is to be set on this request. */
@@ -105,9 +166,16 @@ int rewrite_head(struct arena *a, const struct endpoint_conf *e, struct head *h)
     sent.fields = arena_alloc(a, (sent.room + 1) * sizeof(*sent.fields));
     if (!sent.fields)
         return -1;
-    for (size_t i = 0; i < own.nfields; i++)
-        if (!injected || !value_is_credential(own.fields[i].name))
-            sent.fields[sent.nfields++] = own.fields[i];
+    for (size_t i = 0; i < own.nfields; i++) {
+        struct field f = own.fields[i];
+
+        int stays = injected ? rewrite_strip_credential(a, &f) : 1;
+
+        if (stays < 0)
+            return -1;
+        if (stays)
+            sent.fields[sent.nfields++] = f;
+    }
     for (size_t i = 0; i < e->nset_header; i++)
         if (!e->set_header[i].unless_present)
             head_remove(&sent, e->set_header[i].name);
@@ -116,6 +184,8 @@ int rewrite_head(struct arena *a, const struct endpoint_conf *e, struct head *h)
             head_add(&sent, a, e->set_header[i].name, e->set_header[i].value) < 0)
             return -1;
     sent.authority = rewrite_authority(e);
+    if (rewrite_origin(a, e, &sent) < 0)
+        return -1;
     *h = sent;
     return rewrite_target(a, e, !injected, h);
 }

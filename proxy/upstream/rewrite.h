@@ -12,7 +12,8 @@
 
 /* Sets the authority, puts the path prefix before the target, and adds the conf's fields, which win
  * over the request's. If the conf sets a credential, all others are removed: the fields that
- * services take keys from, and the key in the query. New strings live in `a`. 0, or -1 if there is
+ * services take keys from, the key in the query, and the one among a WebSocket's subprotocols. The
+ * Origin of a WebSocket becomes the endpoint's own. New strings live in `a`. 0, or -1 if there is
  * no memory. */
 int rewrite_head(struct arena *a, const struct endpoint_conf *e, struct head *h);
 

@@ -423,7 +423,7 @@ def test_a_silent_tunnel_ends(bed):
     worker = scripted(bed)
     tarry = open_site(bed, worker, pool={"tunnel_idle_timeout": "200ms"})
     c, _ = opened(tarry)
-    assert c.wait_closed() in ("eof", "reset")
+    assert c.read_to_end() == b"\x88\x02\x03\xe9"  # a Close frame, 1001
     assert tarry.access.wait_for()["end"] == "idle_timeout"
     eventually(lambda: worker.conns[0].closed, "the worker's connection to end")
 
@@ -506,15 +506,6 @@ def test_sigterm_lets_tunnels_go_on_until_they_end(bed):
     c.send(b"still")
     assert c.read_to_end() == b"still"
     tarry.wait_end()
-
-
-def test_shutdown_timeout_cuts_what_still_stands(bed):
-    tarry = open_site(bed, scripted(bed), top={"shutdown_timeout": "100ms"})
-    c, _ = opened(tarry)
-    tarry.signal(signal.SIGTERM)
-    assert c.wait_closed() in ("eof", "reset")
-    tarry.wait_end()
-    assert tarry.access.wait_for()["end"] == "shutdown"
 
 
 def test_over_tls(bed):

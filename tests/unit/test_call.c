@@ -54,6 +54,8 @@ static void on_call(void *owner, struct call *c, const struct call_event *ev)
     case CALL_END:
         told.ended = true;
         break;
+    case CALL_DRAINED:
+        break;
     case CALL_FAILED:
         told.failed = true;
         told.problem = ev->problem;

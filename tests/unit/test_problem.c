@@ -94,7 +94,7 @@ START_TEST(has_a_whole_row_for_each_failure)
         "http_request_error", "http_response_incomplete", "http_response_timeout",
         "http_response_body_size_exceeded", "http_response_content_coding", "http_protocol_error",
         "loop_detected", "proxy_internal_error", "handoff_malformed", "handoff_forbidden",
-        "handoff_limit" };
+        "handoff_limit", "http_request_denied" };
     enum problem p = (enum problem)_i;
     uint64_t before = 0, after = 0;
     bool known = false;

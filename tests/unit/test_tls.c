@@ -38,8 +38,8 @@ static long verify(const char *names, const char *host)
     conffile_put_named_certificate("s", names);
     t = tls_client_new(str_of(conffile_path("s.crt")), why, sizeof(why));
     ck_assert_msg(t != NULL, "%s", why);
-    p = tls_peer_new(t, str_of(host), false);
-    client = tls_peer_begin(p);
+    p = tls_peer_new(t, str_of(host));
+    client = tls_peer_begin(p, false);
     server = make_server(&ctx);
     SSL_set_connect_state(client);
     ck_assert_int_eq(BIO_new_bio_pair(&near, 0, &far, 0), 1);
@@ -105,7 +105,7 @@ START_TEST(a_name_that_begins_with_a_dot_is_none)
     conffile_put_certificate("s");
     t = tls_client_new(str_of(conffile_path("s.crt")), why, sizeof(why));
     ck_assert_ptr_nonnull(t);
-    ck_assert_ptr_null(tls_peer_new(t, STR(".example.com"), false));
+    ck_assert_ptr_null(tls_peer_new(t, STR(".example.com")));
     tls_client_unref(t);
 }
 END_TEST

@@ -39,12 +39,17 @@ class WebSocketServer:
     def __init__(self, handler=None, **more):
         self.address = f"127.0.0.1:{free_port()}"
         self._handler, self._more = handler or self._echo, more
+        self.tls = more.get("ssl")
         self.heads = []  # the handshakes' header fields
         self._loop = asyncio.new_event_loop()
         self._started, self._stop = threading.Event(), None
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._run(),), daemon=True)
         self._thread.start()
         assert self._started.wait(DEADLINE), "the WebSocket server did not start"
+
+    @property
+    def origin(self):
+        return f"{'https' if self.tls else 'http'}://{self.address}"
 
     @staticmethod
     async def _echo(ws, *_):
