@@ -71,7 +71,8 @@ static enum plan_service service_of(const struct ask *ask)
     if (path_is_under(ask->target, "/v1beta") || path_verb(ask->target) ||
         path_is_under(ask->target, "/upload/v1beta"))
         return PLAN_GEMINI;
-    if (path_is_under(ask->target, "/v1/messages") || ask_field(ask, "anthropic-version"))
+    if (path_names(ask->target, "/v1/messages") || path_is_under(ask->target, "/v1/messages") ||
+        ask_field(ask, "anthropic-version"))
         return PLAN_ANTHROPIC;
     return PLAN_OPENAI;
 }
