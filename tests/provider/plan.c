@@ -17,7 +17,7 @@
 static bool is_stored(const char *target)
 {
     static const char *const folders[] = { "/v1/files", "/v1/batches", "/v1/messages/batches",
-        "/v1beta/files", "/v1beta/batches", "/upload/v1beta/files" };
+        "/v1beta/files", "/v1beta/batches", "/upload/v1beta/files", "/upload/v1/files" };
 
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
         if (path_is_under(target, folders[i]))
@@ -69,7 +69,7 @@ enum plan_route plan_route(const struct ask *ask)
 static enum plan_service service_of(const struct ask *ask)
 {
     if (path_is_under(ask->target, "/v1beta") || path_verb(ask->target) ||
-        path_is_under(ask->target, "/upload/v1beta"))
+        path_is_under(ask->target, "/upload") || ask_field(ask, "x-goog-api-key"))
         return PLAN_GEMINI;
     if (path_names(ask->target, "/v1/messages") || path_is_under(ask->target, "/v1/messages") ||
         ask_field(ask, "anthropic-version"))
@@ -367,7 +367,8 @@ static bool has_key(const struct ask *ask)
 {
     return ask_field(ask, "authorization") || ask_field(ask, "x-api-key") ||
            ask_field(ask, "x-goog-api-key") || ask_field(ask, "api-key") ||
-           path_query_has(ask->target, "key=");
+           path_query_has(ask->target, "key=") ||
+           path_query_has(ask->target, "upload_id="); /* what Google sends may upload */
 }
 
 static void read_service(struct plan *plan, const struct ask *ask, const struct options *o)

@@ -15,9 +15,10 @@
 
 struct store_item {
     char id[ID_MAX];
-    char *name;        /* of a file */
-    struct text bytes; /* the file, or what a batch came to */
-    unsigned n;        /* requests of a batch */
+    char *name;                /* of a file */
+    struct text bytes;         /* the file, or what a batch came to */
+    unsigned n;                /* requests of a batch */
+    enum plan_service service; /* whose it is: other services do not see it */
     bool batch, complete;
 };
 
@@ -41,6 +42,7 @@ static struct store_item *store_add(struct visit *v, const char *prefix, bool ba
     snprintf(item->id, sizeof item->id, "%s", id.p);
     text_free(&id);
     item->batch = batch;
+    item->service = v->plan->service;
     v->s->items = realloc(v->s->items, (v->s->n + 1) * sizeof *v->s->items);
     if (!v->s->items)
         abort();
@@ -56,14 +58,17 @@ static void item_free(struct store_item *item)
 }
 
 /* The item whose id begins `at`, a place in the path. */
-static struct store_item *store_find(const struct store *s, const char *at, bool batch)
+static struct store_item *store_find(const struct visit *v, const char *at, bool batch)
 {
-    size_t n = strcspn(at, "/:?");
+    size_t n = strcspn(at, "/:?&");
 
-    for (size_t i = 0; i < s->n; i++)
-        if (s->items[i]->batch == batch && strlen(s->items[i]->id) == n &&
-            memcmp(s->items[i]->id, at, n) == 0)
-            return s->items[i];
+    for (size_t i = 0; i < v->s->n; i++) {
+        struct store_item *item = v->s->items[i];
+
+        if (item->batch == batch && item->service == v->plan->service && strlen(item->id) == n &&
+            memcmp(item->id, at, n) == 0)
+            return item;
+    }
     return NULL;
 }
 
@@ -169,14 +174,14 @@ static bool command_has(const struct ask *ask, const char *word)
 static int upload_resumable(struct visit *v)
 {
     const char *at = strstr(v->ask->target, "upload_id="), *name;
-    struct store_item *item = at ? store_find(v->s, at + 10, false) : NULL;
+    struct store_item *item = at ? store_find(v, at + 10, false) : NULL;
     struct text where = { 0 };
 
     if (!at && command_has(v->ask, "start")) {
         item = store_add(v, "f", false);
         name = ask_field(v->ask, "x-goog-upload-file-name");
         item->name = text_copy(name ? name : "", name ? strlen(name) : 0);
-        url(v, "/upload/v1beta/files?upload_id=", item->id, "", &where);
+        url(v, "/upload/v1beta/files?upload_protocol=resumable&upload_id=", item->id, "", &where);
         head_add(v->h, "x-goog-upload-url", where.p);
         head_add(v->h, "x-goog-upload-status", "active");
         text_free(&where);
@@ -198,7 +203,7 @@ static int upload_resumable(struct visit *v)
 /* What the path of one file says after its id. */
 static int one_file(struct visit *v, const char *id)
 {
-    struct store_item *item = store_find(v->s, id, false);
+    struct store_item *item = store_find(v, id, false);
     const char *rest = id + strcspn(id, "/:?");
 
     if (!item)
@@ -223,7 +228,7 @@ static int one_file(struct visit *v, const char *id)
 
 static void say_openai_batch(struct visit *v, const struct store_item *item)
 {
-    const struct store_item *results = store_find(v->s, item->name, false);
+    const struct store_item *results = store_find(v, item->name, false);
 
     text_printf(v->body,
         "{\"id\":\"%s\",\"object\":\"batch\",\"endpoint\":\"/v1/chat/completions\","
@@ -320,7 +325,7 @@ static int batch_of_file(struct visit *v, struct json body)
 
     if (json_member(body, "input_file_id", &value))
         json_string(value, &id);
-    input = id.n ? store_find(v->s, id.p, false) : NULL;
+    input = id.n ? store_find(v, id.p, false) : NULL;
     text_free(&id);
     if (!input)
         return 400;
@@ -373,7 +378,7 @@ static int make_batch(struct visit *v)
 
 static int one_batch(struct visit *v, const char *id)
 {
-    struct store_item *item = store_find(v->s, id, true);
+    struct store_item *item = store_find(v, id, true);
 
     if (!item)
         return 404;
@@ -395,8 +400,8 @@ static int find_answer(struct visit *v)
         int (*one)(struct visit *v, const char *id);
     } folders[] = { { "/v1/files", upload, one_file }, { "/v1beta/files", NULL, one_file },
         { "/upload/v1beta/files", upload_resumable, NULL },
-        { "/v1/batches", make_batch, one_batch }, { "/v1/messages/batches", make_batch, one_batch },
-        { "/v1beta/batches", NULL, one_batch } };
+        { "/upload/v1/files", upload_resumable, NULL }, { "/v1/batches", make_batch, one_batch },
+        { "/v1/messages/batches", make_batch, one_batch }, { "/v1beta/batches", NULL, one_batch } };
     const char *target = v->ask->target;
 
     if (path_verb(target))
