@@ -48,6 +48,8 @@ class Capture:
 
 
 def capture() -> Capture:
+    """`with tarry.capture() as call:` around a call of an SDK: nothing is sent, what follows in the block is not run, and `call` is what
+    tarry.relay() and tarry.resume() take. `call.call` is the Call itself; it raises TarryError if nothing was called in the block."""
     return Capture()
 
 

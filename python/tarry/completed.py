@@ -15,6 +15,8 @@ from .format.message import Answer, Times, Usage
 
 @dataclass
 class Completed:
+    """What completed() has read."""
+
     message: dict[str, Any]
     """As the provider would have answered without streaming: what its SDK's type takes in model_validate()."""
 

@@ -37,7 +37,9 @@ def relay(
     """A response that makes the upstream's response to `request` the client's, as it arrives.
 
     notify: where the whole of it goes afterwards; on_error: who answers if the upstream gives no 2xx response. Both are a path or the
-    name of a Django URL, of a continuation view, which also gets `state`. keep_alive: "sse" or "space"; on_disconnect: "cancel" or "finish"."""
+    name of a Django URL, of a continuation view, which also gets `state`. keep_alive: "sse" or "space"; on_disconnect: "cancel" or "finish".
+
+    Raises TarryError if the conf has no upstream for the call, or the state is larger than `state_max` bytes."""
     fields = [("Tarry-Then", "relay")]
     for name, target in (("Tarry-Notify", notify), ("Tarry-On-Error", on_error)):
         if target is not None:
@@ -54,7 +56,7 @@ def resume(
     on_disconnect: Optional[str] = None,
 ) -> Any:
     """A response that has the calls made side by side, and then the continuation view `then` (a path or the name of a Django URL) called with
-    the answers and with `state`, which is JSON, signed, and not secret."""
+    the answers and with `state`, which is JSON, signed, and not secret. keep_alive and on_disconnect, and what is raised: as for relay()."""
     return _handoff("resume", [("Tarry-Then", f"resume {_path(then)}")], list(calls), keep_alive, on_disconnect, state)
 
 

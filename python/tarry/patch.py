@@ -11,7 +11,7 @@ from .runs import buffers, observers, pools, suspended
 from .settings import settings
 from .transports import aiohttp, grpc, http_client, httpx, requests, sleep, sockets, threads, urllib3, websockets
 
-_LIBRARIES: dict[str, tuple[Patch, Callable[..., None]]] = {
+LIBRARIES: dict[str, tuple[Patch, Callable[..., None]]] = {
     "http.client": (http_client.patch, http_client.unpatch),
     "urllib3": (urllib3.patch, urllib3.unpatch),
     "httpx": (httpx.patch, httpx.unpatch),
@@ -30,10 +30,13 @@ _waiting: set[str] = set()
 
 
 def patch_all(**options: Any) -> None:
-    """Call it first in wsgi.py, before the app is imported. Options are the fields of tarry.settings.Settings.
+    """Call it first in wsgi.py, before the app is imported. Options are the fields of tarry.settings.Settings, which says what each means
+    and its unit; `python -m tarry settings` lists them.
 
     Requests that did not come through Tarry, and everything outside of a request (commands, task queues, tests), make their
-    calls as before. To call it again does no harm."""
+    calls as before. To call it again does no harm.
+
+    Raises TypeError for an option that there is not, and ValueError for a value that it cannot have."""
     settings.update(options)
     if settings.suspends and suspended.missing():
         notices.warn_once(f"views are run again with each answer, and not suspended: {suspended.missing()}")
@@ -42,7 +45,7 @@ def patch_all(**options: Any) -> None:
     threads.patch()
     buffers.look()
     observers.watch()
-    for name, patch in [*[(name, patch) for name, (patch, _) in _LIBRARIES.items()], *_others.items()]:
+    for name, patch in [*[(name, patch) for name, (patch, _) in LIBRARIES.items()], *_others.items()]:
         if name in sys.modules or name not in _waiting:
             _waiting.add(name)
             when_imported(name, patch)
@@ -53,7 +56,7 @@ def unpatch_all() -> None:
     sleep.unpatch()
     sockets.unpatch()
     threads.unpatch()
-    for name, (_, unpatch) in _LIBRARIES.items():
+    for name, (_, unpatch) in LIBRARIES.items():
         module = sys.modules.get(name)
         if module is not None:
             unpatch(module)

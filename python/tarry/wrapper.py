@@ -21,7 +21,9 @@ App = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
 
 
 def wsgi(app: App) -> App:
-    """application = tarry.wsgi(application)"""
+    """application = tarry.wsgi(application): the app, for requests that come through Tarry and for others, which are served as before.
+
+    It goes around everything else in wsgi.py. Nothing is raised by it; what the app raises passes through."""
 
     def run(exchange: Exchange, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         return _Run(exchange, environ).of(app, start_response)

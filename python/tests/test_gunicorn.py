@@ -80,7 +80,25 @@ def test_the_command_lists_origins():
     assert said.returncode == 0 and "https://api.openai.com" in said.stdout and "https://mine.example" in said.stdout
     wrong = subprocess.run([sys.executable, "-m", "tarry", "origins"], env={**environ, "TARRY_ORIGINS": "x"}, capture_output=True, text=True)
     assert wrong.returncode == 1 and "no origin" in wrong.stderr
-    assert subprocess.run([sys.executable, "-m", "tarry", "nonsense"], capture_output=True).returncode == 2
+    nonsense = subprocess.run([sys.executable, "-m", "tarry", "nonsense"], capture_output=True, text=True)
+    assert nonsense.returncode == 2 and "'nonsense' is no command" in nonsense.stderr
+
+
+def test_the_command_helps_and_says_what_is_there():
+    def run(*args):
+        environ = {**os.environ, "TARRY_BINARY": "/usr/bin/true"}
+        done = subprocess.run([sys.executable, "-m", "tarry", *args], env=environ, capture_output=True, text=True)
+        return done.returncode, done.stdout
+
+    code, text = run("help")
+    assert code == 0 and run("--help") == run("-h") == (0, text) and run()[0] == 2
+    for command in ("origins", "binary", "info", "settings"):
+        assert f"\n  {command} " in text
+    assert run("binary") == (0, "/usr/bin/true\n")
+    code, info = run("info")
+    assert code == 0 and "proxy       /usr/bin/true" in info and "suspending  " in info and "httpx" in info
+    code, listed = run("settings")
+    assert code == 0 and "suspend_seconds    900.0" in listed and "resume             'rerun'" in listed
 
 
 # --- the binary ---

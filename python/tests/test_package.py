@@ -37,3 +37,22 @@ def test_a_wheel_from_the_source_archive_has_all_of_it(tmp_path):
     lines = zipfile.ZipFile(wheel).read(metadata).split(b"\n")
     (needed,) = [line for line in lines if line.startswith(b"Requires-Dist") and b"extra ==" not in line]
     assert needed.startswith(b"Requires-Dist: greenlet")
+
+
+PUBLIC = ["patch_all", "wsgi", "once", "gather", "relay", "resume", "capture", "completed", "sleep", "direct", "rerun", "suspend"]
+
+
+def test_the_public_functions_are_at_the_top_typed_and_described():
+    import inspect
+    import typing
+
+    import tarry
+
+    assert set(PUBLIC) <= set(tarry.__all__) and sorted(tarry.__all__) == list(tarry.__all__)
+    for name in tarry.__all__:
+        thing = getattr(tarry, name)
+        assert inspect.getdoc(thing) and not inspect.getdoc(thing).startswith(f"{name}("), f"tarry.{name} has no docstring"
+        if inspect.isfunction(thing):
+            hints = typing.get_type_hints(thing)
+            untyped = [p for p in inspect.signature(thing).parameters if p not in hints]
+            assert "return" in hints and not untyped, f"tarry.{name}: {untyped} have no type"

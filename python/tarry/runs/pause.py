@@ -65,6 +65,7 @@ def _note_lock(frame: Any) -> None:
 
 
 def sleep(seconds: float) -> None:
-    """As time.sleep(), and in a view whose run can be suspended without holding the worker."""
+    """As time.sleep(seconds), and in a view whose run can be suspended without holding the worker. On a later run of the view it does not
+    sleep again. After patch_all() time.sleep() does the same."""
     if not passed(seconds, sys._getframe(1)):
         time.sleep(seconds)
