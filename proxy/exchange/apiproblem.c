@@ -1,6 +1,7 @@
 /* The shapes, as the SDKs of autumn 2026 read them. */
 #include "exchange/apiproblem.h"
 
+#include "exchange/routepath.h"
 #include "upstream/rewrite.h"
 
 static bool apiproblem_is_shaped(enum llm_family family)
@@ -8,9 +9,10 @@ static bool apiproblem_is_shaped(enum llm_family family)
     return family == LLM_OPENAI || family == LLM_ANTHROPIC || family == LLM_GOOGLE;
 }
 
-enum llm_family apiproblem_family(const struct upstream_conf *u, const struct head *request)
+enum llm_family apiproblem_family(const struct route_conf *r, const struct head *request)
 {
-    enum llm_family family = rewrite_family(u);
+    enum llm_family family = rewrite_family(r->upstream);
+    struct arena scratch = { 0 };
 
     if (family != LLM_BY_PATH)
         return family;
@@ -18,7 +20,9 @@ enum llm_family apiproblem_family(const struct upstream_conf *u, const struct he
         return LLM_ANTHROPIC;
     if (head_find(request, STR("x-goog-api-key")))
         return LLM_GOOGLE;
-    return api_family(request->target);
+    family = api_family(routepath_out(r, &scratch, request->target));
+    arena_release(&scratch);
+    return family;
 }
 
 /* Anthropic's words, by status. */

@@ -9,9 +9,9 @@
 #include "http/head.h"
 #include "llm/api.h"
 
-/* Whose API the request speaks: the upstream's `api`, or else what its path and fields tell.
- * LLM_NO_FAMILY: nobody's that is known. */
-enum llm_family apiproblem_family(const struct upstream_conf *u, const struct head *request);
+/* Whose API a gateway route's request speaks: the upstream's `api`, or else what its path and
+ * fields tell. LLM_NO_FAMILY: nobody's that is known. */
+enum llm_family apiproblem_family(const struct route_conf *r, const struct head *request);
 
 /* The error's body, in `a`: that of problem_json() for LLM_BY_PATH and LLM_NO_FAMILY. `status` 0:
  * the problem's own. */

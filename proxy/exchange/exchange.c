@@ -7,6 +7,7 @@
 
 #include "exchange/apiproblem.h"
 #include "exchange/forward.h"
+#include "exchange/gateway.h"
 #include "exchange/run.h"
 #include "http/h1parse.h"
 #include "observe/access.h"
@@ -266,6 +267,7 @@ static void free_exchange(void *what)
 {
     struct exchange *ex = what;
 
+    gateway_release(ex);
     answers_release(&ex->answers);
     if (ex->handoff)
         handoff_release(ex->handoff);
@@ -663,7 +665,7 @@ static void exchange_take_request(struct exchange *ex, const struct admitted *a)
     ex->route = a->route;
     ex->gateway = a->gateway;
     if (a->gateway)
-        ex->reply.errors = apiproblem_family(a->gateway, &a->head);
+        ex->reply.errors = apiproblem_family(a->route, &a->head);
 }
 
 uint64_t exchange_body_max(const struct exchange *ex)

@@ -97,6 +97,7 @@ enum step_id {
 enum hop_kind { HOP_REQUEST, HOP_RESUME, HOP_REPLAY, HOP_NOTIFY };
 
 struct exchange;
+struct gateway_body;
 struct run;
 struct tunnel;
 
@@ -218,7 +219,10 @@ struct exchange {
         };
         struct tunnel *tunnel; /* while it tunnels; in the arena */
     };
-    struct tap *taps;      /* on the relayed call's response; NULL: none */
+    union {
+        struct tap *taps; /* of a handoff's, on the relayed call's response; NULL: none */
+        struct gateway_body *gateway_body; /* of a gateway's; NULL: it passes as it is */
+    };
     struct call *relay;    /* the call whose response streams to the client */
     const char *outcome;   /* of that call, for the notify; NULL: it has not ended */
     const char *truncated; /* why the outcome is "truncated"; NULL: not said */

@@ -2,9 +2,9 @@
  * With a notify it is recorded on the way; with an error handler, a response that is no 2xx is kept
  * for a worker instead. */
 #include "exchange/forward.h"
+#include "exchange/gateway.h"
 #include "exchange/hop.h"
 #include "exchange/parked.h"
-#include "exchange/routepath.h"
 #include "exchange/steps.h"
 #include "observe/counter.h"
 #include "observe/panic.h"
@@ -51,7 +51,7 @@ static int relay_make_response(struct exchange *ex, struct call *c, const struct
     int rc;
 
     if (ex->gateway)
-        rc = forward_gateway_response(scratch, in, out);
+        rc = gateway_make_response(ex, scratch, in, out);
     else
         rc = forward_relay_response(scratch, in, &ex->handoff_head, call_request(c)->upstream, out);
     /* The answer to a HEAD announces a body that does not come: the client asked for one. */
@@ -113,7 +113,9 @@ static void relay_on_data(struct exchange *ex, struct call *c, struct str data)
     }
     exchange_clear_timer(ex); /* no keep-alive bytes within a response */
     exchange_set_state(ex, EX_ANSWERING);
-    rc = reply_data(&ex->reply, data);
+    if (ex->gateway)
+        gateway_arm(ex);
+    rc = ex->gateway ? gateway_data(ex, data) : reply_data(&ex->reply, data);
     if (exchange_replied(ex, rc) && rc == REPLY_FULL)
         call_pause(c, true);
 }
@@ -179,7 +181,8 @@ static void relay_on_end(struct exchange *ex, enum call_end end)
             ex->truncated = "stream";
     }
     relay_end_call(ex);
-    exchange_complete(ex);
+    if (!ex->gateway || exchange_replied(ex, gateway_end(ex)))
+        exchange_complete(ex);
 }
 
 static void relay_on_failed(struct exchange *ex, enum problem p, const char *why, enum call_end end)
@@ -248,10 +251,7 @@ static int relay_make_gateway_head(void *owner, struct call *c, struct arena *a,
 {
     struct exchange *ex = owner;
 
-    if (forward_gateway_request(a, &ex->request.head, out) < 0)
-        return -1;
-    out->target = routepath_out(ex->route, a, out->target);
-    return out->target.p ? 0 : -1;
+    return gateway_make_request(ex, a, out);
 }
 
 static struct call *relay_open_gateway(struct exchange *ex)
@@ -309,12 +309,18 @@ static void relay_enter(struct exchange *ex)
     ex->relay = ex->gateway ? relay_open_gateway(ex) : parked_open_call(ex, 0, &an, relay_on_call);
     if (!ex->relay || relay_add_taps(ex) < 0)
         exchange_fail(ex, PROBLEM_INTERNAL, 0, "out of memory");
+    else if (ex->gateway)
+        gateway_arm(ex);
     else if (ex->handoff && ex->handoff->keep_alive != KEEP_ALIVE_OFF)
         exchange_set_timer(ex, ex->pool_conf->keep_alive_interval_ms);
 }
 
 static void relay_on_timer(struct exchange *ex)
 {
+    if (ex->gateway) {
+        gateway_on_silence(ex);
+        return;
+    }
     if (reply_may_answer(&ex->reply) && parked_keep_alive(ex))
         exchange_set_timer(ex, ex->pool_conf->keep_alive_interval_ms);
 }

@@ -281,6 +281,53 @@ bool rewrite_field_hash(const struct piece *body, struct str path, uint64_t *has
     return f.end > 0;
 }
 
+struct streaming {
+    struct scanner json;
+    bool told, streams;
+};
+
+static void rewrite_on_stream(void *owner, unsigned path, const struct scanner_value *v)
+{
+    struct streaming *t = owner;
+
+    t->told = true;
+    t->streams = v->type == SCANNER_TRUE;
+}
+
+static bool rewrite_look_for_stream(void *owner, struct str piece)
+{
+    struct streaming *t = owner;
+
+    return scanner_feed(&t->json, piece) && !t->told;
+}
+
+static bool rewrite_has_parameter(struct str target, struct str parameter)
+{
+    struct str path, query, one;
+
+    str_cut(target, '?', &path, &query);
+    while (query.n > 0) {
+        str_cut(query, '&', &one, &query);
+        if (str_eq(one, parameter))
+            return true;
+    }
+    return false;
+}
+
+bool rewrite_asks_for_stream(const struct head *h, const struct piece *body)
+{
+    static const struct scanner_path path = { { "stream" } };
+    struct streaming t = { .told = false };
+
+    if (head_has_token(h, STR("accept"), STR("text/event-stream")) ||
+        rewrite_has_parameter(h->target, STR("alt=sse")))
+        return true;
+    if (body->len == 0)
+        return false;
+    scanner_init(&t.json, &path, 1, false, rewrite_on_stream, &t);
+    return rewrite_read(body, rewrite_look_for_stream, &t) == 0 && t.streams;
+}
+
 static struct piece rewrite_part(const struct piece *body, uint64_t from, uint64_t to)
 {
     struct piece part = *body;

@@ -44,6 +44,10 @@ bool rewrite_may_ask_usage(const struct upstream_conf *u, const struct head *h);
 /* Whose API the upstream speaks, by the conf. */
 enum llm_family rewrite_family(const struct upstream_conf *u);
 
+/* Whether the request asks for an event stream: by Accept, "alt=sse" in the query, or "stream":
+ * true in its JSON body. */
+bool rewrite_asks_for_stream(const struct head *h, const struct piece *body);
+
 /* A hash of the value at `path` ("a.b") of a JSON body. False: there is none. */
 bool rewrite_field_hash(const struct piece *body, struct str path, uint64_t *hash);
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from harness import Client, Gate, Reply, Truncated, eventually, problem
+from harness import Client, Gate, H2Client, Reply, eventually, problem
 from harness.handoffs import proxy_error
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
@@ -157,3 +157,227 @@ def test_a_workers_route_has_its_own_body_max(bed):
     tarry = bed.tarry(conf)
     assert tarry.post("/upload/", b"x" * 11).status == 413
     assert tarry.post("/", b"x" * 11).status == 200
+
+
+def test_the_shape_goes_by_the_path_that_the_service_gets(bed):
+    _, tarry = gateway(bed, cut, [("/ai/", {"prefix_rewrite": "/v1/"})], up={"retries": 0, "retry_unstarted_within": "0ms"})
+    openai_error(tarry.get("/ai/models"), 502, "connection_terminated")
+
+
+# --- the service's URLs ---
+
+JSON = {"Content-Type": "application/json"}
+
+
+def batch(origin, n=1):
+    return {"id": f"msgbatch_{n}", "results_url": f"{origin}/v1/messages/batches/msgbatch_{n}/results"}
+
+
+def urls(bed, answer, routes=None, **more):
+    """A gateway whose service answers with answer(origin, request): status, fields, body."""
+    def serve(r, c):
+        status, fields, body = answer(upstream.origin, r)
+        return Reply(status, body if isinstance(body, (bytes, list)) else json.dumps(body), fields, framing=more.pop("framing", "length"))
+    upstream = bed.upstream(serve)
+    return gateway(bed, upstream, routes, **more)
+
+
+@pytest.mark.parametrize("prefix, options", [("/", {}), ("/anthropic/", {"prefix_rewrite": "/"})])
+def test_results_url_leads_back_to_tarry(bed, prefix, options):
+    upstream, tarry = urls(bed, lambda origin, r: (200, JSON, batch(origin)), [(prefix, options)])
+    got = tarry.get(f"{prefix}v1/messages/batches/msgbatch_1", {"Accept-Encoding": "gzip, br"})
+    want = f"http://{tarry.address}{prefix}v1/messages/batches/msgbatch_1/results"
+    assert got.json() == {"id": "msgbatch_1", "results_url": want}
+    assert upstream.request.headers.get("Accept-Encoding") == "identity"
+    assert got.headers.get("Content-Length") is None and got.headers.get("Transfer-Encoding") == "chunked"
+    assert tarry.get(want.removeprefix(f"http://{tarry.address}")).status == 200
+    assert upstream.requests[1].target == "/v1/messages/batches/msgbatch_1/results"
+
+
+def test_a_list_s_urls_and_next_links_lead_back(bed):
+    def answer(origin, r):
+        return 200, JSON, {"data": [batch(origin, 1), batch(origin, 2)], "next": f"{origin}/v1/x?page=2", "nextLink": None}
+    _, tarry = urls(bed, answer)
+    base = f"http://{tarry.address}"
+    assert tarry.get("/v1/messages/batches").json() == {"data": [batch(base, 1), batch(base, 2)], "next": f"{base}/v1/x?page=2", "nextLink": None}
+
+
+def test_an_http_1_0_client_gets_the_changed_body_to_the_connection_s_end(bed):
+    _, tarry = urls(bed, lambda origin, r: (200, JSON, batch(origin)))
+    with tarry.client() as c:
+        c.send(f"GET /v1/messages/batches/x HTTP/1.0\r\nHost: {tarry.address}\r\n\r\n".encode())
+        assert c.read_response().json() == batch(f"http://{tarry.address}")
+        c.wait_closed()
+
+
+def test_pieces_of_any_size_give_the_same_document(bed):
+    document = json.dumps({"data": [batch("ORIGIN", n) for n in range(50)], "x": "y" * 1000})
+
+    def answer(origin, r):
+        body = document.replace("ORIGIN", origin).encode()
+        return 200, JSON, [body[i:i + 7] for i in range(0, len(body), 7)]
+    _, tarry = urls(bed, answer)
+    assert tarry.get("/v1/messages/batches").text == document.replace("ORIGIN", f"http://{tarry.address}")
+
+
+@pytest.mark.parametrize("name, value, want", [
+    ("Location", "{origin}/v1/x", "{base}/ai/v1/x"), ("Location", "/v1/x", "/ai/v1/x"), ("Location", "https://elsewhere.example/v1/x", None),
+    ("Location", "{origin}.evil.example/v1", None), ("Location", "//elsewhere/v1/x", None), ("Location", "x", None), ("Location", "{origin}", None),
+    ("X-Goog-Upload-URL", "{origin}/upload/v1beta/files?upload_id=a&b=%2F", "{base}/ai/upload/v1beta/files?upload_id=a&b=%2F"),
+    ("x-goog-upload-control-url", "{origin}/upload", "{base}/ai/upload"), ("Operation-Location", "{origin}/op?x", "{base}/ai/op?x"),
+    ("Content-Location", "{origin}/a", "{base}/ai/a"), ("X-Other", "{origin}/a", None),
+    ("Link", '<{origin}/v1/x?p=2>; rel="next", <https://elsewhere/>; rel="last"', '<{base}/ai/v1/x?p=2>; rel="next", <https://elsewhere/>; rel="last"')])
+def test_urls_in_fields_lead_back(bed, name, value, want):
+    _, tarry = urls(bed, lambda origin, r: (201, {name: value.format(origin=origin)}, b""), [("/ai/", {"prefix_rewrite": "/"})])
+    origin, base = _.origin, f"http://{tarry.address}"
+    assert tarry.post("/ai/x").headers.get(name) == (want or value).format(origin=origin, base=base)
+
+
+def test_a_url_that_no_route_leads_to_stays(bed):
+    """The upload's path has a route of its own, or none."""
+    def answer(origin, r):
+        return 200, {"X-Goog-Upload-URL": f"{origin}/upload/v1beta/files", "Location": f"{origin}/nowhere"}, b""
+    upstream, tarry = urls(bed, answer, [("/v1beta/", {}), ("/upload/", {})])
+    got = tarry.post("/v1beta/files")
+    assert got.headers.get("X-Goog-Upload-URL") == f"http://{tarry.address}/upload/v1beta/files"
+    assert got.headers.get("Location") == f"{upstream.origin}/nowhere"
+
+
+def test_what_proxies_in_front_say_is_where_clients_are(bed):
+    _, tarry = urls(bed, lambda origin, r: (200, JSON, batch(origin)), top={"trusted_proxies": ["127.0.0.0/8"]})
+    got = tarry.get("/v1/messages/batches/x", {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "llm.example", "X-Forwarded-For": "192.0.2.1"})
+    assert got.json() == batch("https://llm.example")
+
+
+def test_what_strangers_say_is_not(bed):
+    _, tarry = urls(bed, lambda origin, r: (200, JSON, batch(origin)))
+    got = tarry.get("/v1/messages/batches/x", {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example"})
+    assert got.json() == batch(f"http://{tarry.address}")
+
+
+@pytest.mark.parametrize("path, fields, options", [
+    ("/v1/chat/completions", JSON, {}), ("/v1/messages", JSON, {}), ("/v1beta/models/m:generateContent", JSON, {}),
+    ("/v1/messages/batches", {"Content-Type": "text/plain"}, {}), ("/v1/messages/batches", {"Content-Type": "application/x-jsonl"}, {}),
+    ("/v1/messages/batches", {**JSON, "Content-Encoding": "x-unknown"}, {}), ("/v1/messages/batches", JSON, {"rewrite_urls": False})])
+def test_other_bodies_keep_every_byte_and_their_length(bed, path, fields, options):
+    upstream, tarry = urls(bed, lambda origin, r: (200, fields, batch(origin)), [("/", options)])
+    got = tarry.post(path, "{}")
+    assert got.json() == batch(upstream.origin) and got.headers.get("Content-Length") == str(len(got.body))
+
+
+def test_a_group_s_endpoints_all_lead_back(bed):
+    a, b = (bed.upstream(lambda r, c, n=n: Reply(200, json.dumps(batch([a, b][n].origin + ["", "/openai"][n])), JSON)) for n in (0, 1))
+    conf = bed.conf([], a)
+    del conf.up["origin"]
+    conf.endpoints["up"] = {"a": {"origin": a.origin}, "b": {"origin": b.origin, "path_prefix": "/openai"}}
+    conf.routes = [("/", {"upstream": "up"})]
+    tarry = bed.tarry(conf)
+    eventually(lambda: tarry.get("/v1/messages/batches/x").json() == batch(f"http://{tarry.address}") and a.requests and b.requests)
+
+
+# --- silence ---
+
+SSE = {"Content-Type": "text/event-stream"}
+COMMENT = b": keep-alive\n\n"
+STREAM = json.dumps({**CHAT, "stream": True})
+
+
+def silent(bed, answer, up=None, **options):
+    return gateway(bed, answer, [("/", {"keep_alive_interval": "30ms", **options})], up={"hold_timeout": "5s", **(up or {})})
+
+
+@pytest.mark.parametrize("path, body, headers", [
+    ("/v1/chat/completions", STREAM, {}), ("/v1/messages", STREAM, {}), ("/v1beta/models/m:streamGenerateContent?alt=sse", "{}", {}),
+    ("/other", "", {"Accept": "text/event-stream"})])
+def test_a_client_that_waits_for_a_stream_gets_comments(bed, path, body, headers):
+    gate = Gate()
+    upstream, tarry = silent(bed, lambda r, c: (gate.wait(), Reply(200, [b"data: 1\n\n"], SSE, framing="chunked"))[1], up={"api": "none"})
+    with Client(tarry.address) as c:
+        c.send_request("POST", path, headers, body)
+        got = c.begin()
+        assert got.status == 200 and got.headers.get("Content-Type") == "text/event-stream"
+        got.until(COMMENT * 2)
+        gate.open()
+        got.read()
+        assert got.body.endswith(COMMENT + b"data: 1\n\n")
+
+
+def test_a_client_that_waits_for_json_gets_none(bed):
+    gate = Gate()
+    upstream, tarry = silent(bed, lambda r, c: (gate.wait(), Reply(500, b"{}"))[1], up={"retries": 0})
+    task = bed.background(tarry.post, "/v1/chat/completions", json.dumps(CHAT))
+    upstream.wait_for(1)
+    gate.opened(0.2)
+    gate.open()
+    assert task.result().status == 500
+
+
+def test_comments_fill_a_stream_s_silence_and_never_an_event(bed):
+    gates = [Gate() for _ in range(3)]
+
+    def answer(r, c):
+        c.send_head(200, SSE)
+        for piece, gate in zip([b"data: 1\n\n", b"data: {\"a\":", b" 2}\n"], gates):
+            c.send_chunk(piece)
+            gate.wait()
+        c.send_chunk(b"\n")
+        c.end_chunks()
+    upstream, tarry = silent(bed, answer, up={"api": "none"})
+    with Client(tarry.address) as c:
+        c.send_request("POST", "/v1/chat/completions", (), STREAM)
+        got = c.begin()
+        got.until(b"data: 1\n\n" + COMMENT)
+        gates[0].open()
+        got.until(b'{"a":')
+        gates[1].opened(0.2)
+        gates[1].open()
+        got.until(b" 2}\n")
+        gates[2].opened(0.2)
+        gates[2].open()
+        got.read()
+    rest = got.body.replace(COMMENT, b"")
+    assert rest == b'data: 1\n\ndata: {"a": 2}\n\n' and b'data: {"a": 2}\n\n' in got.body
+
+
+@pytest.mark.parametrize("path, check", [
+    ("/v1/chat/completions", lambda e: e["error"]["code"] == "connection_terminated"),
+    ("/v1/messages", lambda e: e["type"] == "error" and e["error"]["type"] == "api_error")])
+def test_a_failure_after_comments_is_an_event_in_the_sdk_s_shape(bed, path, check):
+    gate = Gate()
+    upstream, tarry = silent(bed, lambda r, c: (gate.wait(), c.reset())[1], up={"retries": 0})
+    with Client(tarry.address) as c:
+        c.send_request("POST", path, (), STREAM)
+        got = c.begin()
+        got.until(COMMENT)
+        gate.open()
+        got.read()
+    head, _, data = got.body.rpartition(b"event: error\ndata: ")
+    assert head.replace(COMMENT, b"") == b"" and check(json.loads(data))
+
+
+def test_an_error_of_the_service_after_comments_is_an_event(bed):
+    gate = Gate()
+    upstream, tarry = silent(bed, lambda r, c: (gate.wait(), Reply(400, b'{"error": {"message": "m"}}', JSON))[1])
+    with Client(tarry.address) as c:
+        c.send_request("POST", "/v1/chat/completions", (), STREAM)
+        got = c.begin()
+        got.until(COMMENT)
+        gate.open()
+        got.read()
+    assert got.body.endswith(b'event: error\ndata: {"error": {"message": "m"}}\n\n')
+
+
+def test_comments_go_over_http_2_too(bed):
+    gate = Gate()
+
+    def answer(r, c):
+        c.send_head(200, SSE)
+        c.send_chunk(b"data: 1\n\n")
+        gate.wait()
+        c.end_chunks()
+    upstream, tarry = silent(bed, answer, up={"api": "none"})
+    with H2Client(tarry.address) as c:
+        stream = c.begin("POST", "/v1/chat/completions", body=STREAM.encode())
+        stream.until(b"data: 1\n\n" + COMMENT * 2)
+        gate.open()
+        assert stream.read().replace(COMMENT, b"") == b"data: 1\n\n"
