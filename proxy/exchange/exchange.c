@@ -7,7 +7,6 @@
 
 #include "exchange/apiproblem.h"
 #include "exchange/forward.h"
-#include "exchange/gateway.h"
 #include "exchange/run.h"
 #include "http/h1parse.h"
 #include "observe/access.h"
@@ -267,7 +266,6 @@ static void free_exchange(void *what)
 {
     struct exchange *ex = what;
 
-    gateway_release(ex);
     answers_release(&ex->answers);
     if (ex->handoff)
         handoff_release(ex->handoff);

@@ -381,7 +381,7 @@ void gateway_on_silence(struct exchange *ex)
 
 void gateway_release(struct exchange *ex)
 {
-    if (!ex->gateway || !ex->gateway_body)
+    if (!ex->gateway_body)
         return;
     links_free(ex->gateway_body->links);
     free(ex->gateway_body);

@@ -342,10 +342,17 @@ static void relay_on_client_gone(struct exchange *ex)
     exchange_cut(ex, "client_gone");
 }
 
+static void relay_leave(struct exchange *ex)
+{
+    if (ex->gateway)
+        gateway_release(ex);
+}
+
 const struct step step_relay = {
     .enter = relay_enter,
     .on_client_drained = relay_on_client_drained,
     .on_client_gone = relay_on_client_gone,
     .on_timer = relay_on_timer,
+    .leave = relay_leave,
     .fin_is_gone = exchange_cancels,
 };
