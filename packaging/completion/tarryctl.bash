@@ -11,7 +11,10 @@ _tarryctl()
     show) mapfile -t COMPREPLY < <(compgen -W "exchanges workers upstreams conf errors process" -- "$word") ;;
     log) mapfile -t COMPREPLY < <(compgen -W "error warn info debug" -- "$word") ;;
     pause | resume)
-        mapfile -t COMPREPLY < <(compgen -W "$(tarryctl "${socket[@]}" show workers 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W "$(
+            tarryctl "${socket[@]}" show workers 2>/dev/null | awk 'NR > 1 { print $1 }'
+            tarryctl "${socket[@]}" show upstreams 2>/dev/null | awk 'NR > 1 { print $1; print $1 "/" $2 }'
+        )" -- "$word")
         ;;
     cancel)
         mapfile -t COMPREPLY < <(compgen -W "$(tarryctl "${socket[@]}" show exchanges 2>/dev/null | awk '{ print $1 }')" -- "$word")

@@ -78,29 +78,42 @@ static void control_show_workers(struct control *c, struct buf *b, bool json)
     buf_append_str(b, json ? STR("]\n") : STR(""));
 }
 
+static void control_show_endpoint(
+    struct control *c, const struct upstream_conf *u, size_t k, struct buf *b, bool json)
+{
+    struct endpoint *e = endpoints_find(c->front->exchanges.endpoints, u, &u->endpoints[k]);
+    struct endpoint_counts n = { 0 };
+    struct verdict_view v = { VERDICT_READY, 0 };
+    struct tally_sum calls = { 0, 0 };
+
+    if (e) {
+        n = endpoint_counts(e);
+        v = endpoint_view(e, u);
+        calls = endpoint_calls(e, u);
+    }
+    buf_printf(b,
+        json ? "{\"upstream\":\"" STR_FMT "\",\"endpoint\":\"" STR_FMT
+               "\",\"connections\":%zu,\"streams\":%zu,\"waiting\":%zu,\"in_use\":%zu,"
+               "\"state\":\"%s\",\"wait_ms\":%" PRIu64 ",\"failed\":%" PRIu64 ",\"calls\":%" PRIu64
+               "}"
+             : STR_FMT " " STR_FMT " %zu %zu %zu %zu %s %" PRIu64 " %" PRIu64 "/%" PRIu64 "\n",
+        STR_ARG(u->name), STR_ARG(u->endpoints[k].name), n.connections, n.streams, n.waiting,
+        n.in_use, verdict_state_name(v.state), v.wait_ms, calls.marked, calls.all);
+}
+
 static void control_show_upstreams(struct control *c, struct buf *b, bool json)
 {
     const struct conf *conf = front_conf(c->front);
     bool first = true;
 
-    buf_append_str(
-        b, json ? STR("[") : STR("upstream endpoint connections streams waiting in_use\n"));
-    for (size_t i = 0; i < conf->nupstreams; i++) {
-        const struct upstream_conf *u = &conf->upstreams[i];
-
-        for (size_t k = 0; k < u->nendpoints; k++, first = false) {
-            const struct endpoint *e =
-                endpoints_find(c->front->exchanges.endpoints, u, &u->endpoints[k]);
-            struct endpoint_counts n = e ? endpoint_counts(e) : (struct endpoint_counts){ 0 };
-
-            buf_printf(b,
-                json ? "%s{\"upstream\":\"" STR_FMT "\",\"endpoint\":\"" STR_FMT
-                       "\",\"connections\":%zu,\"streams\":%zu,\"waiting\":%zu,\"in_use\":%zu}"
-                     : "%s" STR_FMT " " STR_FMT " %zu %zu %zu %zu\n",
-                json && !first ? "," : "", STR_ARG(u->name), STR_ARG(u->endpoints[k].name),
-                n.connections, n.streams, n.waiting, n.in_use);
+    buf_append_str(b, json ? STR("[")
+                           : STR("upstream endpoint connections streams waiting in_use state "
+                                 "wait_ms failed/calls\n"));
+    for (size_t i = 0; i < conf->nupstreams; i++)
+        for (size_t k = 0; k < conf->upstreams[i].nendpoints; k++, first = false) {
+            buf_append_str(b, json && !first ? STR(",") : STR(""));
+            control_show_endpoint(c, &conf->upstreams[i], k, b, json);
         }
-    }
     buf_append_str(b, json ? STR("]\n") : STR(""));
 }
 
@@ -170,18 +183,51 @@ static unsigned control_drain(struct control *c, struct str what, struct buf *b)
     return 200;
 }
 
-static unsigned control_hold(struct control *c, struct str name, struct buf *b, bool held)
+static void control_hold_pool(struct pool *p, struct str name, struct buf *b, bool held)
 {
-    struct pool *p = pools_find(c->front->exchanges.pools, name);
-
-    if (!p) {
-        buf_printf(b, "there is no pool \"" STR_FMT "\"\n", STR_ARG(name));
-        return 404;
-    }
     pool_hold(p, held);
     log_info(NULL, "pool \"" STR_FMT "\" %s over the control socket", STR_ARG(name),
         held ? "paused" : "resumed");
     buf_printf(b, "%s\n", held ? "paused: requests wait" : "resumed");
+}
+
+/* How many endpoints these were. `only` empty: all of the upstream. */
+static size_t control_hold_endpoints(
+    struct control *c, const struct upstream_conf *u, struct str only, bool held)
+{
+    size_t n = 0;
+
+    for (size_t k = 0; k < u->nendpoints; k++) {
+        struct endpoint *e = endpoints_find(c->front->exchanges.endpoints, u, &u->endpoints[k]);
+
+        if (!e || (only.n > 0 && !str_eq(u->endpoints[k].name, only)))
+            continue;
+        endpoint_pause(e, held);
+        log_info(NULL,
+            "endpoint \"" STR_FMT "\" of upstream \"" STR_FMT "\" %s over the control socket",
+            STR_ARG(u->endpoints[k].name), STR_ARG(u->name), held ? "paused" : "resumed");
+        n++;
+    }
+    return n;
+}
+
+/* A pool; else an upstream, which is also NAME/ where a pool has its name; or UPSTREAM/ENDPOINT. */
+static unsigned control_hold(struct control *c, struct str name, struct buf *b, bool held)
+{
+    struct str up, endpoint;
+    bool one = str_cut(name, '/', &up, &endpoint);
+    struct pool *p = one ? NULL : pools_find(c->front->exchanges.pools, name);
+    const struct upstream_conf *u = conf_find_upstream(front_conf(c->front), up);
+
+    if (p) {
+        control_hold_pool(p, name, b, held);
+        return 200;
+    }
+    if (!u || control_hold_endpoints(c, u, endpoint, held) == 0) {
+        buf_printf(b, "there is no pool, upstream or endpoint \"" STR_FMT "\"\n", STR_ARG(name));
+        return 404;
+    }
+    buf_printf(b, "%s\n", held ? "paused: calls go elsewhere, or wait" : "resumed");
     return 200;
 }
 
@@ -263,7 +309,7 @@ static void control_answer_do(struct control *c, struct stream *s, struct str pa
         page_send(s, status, control_text, &b);
         return;
     }
-    page_send_text(s, 404, "drain, pause POOL, resume POOL, cancel EXCHANGE or log LEVEL\n");
+    page_send_text(s, 404, "drain, pause NAME, resume NAME, cancel EXCHANGE or log LEVEL\n");
 }
 
 void control_answer(struct control *c, struct stream *s, const struct stream_request *r)

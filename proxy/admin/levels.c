@@ -13,6 +13,7 @@
 #include "http/encoder.h"
 #include "net/loop.h"
 #include "observe/metric.h"
+#include "upstream/ledger.h"
 
 static struct {
     int statm;        /* /proc/self/statm, which cannot be opened within the sandbox; -1: none */
@@ -96,10 +97,14 @@ static void levels_publish_upstreams(const struct front *f)
         struct endpoint_counts c = { 0 };
 
         for (size_t k = 0; k < u->nendpoints; k++) {
-            const struct endpoint *e = endpoints_find(f->exchanges.endpoints, u, &u->endpoints[k]);
+            struct endpoint *e = endpoints_find(f->exchanges.endpoints, u, &u->endpoints[k]);
 
-            if (e)
-                endpoint_counts_add(&c, e);
+            if (!e)
+                continue;
+            endpoint_counts_add(&c, e);
+            metric_set(METRIC_ENDPOINT_STATE, 1,
+                METRIC_LABELS(u->name, u->endpoints[k].name,
+                    str_of(verdict_state_name(endpoint_view(e, u).state))));
         }
         levels_set(METRIC_UPSTREAM_CONNECTIONS, c.connections, u->name, STR(""));
         levels_set(METRIC_UPSTREAM_STREAMS, c.streams, u->name, STR(""));
@@ -120,6 +125,8 @@ void levels_publish(const struct front *f)
     metric_set(METRIC_COMPRESSION_MEMORY_MAX, front_conf(f)->compression.memory_max, NULL);
     levels_publish_pools(f);
     levels_publish_upstreams(f);
+    metric_set(METRIC_VERDICTS, ledger_counts().used, NULL);
+    metric_set(METRIC_VERDICTS_MAX, ledger_counts().all, NULL);
     levels_publish_process();
     metric_sweep_gauges();
 }

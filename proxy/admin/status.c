@@ -1,9 +1,22 @@
 /* Counts of the moment, by state, pool and upstream. */
 #include "admin/status.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 
 #include "frontend/front.h"
+
+static void status_print_endpoint(
+    const struct front *f, const struct upstream_conf *u, size_t k, struct buf *b)
+{
+    struct endpoint *e = endpoints_find(f->exchanges.endpoints, u, &u->endpoints[k]);
+    struct verdict_view v = { VERDICT_READY, 0 };
+
+    if (e)
+        v = endpoint_view(e, u);
+    buf_printf(b, "%s\"" STR_FMT "\":{\"state\":\"%s\",\"wait_ms\":%" PRIu64 "}", k ? "," : "",
+        STR_ARG(u->endpoints[k].name), verdict_state_name(v.state), v.wait_ms);
+}
 
 void status_print(const struct front *f, const struct status_process *p, struct buf *b)
 {
@@ -31,14 +44,19 @@ void status_print(const struct front *f, const struct status_process *p, struct 
         struct endpoint_counts c = { 0 };
 
         for (size_t k = 0; k < u->nendpoints; k++) {
-            const struct endpoint *e = endpoints_find(f->exchanges.endpoints, u, &u->endpoints[k]);
+            struct endpoint *e = endpoints_find(f->exchanges.endpoints, u, &u->endpoints[k]);
 
             if (e)
                 endpoint_counts_add(&c, e);
         }
 
-        buf_printf(b, "%s\"" STR_FMT "\":{\"connections\":%zu,\"streams\":%zu,\"waiting\":%zu}",
+        buf_printf(b,
+            "%s\"" STR_FMT
+            "\":{\"connections\":%zu,\"streams\":%zu,\"waiting\":%zu,\"endpoints\":{",
             i ? "," : "", STR_ARG(u->name), c.connections, c.streams, c.waiting);
+        for (size_t k = 0; k < u->nendpoints; k++)
+            status_print_endpoint(f, u, k, b);
+        buf_append_str(b, STR("}}"));
     }
     buf_printf(b, "},\"sandbox\":{\"seccomp\":%s,\"landlock\":%u}}\n",
         p->seccomp ? "true" : "false", p->landlock);

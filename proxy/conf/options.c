@@ -272,6 +272,14 @@ static const struct opt root_rows[] = {
         .help = "The account to run as. If Tarry is started as root, it binds its listeners "
                 "and reads its keys, and then becomes this user for good. Empty: the account "
                 "that starts it." },
+    { "verdicts_keep", OPT_DURATION, IN(conf, verdicts_keep_ms), "10m", "10s", "30d", OPT_RESTART,
+        .help = "How long it is remembered that an endpoint rests, is out or paused, after it has "
+                "left the conf, or its key has changed." },
+    { "verdicts_max", OPT_NUMBER, IN(conf, verdicts_max), "1024", "64", "1000000", OPT_RESTART,
+        .help = "How many rows the table has in which all processes share the state of endpoints: "
+                "two for each endpoint, one more for each key that it had within verdicts_keep, "
+                "and one for each upstream. Beyond it each process goes by what it has seen "
+                "itself." },
     { "websocket_drain", OPT_WORD, IN(conf, websocket_drain), "wait", NULL, NULL, OPT_LIVE,
         .words = drain_words,
         .help = "What becomes of open WebSockets when Tarry stops: \"wait\" leaves them until they "
@@ -600,10 +608,17 @@ static const struct opt upstream_rows[] = {
         .words = api_words },
     { "breaker_failures", OPT_NUMBER, IN(upstream_conf, breaker_failures), "5", "1", "1000000",
         OPT_LIVE,
-        .help = "After so many failures in a row an endpoint gets no calls for breaker_pause, and "
-                "then one as a probe. A client that leaves and a 429 count neither way." },
+        .help =
+            "An endpoint that has failed so many calls within breaker_window, and breaker_rate "
+            "of all of them, gets no calls for breaker_pause, and then one as a probe. A client "
+            "that leaves and a 429 count neither way. It holds where there are other endpoints." },
     { "breaker_pause", OPT_DURATION, IN(upstream_conf, breaker_pause_ms), "10s", "1ms", "1d",
         OPT_LIVE, .help = "How long an endpoint gets no calls after breaker_failures." },
+    { "breaker_rate", OPT_NUMBER, IN(upstream_conf, breaker_rate), "50", "1", "100", OPT_LIVE,
+        .help = "How many of a hundred calls within breaker_window must have failed, beside "
+                "breaker_failures." },
+    { "breaker_window", OPT_DURATION, IN(upstream_conf, breaker_window_ms), "30s", "100ms", "1h",
+        OPT_LIVE, .help = "How far back calls count for breaker_failures and breaker_rate." },
     { "ca_file", OPT_FILE, IN(upstream_conf, own.ca_file), "", NULL, NULL, OPT_LIVE,
         .help = "The PEM file with the authorities that may have signed the upstream's "
                 "certificate. Empty: the system's." },
@@ -688,6 +703,18 @@ static const struct opt upstream_rows[] = {
         OPT_LIVE,
         .help = "The longest pause that a service may ask for. If it asks for more, the caller "
                 "gets its answer at once." },
+    { "retry_budget", OPT_NUMBER, IN(upstream_conf, retry_budget), "50", "0", "1000", OPT_LIVE,
+        .help = "How many retries an upstream may have for each hundred calls of "
+                "retry_budget_window, over all processes, so that an outage is not multiplied. A "
+                "call that would be over it gets the answer, or the failure, that it has. A call "
+                "that was never started, and one that goes on to another endpoint that is ready, "
+                "take nothing from it." },
+    { "retry_budget_min", OPT_NUMBER, IN(upstream_conf, retry_budget_min), "100", "0", "10000000",
+        OPT_LIVE,
+        .help =
+            "How many retries there may be in retry_budget_window however few calls there are." },
+    { "retry_budget_window", OPT_DURATION, IN(upstream_conf, retry_budget_window_ms), "10s",
+        "100ms", "1h", OPT_LIVE, .help = "How far back calls and retries count for retry_budget." },
     { "retry_first_pause", OPT_DURATION, IN(upstream_conf, retry_first_pause_ms), "500ms", "1ms",
         "1s", OPT_LIVE,
         .help = "The pause before the first retry (less a random part); it doubles from there." },

@@ -228,9 +228,14 @@ struct upstream_conf {
                                            came this soon; 0: never */
     uint16_t *retry_on;                 /* statuses that are tried again */
     size_t nretry_on;
-    unsigned fallback_on; /* enum fallback_kind */
-    unsigned breaker_failures;
+    unsigned fallback_on;      /* enum fallback_kind */
+    unsigned breaker_failures; /* within the window, for the breaker to open */
+    unsigned breaker_rate;     /* percent of the window's calls */
+    uint64_t breaker_window_ms;
     uint64_t breaker_pause_ms;
+    size_t retry_budget; /* percent: retries for each hundred calls of the window */
+    size_t retry_budget_min;
+    uint64_t retry_budget_window_ms;
     uint64_t out_pause_ms; /* an endpoint that refuses its key is left alone for so long */
     size_t response_max;
     size_t websockets_max;           /* at a time, of one endpoint */
@@ -375,6 +380,8 @@ struct conf {
     uint64_t drain_delay_ms;       /* SIGTERM: listeners stay open for so long */
     bool master_process;           /* a master also where processes is 1 */
     uint64_t upgrade_timeout_ms;   /* how long another binary may take to become ready */
+    size_t verdicts_max;           /* rows of the table that processes share about upstreams */
+    uint64_t verdicts_keep_ms;     /* a row that nobody asks for is kept for so long */
     uint64_t restart_max_pause_ms; /* before a process that keeps dying is replaced */
     uint64_t handshake_timeout_ms; /* of TLS, from the accept on */
     unsigned key_updates_max;      /* of one client in a minute, renegotiations included */

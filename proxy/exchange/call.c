@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/entropy.h"
 #include "base/num.h"
 #include "exchange/attempt.h"
 #include "exchange/callmetrics.h"
@@ -62,6 +63,9 @@ struct call {
     unsigned char retries, retries_max, frees, least_tier, endpoint_index;
     unsigned char state; /* enum call_state */
     signed char phase;   /* of the attempt: its place in the trail, or -1 */
+    bool probing;        /* its attempt is the probe of an endpoint */
+    bool counted;        /* it has had a first result */
+    bool retry_denied;   /* the budget of retries was used up */
     bool no_terminal;    /* the answer that was passed on ended without its terminal event */
     bool has_key, keyed; /* a key is known; it has been looked for */
     bool closed;
@@ -83,8 +87,23 @@ static void call_emit(struct call *c, struct call_event ev)
         c->on_event(c->owner, c, &ev);
 }
 
+static void call_report(struct call *c, enum verdict_outcome o, uint64_t rest_ms)
+{
+    struct endpoint *e = endpoints_find(c->endpoints, c->request.upstream, c->endpoint);
+    struct verdict_report r = { .outcome = o,
+        .began_ms = c->attempt ? attempt_times(c->attempt).began : 0,
+        .rest_ms = rest_ms,
+        .probe = c->probing };
+
+    c->probing = false;
+    if (e)
+        endpoint_report(e, c->request.upstream, c->endpoint, &r);
+}
+
 static void call_drop_attempt(struct call *c)
 {
+    if (c->probing)
+        call_report(c, VERDICT_NEUTRAL, 0); /* it has tried nothing out */
     if (c->attempt)
         trail_end(c->request.trail, c->phase, loop_precise_us());
     attempt_close(c->attempt);
@@ -163,50 +182,89 @@ static struct group_ask call_ask(const struct call *c)
     return (struct group_ask){ .upstream = c->request.upstream,
         .tried = c->tried,
         .least_tier = c->least_tier,
+        .only = -1,
         .has_key = c->has_key,
-        .key = c->key };
+        .key = c->key,
+        .left_ms = call_left_ms(c) };
 }
 
-static bool call_has_other(const struct call *c)
-{
-    struct group_ask ask = call_ask(c);
-
-    return group_has_other(c->endpoints, &ask);
-}
-
-/* Whether there is an endpoint of a higher tier; then only those count from here on. */
+/* Whether an endpoint of a higher tier takes calls in time; then only those count from here on. */
 static bool call_climb(struct call *c)
 {
     struct group_ask ask = call_ask(c);
     struct group_choice choice;
 
     ask.least_tier = c->endpoint->tier + 1;
-    if (!group_pick(c->endpoints, &ask, &choice))
+    if (!group_pick(c->endpoints, &ask, &choice) || choice.state == VERDICT_PAUSED ||
+        choice.wait_ms >= call_left_ms(c))
         return false;
     c->least_tier = (unsigned char)ask.least_tier;
     return true;
 }
 
-static void call_report(struct call *c, enum endpoint_outcome o, uint64_t rest_ms)
+/* ---- the budget of retries ---- */
+
+static struct budget *call_budget(const struct call *c)
 {
     struct endpoint *e = endpoints_find(c->endpoints, c->request.upstream, c->endpoint);
 
-    if (e)
-        endpoint_report(e, o, rest_ms);
+    return e ? endpoint_budget(e) : NULL;
+}
+
+/* Calls count when their first result is there, as retries do: however long calls take, an outage
+ * is measured against those that it has hit. */
+static void call_count(struct call *c)
+{
+    struct budget *b = c->counted ? NULL : call_budget(c);
+
+    c->counted = true;
+    if (b)
+        budget_note_call(b, c->request.upstream, loop_now_ms());
+}
+
+static bool call_take_retry(struct call *c)
+{
+    struct budget *b = call_budget(c);
+
+    if (!b || budget_take(b, c->request.upstream, loop_now_ms()))
+        return true;
+    c->retry_denied = true;
+    counter_add(COUNTER_RETRIES_DENIED, 1);
+    log_info(c->log, "call %zu to \"" STR_FMT "\" is not made again: the retry budget is used up",
+        c->request.index, STR_ARG(c->request.upstream->name));
+    return false;
+}
+
+/* Whether the call is made again (RETRY_AGAIN, RETRY_ELSEWHERE), and after which pause: none if
+ * another endpoint is ready, which is not hit by what this one suffers from and takes nothing from
+ * the budget; otherwise until the first of the others is back, or for `own_ms` at this one. */
+static bool call_plan_retry(
+    struct call *c, enum retry_decision d, uint64_t own_ms, uint64_t *pause_ms)
+{
+    struct group_ask ask = call_ask(c);
+    uint64_t back_ms = group_next_back(c->endpoints, &ask, c->endpoint_index);
+
+    *pause_ms = 0;
+    if (group_has_other(c->endpoints, &ask))
+        return true;
+    *pause_ms = d == RETRY_AGAIN ? own_ms : UINT64_MAX;
+    if (back_ms < *pause_ms && back_ms <= c->request.upstream->retry_after_max_ms)
+        *pause_ms = back_ms;
+    return *pause_ms < call_left_ms(c) && call_take_retry(c);
 }
 
 /* ---- what the attempt tells ---- */
 
 /* A refusal of a key that the client brought along says nothing about the endpoint. */
-static enum endpoint_outcome call_outcome_of(const struct call *c, const struct attempt_answer *a)
+static enum verdict_outcome call_outcome_of(const struct call *c, const struct attempt_answer *a)
 {
     bool key_is_out = a->status == 401 || a->kind == LLM_ERROR_QUOTA;
 
     if (key_is_out)
-        return rewrite_has_key(c->endpoint) ? ENDPOINT_REFUSED : ENDPOINT_NEUTRAL;
+        return rewrite_has_key(c->endpoint) ? VERDICT_DENIED : VERDICT_NEUTRAL;
     if (a->status == 429)
-        return ENDPOINT_NEUTRAL;
-    return a->status >= 500 ? ENDPOINT_FAILED : ENDPOINT_SERVED;
+        return VERDICT_NEUTRAL;
+    return a->status >= 500 ? VERDICT_FAILED : VERDICT_SERVED;
 }
 
 /* The answer is the call's. One of a higher tier that failed too is not: the first one counts. */
@@ -244,12 +302,14 @@ static enum attempt_decision call_on_answer(void *owner, const struct attempt_an
     struct retry_answer r = { a->status, a->head, a->kind, a->asks_to_wait, a->wait_ms };
     struct retry_plan plan;
     enum retry_decision decision;
+    uint64_t pause_ms;
     char why[80];
 
     if ((r.kind == LLM_ERROR_AUTH || r.kind == LLM_ERROR_QUOTA) && !rewrite_has_key(c->endpoint))
         s.retries_max = 0;
     callmetrics_attempt_answered(c->request.upstream, c->endpoint->name, a->status);
     trail_note(c->request.trail, c->phase, (uint16_t)a->status, NULL);
+    call_count(c);
     decision = retry_after_answer(&s, &r, &plan);
     call_report(c, call_outcome_of(c, a), a->status >= 400 ? plan.rest_ms : 0);
     snprintf(why, sizeof(why), "status %u%s" STR_FMT, a->status, a->word.n ? ", " : "",
@@ -258,14 +318,11 @@ static enum attempt_decision call_on_answer(void *owner, const struct attempt_an
     case RETRY_NEXT_TIER:
         return call_climb(c) ? call_keep(c) : call_pass(c, a);
     case RETRY_AGAIN:
-        c->retries++;
-        call_pause_before_retry(c, call_has_other(c) ? 0 : plan.pause_ms, why);
-        return ATTEMPT_GONE;
     case RETRY_ELSEWHERE:
-        if (!s.retries_max || c->retries >= c->retries_max || !call_has_other(c))
+        if (c->retries >= s.retries_max || !call_plan_retry(c, decision, plan.pause_ms, &pause_ms))
             return call_pass(c, a);
         c->retries++;
-        call_pause_before_retry(c, 0, why);
+        call_pause_before_retry(c, pause_ms, why);
         return ATTEMPT_GONE;
     case RETRY_FREE:
     case RETRY_NO:
@@ -277,7 +334,8 @@ static enum attempt_decision call_on_answer(void *owner, const struct attempt_an
 /* An SDK would multiply Tarry's tries by its own. */
 static bool call_must_not_be_repeated(const struct call *c, const struct head *head)
 {
-    return head->status >= 400 && (c->attempts > 1 || head->status >= 500 || head->status == 408);
+    return head->status >= 400 &&
+           (c->attempts > 1 || c->retry_denied || head->status >= 500 || head->status == 408);
 }
 
 /* Whether the answer has the chunk that include_usage has brought. */
@@ -390,16 +448,18 @@ static void call_on_failed(void *owner, const struct attempt_failure *f)
     callmetrics_attempt_failed(c->request.upstream, c->endpoint->name, f->problem);
     trail_note(c->request.trail, c->phase, 0, problem_error(f->problem));
     if (c->state == CALL_IS_PASSING) {
-        call_report(c, c->request.websocket ? ENDPOINT_NEUTRAL : ENDPOINT_FAILED, 0);
+        call_report(c, c->request.websocket ? VERDICT_NEUTRAL : VERDICT_FAILED, 0);
         c->no_terminal = f->no_terminal;
         call_fail(c, f->problem, f->why);
         return;
     }
     decision = retry_after_failure(&s, &r, &pause_ms);
-    call_report(c, decision == RETRY_FREE ? ENDPOINT_NEUTRAL : ENDPOINT_FAILED, 0);
-    if (decision == RETRY_AGAIN || (decision == RETRY_ELSEWHERE && call_has_other(c))) {
+    call_count(c);
+    call_report(c, decision == RETRY_FREE ? VERDICT_NEUTRAL : VERDICT_FAILED, 0);
+    if ((decision == RETRY_AGAIN || decision == RETRY_ELSEWHERE) &&
+        call_plan_retry(c, decision, pause_ms, &pause_ms)) {
         c->retries++;
-        call_pause_before_retry(c, call_has_other(c) ? 0 : pause_ms, f->why);
+        call_pause_before_retry(c, pause_ms, f->why);
     } else if (decision == RETRY_FREE) {
         c->frees++;
         c->tried &= ~(UINT64_C(1) << c->endpoint_index);
@@ -576,8 +636,13 @@ static void call_note_choice(struct call *c, const struct group_choice *choice)
  * the endpoint's health. */
 static void call_pass_over(struct call *c, const struct group_choice *choice)
 {
+    struct group_ask ask;
+
     call_note_choice(c, choice);
-    if (call_has_other(c))
+    if (c->probing)
+        call_report(c, VERDICT_NEUTRAL, 0);
+    ask = call_ask(c);
+    if (group_has_other(c->endpoints, &ask))
         call_set_pause(c, 0);
     else
         call_fail(c, PROBLEM_CALL_WEBSOCKETS_FULL,
@@ -601,6 +666,7 @@ static void call_open_attempt(struct call *c, const struct group_choice *choice)
     };
     int rc;
 
+    call_note_choice(c, choice);
     free(c->rewritten);
     c->rewritten = rewrite_body(choice->conf, call_may_ask_usage(c), &c->request.body, &rc);
     if (rc < 0) {
@@ -611,46 +677,77 @@ static void call_open_attempt(struct call *c, const struct group_choice *choice)
         r.body = c->rewritten->pieces;
         r.npieces = c->rewritten->n;
     }
-    call_note_choice(c, choice);
     if (c->attempts++ > 0)
         counter_add(COUNTER_CALL_RETRIES, 1);
     call_set_state(c, CALL_IS_TRYING);
-    endpoint_begin(choice->endpoint);
     c->phase = (signed char)trail_begin_attempt(c->request.trail, &choice->conf->name);
     c->attempt = attempt_open(&r);
     if (!c->attempt)
         call_fail(c, PROBLEM_INTERNAL, "out of memory");
 }
 
+/* Every endpoint rests or is paused: the first to come back is waited for, if that is in time. */
+static void call_wait_for(struct call *c, const struct group_choice *choice)
+{
+    uint64_t left_ms = call_left_ms(c);
+    bool known = choice->state == VERDICT_RESTING || choice->state == VERDICT_BROKEN;
+    char why[160];
+
+    if (left_ms > 0 && (!known || choice->wait_ms < left_ms)) {
+        /* Those that wait together do not come back together. */
+        uint64_t ms = choice->wait_ms + entropy_below(choice->wait_ms / 8 + 1);
+
+        call_set_pause(c, ms < left_ms ? ms : left_ms);
+        return;
+    }
+    if (known && left_ms > 0)
+        snprintf(why, sizeof(why),
+            "no endpoint takes calls now (the first is %s for %" PRIu64
+            " ms more), and the call may take %" PRIu64 " ms",
+            verdict_state_name(choice->state), choice->wait_ms, left_ms);
+    else
+        snprintf(why, sizeof(why), "total_timeout passed while no endpoint took calls (%s)",
+            verdict_state_name(choice->state));
+    call_fail(c, PROBLEM_CALL_UNAVAILABLE, why);
+}
+
+/* The endpoint for the next attempt. Another call may become an endpoint's probe at this moment:
+ * then it is chosen again. False: there is none. */
+static bool call_choose(struct call *c, struct group_choice *choice)
+{
+    struct group_ask ask;
+
+    call_find_key(c);
+    ask = call_ask(c);
+    while (group_pick(c->endpoints, &ask, choice)) {
+        enum verdict_admission admission;
+
+        if (choice->wait_ms > 0)
+            return true;
+        admission = endpoint_admit(choice->endpoint);
+        c->probing = admission == VERDICT_IS_PROBE;
+        if (admission != VERDICT_REFUSED || choice->insist)
+            return true;
+    }
+    return false;
+}
+
 static void call_try(void *owner)
 {
     struct call *c = owner;
-    struct group_ask ask;
     struct group_choice choice;
     int paced = call_pace(c);
 
     if (paced < 0) {
         call_fail(c, PROBLEM_INTERNAL, "out of memory");
-        return;
-    }
-    if (paced == 0 && call_left_ms(c) == 0) {
+    } else if (paced == 0 && call_left_ms(c) == 0) {
         call_fail(c, PROBLEM_CALL_TIMEOUT, "total_timeout passed while a limit was reached");
-        return;
-    }
-    if (paced == 0) {
+    } else if (paced == 0) {
         call_set_pause(c, call_left_ms(c));
-        return;
-    }
-    call_find_key(c);
-    ask = call_ask(c);
-    if (!group_pick(c->endpoints, &ask, &choice)) {
+    } else if (!call_choose(c, &choice)) {
         call_fail(c, PROBLEM_INTERNAL, "the endpoint is no longer in the conf");
-    } else if (choice.wait_ms > 0 && call_left_ms(c) == 0) {
-        call_fail(c, PROBLEM_CALL_CONNECT_TIMEOUT,
-            "total_timeout passed while every endpoint was resting");
     } else if (choice.wait_ms > 0) {
-        /* Every endpoint rests: the first to come back is waited for. */
-        call_set_pause(c, choice.wait_ms < call_left_ms(c) ? choice.wait_ms : call_left_ms(c));
+        call_wait_for(c, &choice);
     } else if (c->request.websocket && !endpoint_has_websocket_room(choice.endpoint)) {
         call_pass_over(c, &choice);
     } else {
@@ -763,6 +860,7 @@ static void call_add_to_record(const struct call *c)
     r->endpoint = c->endpoint;
     r->first_content_ms = (uint32_t)call_times(c).content;
     r->status = c->status;
+    r->retry_denied = r->retry_denied || c->retry_denied;
 }
 
 void call_close(struct call *c)

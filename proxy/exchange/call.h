@@ -58,6 +58,7 @@ struct call_record {
     struct llm_usage usage;               /* of all together */
     uint32_t first_content_ms;            /* of the last one */
     uint16_t attempts, status;            /* of all together; of the last one's answer, 0: none */
+    bool retry_denied;                    /* one was not made again for want of budget */
 };
 
 struct call_request {

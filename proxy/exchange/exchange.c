@@ -198,6 +198,15 @@ static char exchange_blame(const struct exchange *ex, const char *end)
     return ex->relay ? 'U' : 'W';
 }
 
+/* An answer that is complete may be an error all the same, which the budget kept from being tried
+ * again. */
+static struct str exchange_end_word(const struct exchange *ex)
+{
+    struct str end = str_of(ex->end ? ex->end : "complete");
+
+    return ex->record.retry_denied && str_eq(end, STR("complete")) ? STR("retry_budget") : end;
+}
+
 /* The access log's line, and what is counted with it. */
 static void exchange_log(struct exchange *ex)
 {
@@ -219,7 +228,7 @@ static void exchange_log(struct exchange *ex)
         .protocol = str_of(ex->request.protocol),
         .user_agent = head_value(head, STR("user-agent")),
         .referer = head_value(head, STR("referer")),
-        .end = str_of(ex->end ? ex->end : "complete"),
+        .end = exchange_end_word(ex),
         .started_wall_ms = ex->started_wall_ms,
         .status = ex->reply.status,
         .bytes_in = ex->bytes_in,

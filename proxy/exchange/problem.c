@@ -77,6 +77,8 @@ static const struct {
         "Connecting to the upstream service took too long"),
     ROW(CALL_TIMEOUT, 504, "http_response_timeout", COUNTER_CALLS_FAILED, WARN,
         "The upstream service took too long"),
+    ROW(CALL_UNAVAILABLE, 503, "destination_unavailable", COUNTER_CALLS_FAILED, WARN,
+        "The upstream service takes no calls now"),
     ROW(CALL_TOO_LARGE, 502, "http_response_body_size_exceeded", COUNTER_CALLS_FAILED, WARN,
         "The upstream service's response is too large"),
     ROW(CALL_CODING, 502, "http_response_content_coding", COUNTER_CALLS_FAILED, WARN,

@@ -45,6 +45,7 @@ enum problem {
     PROBLEM_CALL_PROTOCOL,
     PROBLEM_CALL_CONNECT_TIMEOUT,
     PROBLEM_CALL_TIMEOUT,
+    PROBLEM_CALL_UNAVAILABLE, /* every endpoint rests, or is paused, for longer than it may take */
     PROBLEM_CALL_TOO_LARGE,
     PROBLEM_CALL_CODING, /* keep-alive bytes have announced no coding, and this one cannot be
                             undone */

@@ -55,6 +55,8 @@
         "Handoffs that were malformed, forbidden or over a limit")                                 \
     X(CALLS, "tarry_calls_total", "Calls to upstreams begun")                                      \
     X(CALL_RETRIES, "tarry_call_retries_total", "Attempts of calls beyond the first")              \
+    X(RETRIES_DENIED, "tarry_retries_denied_total",                                                \
+        "Calls that were not made again because the retry budget was used up")                     \
     X(CALLS_FAILED, "tarry_calls_failed_total", "Calls that brought no response")                  \
     X(NOTIFIES_LOST, "tarry_notifies_lost_total", "Notifies that no worker accepted")              \
     X(TUNNELS, "tarry_tunnels_total", "WebSockets that a worker or upstream has agreed to")        \

@@ -77,6 +77,11 @@ enum { METRIC_LABELS_MAX = 3 };
         "Connections to an upstream")                                                              \
     X(UPSTREAM_WAITING, GAUGE, "tarry_upstream_waiting", ("upstream"),                             \
         "Attempts that wait for a connection to an upstream")                                      \
+    X(ENDPOINT_STATE, MAXIMUM, "tarry_endpoint_state", ("upstream", "endpoint", "state"),          \
+        "1: the endpoint is in that state, over all processes")                                    \
+    X(VERDICTS, MAXIMUM, "tarry_verdicts", (NULL),                                                 \
+        "Rows in use of the table that processes share about upstreams")                           \
+    X(VERDICTS_MAX, MAXIMUM, "tarry_verdicts_max", (NULL), "How many there may be")                \
     X(MEMORY, GAUGE, "tarry_resident_memory_bytes", (NULL),                                        \
         "Memory that serving processes have in use")                                               \
     X(DESCRIPTORS, GAUGE, "tarry_open_descriptors", (NULL),                                        \

@@ -32,6 +32,7 @@
 #include "process/privileges.h"
 #include "process/supervisor.h"
 #include "process/upgrade.h"
+#include "upstream/ledger.h"
 
 static void main_version(void)
 {
@@ -134,6 +135,10 @@ static int main_start(const struct command *given, struct conf *conf)
         (uint64_t)time(NULL) * 1000);
     if (!tickets) {
         snprintf(why, sizeof(why), "no memory, or no randomness, for keys of TLS sessions");
+        goto failed;
+    }
+    if (ledger_open(conf->verdicts_max, conf->verdicts_keep_ms) < 0) {
+        snprintf(why, sizeof(why), "no memory for verdicts_max rows: %s", strerror(errno));
         goto failed;
     }
     supervisor_open();

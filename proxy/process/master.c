@@ -31,6 +31,7 @@
 #include "process/logs.h"
 #include "process/supervisor.h"
 #include "process/upgrade.h"
+#include "upstream/verdict.h"
 
 enum {
     RESTART_PAUSE_MS = 1000, /* the first one, for a child that has not lived for so long */
@@ -193,6 +194,7 @@ static void master_on_child_end(struct master *m, struct master_child *c, int st
     int pid = (int)c->pid;
 
     c->pid = 0;
+    verdict_forget_process(pid);
     metric_clear_gauges((size_t)(c - m->children));
     if (m->stopping)
         return;

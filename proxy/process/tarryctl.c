@@ -19,16 +19,18 @@ enum { TIMEOUT_S = 10, TOP_PAUSE_S = 2 };
 
 static void tarryctl_usage(FILE *to)
 {
-    fputs("usage: tarryctl [-j] [-s SOCKET] COMMAND\n"
-          "  show exchanges|workers|upstreams|conf|errors|process\n"
-          "  top                        workers and exchanges, again and again\n"
-          "  drain                      finish what is in flight, then end (as SIGTERM)\n"
-          "  pause POOL, resume POOL    hold a pool's requests back, and let them go on\n"
-          "  cancel EXCHANGE            end a request\n"
-          "  log LEVEL                  error, warn, info or debug, until the next reload\n"
-          "  -j         JSON, for the show commands\n"
-          "  -s SOCKET  of an admin section with control = true; " DEFAULT_SOCKET " if left out\n"
-          "  -h         print this\n",
+    fputs(
+        "usage: tarryctl [-j] [-s SOCKET] COMMAND\n"
+        "  show exchanges|workers|upstreams|conf|errors|process\n"
+        "  top                        workers and exchanges, again and again\n"
+        "  drain                      finish what is in flight, then end (as SIGTERM)\n"
+        "  pause NAME, resume NAME    hold back the requests of a pool, or the calls to UPSTREAM\n"
+        "                             or UPSTREAM/ENDPOINT, and let them go on\n"
+        "  cancel EXCHANGE            end a request\n"
+        "  log LEVEL                  error, warn, info or debug, until the next reload\n"
+        "  -j         JSON, for the show commands\n"
+        "  -s SOCKET  of an admin section with control = true; " DEFAULT_SOCKET " if left out\n"
+        "  -h         print this\n",
         to);
 }
 
@@ -242,10 +244,14 @@ static int tarryctl_change(const char *path, const char *verb, const char *what)
         false, strcmp(verb, "drain") != 0);
 }
 
+/* What may stand in a path as it is: names, and UPSTREAM/ENDPOINT. */
 static bool tarryctl_is_plain(const char *word)
 {
-    return word[0] &&
-           strspn(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") ==
+    const char *slash = strchr(word, '/');
+
+    return word[0] && word[0] != '/' && !strstr(word, "..") &&
+           (!slash || !strchr(slash + 1, '/')) &&
+           strspn(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-/") ==
                strlen(word);
 }
 

@@ -2,6 +2,7 @@
  * a failure, when their owner leaves, or when the endpoint is closed. */
 #include "upstream/endpoint.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "net/loop.h"
@@ -17,12 +18,8 @@ struct endpoint {
     struct deferred_free deferred_free;
     struct arena arena; /* of the strings */
     struct str upstream, name, address, ca_file;
-    uint64_t key; /* of the fields that the conf sets, so that a new key is noticed */
-    uint64_t rest_until_ms, out_until_ms;
-    uint64_t broken_until_ms; /* the breaker is open; after it one probe at a time */
-    uint64_t breaker_pause_ms, out_pause_ms;
-    unsigned failures; /* in a row */
-    unsigned breaker_failures;
+    struct verdict verdict;
+    struct budget budget;
     size_t websockets_max;
     bool http2, retired, closed;
 };
@@ -157,60 +154,71 @@ void endpoint_leave(struct endpoint_turn *t)
         endpoint_wake(e);
 }
 
-void endpoint_report(struct endpoint *e, enum endpoint_outcome o, uint64_t rest_ms)
+struct verdict_view endpoint_view(struct endpoint *e, const struct upstream_conf *u)
 {
-    uint64_t now = loop_now_ms();
+    return verdict_view(&e->verdict, u, loop_now_ms());
+}
 
-    if (rest_ms && now + rest_ms > e->rest_until_ms)
-        e->rest_until_ms = now + rest_ms;
-    switch (o) {
-    case ENDPOINT_SERVED:
-        if (e->broken_until_ms)
-            log_info(NULL, "endpoint \"" STR_FMT "\" of upstream \"" STR_FMT "\" serves again",
-                STR_ARG(e->name), STR_ARG(e->upstream));
-        e->failures = 0;
-        e->broken_until_ms = e->out_until_ms = 0;
+enum verdict_admission endpoint_admit(struct endpoint *e)
+{
+    return verdict_admit(&e->verdict, loop_now_ms());
+}
+
+static void endpoint_tell(
+    const struct endpoint *e, enum verdict_change change, const struct upstream_conf *u)
+{
+    switch (change) {
+    case VERDICT_SAME:
         break;
-    case ENDPOINT_NEUTRAL:
+    case VERDICT_BROKE:
+        log_warn(NULL,
+            "endpoint \"" STR_FMT "\" of upstream \"" STR_FMT
+            "\" fails too many calls: it gets none for %" PRIu64 " ms, then one to try",
+            STR_ARG(e->name), STR_ARG(e->upstream), u->breaker_pause_ms);
         break;
-    case ENDPOINT_FAILED:
-        if (++e->failures < e->breaker_failures)
-            break;
-        if (e->failures == e->breaker_failures)
-            log_warn(NULL,
-                "endpoint \"" STR_FMT "\" of upstream \"" STR_FMT
-                "\" failed %u times in a row: it is left alone for a while",
-                STR_ARG(e->name), STR_ARG(e->upstream), e->failures);
-        e->broken_until_ms = now + e->breaker_pause_ms;
+    case VERDICT_RECOVERED:
+    case VERDICT_CAME_BACK:
+        log_info(NULL, "endpoint \"" STR_FMT "\" of upstream \"" STR_FMT "\" serves again",
+            STR_ARG(e->name), STR_ARG(e->upstream));
         break;
-    case ENDPOINT_REFUSED:
-        if (now >= e->out_until_ms)
-            log_error(NULL,
-                "endpoint \"" STR_FMT "\" of upstream \"" STR_FMT
-                "\" refuses its key, or the key's quota is used up: give it another one, or raise "
-                "the quota",
-                STR_ARG(e->name), STR_ARG(e->upstream));
-        e->out_until_ms = now + e->out_pause_ms;
+    case VERDICT_WENT_OUT:
+        log_error(NULL,
+            "endpoint \"" STR_FMT "\" of upstream \"" STR_FMT
+            "\" refuses its key, or the key's quota is used up: give it another key and reload, "
+            "or raise the quota",
+            STR_ARG(e->name), STR_ARG(e->upstream));
         break;
     }
 }
 
-uint64_t endpoint_ready_in(const struct endpoint *e)
+void endpoint_report(struct endpoint *e, const struct upstream_conf *u,
+    const struct endpoint_conf *conf, const struct verdict_report *r)
 {
-    uint64_t now = loop_now_ms(), at = e->rest_until_ms;
+    struct verdict older;
 
-    if (now < e->out_until_ms)
-        return UINT64_MAX;
-    if (e->broken_until_ms > at)
-        at = e->broken_until_ms;
-    return at > now ? at - now : 0;
+    if (verdict_is_of(&e->verdict, e->upstream, conf)) {
+        endpoint_tell(e, verdict_report(&e->verdict, u, r, loop_now_ms()), u);
+        return;
+    }
+    /* A reload has brought another key since. Nobody asks for the old one's verdict, but a probe
+     * must not stay in it: the key may come back. */
+    verdict_init(&older, e->upstream, conf);
+    verdict_report(&older, u, r, loop_now_ms());
 }
 
-void endpoint_begin(struct endpoint *e)
+void endpoint_pause(struct endpoint *e, bool paused)
 {
-    /* The others wait for the result of this one. */
-    if (e->broken_until_ms)
-        e->broken_until_ms = loop_now_ms() + e->breaker_pause_ms;
+    verdict_pause(&e->verdict, paused, loop_now_ms());
+}
+
+struct budget *endpoint_budget(struct endpoint *e)
+{
+    return &e->budget;
+}
+
+struct tally_sum endpoint_calls(struct endpoint *e, const struct upstream_conf *u)
+{
+    return verdict_calls(&e->verdict, u, loop_now_ms());
 }
 
 size_t endpoint_load(const struct endpoint *e)
@@ -246,30 +254,7 @@ static void endpoint_free(void *what)
     free(e);
 }
 
-/* A fingerprint of the key: different keys have different ones. */
-static uint64_t endpoint_key_of(const struct endpoint_conf *c)
-{
-    uint64_t h = UINT64_C(14695981039346656037); /* FNV-1a */
-
-    for (size_t i = 0; i < c->nset_header; i++)
-        for (size_t k = 0; k < c->set_header[i].value.n; k++)
-            h = (h ^ (unsigned char)c->set_header[i].value.p[k]) * UINT64_C(1099511628211);
-    return h;
-}
-
-static void endpoint_take_policy(struct endpoint *e, const struct origin_terms *t)
-{
-    uint64_t key = endpoint_key_of(t->endpoint);
-
-    e->breaker_failures = t->policy->breaker_failures;
-    e->breaker_pause_ms = t->policy->breaker_pause_ms;
-    e->out_pause_ms = t->policy->out_pause_ms;
-    e->websockets_max = t->policy->websockets_max;
-    if (key != e->key)
-        e->rest_until_ms = e->out_until_ms = 0;
-    e->key = key;
-}
-
+size_t websockets_max;
 struct endpoint *endpoint_open(struct list *list, struct resolver *r, const struct origin_terms *t)
 {
     struct endpoint *e = calloc(1, sizeof(*e));
@@ -281,7 +266,9 @@ struct endpoint *endpoint_open(struct list *list, struct resolver *r, const stru
     e->address = arena_copy(&e->arena, t->endpoint->origin);
     e->ca_file = arena_copy(&e->arena, t->endpoint->ca_file);
     e->http2 = t->endpoint->http2;
-    endpoint_take_policy(e, t);
+    e->websockets_max = t->policy->websockets_max;
+    budget_init(&e->budget, t->policy->name);
+    verdict_init(&e->verdict, t->policy->name, t->endpoint);
     if (e->upstream.p && e->name.p && e->address.p && e->ca_file.p)
         e->origin = origin_open(r, t, endpoint_on_origin, e);
     if (!e->origin) {
@@ -305,7 +292,10 @@ bool endpoint_is_for(
 
 void endpoint_update(struct endpoint *e, const struct origin_terms *t)
 {
-    endpoint_take_policy(e, t);
+    e->websockets_max = t->policy->websockets_max;
+    /* The place in the table stays as long as the key does. */
+    if (!verdict_is_of(&e->verdict, e->upstream, t->endpoint))
+        verdict_init(&e->verdict, e->upstream, t->endpoint);
     origin_update(e->origin, t);
 }
 

@@ -10,7 +10,9 @@
 #include "base/list.h"
 #include "conf/snapshot.h"
 #include "http/stream.h"
+#include "upstream/budget.h"
 #include "upstream/origin.h"
+#include "upstream/verdict.h"
 
 struct endpoint;
 
@@ -37,24 +39,25 @@ bool endpoint_has_websocket_room(const struct endpoint *e);
 /* The call needs the turn no longer, or the stream has been closed. Idempotent. */
 void endpoint_leave(struct endpoint_turn *t);
 
-/* The result of a try. */
-enum endpoint_outcome {
-    ENDPOINT_SERVED,  /* an answer that is no failure of the service */
-    ENDPOINT_NEUTRAL, /* a rate limit, or a client that left: neither good nor bad */
-    ENDPOINT_FAILED,  /* not reached, broke off, too slow, or 5xx */
-    ENDPOINT_REFUSED, /* its key or quota is out: no calls until the key changes, or a while has
-                         passed */
-};
+/* Whether calls may go there now. `u` is the policy of the one who asks. */
+struct verdict_view endpoint_view(struct endpoint *e, const struct upstream_conf *u);
 
-/* `rest_ms`: the endpoint asked for a pause of this length; the longest pause counts. */
-void endpoint_report(struct endpoint *e, enum endpoint_outcome o, uint64_t rest_ms);
+/* A call is about to ask for a turn. Each call that gets VERDICT_IS_PROBE reports that it was. */
+enum verdict_admission endpoint_admit(struct endpoint *e);
 
-/* In how many milliseconds it takes calls: 0: now; UINT64_MAX: it is out. After the breaker's pause
- * it takes one as a probe. */
-uint64_t endpoint_ready_in(const struct endpoint *e);
+/* The result of a call to `conf`, which may be that of an older snapshot with another key. Logs
+ * what has changed by it. */
+void endpoint_report(struct endpoint *e, const struct upstream_conf *u,
+    const struct endpoint_conf *conf, const struct verdict_report *r);
 
-/* The call becomes the probe if the breaker was open. */
-void endpoint_begin(struct endpoint *e);
+/* By an operator. */
+void endpoint_pause(struct endpoint *e, bool paused);
+
+/* Of all calls to its upstream. */
+struct budget *endpoint_budget(struct endpoint *e);
+
+/* Calls within the breaker's window, and those of them that failed. */
+struct tally_sum endpoint_calls(struct endpoint *e, const struct upstream_conf *u);
 
 /* The calls that wait for it or use it. */
 size_t endpoint_load(const struct endpoint *e);

@@ -90,11 +90,11 @@ START_TEST(has_a_whole_row_for_each_failure)
 {
     static const char *const registered[] = { "dns_error", "destination_not_found",
         "connection_refused", "connection_terminated", "connection_timeout",
-        "connection_limit_reached", "tls_certificate_error", "tls_protocol_error",
-        "http_request_error", "http_response_incomplete", "http_response_timeout",
-        "http_response_body_size_exceeded", "http_response_content_coding", "http_protocol_error",
-        "loop_detected", "proxy_internal_error", "handoff_malformed", "handoff_forbidden",
-        "handoff_limit", "http_request_denied" };
+        "connection_limit_reached", "destination_unavailable", "tls_certificate_error",
+        "tls_protocol_error", "http_request_error", "http_response_incomplete",
+        "http_response_timeout", "http_response_body_size_exceeded", "http_response_content_coding",
+        "http_protocol_error", "loop_detected", "proxy_internal_error", "handoff_malformed",
+        "handoff_forbidden", "handoff_limit", "http_request_denied" };
     enum problem p = (enum problem)_i;
     uint64_t before = 0, after = 0;
     bool known = false;
