@@ -5,8 +5,11 @@
 #include <string.h>
 
 #include "admin/control.h"
+#include "admin/dashboard.h"
+#include "admin/history.h"
 #include "admin/levels.h"
 #include "admin/page.h"
+#include "admin/recent.h"
 #include "admin/status.h"
 #include "base/buf.h"
 #include "base/url.h"
@@ -150,19 +153,41 @@ static void admin_send_ready(struct admin *a, struct stream *s, const struct hea
     }
 }
 
+static void admin_send_dashboard(struct admin *a, struct stream *s, const struct head *head)
+{
+    struct buf b = { 0 };
+
+    dashboard_print(a->front, a->version, &b);
+    page_send(s, 200, STR("application/json"), &b);
+}
+
+static void admin_send_file(struct stream *s, const struct dashboard_file *file)
+{
+    struct buf b = { 0 };
+
+    buf_append_str(&b, str_of(file->text));
+    page_send(s, 200, str_of(file->type), &b);
+}
+
 static const struct {
     const char *path;
     void (*send)(struct admin *a, struct stream *s, const struct head *head);
 } pages[] = { { "/metrics", admin_send_metrics }, { "/status", admin_send_status },
     { "/livez", admin_send_live }, { "/readyz", admin_send_ready },
-    { "/healthz", admin_send_ready } };
+    { "/healthz", admin_send_ready }, { "/dashboard.json", admin_send_dashboard } };
 
 /* False: there is no such page. */
 static bool admin_send_page(struct admin *a, struct stream *s, const struct head *head)
 {
+    const struct dashboard_file *file;
     struct str path, query;
 
     str_cut(head->target, '?', &path, &query);
+    file = dashboard_find(path);
+    if (file) {
+        admin_send_file(s, file);
+        return true;
+    }
     for (size_t i = 0; i < sizeof(pages) / sizeof(*pages); i++)
         if (str_eq(path, str_of(pages[i].path))) {
             pages[i].send(a, s, head);
@@ -185,7 +210,7 @@ static void admin_on_request(void *owner, struct stream *s, const struct stream_
     else if (!str_eq(r->head->method, STR("GET")) && !str_eq(r->head->method, STR("HEAD")))
         page_send_text(s, 405, "only GET; what changes something is done with tarryctl\n");
     else if (!admin_send_page(a, s, r->head))
-        page_send_text(s, 404, "try /metrics, /status, /livez or /readyz\n");
+        page_send_text(s, 404, "try /, /metrics, /status, /livez or /readyz\n");
 }
 
 static void admin_on_control_request(void *owner, struct stream *s, const struct stream_request *r)
@@ -342,6 +367,7 @@ struct admin *admin_open(
         return NULL;
     }
     levels_open();
+    history_begin();
     admin_commit(a);
     return a;
 }
@@ -355,6 +381,8 @@ void admin_set_sandbox(struct admin *a, bool seccomp, unsigned landlock)
 void admin_publish(struct admin *a)
 {
     levels_publish(a->front);
+    recent_publish(&a->front->exchanges);
+    history_tick(loop_wall_ms());
 }
 
 void admin_stop(struct admin *a)

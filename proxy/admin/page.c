@@ -7,6 +7,13 @@
 #include "http/head.h"
 #include "net/loop.h"
 
+/* Pages show what clients have sent: no script but the dashboard's own may run. Bars have their
+ * width by style. */
+#define PAGE_POLICY                                                                                \
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src "                        \
+    "'self'; "                                                                                     \
+    "img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+
 enum { PIECE = 16 << 10 };
 
 struct page {
@@ -69,6 +76,8 @@ static int page_send_head(
     if (head_add(&head, a, STR("Content-Type"), type) < 0 ||
         head_add(&head, a, STR("Cache-Control"), STR("no-store")) < 0 ||
         head_add(&head, a, STR("X-Content-Type-Options"), STR("nosniff")) < 0 ||
+        head_add(&head, a, STR("Content-Security-Policy"), STR(PAGE_POLICY)) < 0 ||
+        head_add(&head, a, STR("Referrer-Policy"), STR("no-referrer")) < 0 ||
         head_add(&head, a, STR("Content-Length"), arena_printf(a, "%zu", n)) < 0)
         return -1;
     return stream_send_head(s, &head, false);

@@ -65,8 +65,7 @@ static const struct step *exchange_ops(const struct exchange *ex)
 
 static void exchange_log(struct exchange *ex);
 
-/* The state that ends now, for those who look at the exchange's way later. */
-static void exchange_keep_phase(struct exchange *ex, uint64_t now)
+struct phase exchange_phase(const struct exchange *ex)
 {
     static const enum phase_kind kinds[EX_NSTATES] = { [EX_READING] = PHASE_READ,
         [EX_QUEUED] = PHASE_QUEUE,
@@ -75,12 +74,21 @@ static void exchange_keep_phase(struct exchange *ex, uint64_t now)
         [EX_ANSWERING] = PHASE_ANSWER,
         [EX_TUNNELLING] = PHASE_TUNNEL,
         [EX_NOTIFYING] = PHASE_NOTIFY };
-    struct phase p = { .began_us = ex->mark_us, .ended_us = now, .kind = kinds[ex->state] };
+    struct phase p = { .began_us = ex->mark_us, .kind = kinds[ex->state] };
 
     if (p.kind == PHASE_VISIT && ex->pool_conf) {
         p.name = &ex->pool_conf->name;
         p.number = ex->trail ? ex->trail->visits : 0;
     }
+    return p;
+}
+
+/* The state that ends now, for those who look at the exchange's way later. */
+static void exchange_keep_phase(struct exchange *ex, uint64_t now)
+{
+    struct phase p = exchange_phase(ex);
+
+    p.ended_us = now;
     trail_add(ex->trail, &p);
 }
 

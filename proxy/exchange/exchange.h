@@ -314,6 +314,9 @@ void exchange_shut_down(struct exchange *ex);
 void exchange_go_away(struct exchange *ex, bool now);
 
 /* One line for logs and the panic. */
+/* The state that it is in as a phase that goes on. */
+struct phase exchange_phase(const struct exchange *ex);
+
 /* Its end in two letters, as the access log has it: who ended it (the client C, a worker W, an
  * upstream U, Tarry T; "-" if it is complete), and in which state (R, Q, V, P, A, T, N). */
 void exchange_end_code(const struct exchange *ex, char out[3]);

@@ -14,8 +14,9 @@ enum {
     SERIES_MAX = 2048,
     CELLS_MAX = 16384,
     KEY_MAX = 240,
-    HASH_SIZE = 8192, /* a power of two, several times SERIES_MAX */
-    BUCKETS = 18,     /* of a histogram, the last one without a bound; a cell for the sum follows */
+    HASH_SIZE = 8192,         /* a power of two, several times SERIES_MAX */
+    BUCKETS = METRIC_BUCKETS, /* of a histogram, the last one without a bound; a cell for the sum
+                                 follows */
 };
 
 /* Upper bounds in microseconds, from a worker on the same machine to a long completion.
@@ -347,6 +348,39 @@ uint64_t metric_value(enum metric m, const struct str *labels)
     for (size_t i = 0; i < BUCKETS; i++)
         n += sums[i];
     return n;
+}
+
+void metric_histogram(enum metric m, uint64_t out[METRIC_BUCKETS])
+{
+    uint64_t sums[BUCKETS + 1] = { 0 };
+
+    for (uint32_t i = 0; metric.area && i < metric_nseries(); i++) {
+        const struct metric_series *s = &metric.area->series[i];
+
+        if (metric_ready(s) && s->metric == m)
+            metric_sum(s, sums);
+    }
+    memcpy(out, sums, BUCKETS * sizeof(*out));
+}
+
+uint64_t metric_bound_us(size_t bucket)
+{
+    return bucket < BUCKETS - 1 ? bounds_us[bucket] : UINT64_MAX;
+}
+
+uint64_t metric_total(enum metric m)
+{
+    uint64_t sums[BUCKETS + 1] = { 0 }, n = 0;
+
+    for (uint32_t i = 0; metric.area && i < metric_nseries(); i++) {
+        const struct metric_series *s = &metric.area->series[i];
+
+        if (metric_ready(s) && s->metric == m)
+            metric_sum(s, sums);
+    }
+    for (size_t i = 0; table[m].kind == METRIC_HISTOGRAM && i < BUCKETS; i++)
+        n += sums[i];
+    return table[m].kind == METRIC_HISTOGRAM ? n : sums[0];
 }
 
 static void metric_print_value(

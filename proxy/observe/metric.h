@@ -132,6 +132,15 @@ void metric_sweep_gauges(void);
  * observations. 0 if there is no such series. */
 uint64_t metric_value(enum metric m, const struct str *labels);
 
+/* The sum over all series and processes of a metric: as metric_value(). */
+uint64_t metric_total(enum metric m);
+
+/* Of a histogram: the observations of all its series in each bucket, not added up, and the buckets'
+ * upper bounds in microseconds; the last has none. */
+enum { METRIC_BUCKETS = 18 };
+void metric_histogram(enum metric m, uint64_t out[METRIC_BUCKETS]);
+uint64_t metric_bound_us(size_t bucket);
+
 /* All metrics and counters in Prometheus's text format, or in that of OpenMetrics without its end.
  */
 void metric_print(struct buf *b, bool openmetrics);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "admin/admin.h"
+#include "admin/recent.h"
 #include "base/sharedmem.h"
 #include "conf/load.h"
 #include "frontend/front.h"
@@ -158,6 +159,7 @@ static void child_on_trail(void *owner, const struct exchange *ex)
     struct child *c = owner;
 
     exporter_add(c->exporter, ex);
+    recent_add(ex);
 }
 
 static void child_on_shutdown_timeout(void *owner)

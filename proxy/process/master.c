@@ -18,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "admin/recent.h"
 #include "base/entropy.h"
 #include "conf/load.h"
 #include "net/activation.h"
@@ -122,6 +123,7 @@ static _Noreturn void master_run_child(struct master *m, size_t slot)
     entropy_forget();
     log_forget_waiting(); /* the master writes its lines itself */
     metric_use_slot(slot);
+    recent_use_slot(slot);
     free(m->children);
     m->children = NULL;
     exit(child_run(&(struct child_setup){ .conf_path = m->setup->conf_path,
@@ -459,7 +461,7 @@ static int master_open(struct master *m)
 {
     m->children = calloc(m->n, sizeof(*m->children));
     if (!m->children || pipe2(m->report_pipe, O_CLOEXEC) < 0 || master_catch_signals(m) < 0 ||
-        metric_share(m->n + 1) < 0) {
+        metric_share(m->n + 1) < 0 || recent_share(m->n) < 0) {
         log_error(NULL, "cannot start: %s", strerror(errno));
         return -1;
     }
