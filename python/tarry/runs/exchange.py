@@ -49,6 +49,8 @@ class Limits:
 
 @dataclass
 class Exchange:
+    """One request of a client, with all visits of workers that it takes, as this visit sees it: tarry.current()."""
+
     id: str
     hop: int
     kind: str
