@@ -196,11 +196,12 @@ class Shell:
         self.place = place = Place(bed, bed.worker(lambda r, c: Reply(200, b"[]")))
         shown = dict(re.findall(r"<!-- example: (\S+) -->\n```\w*\n(.*?)\n```", (REPO / page).read_text("utf-8"), re.S))
         conf = place.whole(shown.get("tarry.conf", 'listen "127.0.0.1:8080" { }\nworkers "app" { server "127.0.0.1:8001" { slots = 1 } }'))
-        conf += place.here('admin "127.0.0.1:9180" { }\n')
+        conf += place.here('admin "127.0.0.1:9180" { }\n') + f'admin "unix:{place.folder}/run/control.sock" {{ control = true }}\n'
         place.make_files_of(conf)
         self.env = {**place.environment(conf), "PATH": f"{place.folder}/bin:{os.environ['PATH']}", "HOME": str(place.folder)}
         for name in ("tarry.conf", "etc/tarry.conf"):
             place.file(name, conf.encode())
+        self.program("tarryctl", f'#!/bin/sh\nexec {find_binary()}ctl -s {place.folder}/run/control.sock "$@"\n')
         self.program("tarry", TARRY.format(binary=find_binary(), folder=place.folder, listen=place.here("127.0.0.1:8080")))
         for name in ELSEWHERE:
             self.program(name, "#!/bin/sh\nexit 0\n")
@@ -257,7 +258,7 @@ def test_a_command_of_the_docs_runs(bed, page, text):
                     shutil.which(word, path=shell.env["PATH"]) or word in ("cd", "export", "exit", "wait", "kill")), f"{word}: unknown here"
         if "--init" in script:
             (shell.place.folder / "tarry.conf").unlink()
-        if re.search(r"\b(curl|kill)\b", script) and not re.search(r"^[^#\n]*\btarry -c", script, re.M):
+        if re.search(r"\b(curl|kill|tarryctl)\b", script) and not re.search(r"^[^#\n]*\btarry -c", script, re.M):
             started = shell.run("tarry -c tarry.conf")
             assert started.returncode == 0, started.stderr
         done = shell.run(script)
