@@ -188,7 +188,7 @@ const cell = (text, kind = "") => element("td", { class: kind, text: String(text
 const isFailure = (outcome) => !/^[123]xx$/.test(outcome) && outcome !== "cancelled" && outcome !== "4xx";
 
 function stateOf(metrics, upstream, endpoint) {
-  const states = metrics.all("tarry_upstream_endpoint_state", { upstream, endpoint }).filter((m) => m.value > 0);
+  const states = metrics.all("tarry_endpoint_state", { upstream, endpoint }).filter((m) => m.value > 0);
   const state = states.map((m) => m.labels.state).find((s) => s) || "ready";
   return cell(state, state === "ready" || state === "ok" ? "good" : "bad");
 }
