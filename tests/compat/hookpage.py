@@ -10,9 +10,9 @@ PAGE = page.REPO / "docs" / "gunicorn.md"
 BLOCK = re.compile(re.escape(page.BEGIN) + "(.*?)" + re.escape(page.END).replace(r"\{\}", "([0-9a-f]*)"), re.S)
 
 
-def events():
+def events(file="test_gunicorn.py"):
     """name -> what happens, from the tests themselves, in their order."""
-    tree = ast.parse((page.stacks.HERE / "test_gunicorn.py").read_text("utf-8"))
+    tree = ast.parse((page.stacks.HERE / file).read_text("utf-8"))
     return {node.name: (ast.get_docstring(node) or node.name).splitlines()[0]
             for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
 

@@ -5,7 +5,7 @@ import re
 
 import environments
 import stacks
-from stacks import LIBRARIES, MODES, REPO, SERVERS, STACKS
+from stacks import LIBRARIES, MODES, REPO, SERVERS, STACKS, every_library
 
 PAGE = REPO / "docs" / "compatibility.md"
 BEGIN = "<!-- From here on scripts/compat --write has written it. -->\n"
@@ -19,7 +19,7 @@ class Facts:
     """What the tests found, by what it is about."""
 
     def __init__(self, facts):
-        self.modes, self.limits, self.programs, self.held = {}, {}, {}, {}
+        self.modes, self.limits, self.programs, self.held, self.once, self.projects = {}, {}, {}, {}, {}, {}
         self.added = {"first": UNKNOWN, "again": UNKNOWN}  # the number of fields that Tarry adds
         for fact in facts:
             if fact["kind"] == "library":
@@ -27,6 +27,10 @@ class Facts:
                 self.modes[key] = self.modes.get(key, True) and fact["passed"]
             elif fact["kind"] == "held":
                 self.held[fact["stack"], fact["server"]] = fact["passed"]
+            elif fact["kind"] == "project":
+                self.projects[fact["test"]] = self.projects.get(fact["test"], True) and fact["passed"]
+            elif fact["kind"] == "once":
+                self.once[fact["library"], fact["mode"]] = fact["passed"]
             elif fact["kind"] == "added":
                 self.added = fact
             elif fact["kind"] == "limits":
@@ -43,6 +47,9 @@ def ideal():
     facts = [{"kind": "library", "stack": stack.key, "server": server.key, "library": library, "mode": mode, "passed": True}
              for stack, server in stacks.pairs() for library in LIBRARIES for mode in MODES]
     facts += [{"kind": "held", "stack": stack.key, "server": server.key, "passed": True} for stack, server in stacks.pairs()]
+    facts += [{"kind": "once", "library": library, "mode": mode, "passed": True}
+              for library in every_library() for mode in stacks.ONCE_MODES]
+    facts += [{"kind": "project", "test": test, "passed": True} for test in of_projects()]
     facts += [{"kind": "program", "key": key, "version": version(other, of=lambda *_: "0"), "passed": True}
               for key, other in OTHERS.items()]
     facts.append({"kind": "added", "first": 0, "again": 0, "passed": True})
@@ -62,7 +69,7 @@ def mark(passed):
 
 def numbered(packages, lock):
     known = environments.versions(lock)
-    return ", ".join("{} {}".format(*known[name.lower()]) for name in packages)
+    return ", ".join("{} {}".format(*known[name.lower().replace("_", "-")]) for name in packages)
 
 
 def title_of(server, stack):
@@ -90,12 +97,27 @@ def libraries(facts):
     yield "\"No worker waits\": with more calls out than the server has workers and threads, it serves others.\n\n"
 
 
-def tasks():
+def asked_for(library):
+    again = getattr(library, "again", {})
+    text = ", ".join(f"{case.replace(', ', ' ')} ({calls}{'; run again: ' + again[case] if case in again else ''})"
+                     for case, (calls, _) in library.cases.items())
+    return text + (f"; {library.note}" if hasattr(library, "note") else "")
+
+
+def tasks(facts):
     yield "### What each library did\n\n"
-    yield table(["library", "patched: what is asked for, with the number of calls"],
-                [[f"`{name}`", ", ".join(f"{case.replace(', ', ' ')} ({calls})" for case, (calls, _) in library.cases.items())]
-                 for name, library in LIBRARIES.items()])
-    yield "\nRelay: a streamed answer, and its final message by `tarry.completed()`. Resume: two calls side by side.\n\n"
+    yield (
+        "With `gunicorn -c python:tarry.gunicorn` and one sync worker; all that stands in a row is asked for at the same moment. "
+        "**Suspended**:\nthe default, where each view runs once. **Run again**: `TARRY_RESUME=rerun`. In both, Tarry makes each call, once.\n\n"
+    )
+    lock_of = {name: lock for lock, names in stacks.ONCE.items() for name in names}
+    rows = []
+    for name, library in every_library().items():
+        version = numbered(library.packages[:1], lock_of[name]).partition(" ")[2] if library.packages else UNKNOWN
+        rows.append([f"`{name}`", version, *(mark(facts.once.get((name, mode))) for mode in stacks.ONCE_MODES), asked_for(library)])
+    yield table(["library", "version", *stacks.ONCE_MODES, "what is asked for, with the number of calls"], rows)
+    yield "\nOn the servers above, for the libraries there: patched, the same. Relay: a streamed answer, and its final message by\n"
+    yield "`tarry.completed()`. Resume: two calls side by side.\n\n"
 
 
 def versions():
@@ -106,6 +128,25 @@ def versions():
     rows = [[known[stacks.LOCKS[0]][name.lower()][0], *(known[lock][name.lower()][1] for lock in stacks.LOCKS)] for name in names]
     head = ["package", *(f"with {numbered(('Django',), lock)}" for lock in stacks.LOCKS)]
     yield table(head, rows) + "\n"
+
+
+def of_projects():
+    import hookpage
+
+    return hookpage.events("test_projects.py")
+
+
+PACKAGES = ("django-ai-assistant", "wagtail", "wagtail-ai", "django-sql-explorer", "django-rosetta", "Django", "whitenoise")
+
+
+def projects(facts):
+    yield "## Projects\n\n"
+    yield (
+        "A Django project with packages of others that ask models, as their manuals set them up, with `gunicorn -c python:tarry.gunicorn`\n"
+        "and one sync worker. No line is about Tarry. The worker answers others while a call is out, each view is run once where nothing else\n"
+        f"is said, and what the user sees is checked. {numbered(PACKAGES, 'projects')}.\n\n"
+    )
+    yield table(["what the user does", "works"], [[text, mark(facts.projects.get(test))] for test, text in of_projects().items()]) + "\n"
 
 
 def settings():
@@ -149,7 +190,7 @@ def limits(facts):
 
 
 def render(facts):
-    parts = [*libraries(facts), *tasks(), *versions(), *settings(), *programs(facts), *limits(facts)]
+    parts = [*libraries(facts), *tasks(facts), *versions(), *settings(), *projects(facts), *programs(facts), *limits(facts)]
     return "".join(parts)
 
 

@@ -10,7 +10,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 APP = HERE / "app"
 sys.path.insert(0, str(APP))
 
-from sdks import LIBRARIES  # noqa: E402, F401 (for those who import it from here)
+from more_sdks import MORE  # noqa: E402
+from sdks import LIBRARIES  # noqa: E402
 
 REPO = HERE.parents[1]
 BUILD = REPO / "build" / "compat"
@@ -48,6 +49,8 @@ STACKS = {
     )
 }
 LOCKS = ("django-5.2", "django-4.2")
+# Environments of which nothing has to be built.
+WHEELS = ("libraries", "llama-index", "projects")
 
 # One worker, or as few as the server can have: what works here works with more.
 SERVERS = {
@@ -76,6 +79,25 @@ SERVERS = {
 }
 
 MODES = ("patched", "relay", "resume")
+
+# Under gunicorn's hook: the libraries, each with the environment that has it, and how a view goes on (TARRY_RESUME).
+ONCE = {
+    "django-5.2": tuple(LIBRARIES),
+    "libraries": tuple(name for name in MORE if name != "llama-index"),
+    "llama-index": ("llama-index",),
+}
+ONCE_MODULES = {
+    "django-5.2": "openai anthropic google.genai langchain_openai requests httpx httpx2",
+    "libraries": "litellm pydantic_ai.models.openai instructor anthropic langgraph.prebuilt langchain_openai agents mistralai.client"
+    " groq cohere boto3 ollama replicate huggingface_hub stripe",
+    "llama-index": "llama_index.llms.openai llama_index.core.prompts",
+}
+ONCE_MODES = {"suspended": "auto", "run again": "rerun"}
+
+
+def every_library():
+    return {**LIBRARIES, **MORE}
+
 
 
 def command_of(server, stack, port, without=()):

@@ -2,6 +2,9 @@
 understand it is shown by tests/compat."""
 
 import json
+import struct
+import urllib.parse
+import zlib
 
 import pytest
 
@@ -167,3 +170,114 @@ def test_a_schema_without_end_is_answered(ask):
         tools = [{"type": "function", "function": {"name": "first", "parameters": schema}}]
         json.loads(ask("/v1/chat/completions", {**CHAT, "tools": tools}).json()["choices"][0]["message"]["tool_calls"][0]
                    ["function"]["arguments"])
+
+
+def frames(raw):
+    """The events of application/vnd.amazon.eventstream: (type, payload), with their checksums checked."""
+    found = []
+    while raw:
+        total, headers_n, prelude = struct.unpack(">III", raw[:12])
+        frame, raw = raw[:total], raw[total:]
+        assert len(frame) == total and zlib.crc32(frame[:8]) == prelude and zlib.crc32(frame[:-4]) == struct.unpack(">I", frame[-4:])[0]
+        headers, fields = frame[12:12 + headers_n], {}
+        while headers:
+            n = headers[0]
+            assert headers[1 + n] == 7
+            (m,) = struct.unpack(">H", headers[2 + n:4 + n])
+            fields[headers[1:1 + n].decode()] = headers[4 + n:4 + n + m].decode()
+            headers = headers[4 + n + m:]
+        assert fields[":message-type"] == "event" and fields[":content-type"] == "application/json"
+        found.append((fields[":event-type"], json.loads(frame[12 + headers_n:-4])))
+    return found
+
+
+def test_bedrock_converses(ask):
+    said = {"messages": [{"role": "user", "content": [{"text": Q}]}]}
+    whole = ask("/model/m%3A0/converse", said).json()
+    found = frames(ask("/model/m%3A0/converse-stream", said).body)
+    assert [kind for kind, _ in found if kind != "contentBlockDelta"] == ["messageStart", "contentBlockStop", "messageStop", "metadata"]
+    text = "".join(data["delta"]["text"] for kind, data in found if kind == "contentBlockDelta")
+    assert text == whole["output"]["message"]["content"][0]["text"] and text.startswith("echo:" + Q)
+    said["toolConfig"] = {"tools": [{"toolSpec": {"name": "first", "inputSchema": {"json": SCHEMA}}}]}
+    whole = ask("/model/m/converse", said).json()
+    found = frames(ask("/model/m/converse-stream", said).body)
+    call = whole["output"]["message"]["content"][0]["toolUse"]
+    pieces = [data["delta"]["toolUse"]["input"] for kind, data in found if kind == "contentBlockDelta"]
+    assert whole["stopReason"] == "tool_use" and json.loads("".join(pieces)) == call["input"] and len(pieces) > 10
+    check_document(call["input"])
+
+
+def test_cohere_chats(ask):
+    said = {"model": "m", "messages": [{"role": "user", "content": Q}]}
+    whole = ask("/v2/chat", said).json()
+    found = events(ask("/v2/chat", {**said, "stream": True}))
+    assert found[0]["type"] == "message-start" and found[-1]["type"] == "message-end"
+    text = "".join(e["delta"]["message"]["content"]["text"] for e in found if e["type"] == "content-delta")
+    assert text == whole["message"]["content"][0]["text"] and text.startswith("echo:" + Q)
+    tools = {**said, "tools": CHAT_TOOLS}
+    call = ask("/v2/chat", tools).json()["message"]["tool_calls"][0]["function"]
+    found = events(ask("/v2/chat", {**tools, "stream": True}))
+    pieces = [e["delta"]["message"]["tool_calls"]["function"]["arguments"] for e in found if e["type"] == "tool-call-delta"]
+    assert "".join(pieces) == call["arguments"]
+    check_document(json.loads(call["arguments"]))
+
+
+def test_ollama_chats_without_a_key_an_object_a_line(bed):
+    provider = bed.provider(https=False)
+
+    def ask(**more):
+        body = {"model": "m", "messages": [{"role": "user", "content": Q}], **more}
+        got = request(provider.http, "POST", "/api/chat", {}, json.dumps(body).encode())
+        assert got.status == 200, got
+        return [json.loads(line) for line in got.text.splitlines()]
+
+    (whole,) = ask(stream=False)
+    parts = ask()
+    assert [part["done"] for part in parts] == [False] * (len(parts) - 1) + [True] and whole["done"] and len(parts) > 10
+    assert "".join(part["message"]["content"] for part in parts) == whole["message"]["content"]
+    assert whole["message"]["content"].startswith("echo:" + Q)
+    (whole,), parts = ask(stream=False, tools=CHAT_TOOLS), ask(tools=CHAT_TOOLS)
+    assert parts[0]["message"] == whole["message"] and len(parts) == 2
+    check_document(whole["message"]["tool_calls"][0]["function"]["arguments"])
+    check_document(json.loads(ask(stream=False, format=SCHEMA)[0]["message"]["content"]))
+
+
+def test_a_prediction_is_there_at_once_or_at_the_second_look(bed):
+    provider = bed.provider(https=False, args=["--no-auth"])
+
+    def ask(method, path, body=None, **headers):
+        got = request(provider.http, method, path, headers, json.dumps(body).encode() if body else None)
+        assert got.status == 200, got
+        return got.json()
+
+    path, body = "/v1/models/a/model/predictions", {"input": {"prompt": Q}}
+    now = ask("POST", path, body, Prefer="wait=60")
+    later = ask("POST", path, body)
+    assert now["status"] == "succeeded" and later["status"] == "processing" and later["output"] is None
+    later = ask("GET", f"/v1/predictions/{later['id']}")
+    assert later["status"] == "processing"
+    later = ask("GET", f"/v1/predictions/{later['id']}")
+    assert later["status"] == "succeeded" and later["output"] == now["output"] and "".join(now["output"]).startswith("echo:" + Q)
+    assert request(provider.http, "GET", "/v1/predictions/x").status == 404
+
+
+def test_a_charge_has_what_its_form_said(bed):
+    provider = bed.provider(https=False, args=["--no-auth"])
+    body = urllib.parse.urlencode({"amount": 100, "currency": "eur", "description": Q, "metadata[a]": "b", "empty": ""}).encode()
+    made = [request(provider.http, "POST", "/v1/payment_intents", {}, body).json() for _ in range(2)]
+    assert made[0]["id"] != made[1]["id"]
+    for one in made:
+        assert (one["object"], one["amount"], one["currency"], one["description"], one["empty"]) == ("payment_intent", 100, "eur", Q, "")
+
+
+def test_old_completions_are_echoed(ask):
+    (choice,) = ask("/v1/completions", {"model": "m", "prompt": Q}).json()["choices"]
+    assert choice["text"].startswith("echo:" + Q) and choice["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize("path", ["/model/m/converse", "/v2/chat", "/api/chat", "/v1/predictions", "/v1/payment_intents"])
+def test_the_other_services_fail_in_json(bed, path):
+    provider = bed.provider(https=False, args=["--no-auth"])
+    got = request(provider.http, "POST", path, {"X-Provider-Fault": "503=none"}, b"{}")
+    assert got.status == 503 and got.json()
+    assert request(provider.http, "PUT", path, {}, b"{}").status == 405

@@ -27,6 +27,13 @@ bool path_is_under(const char *target, const char *path)
     return path_starts(target, path) && (target[n] == '/' || target[n] == '?' || target[n] == 0);
 }
 
+bool path_ends(const char *target, const char *with)
+{
+    size_t n = path_length(target), m = strlen(with);
+
+    return n >= m && memcmp(target + n - m, with, m) == 0;
+}
+
 bool path_query_has(const char *target, const char *word)
 {
     const char *query = target + path_length(target);

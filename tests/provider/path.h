@@ -13,6 +13,7 @@ bool path_starts(const char *s, const char *with);
 bool path_is(const char *target, const char *path);
 /* It is that path, or one below it. */
 bool path_is_under(const char *target, const char *path);
+bool path_ends(const char *target, const char *with);
 bool path_query_has(const char *target, const char *word);
 
 /* The target is `path`, a path that begins with "/v1", or stands for it at another service. */

@@ -6,6 +6,7 @@
 #include <strings.h>
 
 #include "json.h"
+#include "others.h"
 #include "path.h"
 #include "shape.h"
 #include "want.h"
@@ -44,9 +45,11 @@ enum plan_route plan_route(const struct ask *ask)
     static const struct {
         const char *path;
         enum plan_route route;
-    } exact[] = { { "/v1/chat/completions", PLAN_CHAT }, { "/v1/responses", PLAN_RESPONSES },
-        { "/v1/embeddings", PLAN_EMBEDDINGS }, { "/v1/messages", PLAN_MESSAGES },
-        { "/v1/messages/count_tokens", PLAN_COUNT_TOKENS } };
+    } exact[] = { { "/v1/chat/completions", PLAN_CHAT }, { "/v1/completions", PLAN_COMPLETIONS },
+        { "/v1/responses", PLAN_RESPONSES }, { "/v1/embeddings", PLAN_EMBEDDINGS },
+        { "/v1/messages", PLAN_MESSAGES }, { "/v1/messages/count_tokens", PLAN_COUNT_TOKENS },
+        { "/v2/chat", PLAN_COHERE }, { "/api/chat", PLAN_OLLAMA }, { "/v1/charges", PLAN_STRIPE },
+        { "/v1/customers", PLAN_STRIPE }, { "/v1/payment_intents", PLAN_STRIPE } };
 
     if (path_is_under(ask->target, "/echo"))
         return PLAN_ECHO;
@@ -57,6 +60,12 @@ enum plan_route plan_route(const struct ask *ask)
     for (size_t i = 0; i < sizeof exact / sizeof *exact; i++)
         if (path_names(ask->target, exact[i].path))
             return exact[i].route;
+    if (path_starts(ask->target, "/model/") &&
+        (path_ends(ask->target, "/converse") || path_ends(ask->target, "/converse-stream")))
+        return PLAN_CONVERSE;
+    if (path_is_under(ask->target, "/v1/predictions") ||
+        (path_is_under(ask->target, "/v1/models") && path_ends(ask->target, "/predictions")))
+        return PLAN_PREDICTIONS;
     if (is_stored(ask->target))
         return PLAN_STORED;
     if (path_verb(ask->target))
@@ -66,8 +75,10 @@ enum plan_route plan_route(const struct ask *ask)
     return PLAN_UNKNOWN;
 }
 
-static enum plan_service service_of(const struct ask *ask)
+static enum plan_service service_of(const struct ask *ask, enum plan_route route)
 {
+    if (route >= PLAN_CONVERSE && route <= PLAN_STRIPE)
+        return PLAN_OTHER;
     if (path_is_under(ask->target, "/v1beta") || path_verb(ask->target) ||
         path_is_under(ask->target, "/upload") || ask_field(ask, "x-goog-api-key"))
         return PLAN_GEMINI;
@@ -220,10 +231,17 @@ static void add_prompt(const struct plan *plan, struct json body, struct text *t
     case PLAN_CHAT:
     case PLAN_MESSAGES:
     case PLAN_COUNT_TOKENS:
+    case PLAN_CONVERSE:
+    case PLAN_COHERE:
+    case PLAN_OLLAMA:
         if (json_member(body, "contents", &value))
             add_last_user(value, "parts", to);
         else if (json_member(body, "messages", &value))
             add_last_user(value, "content", to);
+        break;
+    case PLAN_COMPLETIONS:
+        if (json_member(body, "prompt", &value))
+            add_content(value, to);
         break;
     case PLAN_RESPONSES:
         if (!json_member(body, "input", &value))
@@ -239,6 +257,11 @@ static void add_prompt(const struct plan *plan, struct json body, struct text *t
         if (json_member(body, "input", &value))
             add_content(value, to);
         break;
+    case PLAN_PREDICTIONS:
+        if (json_member(body, "input", &value) && json_member(value, "prompt", &value))
+            json_string(value, to);
+        break;
+    case PLAN_STRIPE:
     case PLAN_ECHO:
     case PLAN_HEALTH:
     case PLAN_STATS:
@@ -254,11 +277,12 @@ static void add_prompt(const struct plan *plan, struct json body, struct text *t
 static void read_limit(struct plan *plan, struct json body)
 {
     static const char *const names[] = { "max_completion_tokens", "max_output_tokens", "max_tokens",
-        "maxOutputTokens" };
+        "maxOutputTokens", "maxTokens" };
     struct json value, config;
     unsigned long most;
 
-    if (json_member(body, "generationConfig", &config))
+    if (json_member(body, "generationConfig", &config) ||
+        json_member(body, "inferenceConfig", &config))
         body = config;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         if (!json_member(body, names[i], &value) || !json_whole(value, 100000000, &most))
@@ -303,7 +327,8 @@ static void read_embeddings(struct plan *plan, struct json body)
 
 static void read_model(struct plan *plan, const struct ask *ask, struct json body)
 {
-    static const char *const usual[] = { "gpt-4o-mini", "claude-sonnet-4-5", "gemini-2.5-flash" };
+    static const char *const usual[] = { "gpt-4o-mini", "claude-sonnet-4-5", "gemini-2.5-flash",
+        "a-model" };
     const char *name = strstr(ask->target, "/models/");
     struct text model = { 0 };
     struct json value;
@@ -345,15 +370,18 @@ static void read_body(struct plan *plan, const struct ask *ask, bool tokens_give
     read_prompt(plan, body);
     want_read(plan, body);
     if (plan->document) {
-        /* The call of a tool is always whole, and Gemini has it in one piece. */
+        /* The call of a tool is always whole, and Gemini and Ollama have it in one piece. */
         tokens_given = plan->tool != NULL;
-        plan->tokens = plan->tool && plan->route == PLAN_GENERATE ? 1 : shape_document_tokens(plan);
+        plan->tokens = plan->tool && (plan->route == PLAN_GENERATE || plan->route == PLAN_OLLAMA)
+                           ? 1
+                           : shape_document_tokens(plan);
     }
     if (!tokens_given)
         read_limit(plan, body);
     if (plan->route == PLAN_EMBEDDINGS)
         read_embeddings(plan, body);
-    if (plan->route == PLAN_CHAT || plan->route == PLAN_RESPONSES || plan->route == PLAN_MESSAGES)
+    if (plan->route == PLAN_CHAT || plan->route == PLAN_RESPONSES || plan->route == PLAN_MESSAGES ||
+        plan->route == PLAN_COHERE)
         plan->stream = plan->sse = json_member(body, "stream", &value) && json_is_true(value);
     plan->stream_usage = json_member(body, "stream_options", &value) &&
                          json_member(value, "include_usage", &more) && json_is_true(more);
@@ -361,6 +389,10 @@ static void read_body(struct plan *plan, const struct ask *ask, bool tokens_give
         plan->stream = path_verb_is(ask->target, "streamGenerateContent");
         plan->sse = plan->stream && path_query_has(ask->target, "alt=sse");
     }
+    if (plan->route == PLAN_CONVERSE)
+        plan->stream = path_ends(ask->target, "/converse-stream");
+    if (plan->route == PLAN_OLLAMA)
+        plan->stream = !json_member(body, "stream", &value) || json_is_true(value);
 }
 
 static bool has_key(const struct ask *ask)
@@ -376,7 +408,7 @@ static void read_service(struct plan *plan, const struct ask *ask, const struct 
     bool get = strcmp(ask->method, "GET") == 0 || plan->head;
     const char *name = strstr(ask->target, "/models/");
 
-    if (!o->no_auth && !has_key(ask))
+    if (!o->no_auth && plan->route != PLAN_OLLAMA && !has_key(ask))
         set_problem(plan, 401, NULL);
     if (plan->route == PLAN_UNKNOWN) {
         set_problem(plan, 404, NULL);
@@ -387,18 +419,26 @@ static void read_service(struct plan *plan, const struct ask *ask, const struct 
             plan->model = text_copy(name + 8, path_length(name + 8));
     } else if (plan->route == PLAN_STORED) {
         return; /* store.c reads it */
+    } else if (get && plan->route == PLAN_PREDICTIONS) {
+        others_read_prediction(plan, ask);
     } else if (strcmp(ask->method, "POST") != 0) {
         set_problem(plan, 405, NULL);
+    } else if (plan->route == PLAN_STRIPE) {
+        others_read_form(plan, ask);
     } else {
         read_body(plan, ask, ask_field(ask, "x-provider-tokens"));
+        if (plan->route == PLAN_PREDICTIONS)
+            others_begin_prediction(plan, ask);
     }
 }
 
 void plan_init(struct plan *plan, const struct ask *ask, const struct options *o,
     struct fault_counts *counts, uint64_t serial)
 {
-    *plan = (struct plan){ .route = plan_route(ask),
-        .service = service_of(ask),
+    enum plan_route route = plan_route(ask);
+
+    *plan = (struct plan){ .route = route,
+        .service = service_of(ask, route),
         .head = strcmp(ask->method, "HEAD") == 0,
         .tokens = o->tokens,
         .delay_ms = o->delay_ms,
@@ -420,6 +460,7 @@ void plan_release(struct plan *plan)
     free(plan->problem_word);
     free(plan->model);
     free(plan->say);
+    free(plan->object);
     free(plan->tool);
     free(plan->document);
     free(plan->seeds);

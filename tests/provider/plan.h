@@ -13,20 +13,31 @@
 #include "options.h"
 #include "text.h"
 
-enum plan_service { PLAN_OPENAI, PLAN_ANTHROPIC, PLAN_GEMINI };
+enum plan_service {
+    PLAN_OPENAI,
+    PLAN_ANTHROPIC,
+    PLAN_GEMINI,
+    PLAN_OTHER /* one of those in others.c: the route says which */
+};
 
 enum plan_route {
     PLAN_ECHO,
     PLAN_HEALTH,
     PLAN_STATS,
     PLAN_CHAT,
+    PLAN_COMPLETIONS, /* OpenAI's old ones, without streams */
     PLAN_RESPONSES,
     PLAN_EMBEDDINGS,
     PLAN_MODELS, /* the list, or the one that the path names */
     PLAN_MESSAGES,
     PLAN_COUNT_TOKENS,
     PLAN_GENERATE,
-    PLAN_STORED, /* files and batches: store.h */
+    PLAN_STORED,      /* files and batches: store.h */
+    PLAN_CONVERSE,    /* Bedrock's */
+    PLAN_COHERE,      /* chat, version 2 */
+    PLAN_OLLAMA,      /* chat */
+    PLAN_PREDICTIONS, /* Replicate's: one is made, or looked at again */
+    PLAN_STRIPE,      /* an object is made */
     PLAN_UNKNOWN
 };
 
@@ -45,9 +56,11 @@ struct plan {
     unsigned tokens;   /* of the answer, at least one */
     unsigned prompt_tokens;
     uint64_t delay_ms, pace_ms;
+    bool pending; /* a prediction that is not there yet */
 
     char *model;
     char *say;       /* "echo:" and the start of what the user, or the last tool, said */
+    char *object;    /* Stripe's name of what was made, with its members as JSON; or NULL */
     char *tool;      /* the answer calls this one, with the document as arguments; or NULL */
     char *document;  /* JSON that stands in place of words; or NULL */
     uint64_t *seeds; /* embeddings: one for each input */

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "others.h"
 #include "shape.h"
 
 /* One row a status. For OpenAI the second word is the `code`; for Google the last column is the
@@ -174,6 +175,10 @@ void problem_answer(const struct plan *plan, int status, const char *word, const
     case PLAN_GEMINI:
         gemini_body(&row, status, word, hint, body);
         break;
+    case PLAN_OTHER:
+        add_retry_after(status, hint, h);
+        others_problem(plan, word, body);
+        break;
     }
 }
 
@@ -203,6 +208,9 @@ void problem_event(const struct plan *plan, unsigned sequence, struct text *to)
                 "data: {\"error\":{\"message\":\"%s\",\"type\":\"%s\",\"param\":null,"
                 "\"code\":\"%s\"}}\n\n",
                 row.word, row.openai_type, row.openai_code);
+        break;
+    case PLAN_OTHER:
+        others_problem_event(plan, row.word, to);
         break;
     }
 }

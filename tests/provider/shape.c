@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "others.h"
+
 static const char *const words[] = { "the", "river", "carries", "what", "it", "is", "given", "and",
     "keeps", "its", "own", "pace", "until", "morning", "comes", "again" };
 #define WORDS (sizeof words / sizeof *words)
@@ -105,6 +107,8 @@ void shape_service_fields(const struct plan *plan, struct head *h)
         head_add(h, "vary", "Origin");
         head_add(h, "x-content-type-options", "nosniff");
         break;
+    case PLAN_OTHER:
+        break;
     }
 }
 
@@ -180,6 +184,8 @@ void shape_usage(const struct plan *plan, struct text *to)
                 "\"accepted_prediction_tokens\":0,\"rejected_prediction_tokens\":0}}",
                 in, out, in + out);
         break;
+    case PLAN_OTHER:
+        break;
     }
 }
 
@@ -194,6 +200,7 @@ const char *shape_finish(const struct plan *plan, bool filtered)
     case PLAN_GEMINI:
         return filtered ? "SAFETY" : plan->capped ? "MAX_TOKENS" : "STOP";
     case PLAN_OPENAI:
+    case PLAN_OTHER:
         break;
     }
     return filtered       ? "content_filter"
@@ -241,6 +248,20 @@ static void chat(const struct plan *plan, bool filtered, struct text *body)
         shape_finish(plan, filtered));
     shape_usage(plan, body);
     text_puts(body, ",\"service_tier\":\"default\",\"system_fingerprint\":\"fp_0123456789\"}");
+}
+
+static void completion(const struct plan *plan, bool filtered, struct text *body)
+{
+    text_puts(body, "{\"id\":\"");
+    shape_id(plan, "cmpl-", 29, body);
+    text_printf(body,
+        "\",\"object\":\"text_completion\",\"created\":%lld,\"model\":", (long long)plan->born);
+    text_json_str(body, plan->model);
+    text_puts(body, ",\"choices\":[{\"index\":0,\"logprobs\":null,\"text\":");
+    shape_text(plan, body);
+    text_printf(body, ",\"finish_reason\":\"%s\"}],\"usage\":", shape_finish(plan, filtered));
+    shape_usage(plan, body);
+    text_puts(body, "}");
 }
 
 static void function_call_item(const struct plan *plan, bool done, struct text *to)
@@ -431,6 +452,8 @@ static void model(const struct plan *plan, const char *name, struct text *body)
             "\"inputTokenLimit\":1048576,\"outputTokenLimit\":65536,"
             "\"supportedGenerationMethods\":[\"generateContent\",\"streamGenerateContent\"]}");
         break;
+    case PLAN_OTHER:
+        break;
     }
 }
 
@@ -467,6 +490,9 @@ void shape_answer(const struct plan *plan, bool filtered, struct head *h, struct
     case PLAN_CHAT:
         chat(plan, filtered, body);
         break;
+    case PLAN_COMPLETIONS:
+        completion(plan, filtered, body);
+        break;
     case PLAN_RESPONSES:
         shape_response(plan, plan->capped || filtered ? "incomplete" : "completed", body);
         break;
@@ -489,6 +515,13 @@ void shape_answer(const struct plan *plan, bool filtered, struct head *h, struct
         break;
     case PLAN_GENERATE:
         generate(plan, filtered, body);
+        break;
+    case PLAN_CONVERSE:
+    case PLAN_COHERE:
+    case PLAN_OLLAMA:
+    case PLAN_PREDICTIONS:
+    case PLAN_STRIPE:
+        others_answer(plan, filtered, body);
         break;
     case PLAN_ECHO:
     case PLAN_HEALTH:

@@ -93,6 +93,7 @@ static void say_file(struct visit *v, const struct store_item *item, struct text
     struct text uri = { 0 };
 
     switch (v->plan->service) {
+    case PLAN_OTHER: /* keep nothing */
     case PLAN_OPENAI:
         text_printf(to,
             "{\"id\":\"%s\",\"object\":\"file\",\"bytes\":%zu,\"created_at\":%lld,\"purpose\":"
@@ -266,6 +267,7 @@ static void say_gemini_batch(struct visit *v, const struct store_item *item)
 static void say_batch(struct visit *v, const struct store_item *item)
 {
     switch (v->plan->service) {
+    case PLAN_OTHER: /* keep nothing */
     case PLAN_OPENAI:
         say_openai_batch(v, item);
         break;
@@ -288,6 +290,7 @@ static void result(struct visit *v, struct json request, struct store_item *to)
     if (!name.n)
         text_puts(&name, "request");
     switch (v->plan->service) {
+    case PLAN_OTHER: /* keep nothing */
     case PLAN_OPENAI:
         text_printf(&to->bytes,
             "{\"id\":\"batch_req_%u\",\"custom_id\":\"%s\",\"response\":{\"status_code\":200,"

@@ -1,12 +1,15 @@
 /* Answers in chunks. */
 #include "stream.h"
 
+#include "others.h"
 #include "shape.h"
 
 void stream_head(const struct plan *plan, struct head *h)
 {
     h->status = 200;
-    if (!plan->sse)
+    if (plan->service == PLAN_OTHER)
+        head_add(h, "content-type", others_stream_type(plan));
+    else if (!plan->sse)
         head_add(h, "content-type", "application/json; charset=UTF-8");
     else
         head_add(h, "content-type",
@@ -270,7 +273,9 @@ void stream_next(const struct plan *plan, struct stream *s, struct text *to)
             s->part = STREAM_ENDED;
         return;
     }
-    if (plan->route == PLAN_CHAT)
+    if (plan->service == PLAN_OTHER)
+        others_next(plan, s, to);
+    else if (plan->route == PLAN_CHAT)
         chat_next(plan, s, to);
     else if (plan->route == PLAN_RESPONSES)
         response_next(plan, s, to);
@@ -286,6 +291,6 @@ void stream_ping(const struct plan *plan, struct text *to)
 {
     if (plan->service == PLAN_ANTHROPIC)
         text_puts(to, "event: ping\ndata: {\"type\": \"ping\"}\n\n");
-    else
+    else if (plan->service != PLAN_OTHER || plan->sse)
         text_puts(to, ": keep-alive\n\n");
 }

@@ -55,7 +55,10 @@ bool want_tool_result(const struct plan *plan, struct json body, struct text *to
         const char *messages, *kind, *word, *parts, *part, *result;
     } shapes[] = {
         { PLAN_CHAT, "messages", "role", "tool", NULL, NULL, "content" },
+        { PLAN_COHERE, "messages", "role", "tool", NULL, NULL, "content" },
+        { PLAN_OLLAMA, "messages", "role", "tool", NULL, NULL, "content" },
         { PLAN_RESPONSES, "input", "type", "function_call_output", NULL, NULL, "output" },
+        { PLAN_CONVERSE, "messages", NULL, NULL, "content", "toolResult", "toolResult.content" },
         { PLAN_MESSAGES, "messages", NULL, NULL, "content", "tool_use_id", "content" },
         { PLAN_GENERATE, "contents", NULL, NULL, "parts", "functionResponse",
             "functionResponse.response" },
@@ -118,6 +121,9 @@ static bool pick_tool(
 {
     struct json tools, choice, word, wanted = { 0 }, names = { 0 }, group, functions;
 
+    if (plan->route == PLAN_CONVERSE)
+        return deep_member(body, "toolConfig.tools", &tools) &&
+               pick(tools, "toolSpec", wanted, names, tool, name);
     if (!json_member(body, "tools", &tools))
         return false;
     if (plan->route == PLAN_GENERATE) {
@@ -140,18 +146,20 @@ static bool pick_tool(
         if (!json_member(choice, "name", &wanted))
             deep_member(choice, "function.name", &wanted);
     }
-    return pick(tools, plan->route == PLAN_CHAT ? "function" : "", wanted, names, tool, name);
+    return pick(tools,
+        plan->route == PLAN_RESPONSES || plan->route == PLAN_MESSAGES ? "" : "function", wanted,
+        names, tool, name);
 }
 
 static void read_tool(struct plan *plan, struct json tool, struct json name)
 {
     static const char *const schemas[] = { "parameters", "parametersJsonSchema",
-        "parameters_json_schema", "input_schema" };
+        "parameters_json_schema", "input_schema", "inputSchema.json" };
     struct json schema = { "{\"type\":\"object\"}", 17 };
     struct text called = { 0 }, arguments = { 0 };
 
     for (size_t i = 0; i < sizeof schemas / sizeof *schemas; i++)
-        if (json_member(tool, schemas[i], &schema))
+        if (deep_member(tool, schemas[i], &schema))
             break;
     json_string(name, &called);
     plan->tool = called.p;
@@ -166,6 +174,7 @@ static bool pick_format(const struct plan *plan, struct json body, struct json *
         enum plan_route route;
         const char *format, *schema;
     } places[] = { { PLAN_CHAT, "response_format", "json_schema.schema" },
+        { PLAN_COHERE, "response_format", "json_schema" },
         { PLAN_RESPONSES, "text.format", "schema" },
         { PLAN_MESSAGES, "output_config.format", "schema" },
         { PLAN_MESSAGES, "output_format", "schema" } };
@@ -181,12 +190,22 @@ static bool pick_format(const struct plan *plan, struct json body, struct json *
             json_member(body, "responseSchema", schema);
         return true;
     }
+    if (plan->route == PLAN_OLLAMA) { /* the schema, or the word "json" */
+        if (!json_member(body, "format", &format) || *format.p == 'n')
+            return false;
+        if (!json_is_string(format))
+            *schema = format;
+        return true;
+    }
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
         if (places[i].route != plan->route || !deep_member(body, places[i].format, &format) ||
             !json_member(format, "type", &type))
             continue;
-        if (json_equals(type, "json_object"))
+        if (json_equals(type, "json_object")) {
+            if (plan->route == PLAN_COHERE)
+                deep_member(format, places[i].schema, schema);
             return true;
+        }
         if (json_equals(type, "json_schema"))
             return deep_member(format, places[i].schema, schema);
     }
