@@ -10,14 +10,18 @@ import subprocess
 TOP = pathlib.Path(__file__).resolve().parents[2]
 
 
-def build():
-    """The wheel's path. Raises subprocess.CalledProcessError, whose stderr says why, if it cannot be built."""
-    done = subprocess.run([TOP / "scripts/build-wheel", "--native"], check=True, capture_output=True, text=True)
+def build(proxy=None):
+    """The wheel's path; with `proxy`, a binary that is built already. Raises subprocess.CalledProcessError, whose stderr says why, if
+    it cannot be built."""
+    more = ["--proxy", proxy] if proxy else []
+    done = subprocess.run([TOP / "scripts/build-wheel", "--native", *more], check=True, capture_output=True, text=True)
     return pathlib.Path(done.stdout.splitlines()[-1])
 
 
 def install(environment, wheel=None):
     """Into a virtual environment, in place of a version that is there."""
-    pip = pathlib.Path(environment) / "bin" / "pip"
-    subprocess.run([pip, "install", "-q", "--disable-pip-version-check", "--force-reinstall", wheel or build()], check=True,
-                   capture_output=True, text=True)
+    pip = [pathlib.Path(environment) / "bin" / "pip", "install", "-q", "--disable-pip-version-check"]
+    wheel = wheel or build()
+    # What it needs stays if it is there; the wheel itself may have the same version and other contents.
+    for more in ([wheel], ["--force-reinstall", "--no-deps", wheel]):
+        subprocess.run([*pip, *more], check=True, capture_output=True, text=True)

@@ -8,13 +8,11 @@ import json
 import os
 import re
 import resource
-import secrets
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import uuid
@@ -23,22 +21,43 @@ from pathlib import Path
 from stage import Stage, Trouble, cpu_seconds, family, private_kib
 
 TOP = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TOP / "packaging/wheel"))
+
+import native  # noqa: E402
+
 BUILD = TOP / "build"
 FOLDER = BUILD / "quickstart"
 CHAT = TOP / "examples/chat"
 DELAY = 2  # seconds that the stand-in for the model takes
-PACKAGES = ["django~=5.2.0", "djangorestframework", "gunicorn", "openai"]
+PACKAGES = ["django~=5.2.0", "djangorestframework", "gunicorn", "openai", "greenlet"]
+
+# What is not as it comes: everything else is made by the hook.
+CONF = """
+access_log { target = "${QUICKSTART_DIR}/access.log"  format = "json" }
+
+# The queue has room for all clients of the demonstration.
+workers "app" { queue_max = 20000  queue_timeout = "5m"  response_timeout = "3m" }
+
+# The model's service. The worker needs no key: Tarry sets it on the way out.
+upstream "model" {
+    origin     = "${MODEL_ORIGIN}"
+    set_header = { "Authorization: Bearer ${OPENAI_API_KEY}" }
+    ca_file    = "${QUICKSTART_CA}"     # the CA of the stand-in; empty for the real service: the system's CAs
+}
+
+route "/internal/" { workers = "app"  internal = true }     # for resumes and notifies only
+"""
 
 ABOUT = """
-Installs the Debian packages that are missing (sudo), builds into build/, starts a stand-in for the model's service, the
-app of examples/chat on gunicorn with one sync worker, and Tarry in front of it. Its views call the model by OpenAI's SDK, as
-they would without Tarry. Then a thousand clients ask at once: through Tarry, and, as a sample, past it, where the same view
-waits in its worker; and a hundred ask an agent that makes five calls in sequence. Stays up afterwards for you to try;
-Ctrl-C stops everything that it started.
+Installs the Debian packages that are missing (sudo), builds into build/, makes a wheel and installs it by pip, starts a stand-in
+for the model's service, and the app of examples/chat with one sync worker by `gunicorn -c python:tarry.gunicorn`. Its views call
+the model by OpenAI's SDK, as they would without Tarry. Then a thousand clients ask at once: through Tarry, and, as a sample, the
+same app under plain gunicorn, where the view waits in its worker; and a hundred ask an agent that makes five calls in sequence.
+Stays up afterwards for you to try; Ctrl-C stops everything that it started.
 """
 MORE = """
 PYTHON names another python3 than one with packages from PyPI: it needs Django, Django REST framework, gunicorn, and
-openai or requests.
+openai or requests. The package is then used from the checkout, not from a wheel.
 """
 
 
@@ -130,6 +149,7 @@ class Installer:
 
     def __init__(self, wanted):
         self.process = None
+        self.wheel = ""
         self.log = FOLDER / "pypi.log"
         if wanted:
             with self.log.open("w") as log:
@@ -142,12 +162,24 @@ class Installer:
             return os.environ["PYTHON"]
         if not self.process:
             return "/usr/bin/python3"
-        with step("OpenAI's SDK from PyPI") as outcome:
+        with step("OpenAI's SDK from PyPI, Tarry from its wheel") as outcome:
             if self.process.wait() == 0:
+                self.wheel = self.install()
+                outcome.text = f"pip install {self.wheel}"
                 return str(BUILD / "quickstart-venv/bin/python")
             said = (self.log.read_text(errors="replace").splitlines() or [""])[-1]
             outcome.colour, outcome.text = DIM, f"not reachable: Debian's Django, calls by requests\n  {said}"
         return "/usr/bin/python3"
+
+    def install(self):
+        """Makes the wheel and installs it: its name."""
+        try:
+            wheel = native.build(BUILD / "proxy/tarry")
+            native.install(BUILD / "quickstart-venv", wheel)
+        except subprocess.CalledProcessError as error:
+            (FOLDER / "wheel.log").write_text(error.stderr)
+            raise Trouble(with_end_of("The wheel cannot be made.", FOLDER / "wheel.log")) from None
+        return wheel.name
 
     def stop(self):
         if self.process and self.process.poll() is None:
@@ -177,26 +209,15 @@ def raise_descriptor_limit(clients):
 # ------------------------------------------------------------------------------------------------------------- start
 
 
-class Local(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path):
-        super().__init__("localhost", timeout=5)
-        self.path = path
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self.path)
-
-
 class Show:
     """The processes, and what is measured with them."""
 
-    def __init__(self, given, python, library, stage):
-        self.given, self.python, self.library, self.stage = given, python, library, stage
-        self.env = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(TOP / "python"), "DATABASE_PATH": str(FOLDER / "chat.sqlite3"),
-                    "QUICKSTART_DIR": str(FOLDER)}
+    def __init__(self, given, python, wheel, library, stage):
+        self.given, self.python, self.wheel, self.library, self.stage = given, python, wheel, library, stage
+        self.env = {"PYTHONDONTWRITEBYTECODE": "1", "DATABASE_PATH": str(FOLDER / "chat.sqlite3"), "QUICKSTART_DIR": str(FOLDER),
+                    "TARRY_CONF": str(FOLDER / "tarry.conf"), "HOME": str(FOLDER)}  # where current gunicorn keeps a control socket
+        if not wheel:
+            self.env.update(PYTHONPATH=str(TOP / "python"), TARRY_BINARY=str(BUILD / "proxy/tarry"))
         self.names = []
         self.right = True
         for pattern in ("chat.sqlite3*", "*.json", "access.log"):
@@ -226,46 +247,42 @@ class Show:
                             REQUESTS_CA_BUNDLE=ca)
             outcome.text = f"{self.env['MODEL_ORIGIN']}, takes {DELAY} s"
 
-    def start_app(self, spare):
-        """`spare`: a folder with a short name, for a checkout whose path is too long for a unix socket."""
-        self.socket = FOLDER / "app.sock"
-        if len(os.fsencode(self.socket)) > 100:
-            self.socket = Path(spare) / "app.sock"
-        with contextlib.suppress(FileNotFoundError):
-            self.socket.unlink()
-        secret = secrets.token_hex(24)
-        self.stage.file("worker.secret", secret)
-        self.env.update(TARRY_SECRET=secret, QUICKSTART_SOCKET=str(self.socket))
-        with step("starting the app, one sync worker") as outcome:
+    def start_app(self):
+        self.listen = f"127.0.0.1:{self.given.port or usable_port(0 if self.given.check else 8080)}"
+        (FOLDER / "tarry.conf").write_text(CONF)
+        with step("starting the app with Tarry, one worker") as outcome:
             if not run_logged("migrate", [self.python, "manage.py", "migrate", "--verbosity", "0"], cwd=CHAT, env={**os.environ, **self.env}):
                 raise Trouble(with_end_of("The database cannot be made.", FOLDER / "migrate.log"))
-            # Current gunicorn keeps a control socket in the home folder: it goes into ours.
-            command = [self.python, "-m", "gunicorn", "--chdir", CHAT, "--workers", "1", "--worker-class", "sync", "--timeout", "180",
-                       "--bind", f"unix:{self.socket}", "project.wsgi"]
-            process, _ = self.start("app", "The app does not start.", command, self.app_answers, {"HOME": str(FOLDER)})
-            self.worker_pids = family(process.pid)[1:]
-            outcome.text = f"gunicorn, {self.library}"
+            process, _ = self.start("app", "The app does not start.", self.gunicorn("-c", "python:tarry.gunicorn", "--bind", self.listen),
+                                    lambda: self.answers(self.listen))
+            pids = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in family(process.pid)[1:]}
+            self.tarry_pids = [pid for pid, line in pids.items() if line.startswith(b"tarry")]
+            self.worker_pids = [pid for pid in pids if pid not in self.tarry_pids]
+            outcome.text = f"http://{self.listen}, {self.library}"
+        say(f"    {DIM}gunicorn -c python:tarry.gunicorn project.wsgi --workers 1 --bind {self.listen}{PLAIN}")
 
-    def app_answers(self):
+    def gunicorn(self, *options):
+        return [self.python, "-m", "gunicorn", "--chdir", CHAT, "--workers", "1", "--timeout", "180", *options, "project.wsgi"]
+
+    def answers(self, address):
+        host, _, port = address.rpartition(":")
         try:
-            connection = Local(str(self.socket))
+            connection = http.client.HTTPConnection(host, int(port), timeout=5)
             connection.request("GET", "/api/answers/")
             return connection.getresponse().status == 200
         except OSError:
             return False
 
-    def start_tarry(self):
-        with step("starting Tarry") as outcome:
-            self.listen = f"127.0.0.1:{self.given.port or usable_port(0 if self.given.check else 8080)}"
-            self.env["QUICKSTART_LISTEN"] = self.listen
-            command = [BUILD / "proxy/tarry", "-c", TOP / "conf/quickstart.conf"]
-            process, _ = self.start("tarry", "Tarry does not start.", command, r"^tarry: ready")
-            self.tarry_pids = family(process.pid)
-            outcome.text = f"http://{self.listen}"
+    def start_plain(self):
+        """The same app and worker without Tarry: the address."""
+        plain = f"127.0.0.1:{usable_port(0)}"
+        process, _ = self.start("plain", "The app does not start without Tarry.", self.gunicorn("--bind", plain), lambda: self.answers(plain))
+        self.worker_pids, self.tarry_pids = family(process.pid)[1:], []
+        return plain
 
     # --- measuring ---
 
-    def measure(self, path, clients, *more, log=None):
+    def measure(self, path, clients, *more, address=None, log=None):
         """Runs the load driver: its figures, with the worker's CPU time and the highest memory of worker and Tarry."""
         before = cpu_seconds(self.worker_pids)
         peaks, over = {"worker_kib": 0, "tarry_kib": 0}, threading.Event()
@@ -278,7 +295,7 @@ class Show:
                     return
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
-        command = self.stage.load_command(f"http://{self.listen}{path}", clients, clients, "--progress", "--header",
+        command = self.stage.load_command(f"http://{address or self.listen}{path}", clients, clients, "--progress", "--header",
                                           "Content-Type: application/json", "--body-template",
                                           '{"question": "Reply with exactly this text and nothing else: [{i}]"}', "--expect-substring", "[{i}]",
                                           "--timeout", "170", *more)
@@ -295,7 +312,7 @@ class Show:
             with (FOLDER / "first.log").open("w+") as log:
                 self.measure("/api/ask/", 1, log=log)
                 if not self.right:
-                    log.write((FOLDER / "tarry.log").read_text() + (FOLDER / "app.log").read_text())
+                    log.write((FOLDER / "app.log").read_text())
             if not self.right:
                 raise Trouble(with_end_of("The first answer is not right.", FOLDER / "first.log"))
             outcome.text = "answered"
@@ -308,12 +325,12 @@ class Show:
         say(f"\n  {BOLD}Through Tarry{PLAIN}: {clients} clients ask at once")
         through = self.measure("/api/ask/", clients)
         sample, agents = min(2 if real else 4, clients), min(100, clients)
-        say(f"  {BOLD}The same worker, asked past Tarry{PLAIN}: it waits in the view; a sample of {sample}")
-        waiting = self.measure("/api/ask/", sample, "--unix", self.socket)
         agent = None
         if not real:  # a real model does not say again what the agent asks it: its answers could not be checked
             say(f"  {BOLD}An agent of five calls in sequence, through Tarry{PLAIN}: {agents} clients at once")
             agent = self.measure("/api/agent/", agents)
+        say(f"  {BOLD}The same app under plain gunicorn{PLAIN}: its worker waits in the view; a sample of {sample}")
+        waiting = self.measure("/api/ask/", sample, address=self.start_plain())
         tell(through, waiting, agent, clients, real)
 
     # --- staying up ---
@@ -382,7 +399,7 @@ def tell(a, b, agent, clients, real):
         ("errors", errors(a), errors(b)),
         ("worker's CPU time a request", cpu(a), cpu(b)),
         ("memory of the worker, peak", memory(a["worker_kib"]), memory(b["worker_kib"])),
-        ("memory of Tarry, peak", memory(a["tarry_kib"]), memory(b["tarry_kib"])),
+        ("memory of Tarry, peak", memory(a["tarry_kib"]), "–"),
     ]
     wait = "the real model" if real else f"a model that takes {DELAY} s"
     say(f"\n  {BOLD}{clients:,} clients at once, {wait}, one sync worker{PLAIN}\n")
@@ -414,7 +431,7 @@ TRY = """
   {dim}# a plain view: at once, whoever else waits{plain}
   curl http://{listen}/api/answers/
 
-  {dim}The app is examples/chat, the conf conf/quickstart.conf, logs are in {folder}/. Ctrl-C stops everything.{plain}
+  {dim}The app is examples/chat, its conf and logs are in {folder}/. Ctrl-C stops everything.{plain}
 """
 
 
@@ -423,7 +440,7 @@ def show(given):
     if subprocess.run([TOP / "scripts/setup-packages", "build", "example"]).returncode:
         return 1
     FOLDER.mkdir(parents=True, exist_ok=True)
-    with (FOLDER / "lock").open("w") as lock, Stage(BUILD, FOLDER) as stage, tempfile.TemporaryDirectory() as spare:
+    with (FOLDER / "lock").open("w") as lock, Stage(BUILD, FOLDER) as stage:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -435,10 +452,9 @@ def show(given):
         finally:
             installer.stop()
         raise_descriptor_limit(given.clients)
-        shown = Show(given, python, library_of(python), stage)
+        shown = Show(given, python, installer.wheel, library_of(python), stage)
         shown.start_model()
-        shown.start_app(spare)
-        shown.start_tarry()
+        shown.start_app()
         shown.ask_first()
         shown.measure_all()
         if not given.check:
