@@ -108,7 +108,7 @@ def tasks(facts):
     yield "### What each library did\n\n"
     yield (
         "With `gunicorn -c python:tarry.gunicorn` and one sync worker; all that stands in a row is asked for at the same moment. "
-        "**Suspended**:\nthe default, where each view runs once. **Run again**: `TARRY_RESUME=rerun`. In both, Tarry makes each call, once.\n\n"
+        "**Suspended**:\nthe default, where each view runs once. **Run again**: `TARRY_RESUME=rerun`. In both, Tarry makes each call to a declared origin, once.\n\n"
     )
     lock_of = {name: lock for lock, names in stacks.ONCE.items() for name in names}
     rows = []
