@@ -95,6 +95,7 @@ static void levels_publish_upstreams(const struct front *f)
     for (size_t i = 0; i < front_conf(f)->nupstreams; i++) {
         const struct upstream_conf *u = &front_conf(f)->upstreams[i];
         struct endpoint_counts c = { 0 };
+        struct pacer_counts paced;
 
         for (size_t k = 0; k < u->nendpoints; k++) {
             struct endpoint *e = endpoints_find(f->exchanges.endpoints, u, &u->endpoints[k]);
@@ -109,6 +110,9 @@ static void levels_publish_upstreams(const struct front *f)
         levels_set(METRIC_UPSTREAM_CONNECTIONS, c.connections, u->name, STR(""));
         levels_set(METRIC_UPSTREAM_STREAMS, c.streams, u->name, STR(""));
         levels_set(METRIC_UPSTREAM_WAITING, c.waiting, u->name, STR(""));
+        paced = pacer_counts(endpoints_pacer(f->exchanges.endpoints), u->name);
+        levels_set(METRIC_UPSTREAM_QUEUE, paced.waiting, u->name, STR(""));
+        levels_set(METRIC_UPSTREAM_TENANTS, paced.tenants, u->name, STR(""));
     }
 }
 
@@ -121,6 +125,7 @@ void levels_publish(const struct front *f)
     metric_set(METRIC_CLIENT_CONNECTIONS_MAX, f->entry.connections_max, NULL);
     metric_set(METRIC_CLIENT_NEWCOMERS, f->entry.addresses.pending, NULL);
     metric_set(METRIC_CLIENT_ADDRESSES, f->entry.addresses.nentries, NULL);
+    metric_set(METRIC_LIMIT_KEYS, meter_keys(), NULL);
     metric_set(METRIC_COMPRESSION_MEMORY, encoder_memory(), NULL);
     metric_set(METRIC_COMPRESSION_MEMORY_MAX, front_conf(f)->compression.memory_max, NULL);
     levels_publish_pools(f);

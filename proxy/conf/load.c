@@ -186,6 +186,7 @@ static bool load_read_value(struct draft *d, const struct draft_section *s, cons
     case OPT_CIDRS:
     case OPT_HEADERS:
     case OPT_STATUSES:
+    case OPT_WEIGHTS:
     case OPT_KINDS:
     case OPT_NAMES:
     case OPT_HOSTS:
@@ -266,6 +267,14 @@ static bool load_read_element(struct draft *d, const struct draft_section *s, co
             return WHY("out of memory");
         u->nretry_on = i + 1;
         return value_status(text, &u->retry_on[i], why);
+    }
+    if (row->type == OPT_WEIGHTS) {
+        if (i == 0)
+            u->tenant_weights = arena_alloc(a, n * sizeof(*u->tenant_weights));
+        if (!u->tenant_weights)
+            return WHY("out of memory");
+        u->ntenant_weights = i + 1;
+        return value_weight(a, text, &u->tenant_weights[i], why);
     }
     if (row->type == OPT_KINDS)
         return load_read_kind(d, row, (void *)((char *)s->base + row->offset), text, i, why);

@@ -198,6 +198,9 @@ static const struct opt root_rows[] = {
                 "files that the conf names. \"auto\" uses Landlock where the kernel has it, "
                 "\"required\" refuses to start without it.",
         .words = sandbox_words },
+    { "limit_keys_max", OPT_NUMBER, IN(conf, limit_keys_max), "4096", "64", "1000000", OPT_RESTART,
+        .help = "How many keys of limits are counted apart at a time, in all processes together. "
+                "Further keys share counters, and so limits, with each other." },
     { "linger_timeout", OPT_DURATION, IN(conf, linger_timeout_ms), "2s", "0ms", "1h", OPT_LIVE,
         .help = "How long Tarry reads and drops what a client still sends after the last byte "
                 "of its response, so that the client can read that response before the "
@@ -559,6 +562,9 @@ static const struct opt endpoint_rows[] = {
                 "certificate. Left out: the upstream's." },
     { "http2", OPT_BOOL, IN(endpoint_conf, http2), "true", NULL, NULL, OPT_LIVE,
         .help = "Whether HTTP/2 is offered. Left out: as the upstream says." },
+    { "in_flight", OPT_NUMBER, IN(endpoint_conf, in_flight), "0", "0", "10000000", OPT_LIVE,
+        .help = "How many calls are in flight at a time with this endpoint's key, in all processes "
+                "together; others go to another endpoint, or wait. 0: any number." },
     { "insecure", OPT_BOOL, IN(endpoint_conf, insecure), "false", NULL, NULL, OPT_LIVE,
         .help = "Allows a plain http origin that is neither loopback nor private. Left out: as the "
                 "upstream says." },
@@ -573,27 +579,45 @@ static const struct opt endpoint_rows[] = {
     { "path_prefix", OPT_PATH, IN(endpoint_conf, path_prefix), "", NULL, NULL, OPT_LIVE,
         .help = "A path that is put before the request's own at this endpoint, such as "
                 "\"/openai\"." },
+    { "requests_per_minute", OPT_NUMBER, IN(endpoint_conf, requests_per_minute), "0", "0",
+        "1000000", OPT_LIVE,
+        .help = "The same for calls that begin within any minute. 0: any number." },
     { "set_header", OPT_HEADERS, IN(endpoint_conf, set_header), NULL, NULL, NULL, OPT_LIVE,
         .help = "Fields for calls to this endpoint, in addition to the upstream's; the same name "
                 "here wins." },
     { "tier", OPT_NUMBER, IN(endpoint_conf, tier), "1", "1", "100", OPT_LIVE,
         .help = "The order of preference: an endpoint of tier 2 gets calls only when none of tier "
                 "1 can serve them." },
+    { "tokens_per_minute", OPT_NUMBER, IN(endpoint_conf, tokens_per_minute), "0", "0", "4000000000",
+        OPT_LIVE,
+        .help = "The same for tokens that are used within any minute, by estimate and then by the "
+                "reported usage. 0: any number." },
     { "weight", OPT_NUMBER, IN(endpoint_conf, weight), "1", "1", "10000", OPT_LIVE,
         .help = "Its share of the calls among the endpoints of its tier." },
 };
 
 static const struct opt limit_rows[] = {
     { "in_flight", OPT_NUMBER, IN(limit_conf, in_flight), "0", "0", "10000000", OPT_LIVE,
-        .help = "How many calls of one key are in flight at a time in one process; further ones "
-                "wait. 0: any number." },
+        .help = "How many calls of one key are in flight at a time, in all processes together; "
+                "further ones wait. 0: any number." },
     { "key", OPT_SELECTOR, IN(limit_conf, key), "", NULL, NULL, OPT_LIVE,
-        .help = "What calls are counted by: \"header:NAME\" (a field of the request, such as the "
-                "tenant's name), or empty for all calls together." },
+        .help = "What calls are counted by: \"header:NAME\" (a field of the request), \"address\" "
+                "(the client's), \"credential\" (the key that the request brings along), "
+                "\"tenant\" (Tarry-Limit-Key, or the upstream's tenant), or empty for all calls "
+                "together." },
     { "requests_per_minute", OPT_NUMBER, IN(limit_conf, requests_per_minute), "0", "0", "1000000",
         OPT_LIVE,
-        .help = "How many calls of one key begin within any minute in one process; further ones "
-                "wait. 0: any number." },
+        .help = "How many calls of one key begin within any minute, in all processes together, "
+                "retries included; further ones wait. 0: any number." },
+    { "tokens_per_minute", OPT_NUMBER, IN(limit_conf, tokens_per_minute), "0", "0", "4000000000",
+        OPT_LIVE,
+        .help = "How many tokens calls of one key use within any minute, in all processes "
+                "together. A call counts with an estimate (a quarter of the bytes of its body, and "
+                "the output limit that it asks for), and once it is answered with the usage that "
+                "the service reports. 0: any number." },
+    { "window", OPT_DURATION, IN(limit_conf, window_ms), "1m", "1s", "1m", OPT_LIVE,
+        .help = "The time over which the two rates are kept: with \"1s\", requests_per_minute = "
+                "600 lets 10 calls begin in any second." },
 };
 
 static const struct opt upstream_rows[] = {
@@ -690,6 +714,24 @@ static const struct opt upstream_rows[] = {
                 "before it gets a call." },
     { "probe_timeout", OPT_DURATION, IN(upstream_conf, probe_timeout_ms), "1s", "1ms", "1h",
         OPT_LIVE, .help = "HTTP/2: how long it may take to answer; then it is given up." },
+    { "queue_max", OPT_NUMBER, IN(upstream_conf, queue_max), "10000", "0", "10000000", OPT_LIVE,
+        .help = "How many calls may wait for a limit in one process; further ones are refused with "
+                "429." },
+    { "queue_tenant_max", OPT_NUMBER, IN(upstream_conf, queue_tenant_max), "1000", "0", "10000000",
+        OPT_LIVE, .help = "The same for the calls of one tenant." },
+    { "queue_tenants_max", OPT_NUMBER, IN(upstream_conf, queue_tenants_max), "1000", "1", "100000",
+        OPT_LIVE,
+        .help = "How many tenants with waiting calls are told apart in one process. The calls of "
+                "further ones share one turn." },
+    { "queue_timeout", OPT_DURATION, IN(upstream_conf, queue_timeout_ms), "2m", "1ms", "1d",
+        OPT_LIVE,
+        .help = "How long a call may wait for a limit before it is refused with 429. "
+                "total_timeout and Tarry-Timeout hold too." },
+    { "rate_limit_headers", OPT_BOOL, IN(upstream_conf, rate_limit_headers), "true", NULL, NULL,
+        OPT_LIVE,
+        .help = "Calls wait where the service has said that nothing is left "
+                "(x-ratelimit-remaining-..., anthropic-ratelimit-...), for each key and model, "
+                "instead of being refused by it." },
     { "relay_headers", OPT_NAMES, IN(upstream_conf, relay_headers), NULL, NULL, NULL, OPT_LIVE,
         .help = "Further response fields that a relay takes from the upstream, such as "
                 "\"x-request-id\"." },
@@ -747,6 +789,14 @@ static const struct opt upstream_rows[] = {
         "1000", OPT_LIVE,
         .help = "HTTP/2: how many calls share one connection, so that one that breaks takes few "
                 "of them with it. The peer may allow fewer." },
+    { "tenant", OPT_SELECTOR, IN(upstream_conf, tenant), "", NULL, NULL, OPT_LIVE,
+        .help = "Who takes turns where calls have to wait: \"header:NAME\" (a field of the "
+                "request), \"address\" (the client's) or \"credential\" (the key that the request "
+                "brings along). A handoff's Tarry-Limit-Key goes first. Empty: all calls are one "
+                "tenant's." },
+    { "tenant_weights", OPT_WEIGHTS, IN(upstream_conf, tenant_weights), NULL, NULL, NULL, OPT_LIVE,
+        .help = "How many turns a tenant has in each round, such as \"acme: 4\", by the text of "
+                "the field or of Tarry-Limit-Key. All others have one." },
     { "total_timeout", OPT_DURATION, IN(upstream_conf, total_timeout_ms), "10m", "1ms", "7d",
         OPT_LIVE,
         .help = "How long a call may take in all, with its retries and their pauses; for an event "
@@ -924,7 +974,8 @@ int options_find_section(enum opt_section_id parent, struct str name)
 bool options_is_list(enum opt_type type)
 {
     return type == OPT_CIDRS || type == OPT_HEADERS || type == OPT_NAMES || type == OPT_TYPES ||
-           type == OPT_HOSTS || type == OPT_ENCODINGS || type == OPT_STATUSES || type == OPT_KINDS;
+           type == OPT_HOSTS || type == OPT_ENCODINGS || type == OPT_STATUSES ||
+           type == OPT_KINDS || type == OPT_WEIGHTS;
 }
 
 /* Letters to change, add or leave out to make one of the other (Levenshtein), case ignored; long

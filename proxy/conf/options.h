@@ -50,6 +50,7 @@ enum opt_type {
     OPT_CIDRS,     /* of struct conf: trusted_proxies */
     OPT_HEADERS,   /* of struct endpoint_conf, at its `set_header`: set_header */
     OPT_STATUSES,  /* of struct upstream_conf: retry_on */
+    OPT_WEIGHTS,   /* of struct upstream_conf: tenant_weights */
     OPT_KINDS,     /* unsigned: a bit for each of opt.words */
     OPT_NAMES,     /* of struct upstream_conf: relay_headers */
     OPT_HOSTS,     /* struct hosts_conf */

@@ -149,9 +149,18 @@ struct header_conf {
     bool unless_present; /* written "?Name: value": a field that the request has already stays */
 };
 
-/* The source of a request's key: "header:NAME", "field:PATH" of a JSON body, or "prompt", the
- * beginning of the body's first message. */
-enum selector_kind { SELECTOR_NONE, SELECTOR_HEADER, SELECTOR_FIELD, SELECTOR_PROMPT };
+/* The source of a request's key: "header:NAME", "field:PATH" of a JSON body, "prompt", the
+ * beginning of the body's first message, "address" and "credential" of the client, or "tenant",
+ * whatever the upstream's `tenant` is. */
+enum selector_kind {
+    SELECTOR_NONE,
+    SELECTOR_HEADER,
+    SELECTOR_FIELD,
+    SELECTOR_PROMPT,
+    SELECTOR_ADDRESS,
+    SELECTOR_CREDENTIAL,
+    SELECTOR_TENANT,
+};
 
 struct selector_conf {
     enum selector_kind kind;
@@ -176,6 +185,10 @@ struct endpoint_conf {
     struct str ca_file;     /* empty: the system's */
     bool http2;
     bool insecure; /* plain http to a public address is allowed */
+    /* What its account allows, over all processes; 0: no bound. */
+    size_t in_flight;
+    size_t requests_per_minute;
+    size_t tokens_per_minute;
     unsigned line;
 };
 
@@ -185,12 +198,22 @@ enum api_choice { API_AUTO, API_OPENAI, API_ANTHROPIC, API_GEMINI, API_NONE };
 /* Kinds of error that may send a call to the next tier, as bits. */
 enum fallback_kind { FALLBACK_CONTEXT_LENGTH = 1, FALLBACK_CONTENT_FILTER = 2 };
 
-/* How many calls one key may make. */
+enum { LIMITS_MAX = 8 }; /* of an upstream */
+
+/* How many calls one key may make, over all processes. */
 struct limit_conf {
     struct selector_conf key;   /* SELECTOR_NONE: all calls of the upstream together */
     size_t requests_per_minute; /* 0: no bound */
+    size_t tokens_per_minute;   /* 0: no bound */
+    uint64_t window_ms;         /* over which these two are kept */
     size_t in_flight;           /* 0: no bound */
     unsigned line;
+};
+
+/* So many turns in each round of the queue. */
+struct weight_conf {
+    struct str tenant;
+    unsigned weight;
 };
 
 /* The policy for calls to one service, and the endpoints that it may use. */
@@ -201,6 +224,14 @@ struct upstream_conf {
     size_t nendpoints;               /* at least 1 */
     struct limit_conf *limits;
     size_t nlimits;
+    struct selector_conf tenant; /* whose turn it is in the queue of calls that have to wait */
+    struct weight_conf *tenant_weights;
+    size_t ntenant_weights;
+    size_t queue_max;         /* calls that wait, in one process */
+    size_t queue_tenant_max;  /* of those, the ones of one tenant */
+    size_t queue_tenants_max; /* tenants that are told apart; those beyond share a turn */
+    uint64_t queue_timeout_ms;
+    bool rate_limit_headers;   /* calls wait for what the service says is left */
     struct str *relay_headers; /* lower case */
     size_t nrelay_headers;
     enum api_choice api;
@@ -324,6 +355,7 @@ struct conf {
     struct str env_file; /* "": none; its values are in the options already */
     struct str temp_dir;
     size_t max_connections;
+    size_t limit_keys_max;          /* that are counted by, over all upstreams and processes */
     size_t descriptors_reserved;    /* for reloads, logs and the admin listeners */
     size_t address_connections_max; /* client connections of one address; 0: no bound */
     size_t address_newcomers_max; /* of those, the ones that owe their first request; 0: no bound */

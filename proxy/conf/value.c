@@ -437,6 +437,26 @@ bool value_status(struct str text, uint16_t *out, char why[VALUE_WHY_MAX])
     return true;
 }
 
+bool value_weight(
+    struct arena *a, struct str text, struct weight_conf *out, char why[VALUE_WHY_MAX])
+{
+    struct str name = { 0 }, weight = { 0 };
+    uint64_t n;
+
+    /* The last colon: a tenant's name may have others. */
+    for (size_t i = text.n; i > 0 && !name.p; i--)
+        if (text.p[i - 1] == ':') {
+            name = str_trim(str_make(text.p, i - 1));
+            weight = str_trim(str_make(text.p + i, text.n - i));
+        }
+    if (name.n == 0 || !num_parse_u64(weight, &n) || n < 1 || n > 1000)
+        return WHY("%s is no weight of a tenant; write one like \"acme: 4\", from 1 to 1000",
+            mistake_quote(a, text));
+    out->tenant = arena_copy(a, name);
+    out->weight = (unsigned)n;
+    return out->tenant.p ? true : WHY("out of memory");
+}
+
 bool value_text(struct arena *a, struct str text, struct str *out, char why[VALUE_WHY_MAX])
 {
     for (size_t i = 0; i < text.n; i++) {
@@ -472,16 +492,23 @@ bool value_path(struct arena *a, struct str text, struct str *out, char why[VALU
 bool value_selector(
     struct arena *a, struct str text, struct selector_conf *out, char why[VALUE_WHY_MAX])
 {
+    static const struct {
+        struct str name;
+        enum selector_kind kind;
+    } plain[] = { { STR_INIT("prompt"), SELECTOR_PROMPT },
+        { STR_INIT("address"), SELECTOR_ADDRESS }, { STR_INIT("credential"), SELECTOR_CREDENTIAL },
+        { STR_INIT("tenant"), SELECTOR_TENANT } };
     const char *shown = mistake_quote(a, text);
     struct str kind, name = { 0 };
 
     *out = (struct selector_conf){ .kind = SELECTOR_NONE, .name = STR("") };
     if (text.n == 0)
         return true;
-    if (str_eq(text, STR("prompt"))) {
-        out->kind = SELECTOR_PROMPT;
-        return true;
-    }
+    for (size_t i = 0; i < sizeof(plain) / sizeof(*plain); i++)
+        if (str_eq(text, plain[i].name)) {
+            out->kind = plain[i].kind;
+            return true;
+        }
     str_cut(text, ':', &kind, &name);
     name = str_trim(name);
     if (str_eq(kind, STR("header")) && value_is_token(name)) {
@@ -491,8 +518,9 @@ bool value_selector(
         out->kind = SELECTOR_FIELD;
         out->name = arena_copy(a, name);
     } else {
-        return WHY(
-            "%s is no key of requests; write \"header:NAME\", \"field:PATH\" or \"prompt\"", shown);
+        return WHY("%s is no key of requests; write \"header:NAME\", \"field:PATH\", \"prompt\", "
+                   "\"address\" or \"credential\"",
+            shown);
     }
     return out->name.p ? true : WHY("out of memory");
 }

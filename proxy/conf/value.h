@@ -51,6 +51,10 @@ bool value_header(
 bool value_is_credential(struct str name);
 
 /* A status that a response may have, 400 to 599. */
+/* "NAME: N" */
+bool value_weight(
+    struct arena *a, struct str text, struct weight_conf *out, char why[VALUE_WHY_MAX]);
+
 bool value_status(struct str text, uint16_t *out, char why[VALUE_WHY_MAX]);
 
 /* Text without control characters and quotes. */
@@ -59,7 +63,8 @@ bool value_text(struct arena *a, struct str text, struct str *out, char why[VALU
 /* A path that stands before others: "/openai", without a slash at its end. Empty: none. */
 bool value_path(struct arena *a, struct str text, struct str *out, char why[VALUE_WHY_MAX]);
 
-/* "header:NAME", "field:PATH" or "prompt". Empty: SELECTOR_NONE. */
+/* "header:NAME", "field:PATH", "prompt", "address", "credential" or "tenant". Empty: SELECTOR_NONE.
+ */
 bool value_selector(
     struct arena *a, struct str text, struct selector_conf *out, char why[VALUE_WHY_MAX]);
 

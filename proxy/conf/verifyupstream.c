@@ -125,21 +125,64 @@ static void verifyupstream_plain(
     u->own.line = u->line;
     u->own.tier = u->own.weight = 1;
     u->own.model = u->own.path_prefix = STR("");
+    u->own.in_flight = u->own.requests_per_minute = u->own.tokens_per_minute = 0;
     u->endpoints = &u->own;
     u->nendpoints = 1;
 }
 
-static void verifyupstream_limit(struct draft *d, const struct draft_section *s)
+static bool verifyupstream_is_client(const struct selector_conf *s)
+{
+    return s->kind == SELECTOR_NONE || s->kind == SELECTOR_HEADER || s->kind == SELECTOR_ADDRESS ||
+           s->kind == SELECTOR_CREDENTIAL;
+}
+
+/* A window must have room for at least one. */
+static void verifyupstream_rate(
+    struct draft *d, const struct draft_section *s, const char *option, size_t per_minute)
 {
     const struct limit_conf *l = s->base;
 
-    if (l->in_flight == 0 && l->requests_per_minute == 0 && !draft_lost_option(s, "in_flight") &&
-        !draft_lost_option(s, "requests_per_minute"))
+    if (per_minute > 0 && per_minute * l->window_ms < 60000)
+        mistake_add(&d->mistakes, draft_place(s, "window"),
+            "%s = %zu is less than one in this window; write window = \"1m\"", option, per_minute);
+}
+
+static void verifyupstream_limit(struct draft *d, const struct draft_section *s)
+{
+    static const char *const options[] = { "in_flight", "requests_per_minute",
+        "tokens_per_minute" };
+    const struct limit_conf *l = s->base;
+    bool lost = false;
+
+    for (size_t i = 0; i < sizeof(options) / sizeof(*options); i++)
+        lost |= draft_lost_option(s, options[i]);
+    if (l->in_flight == 0 && l->requests_per_minute == 0 && l->tokens_per_minute == 0 && !lost)
         mistake_add(&d->mistakes, s->place,
-            "limit limits nothing; write in_flight = N or requests_per_minute = N");
-    if (l->key.kind != SELECTOR_NONE && l->key.kind != SELECTOR_HEADER)
+            "limit limits nothing; write in_flight = N, requests_per_minute = N or "
+            "tokens_per_minute = N");
+    if (!verifyupstream_is_client(&l->key) && l->key.kind != SELECTOR_TENANT)
         mistake_add(&d->mistakes, draft_place(s, "key"),
-            "calls are counted by a field of the request; write key = \"header:NAME\"");
+            "calls are not counted by this; write key = \"header:NAME\", \"address\", "
+            "\"credential\" or \"tenant\"");
+    verifyupstream_rate(d, s, options[1], l->requests_per_minute);
+    verifyupstream_rate(d, s, options[2], l->tokens_per_minute);
+}
+
+static void verifyupstream_queue(struct draft *d, const struct draft_section *s)
+{
+    const struct upstream_conf *u = s->base;
+
+    if (!verifyupstream_is_client(&u->tenant))
+        mistake_add(&d->mistakes, draft_place(s, "tenant"),
+            "tenants are not told apart by this; write tenant = \"header:NAME\", \"address\" or "
+            "\"credential\"");
+    if (u->affinity.kind == SELECTOR_TENANT)
+        mistake_add(&d->mistakes, draft_place(s, "affinity"),
+            "affinity goes by the request itself; write \"header:NAME\", \"field:PATH\", "
+            "\"prompt\", \"address\" or \"credential\"");
+    if (u->nlimits > LIMITS_MAX)
+        mistake_add(&d->mistakes, s->place, "upstream %s has more than %d limits; leave some out",
+            verifyupstream_quote(d, s->title), LIMITS_MAX);
 }
 
 void verifyupstream_section(struct draft *d, struct draft_section *s)
@@ -160,6 +203,7 @@ void verifyupstream_section(struct draft *d, struct draft_section *s)
         verifyupstream_endpoint(d, &d->sections[first + i], u);
     for (size_t i = 0; i < u->nlimits; i++)
         verifyupstream_limit(d, &d->sections[first + u->nendpoints + i]);
+    verifyupstream_queue(d, s);
     twins_refuse(d, first, u->nendpoints, SECTION_ENDPOINT, SECTION_ENDPOINT, twins_title_key,
         "endpoint", "give it another name");
     if (u->nendpoints == 0)

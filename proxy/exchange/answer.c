@@ -148,6 +148,7 @@ struct answer_facts answer_facts_of(const struct call *c)
         .elapsed_ms = call_elapsed_ms(c),
         .usage = call_usage(c),
         .times = call_times(c),
+        .retry_after_s = call_retry_after_s(c),
     };
 }
 
@@ -217,6 +218,8 @@ int answer_finish(struct answer *an, struct arena *a, const char *exchange, enum
         p = PROBLEM_STORAGE;
     if (p != PROBLEM_NONE && answer_make_problem(an, a, exchange, p) < 0)
         return -1;
+    if (p == PROBLEM_CALL_LIMIT && facts->retry_after_s)
+        rc |= problem_retry_after(a, facts->retry_after_s, an->head);
     /* Answers to HEAD, 204 and 304 may announce a body that is not there. */
     rc |= head_add(
         an->head, a, STR("Content-Length"), arena_printf(a, "%" PRIu64, body_size(&an->body)));

@@ -24,6 +24,7 @@ struct answer_facts {
     uint64_t elapsed_ms;
     struct llm_usage usage;
     struct call_times times;
+    unsigned retry_after_s; /* of a problem; 0: the problem's own */
 };
 
 struct answer_facts answer_facts_of(const struct call *c);

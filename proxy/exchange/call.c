@@ -7,13 +7,16 @@
 
 #include "base/entropy.h"
 #include "base/num.h"
+#include "conf/value.h"
 #include "exchange/attempt.h"
 #include "exchange/callmetrics.h"
+#include "exchange/pacing.h"
 #include "llm/sieve.h"
 #include "net/deadline.h"
 #include "net/loop.h"
 #include "observe/counter.h"
 #include "upstream/group.h"
+#include "upstream/ratelimit.h"
 #include "upstream/retry.h"
 #include "upstream/rewrite.h"
 
@@ -41,8 +44,8 @@ struct call {
     struct call_request request;
     struct endpoints *endpoints;
     struct attempt *attempt;
-    struct attempt *kept;     /* of a lower tier: its answer counts if the others fail too */
-    struct pacer_turn *turns; /* one a limit of the upstream; NULL: none asked for yet */
+    struct attempt *kept;  /* of a lower tier: its answer counts if the others fail too */
+    struct pacing *pacing; /* NULL: nothing may have to wait, so far */
     struct rewritten_body *rewritten;     /* for the present endpoint; NULL: the body as it is */
     struct sieve *sieve;                  /* for the chunk that was asked for; NULL: all passes */
     const struct endpoint_conf *endpoint; /* of the last attempt */
@@ -57,9 +60,8 @@ struct call {
     const struct log_context *log;
     uint64_t tried; /* endpoints, as bits by their place in the conf */
     uint64_t key;
-    uint16_t attempts;   /* in all */
-    uint16_t status;     /* of the answer that is passed on; 0: none */
-    unsigned char paced; /* limits that it is within */
+    uint16_t attempts; /* in all */
+    uint16_t status;   /* of the answer that is passed on; 0: none */
     unsigned char retries, retries_max, frees, least_tier, endpoint_index;
     unsigned char state; /* enum call_state */
     signed char phase;   /* of the attempt: its place in the trail, or -1 */
@@ -68,6 +70,8 @@ struct call {
     bool retry_denied;   /* the budget of retries was used up */
     bool no_terminal;    /* the answer that was passed on ended without its terminal event */
     bool has_key, keyed; /* a key is known; it has been looked for */
+    bool paced;          /* the attempt has its turn */
+    bool refused;        /* it waited too long, or too many did */
     bool closed;
 };
 
@@ -119,17 +123,19 @@ static void call_drop_all(struct call *c)
     c->rewritten = NULL;
 }
 
-static void call_leave_pace(struct call *c)
+/* The attempt is over; its usage is known as long as it is open. */
+static void call_leave_pace(struct call *c, enum pacing_end end)
 {
-    for (size_t i = 0; c->turns && i < c->request.upstream->nlimits; i++)
-        pacer_leave(&c->turns[i]);
-    free(c->turns);
-    c->turns = NULL;
+    struct llm_usage usage = call_usage(c);
+
+    c->paced = false;
+    if (c->pacing)
+        pacing_leave(c->pacing, end, &usage);
 }
 
 static void call_fail(struct call *c, enum problem problem, const char *why)
 {
-    call_leave_pace(c);
+    call_leave_pace(c, PACING_USED);
     call_set_state(c, CALL_IS_OVER);
     counter_add(COUNTER_CALLS_FAILED, 1);
     callmetrics_call_failed(c->request.upstream, problem, call_elapsed_ms(c), c->log);
@@ -159,6 +165,7 @@ static struct retry_situation call_situation(const struct call *c)
 }
 
 static void call_try(void *owner);
+static struct pacing *call_make_pacing(struct call *c);
 
 static void call_set_pause(struct call *c, uint64_t ms)
 {
@@ -169,6 +176,7 @@ static void call_set_pause(struct call *c, uint64_t ms)
 
 static void call_pause_before_retry(struct call *c, uint64_t ms, const char *why)
 {
+    call_leave_pace(c, PACING_FREE); /* a pause holds up nobody */
     call_drop_attempt(c);
     call_set_state(c, CALL_IS_PAUSING);
     log_debug(c->log,
@@ -185,7 +193,9 @@ static struct group_ask call_ask(const struct call *c)
         .only = -1,
         .has_key = c->has_key,
         .key = c->key,
-        .left_ms = call_left_ms(c) };
+        .left_ms = call_left_ms(c),
+        .account_wait = c->pacing ? pacing_account_wait : NULL,
+        .owner = c->pacing };
 }
 
 /* Whether an endpoint of a higher tier takes calls in time; then only those count from here on. */
@@ -255,6 +265,19 @@ static bool call_plan_retry(
 
 /* ---- what the attempt tells ---- */
 
+/* What a service says of its limits holds for later calls. The first time that it says something,
+ * the call did not wait for any. */
+static void call_hear_limits(struct call *c, const struct head *head)
+{
+    struct meter_level levels[METER_NKINDS];
+
+    if (!c->pacing && c->request.upstream->rate_limit_headers &&
+        ratelimit_read(head, loop_wall_ms(), levels))
+        c->pacing = call_make_pacing(c);
+    if (c->pacing)
+        pacing_answered(c->pacing, c->endpoint, head);
+}
+
 /* A refusal of a key that the client brought along says nothing about the endpoint. */
 static enum verdict_outcome call_outcome_of(const struct call *c, const struct attempt_answer *a)
 {
@@ -310,6 +333,7 @@ static enum attempt_decision call_on_answer(void *owner, const struct attempt_an
     callmetrics_attempt_answered(c->request.upstream, c->endpoint->name, a->status);
     trail_note(c->request.trail, c->phase, (uint16_t)a->status, NULL);
     call_count(c);
+    call_hear_limits(c, a->head);
     decision = retry_after_answer(&s, &r, &plan);
     call_report(c, call_outcome_of(c, a), a->status >= 400 ? plan.rest_ms : 0);
     snprintf(why, sizeof(why), "status %u%s" STR_FMT, a->status, a->word.n ? ", " : "",
@@ -426,6 +450,7 @@ static void call_on_end(void *owner, enum attempt_end end)
     if (c->sieve && !call_sieve(c, STR(""), true))
         return;
     call_set_state(c, CALL_IS_OVER);
+    call_leave_pace(c, c->status < 400 ? PACING_USED : PACING_FREE);
     callmetrics_call_answered(c->request.upstream, c->status, call_elapsed_ms(c), c->log);
     call_emit(c, (struct call_event){ .kind = CALL_END, .end = ends[end] });
 }
@@ -463,6 +488,7 @@ static void call_on_failed(void *owner, const struct attempt_failure *f)
     } else if (decision == RETRY_FREE) {
         c->frees++;
         c->tried &= ~(UINT64_C(1) << c->endpoint_index);
+        call_leave_pace(c, PACING_UNBEGUN);
         call_pause_before_retry(c, pause_ms, f->why);
     } else if (c->kept) {
         call_drop_attempt(c);
@@ -537,6 +563,20 @@ static void call_key_of_header(struct call *c, struct str name)
     arena_release(&arena);
 }
 
+static void call_key_of_credential(struct call *c)
+{
+    struct arena arena = { 0 };
+    struct head head;
+
+    if (c->make_head(c->owner, c, &arena, &head) == 0)
+        for (size_t i = 0; i < head.nfields; i++)
+            if (value_is_credential(head.fields[i].name)) {
+                c->key = call_hash(head.fields[i].value);
+                c->has_key = true;
+            }
+    arena_release(&arena);
+}
+
 /* What keeps the call together with others, once. */
 static void call_find_key(struct call *c)
 {
@@ -557,55 +597,124 @@ static void call_find_key(struct call *c)
     case SELECTOR_PROMPT:
         call_key_of_prompt(c);
         break;
+    case SELECTOR_ADDRESS:
+        if (c->request.client) {
+            c->key = call_hash(str_make((const char *)c->request.client->ip, 16));
+            c->has_key = true;
+        }
+        break;
+    case SELECTOR_CREDENTIAL:
+        call_key_of_credential(c);
+        break;
+    case SELECTOR_TENANT: /* of limits only */
+        break;
     }
 }
 
 /* ---- the pace ---- */
 
+static void call_refuse(struct call *c, const char *reason, const char *why)
+{
+    c->refused = true;
+    call_leave_pace(c, PACING_UNBEGUN);
+    call_set_state(c, CALL_IS_OVER);
+    counter_add(COUNTER_CALLS_FAILED, 1);
+    callmetrics_call_refused(c->request.upstream, reason, call_elapsed_ms(c));
+    call_emit(
+        c, (struct call_event){ .kind = CALL_FAILED, .problem = PROBLEM_CALL_LIMIT, .why = why });
+}
+
+static void call_on_queue_deadline(void *owner)
+{
+    struct call *c = owner;
+
+    call_refuse(c, "timeout",
+        call_left_ms(c) > 0 ? "queue_timeout passed while a limit was reached"
+                            : "total_timeout passed while a limit was reached");
+}
+
+static void call_watch_queue(struct call *c)
+{
+    uint64_t now = loop_now_ms(), until = pacing_until_ms(c->pacing), ms = call_left_ms(c);
+
+    if (until < now + ms)
+        ms = until > now ? until - now : 0;
+    deadline_close(&c->part.timer);
+    deadline_init(&c->part.timer, call_on_queue_deadline, c);
+    deadline_set(&c->part.timer, ms);
+}
+
 static void call_on_turn(void *owner)
 {
     struct call *c = owner;
 
-    c->paced++;
+    c->paced = true;
+    call_set_pause(c, 0); /* it is call_try()'s again */
     deadline_clear(&c->part.timer);
     call_try(c);
 }
 
-/* The value of the limit's field in the request; empty where it has none. */
-static uint64_t call_limit_id(struct call *c, size_t i)
+static uint64_t call_ready_in(void *owner)
 {
-    const struct upstream_conf *u = c->request.upstream;
-    uint64_t id = call_hash(u->name) * 31 + i;
-    struct arena arena = { 0 };
-    struct head head;
+    struct call *c = owner;
+    struct group_ask ask;
+    struct group_choice choice;
 
-    if (u->limits[i].key.kind == SELECTOR_HEADER && c->make_head(c->owner, c, &arena, &head) == 0)
-        id = id * 31 + call_hash(head_value(&head, u->limits[i].key.name));
-    arena_release(&arena);
-    return id;
+    call_find_key(c);
+    ask = call_ask(c);
+    /* An endpoint that rests is waited for outside of the queue: see call_wait_for(). */
+    return group_pick(c->endpoints, &ask, &choice) && choice.limited ? choice.wait_ms : 0;
 }
 
-/* 1: it may begin. 0: it waits; call_try() follows. -1: no memory. */
-static int call_pace(struct call *c)
+static struct pacing *call_make_pacing(struct call *c)
 {
-    const struct upstream_conf *u = c->request.upstream;
+    struct pacing_request r = {
+        .upstream = c->request.upstream,
+        .endpoints = c->endpoints,
+        .body = &c->request.body,
+        .tenant = c->request.tenant ? *c->request.tenant : (struct str){ 0 },
+        .client = c->request.client,
+        .on_turn = call_on_turn,
+        .ready_in = call_ready_in,
+        .owner = c,
+    };
+    struct arena arena = { 0 };
+    struct head head;
+    struct pacing *p = NULL;
 
-    if (u->nlimits > 0 && !c->turns)
-        c->turns = calloc(u->nlimits, sizeof(*c->turns));
-    if (u->nlimits > 0 && !c->turns)
-        return -1;
-    for (; c->paced < u->nlimits; c->paced++) {
-        struct pacer_turn *t = &c->turns[c->paced];
+    r.head = &head;
+    if (c->make_head(c->owner, c, &arena, &head) == 0)
+        p = pacing_new(&r);
+    arena_release(&arena);
+    return p;
+}
 
-        if (t->key)
-            return 0;
-        t->on_turn = call_on_turn;
-        t->owner = c;
-        if (!pacer_ask(
-                endpoints_pacer(c->endpoints), t, &u->limits[c->paced], call_limit_id(c, c->paced)))
-            return t->key ? 0 : -1;
+/* True: the attempt may begin. False: it waits, and call_on_turn() follows, or the call is over. */
+static bool call_pace(struct call *c)
+{
+    if (!c->pacing && !pacing_is_needed(c->endpoints, c->request.upstream))
+        return c->paced = true;
+    if (!c->pacing && !(c->pacing = call_make_pacing(c))) {
+        call_fail(c, PROBLEM_INTERNAL, "out of memory");
+        return false;
     }
-    return 1;
+    switch (pacing_ask(c->pacing, c->attempts > 0)) {
+    case PACER_GO:
+        return c->paced = true;
+    case PACER_WAITS:
+        call_watch_queue(c);
+        break;
+    case PACER_FULL:
+        call_refuse(c, "full", "queue_max calls wait for a limit");
+        break;
+    case PACER_SHARE:
+        call_refuse(c, "tenant", "queue_tenant_max calls of its tenant wait for a limit");
+        break;
+    case PACER_NO_MEMORY:
+        call_fail(c, PROBLEM_INTERNAL, "out of memory");
+        break;
+    }
+    return false;
 }
 
 /* ---- attempts ---- */
@@ -693,6 +802,7 @@ static void call_wait_for(struct call *c, const struct group_choice *choice)
     bool known = choice->state == VERDICT_RESTING || choice->state == VERDICT_BROKEN;
     char why[160];
 
+    call_leave_pace(c, PACING_UNBEGUN); /* it holds up nobody meanwhile */
     if (left_ms > 0 && (!known || choice->wait_ms < left_ms)) {
         /* Those that wait together do not come back together. */
         uint64_t ms = choice->wait_ms + entropy_below(choice->wait_ms / 8 + 1);
@@ -711,8 +821,8 @@ static void call_wait_for(struct call *c, const struct group_choice *choice)
     call_fail(c, PROBLEM_CALL_UNAVAILABLE, why);
 }
 
-/* The endpoint for the next attempt. Another call may become an endpoint's probe at this moment:
- * then it is chosen again. False: there is none. */
+/* The endpoint for the next attempt. Another call may become an endpoint's probe at this moment, or
+ * take what is left of its account: then it is chosen again. False: there is none. */
 static bool call_choose(struct call *c, struct group_choice *choice)
 {
     struct group_ask ask;
@@ -722,6 +832,8 @@ static bool call_choose(struct call *c, struct group_choice *choice)
     while (group_pick(c->endpoints, &ask, choice)) {
         enum verdict_admission admission;
 
+        if (choice->wait_ms == 0 && c->pacing)
+            choice->wait_ms = pacing_begin(c->pacing, choice->conf);
         if (choice->wait_ms > 0)
             return true;
         admission = endpoint_admit(choice->endpoint);
@@ -736,23 +848,17 @@ static void call_try(void *owner)
 {
     struct call *c = owner;
     struct group_choice choice;
-    int paced = call_pace(c);
 
-    if (paced < 0) {
-        call_fail(c, PROBLEM_INTERNAL, "out of memory");
-    } else if (paced == 0 && call_left_ms(c) == 0) {
-        call_fail(c, PROBLEM_CALL_TIMEOUT, "total_timeout passed while a limit was reached");
-    } else if (paced == 0) {
-        call_set_pause(c, call_left_ms(c));
-    } else if (!call_choose(c, &choice)) {
+    if (!c->paced && !call_pace(c))
+        return;
+    if (!call_choose(c, &choice))
         call_fail(c, PROBLEM_INTERNAL, "the endpoint is no longer in the conf");
-    } else if (choice.wait_ms > 0) {
+    else if (choice.wait_ms > 0)
         call_wait_for(c, &choice);
-    } else if (c->request.websocket && !endpoint_has_websocket_room(choice.endpoint)) {
+    else if (c->request.websocket && !endpoint_has_websocket_room(choice.endpoint))
         call_pass_over(c, &choice);
-    } else {
+    else
         call_open_attempt(c, &choice);
-    }
 }
 
 /* ---- life ---- */
@@ -762,6 +868,7 @@ static void call_free(void *what)
     struct call *c = what;
 
     sieve_free(c->sieve);
+    pacing_free(c->pacing);
     free(c);
 }
 
@@ -861,6 +968,8 @@ static void call_add_to_record(const struct call *c)
     r->first_content_ms = (uint32_t)call_times(c).content;
     r->status = c->status;
     r->retry_denied = r->retry_denied || c->retry_denied;
+    if (c->pacing)
+        r->queued_ms += (uint32_t)pacing_queued_ms(c->pacing);
 }
 
 void call_close(struct call *c)
@@ -870,9 +979,9 @@ void call_close(struct call *c)
     c->closed = true;
     if (c->state != CALL_IS_OVER)
         callmetrics_call_cancelled(c->request.upstream, call_elapsed_ms(c));
+    call_leave_pace(c, c->status >= 400 ? PACING_FREE : PACING_USED);
     call_add_to_record(c);
     call_drop_all(c);
-    call_leave_pace(c);
     call_set_state(c, CALL_IS_OVER);
     deadline_close(&c->part.timer);
     loop_free_later(&c->part.deferred_free, c, call_free);
@@ -886,6 +995,11 @@ const struct call_request *call_request(const struct call *c)
 unsigned call_attempts(const struct call *c)
 {
     return c->attempts;
+}
+
+unsigned call_retry_after_s(const struct call *c)
+{
+    return c->refused ? pacing_retry_after_s(c->pacing) : 0;
 }
 
 uint64_t call_elapsed_ms(const struct call *c)

@@ -15,6 +15,7 @@
 #include "exchange/trail.h"
 #include "http/body.h"
 #include "llm/reader.h"
+#include "net/addr.h"
 #include "observe/log.h"
 #include "upstream/endpoints.h"
 
@@ -57,6 +58,7 @@ struct call_record {
     const struct endpoint_conf *endpoint; /* of the last one; NULL: there was none */
     struct llm_usage usage;               /* of all together */
     uint32_t first_content_ms;            /* of the last one */
+    uint32_t queued_ms;                   /* of all together: they waited for limits */
     uint16_t attempts, status;            /* of all together; of the last one's answer, 0: none */
     bool retry_denied;                    /* one was not made again for want of budget */
 };
@@ -68,6 +70,8 @@ struct call_request {
     uint64_t timeout_ms;        /* 0: the upstream's total_timeout; cut to it */
     size_t retries;             /* SIZE_MAX: the upstream's; cut to it */
     size_t index;               /* which of the handoff's calls it is */
+    const struct str *tenant;   /* Tarry-Limit-Key; NULL: none. Outlives the call */
+    const struct addr *client;  /* NULL: unknown. Outlives the call */
     struct call_record *record; /* outlives the call; NULL: none is wanted */
     struct trail *trail;        /* likewise */
     bool websocket;             /* its head asks for one. CALL_HEAD with status 101: it stands */
@@ -97,6 +101,10 @@ void call_close(struct call *c);
 
 const struct call_request *call_request(const struct call *c);
 unsigned call_attempts(const struct call *c);
+
+/* Of a call that was refused because of a limit: a guess when it makes sense to come again. 0:
+ * there is none. */
+unsigned call_retry_after_s(const struct call *c);
 
 /* Since call_open(), in milliseconds. */
 uint64_t call_elapsed_ms(const struct call *c);

@@ -133,6 +133,12 @@ void callmetrics_call_failed(const struct upstream_conf *u, enum problem problem
     callmetrics_note(u, true, error, log);
 }
 
+void callmetrics_call_refused(const struct upstream_conf *u, const char *reason, uint64_t took_ms)
+{
+    callmetrics_call_ended(u, str_of(problem_error(PROBLEM_CALL_LIMIT)), took_ms);
+    metric_add(METRIC_UPSTREAM_QUEUE_REFUSED, 1, METRIC_LABELS(u->name, str_of(reason)));
+}
+
 void callmetrics_call_cancelled(const struct upstream_conf *u, uint64_t took_ms)
 {
     callmetrics_call_ended(u, STR("cancelled"), took_ms);

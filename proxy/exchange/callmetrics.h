@@ -24,6 +24,8 @@ void callmetrics_call_answered(const struct upstream_conf *u, unsigned status, u
     const struct log_context *log);
 void callmetrics_call_failed(const struct upstream_conf *u, enum problem problem, uint64_t took_ms,
     const struct log_context *log);
+/* It was not made because of a limit; `reason` is one of a few. */
+void callmetrics_call_refused(const struct upstream_conf *u, const char *reason, uint64_t took_ms);
 void callmetrics_call_cancelled(const struct upstream_conf *u, uint64_t took_ms);
 
 /* What the service said that a call used. */

@@ -251,6 +251,7 @@ static void exchange_log(struct exchange *ex)
         .attempts = ex->record.attempts,
         .upstream_status = ex->record.status,
         .first_content_ms = ex->record.first_content_ms,
+        .upstream_queue_ms = ex->record.queued_ms,
         .usage_known = ex->record.usage.known,
         .input_tokens = ex->record.usage.input,
         .output_tokens = ex->record.usage.output,
@@ -482,6 +483,11 @@ void exchange_on_open_answer(struct exchange *ex)
 {
     if (exchange_ops(ex)->on_open_answer)
         exchange_ops(ex)->on_open_answer(ex);
+}
+
+const struct addr *exchange_client(const struct exchange *ex)
+{
+    return ex->request.client.family ? &ex->request.client : &ex->request.peer;
 }
 
 bool exchange_cancels(const struct exchange *ex)

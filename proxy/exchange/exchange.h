@@ -300,6 +300,9 @@ void exchange_on_open_answer(struct exchange *ex);
 /* Whether the calls end with the client. */
 bool exchange_cancels(const struct exchange *ex);
 
+/* The client's address: its own behind trusted proxies, if they say it. */
+const struct addr *exchange_client(const struct exchange *ex);
+
 /* Whether the client is gone, or may be. */
 bool exchange_client_left(const struct exchange *ex);
 

@@ -12,7 +12,7 @@
 #include "http/fields.h"
 #include "http/limits.h"
 
-enum { CALL_ID_MAX = 128 };
+enum { CALL_ID_MAX = 128, LIMIT_KEY_MAX = 128 };
 
 #define MEDIA_TYPE STR("application/http")
 
@@ -363,6 +363,25 @@ void handoff_stop_reading(struct handoff *h)
     h->unpack = NULL;
 }
 
+static int handoff_take_limit_key(
+    struct enclosed *e, struct arena *a, struct str value, char *why, size_t n)
+{
+    if (e->limit_key.p)
+        return handoff_malformed(why, n, "Tarry-Limit-Key stands more than once");
+    if (value.n == 0)
+        return handoff_malformed(why, n, "Tarry-Limit-Key is empty");
+    for (size_t i = 0; i < value.n; i++)
+        if (value.p[i] < 0x21 || value.p[i] > 0x7e)
+            return handoff_malformed(
+                why, n, "Tarry-Limit-Key has an octet that is not visible ASCII");
+    if (value.n > LIMIT_KEY_MAX) {
+        snprintf(why, n, "Tarry-Limit-Key has more than %d bytes", LIMIT_KEY_MAX);
+        return HANDOFF_E_LIMIT;
+    }
+    e->limit_key = arena_copy(a, value);
+    return e->limit_key.p ? 0 : HANDOFF_E_MEMORY;
+}
+
 /* One of Tarry's own fields in an enclosed request, or not its concern (0). */
 static int handoff_read_call_field(
     struct enclosed *e, struct arena *a, const struct field *f, char *why, size_t n)
@@ -385,6 +404,8 @@ static int handoff_read_call_field(
         e->call_id = arena_copy(a, f->value);
         return e->call_id.p ? 0 : HANDOFF_E_MEMORY;
     }
+    if (str_eq_nocase(f->name, STR("tarry-limit-key")))
+        return handoff_take_limit_key(e, a, f->value, why, n);
     if (str_eq_nocase(f->name, STR("tarry-timeout"))) {
         if (e->timeout_ms || !num_parse_seconds(f->value, &v) || v == 0)
             return handoff_malformed(why, n, "Tarry-Timeout is not a number of seconds");

@@ -27,8 +27,10 @@ struct enclosed {
     const struct upstream_conf *upstream;
     uint64_t head_off, body_off, body_len;
     size_t head_len;
-    struct str method;   /* for the framing of the answer */
-    struct str call_id;  /* p NULL: none */
+    struct str method;  /* for the framing of the answer */
+    struct str call_id; /* p NULL: none */
+    struct str
+        limit_key;       /* whose turn it is where calls wait (Tarry-Limit-Key); p NULL: not said */
     uint64_t timeout_ms; /* 0: the upstream's */
     size_t retries;      /* SIZE_MAX: the upstream's */
     bool pieces;         /* its answer is wanted as it comes (Tarry-Deliver) */

@@ -23,6 +23,8 @@ struct call *parked_open_call(
         .timeout_ms = e->timeout_ms,
         .retries = e->retries,
         .index = i,
+        .tenant = e->limit_key.p ? &e->limit_key : NULL,
+        .client = exchange_client(ex),
         .record = &ex->record,
         .trail = ex->trail,
     };

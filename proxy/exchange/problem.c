@@ -81,6 +81,8 @@ static const struct {
         "The upstream service takes no calls now"),
     ROW(CALL_TOO_LARGE, 502, "http_response_body_size_exceeded", COUNTER_CALLS_FAILED, WARN,
         "The upstream service's response is too large"),
+    ROW(CALL_LIMIT, 429, "rate_limit_reached", COUNTER_CALLS_FAILED, INFO,
+        "Too many calls wait for the upstream service"),
     ROW(CALL_CODING, 502, "http_response_content_coding", COUNTER_CALLS_FAILED, WARN,
         "The upstream service's response cannot be decoded"),
     ROW(CALL_WEBSOCKETS_FULL, 503, "connection_limit_reached", COUNTER_CALLS_FAILED, WARN,
@@ -157,12 +159,18 @@ int problem_head(struct arena *a, enum problem p, unsigned status, uint64_t wall
     rc |= head_add(out, a, STR("Content-Length"), arena_printf(a, "%zu", body.n));
     rc |= head_add(out, a, STR("Proxy-Status"), arena_printf(a, "tarry; error=%s", table[p].error));
     rc |= head_add(out, a, STR("Cache-Control"), STR("no-store"));
-    if (problem_is_of_call(
-            p)) /* Tarry has retried what may be retried: an SDK must not repeat it */
+    /* Tarry has retried what may be retried: an SDK must not repeat it. A call that waited in vain
+     * was not made. */
+    if (problem_is_of_call(p) && p != PROBLEM_CALL_LIMIT)
         rc |= head_add(out, a, STR("x-should-retry"), STR("false"));
-    if (p == PROBLEM_QUEUE_FULL || p == PROBLEM_QUEUE_TIMEOUT)
+    if (p == PROBLEM_QUEUE_FULL || p == PROBLEM_QUEUE_TIMEOUT || p == PROBLEM_CALL_LIMIT)
         rc |= head_add(out, a, STR("Retry-After"), STR("5"));
     return rc;
+}
+
+int problem_retry_after(struct arena *a, unsigned seconds, struct head *head)
+{
+    return head_set(head, a, STR("Retry-After"), arena_printf(a, "%u", seconds));
 }
 
 enum problem problem_of_call(enum stream_error e)

@@ -47,6 +47,7 @@ enum problem {
     PROBLEM_CALL_TIMEOUT,
     PROBLEM_CALL_UNAVAILABLE, /* every endpoint rests, or is paused, for longer than it may take */
     PROBLEM_CALL_TOO_LARGE,
+    PROBLEM_CALL_LIMIT,  /* it waited too long for a limit of the upstream, or too many did */
     PROBLEM_CALL_CODING, /* keep-alive bytes have announced no coding, and this one cannot be
                             undone */
     PROBLEM_CALL_WEBSOCKETS_FULL,
@@ -77,6 +78,9 @@ struct str problem_json(struct arena *a, enum problem p, unsigned status, const 
 /* The whole response: fields in `a`, spans valid as long. 0, or -1 if there is no memory. */
 int problem_head(struct arena *a, enum problem p, unsigned status, uint64_t wall_ms,
     struct str body, struct head *out);
+
+/* Replaces the Retry-After. 0, or -1 if there is no memory. */
+int problem_retry_after(struct arena *a, unsigned seconds, struct head *head);
 
 /* The problem that a failed call or visit is, by what its stream failed with. */
 enum problem problem_of_call(enum stream_error e);

@@ -195,6 +195,7 @@ static void relay_on_failed(struct exchange *ex, enum problem p, const char *why
         return;
     }
     reply_drop_held(&ex->reply);
+    ex->reply.retry_after_s = call_retry_after_s(ex->relay);
     relay_close_record(ex, had_head ? "truncated" : "failed", had_head ? PROBLEM_NONE : p);
     if (end == CALL_NO_TERMINAL && ex->outcome && !ex->truncated)
         ex->truncated = "stream";
@@ -261,6 +262,7 @@ static struct call *relay_open_gateway(struct exchange *ex)
         .upstream = ex->gateway,
         .body = { .body = b, .len = body_size(b) },
         .retries = SIZE_MAX,
+        .client = exchange_client(ex),
         .record = &ex->record,
         .trail = ex->trail,
         .websocket = ex->request.head.websocket,

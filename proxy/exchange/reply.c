@@ -432,6 +432,7 @@ int reply_problem(struct reply *r, enum problem p, unsigned status, const char *
     reply_drop_held(r);
     json = apiproblem_json(r->arena, r->errors, p, status, exchange);
     if (problem_head(r->arena, p, status, loop_wall_ms(), json, &head) < 0 ||
+        (r->retry_after_s && problem_retry_after(r->arena, r->retry_after_s, &head) < 0) ||
         apiproblem_head(r->arena, r->errors, exchange, &head) < 0 ||
         forward_add_cookies(r->arena, cookies, &head) < 0 ||
         /* After a malformed request the next bytes cannot be trusted. */

@@ -95,6 +95,7 @@ struct reply {
     enum llm_family errors;                         /* whose shape Tarry's own errors have;
                                                        LLM_BY_PATH: application/problem+json */
     bool compress;                                  /* the route allows it */
+    unsigned retry_after_s;                         /* of a problem; 0: the problem's own */
     bool full;                                      /* the client's stream wants no more for now */
     bool head_only;                                 /* the request was HEAD: no body goes out */
 };

@@ -109,6 +109,8 @@ static void access_write_json(struct buf *b, const struct access_entry *e)
             e->attempts, e->upstream_status, e->first_content_ms);
         access_json_pair(b, "upstream_request_id", e->service_id);
     }
+    if (e->endpoint.n > 0 || e->upstream_queue_ms > 0)
+        buf_printf(b, ",\"upstream_queue_ms\":%" PRIu64, e->upstream_queue_ms);
     if (e->usage_known)
         buf_printf(b,
             ",\"input_tokens\":%" PRIu64 ",\"output_tokens\":%" PRIu64 ",\"cached_tokens\":%" PRIu64
@@ -194,6 +196,8 @@ static void access_write_logfmt(struct buf *b, const struct access_entry *e)
             STR_ARG(e->endpoint), e->attempts, e->upstream_status, e->first_content_ms);
         access_quoted(b, e->service_id);
     }
+    if (e->endpoint.n > 0 || e->upstream_queue_ms > 0)
+        buf_printf(b, " upstream_queue_ms=%" PRIu64, e->upstream_queue_ms);
     if (e->usage_known)
         buf_printf(b,
             " input_tokens=%" PRIu64 " output_tokens=%" PRIu64 " cached_tokens=%" PRIu64

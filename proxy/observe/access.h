@@ -27,11 +27,12 @@ struct access_entry {
     uint64_t bytes_in, bytes_out; /* of bodies */
     unsigned hops, calls;
     uint64_t queue_us, worker_us, parked_us, total_us;
-    struct str endpoint;       /* of the last call; empty: no call */
-    unsigned attempts;         /* of all calls together */
-    unsigned upstream_status;  /* of the last call; 0: no answer */
-    struct str service_id;     /* the service's id of that request; empty: none */
-    uint64_t first_content_ms; /* of the last call, from its start; 0: none */
+    struct str endpoint;        /* of the last call; empty: no call */
+    unsigned attempts;          /* of all calls together */
+    unsigned upstream_status;   /* of the last call; 0: no answer */
+    struct str service_id;      /* the service's id of that request; empty: none */
+    uint64_t upstream_queue_ms; /* waited for limits of upstreams, all calls together */
+    uint64_t first_content_ms;  /* of the last call, from its start; 0: none */
     bool usage_known; /* the services reported the following numbers; sums over all calls */
     uint64_t input_tokens, output_tokens, cached_tokens, reasoning_tokens;
 };

@@ -41,6 +41,11 @@ enum { METRIC_LABELS_MAX = 3 };
         "Tokens that services have reported, by kind")                                             \
     X(UPSTREAM_TUNNEL_BYTES, COUNTER, "tarry_upstream_tunnel_bytes_total",                         \
         ("upstream", "direction"), "Bytes of WebSockets sent to upstreams and received from them") \
+    X(UPSTREAM_QUEUE_SECONDS, HISTOGRAM, "tarry_upstream_queue_wait_seconds", ("upstream"),        \
+        "How long attempts of calls waited for their turn under limits")                           \
+    X(UPSTREAM_QUEUE_REFUSED, COUNTER, "tarry_upstream_queue_refused_total",                       \
+        ("upstream", "reason"),                                                                    \
+        "Calls refused as they waited too long, or as too many waited, in all or of one tenant")   \
     X(QUEUE_SECONDS, HISTOGRAM, "tarry_queue_wait_seconds", ("pool"),                              \
         "How long a request waited for free workers, all its visits together")                     \
     X(VISIT_SECONDS, HISTOGRAM, "tarry_visit_seconds", ("pool"),                                   \
@@ -82,6 +87,12 @@ enum { METRIC_LABELS_MAX = 3 };
     X(VERDICTS, MAXIMUM, "tarry_verdicts", (NULL),                                                 \
         "Rows in use of the table that processes share about upstreams")                           \
     X(VERDICTS_MAX, MAXIMUM, "tarry_verdicts_max", (NULL), "How many there may be")                \
+    X(UPSTREAM_QUEUE, GAUGE, "tarry_upstream_queue_calls", ("upstream"),                           \
+        "Calls that wait for their turn under limits")                                             \
+    X(UPSTREAM_TENANTS, GAUGE, "tarry_upstream_queue_tenants", ("upstream"),                       \
+        "Tenants that such calls belong to")                                                       \
+    X(LIMIT_KEYS, MAXIMUM, "tarry_limit_keys", (NULL),                                             \
+        "Keys that calls are counted by now, in all processes together; see limit_keys_max")       \
     X(MEMORY, GAUGE, "tarry_resident_memory_bytes", (NULL),                                        \
         "Memory that serving processes have in use")                                               \
     X(DESCRIPTORS, GAUGE, "tarry_open_descriptors", (NULL),                                        \

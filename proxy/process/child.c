@@ -29,6 +29,7 @@
 #include "observe/panic.h"
 #include "process/broker.h"
 #include "process/logs.h"
+#include "upstream/meter.h"
 
 /* The signals that a child answers; all that are not here keep their default action. */
 struct child_signal {
@@ -409,6 +410,8 @@ int child_run(const struct child_setup *setup)
 {
     struct child c = { .setup = setup, .status = 1 };
 
+    if (!setup->has_master && meter_open(setup->conf->limit_keys_max) == 0)
+        meter_begin();
     sharedmem_forget();
     child_raise_descriptor_limit();
     panic_catch_signals();

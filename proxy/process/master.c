@@ -32,6 +32,7 @@
 #include "process/logs.h"
 #include "process/supervisor.h"
 #include "process/upgrade.h"
+#include "upstream/meter.h"
 #include "upstream/verdict.h"
 
 enum {
@@ -124,6 +125,7 @@ static _Noreturn void master_run_child(struct master *m, size_t slot)
     log_forget_waiting(); /* the master writes its lines itself */
     metric_use_slot(slot);
     recent_use_slot(slot);
+    meter_begin();
     free(m->children);
     m->children = NULL;
     exit(child_run(&(struct child_setup){ .conf_path = m->setup->conf_path,
@@ -198,6 +200,7 @@ static void master_on_child_end(struct master *m, struct master_child *c, int st
     c->pid = 0;
     verdict_forget_process(pid);
     metric_clear_gauges((size_t)(c - m->children));
+    meter_forget(pid);
     if (m->stopping)
         return;
     if (name)
@@ -461,7 +464,8 @@ static int master_open(struct master *m)
 {
     m->children = calloc(m->n, sizeof(*m->children));
     if (!m->children || pipe2(m->report_pipe, O_CLOEXEC) < 0 || master_catch_signals(m) < 0 ||
-        metric_share(m->n + 1) < 0 || recent_share(m->n) < 0) {
+        metric_share(m->n + 1) < 0 || recent_share(m->n) < 0 ||
+        meter_open(m->conf->limit_keys_max) < 0) {
         log_error(NULL, "cannot start: %s", strerror(errno));
         return -1;
     }

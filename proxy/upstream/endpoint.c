@@ -21,7 +21,7 @@ struct endpoint {
     struct verdict verdict;
     struct budget budget;
     size_t websockets_max;
-    bool http2, retired, closed;
+    bool http2, retired, closed, says_limits;
 };
 
 static void endpoint_serve(void *owner);
@@ -204,6 +204,16 @@ void endpoint_report(struct endpoint *e, const struct upstream_conf *u,
      * must not stay in it: the key may come back. */
     verdict_init(&older, e->upstream, conf);
     verdict_report(&older, u, r, loop_now_ms());
+}
+
+bool endpoint_says_limits(const struct endpoint *e)
+{
+    return e->says_limits;
+}
+
+void endpoint_set_says_limits(struct endpoint *e)
+{
+    e->says_limits = true;
 }
 
 void endpoint_pause(struct endpoint *e, bool paused)

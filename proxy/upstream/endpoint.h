@@ -50,6 +50,11 @@ enum verdict_admission endpoint_admit(struct endpoint *e);
 void endpoint_report(struct endpoint *e, const struct upstream_conf *u,
     const struct endpoint_conf *conf, const struct verdict_report *r);
 
+/* Whether its service has said what is left of its limits (ratelimit.h): then calls are counted
+ * against it. */
+bool endpoint_says_limits(const struct endpoint *e);
+void endpoint_set_says_limits(struct endpoint *e);
+
 /* By an operator. */
 void endpoint_pause(struct endpoint *e, bool paused);
 

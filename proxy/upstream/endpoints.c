@@ -149,6 +149,7 @@ void endpoints_commit(struct endpoints *es)
         endpoint_retire(endpoint_on(n), &es->retired);
     es->limits = limits_of(es->next);
     es->read_ahead.max = es->next->http2_read_ahead_max;
+    pacer_update(es->pacer, es->next);
     endpoints_forget_prepared(es);
     /* Without memory for new name servers the old ones stay in use. */
     resolver_renew(es->resolver, NULL);

@@ -13,7 +13,7 @@ struct candidate {
     struct verdict_view view;
     unsigned index;
     enum group_class class;
-    bool tried;
+    bool tried, limited;
     uint64_t order; /* by key or by load */
 };
 
@@ -139,6 +139,20 @@ static bool group_is_asked_for(const struct group_ask *ask, unsigned i)
            (ask->only < 0 || (unsigned)ask->only == i);
 }
 
+/* A ready endpoint whose account has no room is waited for as one that rests. */
+static void group_heed_account(const struct group_ask *ask, struct candidate *c)
+{
+    uint64_t wait_ms = 0;
+
+    if (ask->account_wait && c->class == CLASS_READY)
+        wait_ms = ask->account_wait(ask->owner, c->conf);
+    if (wait_ms == 0)
+        return;
+    c->class = CLASS_WAITS;
+    c->limited = true;
+    c->view.wait_ms = wait_ms;
+}
+
 /* Those that come into question. */
 static size_t group_gather(
     struct endpoints *es, const struct group_ask *ask, struct candidate all[GROUP_ENDPOINTS_MAX])
@@ -160,6 +174,7 @@ static size_t group_gather(
             .tried = ask->tried >> i & 1 };
         c->class =
             u->nendpoints > 1 ? group_class_of(c->view.state) : group_class_of_only(ask, &c->view);
+        group_heed_account(ask, c);
         n++;
     }
     return n;
@@ -198,6 +213,7 @@ bool group_pick(struct endpoints *es, const struct group_ask *ask, struct group_
         .insist = ask->upstream->nendpoints == 1 || best->class == CLASS_OUT };
     if (best->class == CLASS_WAITS || best->class == CLASS_PAUSED) {
         out->state = best->view.state;
+        out->limited = best->limited;
         out->wait_ms = best->view.wait_ms;
     }
     return true;

@@ -19,6 +19,9 @@ struct group_ask {
     bool has_key;        /* calls of one key stay together */
     uint64_t key;
     uint64_t left_ms; /* until the call's deadline */
+    /* In how many milliseconds the account of an endpoint has room for the call. NULL: at once. */
+    uint64_t (*account_wait)(void *owner, const struct endpoint_conf *e);
+    void *owner;
 };
 
 struct group_choice {
@@ -28,7 +31,8 @@ struct group_choice {
     enum verdict_state state; /* why it is to be waited for; VERDICT_READY: it is not */
     uint64_t wait_ms;         /* until it takes calls, or until it is time to look again */
     bool again;               /* it has had its try: a pause is due */
-    bool insist;              /* it is asked even if its breaker is open */
+    bool limited; /* it is waited for because of its account's limits, not of its health */
+    bool insist;  /* it is asked even if its breaker is open */
 };
 
 /* Chooses from the lowest tier that has a ready, untried endpoint: by key, or by least load for the

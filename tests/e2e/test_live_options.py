@@ -94,7 +94,7 @@ class Site:
             self.conf.up.pop("origin", None)
             self.inner("up", f'endpoint "e" {{ origin = "{self.upstream.origin}"  {option} = {as_text(value)} }}')
         elif section == "limit":
-            more = "" if option != "key" else "  in_flight = 3"
+            more = "  in_flight = 3" if option in ("key", "window") else ""
             self.inner("up", f"limit {{ {option} = {as_text(value)}{more} }}")
         else:
             self.options(section)[option] = value
@@ -381,9 +381,11 @@ IN_FORCE = {
         "insecure": True, "keep_alive_timeout": "17s", "max_connections": 17, "ping_interval": "17s", "ping_timeout": "17s",
         "response_max": "17K", "retries": 7, "retry_after_max": "17s", "retry_budget": 17, "retry_budget_min": 17, "retry_budget_window": "17s", "retry_first_pause": "17ms", "retry_max_pause": "17s",
         "retry_on": [417], "retry_unsure_within": "17ms", "stream_timeout": "17m", "streams_per_connection": 17, "total_timeout": "17m",
-        "tunnel_idle_timeout": "17m", "tunnel_timeout": "17h", "usage": True, "websockets_max": 17},
-    "endpoint": {"http2": False, "insecure": True, "model": "m-17", "path_prefix": "/v17", "tier": 2, "weight": 17},
-    "limit": {"in_flight": 17, "key": "header:x-tenant", "requests_per_minute": 17},
+        "tunnel_idle_timeout": "17m", "tunnel_timeout": "17h", "usage": True, "websockets_max": 17, "queue_max": 17, "queue_tenant_max": 17,
+        "queue_tenants_max": 17, "queue_timeout": "17s", "rate_limit_headers": False, "tenant": "header:x-tenant", "tenant_weights": ["acme: 17"]},
+    "endpoint": {"http2": False, "insecure": True, "model": "m-17", "path_prefix": "/v17", "tier": 2, "weight": 17, "in_flight": 17,
+                 "requests_per_minute": 17, "tokens_per_minute": 17},
+    "limit": {"in_flight": 17, "key": "header:x-tenant", "requests_per_minute": 17, "tokens_per_minute": 17, "window": "17s"},
     "route": {"body_max": "17M", "websocket": True, "websocket_origins": ["app.example"]},
     "compression": {"brotli_level": 3, "gzip_level": 3, "window": "16K", "zstd_level": 4},
     "log": {"buffer_max": "117K"},

@@ -26,6 +26,7 @@ static const char *const value_words[] = {
     [OPT_PATH] = "path",
     [OPT_SELECTOR] = "key",
     [OPT_STATUSES] = "list of statuses",
+    [OPT_WEIGHTS] = "list of weights",
     [OPT_KINDS] = "list of words",
     [OPT_POOL] = "workers' name",
     [OPT_UPSTREAM] = "upstream's name",

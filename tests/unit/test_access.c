@@ -105,6 +105,7 @@ START_TEST(tells_of_calls)
     e.upstream_status = 200;
     e.service_id = STR("req_9");
     e.first_content_ms = 350;
+    e.upstream_queue_ms = 1200;
     e.usage_known = true;
     e.input_tokens = 9;
     e.output_tokens = 7;
@@ -113,12 +114,12 @@ START_TEST(tells_of_calls)
     line = line_of(ACCESS_JSON, &e);
     ck_assert_ptr_nonnull(strstr(line,
         "\"endpoint\":\"openai-a\",\"attempts\":3,\"upstream_status\":200,\"first_content_ms\":350,"
-        "\"upstream_request_id\":\"req_9\","
+        "\"upstream_request_id\":\"req_9\",\"upstream_queue_ms\":1200,"
         "\"input_tokens\":9,\"output_tokens\":7,\"cached_tokens\":4,\"reasoning_tokens\":3,"));
     line = line_of(ACCESS_LOGFMT, &e);
     ck_assert_ptr_nonnull(
         strstr(line, " endpoint=openai-a attempts=3 upstream_status=200 first_content_ms=350 "
-                     "upstream_request_id=\"req_9\" input_tokens=9 "
+                     "upstream_request_id=\"req_9\" upstream_queue_ms=1200 input_tokens=9 "
                      "output_tokens=7 cached_tokens=4 reasoning_tokens=3 end="));
 }
 END_TEST

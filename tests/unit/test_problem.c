@@ -47,6 +47,7 @@ static const struct {
     { PROBLEM_CALL_CONNECT_TIMEOUT, 504, "connection_timeout" },
     { PROBLEM_CALL_TIMEOUT, 504, "http_response_timeout" },
     { PROBLEM_CALL_TOO_LARGE, 502, "http_response_body_size_exceeded" },
+    { PROBLEM_CALL_LIMIT, 429, "rate_limit_reached" },
 };
 
 START_TEST(has_the_protocols_status_and_error)
@@ -59,7 +60,7 @@ END_TEST
 START_TEST(makes_a_response_of_each)
 {
     enum problem p = (enum problem)_i;
-    bool busy = p == PROBLEM_QUEUE_FULL || p == PROBLEM_QUEUE_TIMEOUT;
+    bool busy = p == PROBLEM_QUEUE_FULL || p == PROBLEM_QUEUE_TIMEOUT || p == PROBLEM_CALL_LIMIT;
     struct arena a = { 0 };
     struct str json = problem_json(&a, p, 0, "the-id");
     struct head h;
@@ -94,7 +95,7 @@ START_TEST(has_a_whole_row_for_each_failure)
         "tls_protocol_error", "http_request_error", "http_response_incomplete",
         "http_response_timeout", "http_response_body_size_exceeded", "http_response_content_coding",
         "http_protocol_error", "loop_detected", "proxy_internal_error", "handoff_malformed",
-        "handoff_forbidden", "handoff_limit", "http_request_denied" };
+        "handoff_forbidden", "handoff_limit", "http_request_denied", "rate_limit_reached" };
     enum problem p = (enum problem)_i;
     uint64_t before = 0, after = 0;
     bool known = false;
