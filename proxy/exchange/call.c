@@ -72,6 +72,7 @@ struct call {
     bool has_key, keyed; /* a key is known; it has been looked for */
     bool paced;          /* the attempt has its turn */
     bool refused;        /* it waited too long, or too many did */
+    bool resting;        /* in the queue it waits for an endpoint that rests, not for a limit */
     bool closed;
 };
 
@@ -166,6 +167,8 @@ static struct retry_situation call_situation(const struct call *c)
 
 static void call_try(void *owner);
 static struct pacing *call_make_pacing(struct call *c);
+
+enum { QUEUE_LOOK_MS = 100 }; /* behind queue_timeout: how often is looked what is waited for */
 
 static void call_set_pause(struct call *c, uint64_t ms)
 {
@@ -624,21 +627,31 @@ static void call_refuse(struct call *c, const char *reason, const char *why)
         c, (struct call_event){ .kind = CALL_FAILED, .problem = PROBLEM_CALL_LIMIT, .why = why });
 }
 
+static void call_watch_queue(struct call *c);
+
+/* queue_timeout is for limits: an endpoint that rests is waited for until total_timeout. */
 static void call_on_queue_deadline(void *owner)
 {
     struct call *c = owner;
 
-    call_refuse(c, "timeout",
-        call_left_ms(c) > 0 ? "queue_timeout passed while a limit was reached"
-                            : "total_timeout passed while a limit was reached");
+    if (c->resting && call_left_ms(c) > 0)
+        call_watch_queue(c);
+    else if (c->resting)
+        call_fail(c, PROBLEM_CALL_UNAVAILABLE, "total_timeout passed while no endpoint took calls");
+    else
+        call_refuse(c, "timeout",
+            call_left_ms(c) > 0 ? "queue_timeout passed while a limit was reached"
+                                : "total_timeout passed while a limit was reached");
 }
 
 static void call_watch_queue(struct call *c)
 {
     uint64_t now = loop_now_ms(), until = pacing_until_ms(c->pacing), ms = call_left_ms(c);
 
-    if (until < now + ms)
-        ms = until > now ? until - now : 0;
+    if (now < until && until - now < ms)
+        ms = until - now;
+    else if (now >= until && ms > QUEUE_LOOK_MS)
+        ms = QUEUE_LOOK_MS;
     deadline_close(&c->part.timer);
     deadline_init(&c->part.timer, call_on_queue_deadline, c);
     deadline_set(&c->part.timer, ms);
@@ -662,8 +675,11 @@ static uint64_t call_ready_in(void *owner)
 
     call_find_key(c);
     ask = call_ask(c);
-    /* An endpoint that rests is waited for outside of the queue: see call_wait_for(). */
-    return group_pick(c->endpoints, &ask, &choice) && choice.limited ? choice.wait_ms : 0;
+    if (!group_pick(c->endpoints, &ask, &choice))
+        return 0;
+    c->resting = choice.wait_ms > 0 && !choice.limited;
+    /* A rest that is too long for the call is call_wait_for()'s to tell. */
+    return c->resting && choice.wait_ms >= call_left_ms(c) ? 0 : choice.wait_ms;
 }
 
 static struct pacing *call_make_pacing(struct call *c)
