@@ -3,6 +3,7 @@ each message that it explains is one that the package has."""
 
 import ast
 import importlib.util
+import json
 import os
 import pathlib
 import re
@@ -10,8 +11,10 @@ import subprocess
 import sys
 
 import pytest
-from behind import asked, new_bed, show
-from harness.base import free_port
+from behind import Reply, asked, eventually, find_binary, new_bed, show
+from harness.apps import Program
+from harness.base import Gate, free_port
+from harness.client import request
 
 with_openai = pytest.mark.skipif(importlib.util.find_spec("openai") is None, reason="no openai here")
 REPO = pathlib.Path(__file__).resolve().parents[2]
@@ -181,6 +184,48 @@ def test_the_patched_view_of_the_readme(bed):
     tarry, provider, worker = start(bed, examples("docs/django.md")["tarry.conf"], "wsgi:application")
     assert tarry.post("/ask/", "question=Why", FORM).json()["answer"].startswith("echo:Why")
     assert hops(tarry, "/ask/") == 2
+
+
+@with_openai
+def test_the_app_of_the_first_page(bed):
+    """One worker, and five clients that wait for the model: the start page answers."""
+    pytest.importorskip("flask")
+    page = (REPO / "docs/getting-started.md").read_text("utf-8")
+    (bed.folder / "app.py").write_text(examples("docs/getting-started.md")["app.py"] + "\n")
+    (command,) = re.findall(r"^OPENAI_API_KEY=sk-… (gunicorn .*)$", page, re.M)
+    gate = Gate()
+
+    def model(received, connection):
+        gate.wait()
+        question = json.loads(received.body)["messages"][0]["content"]
+        message = {"role": "assistant", "content": f"echo:{question}"}
+        body = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [{"index": 0, "finish_reason": "stop", "message": message}]}
+        return Reply(200, json.dumps(body), {"Content-Type": "application/json"})
+
+    service, address = bed.upstream(model), f"127.0.0.1:{free_port()}"
+    words = command.replace("127.0.0.1:8000", address).split()
+    assert words[0] == "gunicorn" and words[-1] == address
+    env = {
+        "OPENAI_API_KEY": "sk-page",
+        "OPENAI_BASE_URL": f"{service.origin}/v1",
+        "PYTHONPATH": str(REPO / "python"),
+        "TARRY_BINARY": str(find_binary()),
+        "PYTHONUNBUFFERED": "1",
+    }
+    bed.add(Program([sys.executable, "-m", *words], env, str(bed.folder)))
+
+    def get(path):
+        try:
+            return request(address, "GET", path)
+        except OSError:
+            return None
+
+    assert eventually(lambda: get("/"), "the app").text == "I am free.\n"
+    waiting = [bed.background(get, f"/ask/q{n}") for n in range(5)]
+    eventually(lambda: len(service.requests) == 5, "five calls at once")
+    assert get("/").text == "I am free.\n"
+    gate.open()
+    assert [one.result().text for one in waiting] == [f"echo:q{n}\n" for n in range(5)]
 
 
 def texts_of_the_package():

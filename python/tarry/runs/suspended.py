@@ -174,7 +174,7 @@ def answer_lost(exchange: Exchange, start_response: StartResponse) -> Iterable[b
     notices.log.error(
         "the suspended run of exchange %s is lost, and %s: it is not run again", exchange.id, _wrote(exchange)
     )
-    problem = {"title": "the request was interrupted after a part of its work had been done", "status": 500, "exchange": exchange.id}
+    problem = {"title": "the request was interrupted, and a part of its work may have been done", "status": 500, "exchange": exchange.id}
     body = json.dumps(problem).encode()
     start_response("500 Internal Server Error", [("Content-Type", "application/problem+json"), ("Content-Length", str(len(body)))])
     return [body]

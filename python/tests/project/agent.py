@@ -60,6 +60,23 @@ def fragile(request):
     return JsonResponse({"text": text})
 
 
+def writes_and_dies(request):
+    """A row after the answer; then the worker is killed before it has said so to anybody."""
+    from .models import Row
+
+    text = ask("x")
+    Row.objects.create(text="after the answer")
+    if "HTTP_TARRY_ATTEMPT" not in request.META:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return JsonResponse({"text": text})
+
+
+def rows(request):
+    from .models import Row
+
+    return JsonResponse({"rows": Row.objects.count()})
+
+
 def model_call(text, **more):
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": text}], **more}).encode()
     return tarry.Call(
@@ -130,6 +147,8 @@ VIEWS = {
     "gather": side_by_side,
     "lines": lines,
     "fragile": fragile,
+    "writes_and_dies": writes_and_dies,
+    "rows": rows,
     "relay": relayed,
     "resume": resumed,
     "unread": unread,
