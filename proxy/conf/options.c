@@ -74,6 +74,9 @@ static const struct opt root_rows[] = {
         .help = "How many file descriptors are kept for reloads, logs and the admin listeners, so "
                 "that these work when clients, workers and bodies have taken all others; at most "
                 "an eighth of the limit." },
+    { "dns_stale_max", OPT_DURATION, IN(conf, dns_stale_max_ms), "1h", "0ms", "30d", OPT_LIVE,
+        .help = "For how long the addresses of a name are used beyond their time to live if the "
+                "name servers give no others. 0: never." },
     { "drain_delay", OPT_DURATION, IN(conf, drain_delay_ms), "0ms", "0ms", "1h", OPT_LIVE,
         .help = "How long after SIGTERM the listeners stay open and serve as before, while /readyz "
                 "of the admin listeners answers 503: time for a load balancer to look elsewhere. "

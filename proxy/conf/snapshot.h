@@ -409,6 +409,7 @@ struct conf {
     size_t ntrusted_proxies;
     uint64_t shutdown_timeout_ms;
     enum tunnel_drain websocket_drain;
+    uint64_t dns_stale_max_ms;     /* for how long an address serves beyond its TTL */
     uint64_t drain_delay_ms;       /* SIGTERM: listeners stay open for so long */
     bool master_process;           /* a master also where processes is 1 */
     uint64_t upgrade_timeout_ms;   /* how long another binary may take to become ready */

@@ -682,6 +682,7 @@ struct attempt *attempt_open(const struct attempt_request *r)
     at->part.cursor = (struct piece_cursor){ .pieces = r->body, .count = r->npieces };
     at->turn.on_answer = attempt_on_turn;
     at->turn.owner = at;
+    at->turn.fresh = r->fresh;
     at->turn.websocket = r->websocket;
     at->state = ATTEMPT_IS_QUEUED;
     deadline_close(at->timer);

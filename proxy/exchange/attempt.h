@@ -84,6 +84,7 @@ struct attempt_request {
     struct deadline *timer;   /* the attempt's to use until it is closed; outlives it */
     uint64_t
         until_ms;   /* of loop_now_ms(): until then the answer is committed, or the attempt fails */
+    bool fresh;     /* on a connection that carried no request before, over HTTP/1.1 */
     bool until_end; /* ... and complete, even if it is an event stream */
     bool websocket; /* the request asks for one: it gets a connection of its own */
     const struct attempt_events *events; /* each may close the attempt from within */

@@ -784,6 +784,7 @@ static void call_open_attempt(struct call *c, const struct group_choice *choice)
         .npieces = 1,
         .timer = &c->part.timer,
         .until_ms = c->total_at_ms,
+        .fresh = c->frees > 0,
         .until_end = c->request.timeout_ms > 0,
         .websocket = c->request.websocket,
         .events = &events,

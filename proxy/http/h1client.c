@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 
+#include "base/num.h"
 #include "http/h1write.h"
 #include "http/h1body.h"
 #include "http/websocket.h"
@@ -32,8 +33,9 @@ struct h1_client {
     bool owned;     /* a stream is with an owner, or is abandoned */
     bool abandoned; /* by its owner, while the peer works on it */
     bool keep_alive;
-    bool any_byte; /* h1client_of the response */
-    bool unheard;  /* a kept connection ended before any */
+    uint64_t kept_ms; /* that the peer keeps it while it is idle; UINT64_MAX: it did not say */
+    bool any_byte;    /* h1client_of the response */
+    bool unheard;     /* a kept connection ended before any */
     bool paused;
     bool tunnel; /* it has become one */
     bool closed;
@@ -133,6 +135,24 @@ static int h1client_take_agreement(struct h1_client *h, const struct head *head)
     return 0;
 }
 
+/* "timeout=5, max=100": seconds, and how many further requests. */
+static void h1client_heed_keep_alive(struct h1_client *h, const struct head *head)
+{
+    struct str list = head_value(head, STR("keep-alive")), one, name, value;
+    uint64_t n;
+
+    while (str_next_element(&list, &one)) {
+        str_cut(one, '=', &name, &value);
+        if (!num_parse_u64(str_trim(value), &n))
+            continue;
+        if (str_eq_nocase(str_trim(name), STR("timeout")) && n <= UINT32_MAX)
+            h->kept_ms = n * 1000 - (n > 1 ? 1000 : n * 500);
+        if (n == 0 && (str_eq_nocase(str_trim(name), STR("timeout")) ||
+                          str_eq_nocase(str_trim(name), STR("max"))))
+            h->keep_alive = false;
+    }
+}
+
 /* Bytes used by one head; 0 for more; -1: failed. */
 static ssize_t h1client_take_head(struct h1_client *h)
 {
@@ -164,6 +184,7 @@ static ssize_t h1client_take_head(struct h1_client *h)
     }
     h1_body_begin(&h->body, &m, h->limits);
     h->keep_alive = m.keep_alive;
+    h1client_heed_keep_alive(h, &head);
     h->in = IN_BODY;
     h1client_emit(h, (struct message){ .kind = MESSAGE_HEAD, .head = &head });
     return n;
@@ -493,6 +514,7 @@ struct h1_client *h1_client_open(
     h->on_event = on_event;
     h->owner = owner;
     h->in = IN_IDLE;
+    h->kept_ms = UINT64_MAX;
     h->stream.ops = &ops;
     h->stream.peer = conn_peer(conn);
     h->stream.secure = conn_has_tls(conn);
@@ -504,6 +526,11 @@ bool h1_client_usable(struct h1_client *h)
 {
     return !h->closed && !h->owned && h->in == IN_IDLE && !list_on(&h->work.node) &&
            conn_is_quiet(h->conn);
+}
+
+uint64_t h1_client_kept_ms(const struct h1_client *h)
+{
+    return h->kept_ms;
 }
 
 bool h1_client_went_unheard(const struct h1_client *h)

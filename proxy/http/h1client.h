@@ -4,6 +4,7 @@
 #define TARRY_HTTP_H1CLIENT_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "http/h1parse.h"
 #include "http/stream.h"
@@ -27,6 +28,10 @@ struct h1_client *h1_client_open(
 /* Whether it is idle and the peer has neither closed it nor sent bytes unasked: looks at the
  * socket. */
 bool h1_client_usable(struct h1_client *c);
+
+/* How long the peer keeps the connection while it is idle, by what it last said (Keep-Alive:
+ * timeout=N, RFC 2068 19.7.1), less a second for the way. UINT64_MAX: it did not say. */
+uint64_t h1_client_kept_ms(const struct h1_client *c);
 
 /* The peer closed or reset the kept connection without a byte of a response to its last request,
  * which may have arrived. */

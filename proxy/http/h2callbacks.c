@@ -141,6 +141,8 @@ static int h2callbacks_on_frame(nghttp2_session *library, const nghttp2_frame *f
     case NGHTTP2_GOAWAY:
         h->draining = true;
         h->goaway_code = f->goaway.error_code;
+        h->goaway_last = (uint32_t)f->goaway.last_stream_id;
+        h->goaway_heard = true;
         break;
     default:
         break;

@@ -259,6 +259,13 @@ bool h2_client_draining(const struct h2_client *c)
     return c->h2.draining || c->h2.dead;
 }
 
+size_t h2_client_taken(const struct h2_client *c)
+{
+    if (!c->h2.goaway_heard || c->h2.goaway_code != NGHTTP2_NO_ERROR)
+        return SIZE_MAX;
+    return ((size_t)c->h2.goaway_last + 1) / 2; /* a client's streams have odd numbers */
+}
+
 void h2_client_drain(struct h2_client *c)
 {
     if (c->h2.dead || c->h2.draining)

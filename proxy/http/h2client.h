@@ -56,6 +56,10 @@ size_t h2_client_streams(const struct h2_client *c);
 bool h2_client_draining(const struct h2_client *c);
 void h2_client_drain(struct h2_client *c);
 
+/* How many requests the peer has taken in the connection's life, by its GOAWAY without an error.
+ * SIZE_MAX: it has said none. */
+size_t h2_client_taken(const struct h2_client *c);
+
 /* Begins a request; there must be room. The stream's owner and callback must be set before anything
  * is sent. NULL if there is no memory. */
 struct stream *h2_client_begin(struct h2_client *c);

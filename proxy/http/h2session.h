@@ -84,12 +84,13 @@ struct h2 {
     uint64_t asked_ms, asked_out; /* the ping that is out: when, and what conn had sent then */
     struct h2_block block;        /* the header block that is being received */
     struct h2_stream *block_stream;
-    char why[128];           /* it died, for logs */
-    const char *fault;       /* not NULL: a connection error that the library lets pass */
-    const char *abuse;       /* not NULL: the peer is to be refused, and why */
-    uint64_t block_ms;       /* when the header block began */
-    uint64_t read_paused_ms; /* since when nothing is read */
-    uint32_t goaway_code;
+    char why[128];                     /* it died, for logs */
+    const char *fault;                 /* not NULL: a connection error that the library lets pass */
+    const char *abuse;                 /* not NULL: the peer is to be refused, and why */
+    uint64_t block_ms;                 /* when the header block began */
+    uint64_t read_paused_ms;           /* since when nothing is read */
+    uint32_t goaway_code, goaway_last; /* of the peer's GOAWAY: why, and the last stream it took */
+    bool goaway_heard;
     bool inside;       /* the library is on the stack */
     bool block_open;   /* a header block has begun and not ended */
     bool read_paused;  /* too much waits for the peer: nothing is read */

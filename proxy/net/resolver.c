@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "net/deadline.h"
 #include "net/loop.h"
 
 enum {
@@ -15,14 +16,19 @@ enum {
     TTL_MIN_S = 1,
     TTL_MAX_S = 3600,
     FAILED_REFRESH_MS =
-        5000, /* until an answer past its TTL is asked for again after that failed */
+        5000,             /* until an answer past its TTL is asked for again after that failed */
+    OTHER_FAMILY_MS = 50, /* RFC 8305 3: Resolution Delay */
+    FRESH_WAIT_MS = 1000, /* for a new answer, while an old one could serve */
+    STALE_MAX_MS = 3600 * 1000,
     ADDRS_MAX = 32,
     NAMES_KEPT =
         256, /* a new name beyond these replaces the one that was asked for least recently */
 };
 
-/*   valid -> expired (a lookup starts a query, and gets the old answer at once) -> valid
- *   A name without addresses makes its lookups wait for the query. */
+/*   valid -> expired (a lookup starts a query, and waits for it a while) -> valid
+ *   A name without addresses, or whose addresses are too old, makes its lookups wait for the query.
+ *   The query is for both families. If it is not complete after a while, a second one asks for IPv4
+ *   alone: a query for AAAA that nobody answers would hold the addresses back for seconds. */
 struct name {
     struct list_node node;     /* on the resolver's, the one asked for last first */
     struct resolver *resolver; /* NULL: it was closed while the query ran */
@@ -32,9 +38,13 @@ struct name {
     struct deferred_free deferred_free;
     struct addr addrs[ADDRS_MAX];
     size_t naddrs;
-    uint64_t expires_ms;
+    uint64_t expires_ms, stale_ms; /* stale_ms: from then on the addresses are not used */
+    uint64_t asked_ms;             /* when the query began */
+    struct deadline patience;      /* of the query, then of those that wait beside an old answer */
     bool querying;
-    bool again; /* its query went with the old channel */
+    bool hurrying; /* the query for IPv4 alone runs */
+    bool halved;   /* ... and has brought addresses while the other one ran */
+    bool again;    /* its query went with the old channel */
     char why[128];
     char text[];
 };
@@ -50,6 +60,7 @@ struct resolver {
     ares_channel channel;
     struct list names, sockets;
     ev_timer timer; /* c-ares' own: retries and time-outs */
+    uint64_t stale_max_ms;
     struct deferred_free deferred_free;
     bool renewing, closing;
 };
@@ -166,6 +177,38 @@ static void resolver_take_addresses(struct name *n, const struct ares_addrinfo *
     if (ttl < TTL_MIN_S)
         ttl = TTL_MIN_S;
     n->expires_ms = loop_now_ms() + (uint64_t)ttl * 1000;
+    n->stale_ms = n->expires_ms + n->resolver->stale_max_ms;
+}
+
+/* Those that wait get what is known. */
+static void resolver_stop_waiting(struct name *n)
+{
+    deadline_clear(&n->patience);
+    while (list_first(&n->waiting))
+        list_push(&n->answering, list_first(&n->waiting));
+    if (list_first(&n->answering))
+        loop_defer(&n->deferred, resolver_answer_all, n);
+}
+
+static bool resolver_is_stale(const struct name *n)
+{
+    return n->naddrs > 0 && loop_now_ms() >= n->stale_ms;
+}
+
+/* No new answer: the old one serves on, if it is not too old. */
+static void resolver_take_failure(struct name *n, int status)
+{
+    snprintf(n->why, sizeof(n->why), "%s",
+        status == ARES_SUCCESS ? "no address" : ares_strerror(status));
+    if (resolver_is_stale(n))
+        n->naddrs = 0;
+    n->expires_ms = n->naddrs > 0 ? loop_now_ms() + FAILED_REFRESH_MS : 0;
+}
+
+static void resolver_free_if_forgotten(struct name *n)
+{
+    if (!n->querying && !n->hurrying)
+        loop_free_later(&n->deferred_free, n, resolver_free_name);
 }
 
 /* c-ares may call this from within ares_getaddrinfo() or ares_destroy(): the answer is recorded
@@ -174,29 +217,62 @@ static void resolver_on_found(void *arg, int status, int timeouts, struct ares_a
 {
     struct name *n = arg;
 
-    if (!n->resolver) {
-        if (found)
-            ares_freeaddrinfo(found);
-        loop_free_later(&n->deferred_free, n, resolver_free_name);
-        return;
-    }
     n->querying = false;
-    n->again = n->resolver->renewing;
-    if (n->again)
-        return;
-    if (status == ARES_SUCCESS && found->nodes) {
-        resolver_take_addresses(n, found);
+    if (!n->resolver) {
+        resolver_free_if_forgotten(n);
+    } else if (n->resolver->renewing) {
+        n->again = true;
     } else {
-        snprintf(n->why, sizeof(n->why), "%s",
-            status == ARES_SUCCESS ? "no address" : ares_strerror(status));
-        n->expires_ms = n->naddrs > 0 ? loop_now_ms() + FAILED_REFRESH_MS : 0;
+        if (status == ARES_SUCCESS && found->nodes)
+            resolver_take_addresses(n, found);
+        else if (!n->halved)
+            resolver_take_failure(n, status);
+        resolver_stop_waiting(n);
     }
     if (found)
         ares_freeaddrinfo(found);
-    while (list_first(&n->waiting))
-        list_push(&n->answering, list_first(&n->waiting));
-    if (list_first(&n->answering))
-        loop_defer(&n->deferred, resolver_answer_all, n);
+}
+
+/* The same for the query for IPv4 alone. What it brings is used until the other one is complete. */
+static void resolver_on_half_found(void *arg, int status, int timeouts, struct ares_addrinfo *found)
+{
+    struct name *n = arg;
+
+    n->hurrying = false;
+    if (!n->resolver) {
+        resolver_free_if_forgotten(n);
+    } else if (n->querying && !n->resolver->renewing && status == ARES_SUCCESS && found->nodes) {
+        resolver_take_addresses(n, found);
+        n->halved = true;
+        resolver_stop_waiting(n);
+    }
+    if (found)
+        ares_freeaddrinfo(found);
+}
+
+static void resolver_ask_for_half(struct name *n)
+{
+    const struct ares_addrinfo_hints hints = { .ai_family = AF_INET, .ai_socktype = SOCK_STREAM };
+
+    if (n->hurrying)
+        return;
+    n->hurrying = true;
+    ares_getaddrinfo(n->resolver->channel, n->text, NULL, &hints, resolver_on_half_found, n);
+    resolver_update_timer(n->resolver);
+}
+
+/* First the query takes longer than it should, then longer than an old answer is held back. */
+static void resolver_on_impatient(void *owner)
+{
+    struct name *n = owner;
+    uint64_t waited = loop_now_ms() - n->asked_ms;
+
+    if (n->querying && waited < FRESH_WAIT_MS) {
+        resolver_ask_for_half(n);
+        deadline_set(&n->patience, FRESH_WAIT_MS - waited);
+    } else if (n->naddrs > 0 && !resolver_is_stale(n)) {
+        resolver_stop_waiting(n);
+    }
 }
 
 /* Takes the name off the cache. If a query still runs, the memory is freed when that ends. */
@@ -209,8 +285,8 @@ static void resolver_forget_name(struct name *n)
     while (list_take_first(&n->answering))
         ;
     n->resolver = NULL;
-    if (!n->querying)
-        loop_free_later(&n->deferred_free, n, resolver_free_name);
+    deadline_close(&n->patience);
+    resolver_free_if_forgotten(n);
 }
 
 static void resolver_make_room(struct resolver *r)
@@ -219,7 +295,7 @@ static void resolver_make_room(struct resolver *r)
         struct name *n = LIST_OWNER(at, struct name, node);
 
         at = at->prev == &r->names.head ? NULL : at->prev;
-        if (!n->querying && !list_first(&n->answering))
+        if (!n->querying && !n->hurrying && !list_first(&n->answering))
             resolver_forget_name(n);
     }
 }
@@ -236,18 +312,26 @@ static void resolver_take_literal(struct name *n)
     else
         return;
     n->naddrs = 1;
-    n->expires_ms = UINT64_MAX;
+    n->expires_ms = n->stale_ms = UINT64_MAX;
+}
+
+static struct name *resolver_find_known(struct resolver *r, struct str text)
+{
+    LIST_EACH(at, &r->names) {
+        struct name *n = LIST_OWNER(at, struct name, node);
+
+        if (str_eq_nocase(str_of(n->text), text))
+            return n;
+    }
+    return NULL;
 }
 
 static struct name *resolver_find_name(struct resolver *r, struct str text)
 {
-    struct name *n;
+    struct name *n = resolver_find_known(r, text);
 
-    LIST_EACH(at, &r->names) {
-        n = LIST_OWNER(at, struct name, node);
-        if (str_eq_nocase(str_of(n->text), text))
-            return n;
-    }
+    if (n)
+        return n;
     resolver_make_room(r);
     n = calloc(1, sizeof(*n) + text.n + 1);
     if (!n)
@@ -256,6 +340,7 @@ static struct name *resolver_find_name(struct resolver *r, struct str text)
     n->resolver = r;
     list_init(&n->waiting);
     list_init(&n->answering);
+    deadline_init(&n->patience, resolver_on_impatient, n);
     resolver_take_literal(n);
     return n;
 }
@@ -285,6 +370,7 @@ struct resolver *resolver_open(const char *servers)
 
     if (!r)
         return NULL;
+    r->stale_max_ms = STALE_MAX_MS;
     list_init(&r->names);
     list_init(&r->sockets);
     ev_timer_init(&r->timer, resolver_on_timer, 0., 0.);
@@ -305,7 +391,25 @@ static void resolver_query(struct resolver *r, struct name *n)
     const struct ares_addrinfo_hints hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM };
 
     n->querying = true;
+    n->halved = false;
+    n->asked_ms = loop_now_ms();
+    deadline_set(&n->patience, OTHER_FAMILY_MS);
     ares_getaddrinfo(r->channel, n->text, NULL, &hints, resolver_on_found, n);
+}
+
+void resolver_set_stale_max(struct resolver *r, uint64_t ms)
+{
+    r->stale_max_ms = ms;
+}
+
+void resolver_refresh(struct resolver *r, struct str name)
+{
+    struct name *n = resolver_find_known(r, name);
+
+    if (!n || n->querying || loop_now_ms() < n->expires_ms)
+        return;
+    resolver_query(r, n);
+    resolver_update_timer(r);
 }
 
 int resolver_renew(struct resolver *r, const char *servers)
@@ -322,7 +426,7 @@ int resolver_renew(struct resolver *r, const char *servers)
         struct name *n = LIST_OWNER(at, struct name, node);
 
         if (n->expires_ms != UINT64_MAX)
-            n->expires_ms = 0;
+            n->expires_ms = 0; /* stale_ms stays */
         if (n->again)
             resolver_query(r, n);
         n->again = false;
@@ -352,6 +456,31 @@ void resolver_close(struct resolver *r)
     loop_free_later(&r->deferred_free, r, free_resolver);
 }
 
+/* A fresh answer comes at once. Otherwise the lookup waits for the query, unless that has taken too
+ * long already and an old answer can serve. */
+static void resolver_answer_or_query(struct resolver *r, struct name *n, struct resolver_lookup *l)
+{
+    uint64_t now = loop_now_ms();
+    bool fresh = n->naddrs > 0 && now < n->expires_ms;
+
+    if (resolver_is_stale(n))
+        n->naddrs = 0;
+    if (!fresh && !n->querying) {
+        resolver_query(r, n);
+        resolver_update_timer(r);
+    } else if (!fresh && now - n->asked_ms >= FRESH_WAIT_MS) {
+        resolver_ask_for_half(n); /* the other one hangs */
+    }
+    if (n->naddrs > 0 && (fresh || !n->querying || now - n->asked_ms >= FRESH_WAIT_MS)) {
+        list_push(&n->answering, &l->node);
+        loop_defer(&n->deferred, resolver_answer_all, n);
+    } else {
+        list_push(&n->waiting, &l->node);
+        if (!n->querying)
+            resolver_stop_waiting(n);
+    }
+}
+
 int resolver_ask(struct resolver *r, struct resolver_lookup *l, struct str text,
     void (*on_answer)(void *owner, const struct resolver_answer *a), void *owner)
 {
@@ -363,16 +492,7 @@ int resolver_ask(struct resolver *r, struct resolver_lookup *l, struct str text,
     l->on_answer = on_answer;
     l->owner = owner;
     list_push_front(&r->names, &n->node);
-    if (n->naddrs > 0) {
-        list_push(&n->answering, &l->node);
-        loop_defer(&n->deferred, resolver_answer_all, n);
-    } else {
-        list_push(&n->waiting, &l->node);
-    }
-    if (!n->querying && loop_now_ms() >= n->expires_ms) {
-        resolver_query(r, n);
-        resolver_update_timer(r);
-    }
+    resolver_answer_or_query(r, n, l);
     return 0;
 }
 

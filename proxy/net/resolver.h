@@ -1,7 +1,10 @@
 /* Names to addresses, by c-ares on the loop: never blocks. Looks into /etc/hosts first, asks for A
- * and AAAA at once, and keeps the answer for its TTL (1 s to 1 h). After that the old answer still
- * serves while a new one is fetched, and for as long as none can be had: a name server that is down
- * stops nobody who has been resolved once. */
+ * and AAAA at once, and keeps the answer for its TTL (1 s to 1 h). If one of the two is not
+ * answered, the other waits for it 50 ms (RFC 8305 3).
+ *
+ * After its TTL an answer is asked for again, and a lookup waits for that up to a second. Then the
+ * old answer serves (RFC 8767), until it is older than a bound: a name server that is down stops
+ * nobody who has been resolved before, and no address is used for ever. */
 #ifndef TARRY_NET_RESOLVER_H
 #define TARRY_NET_RESOLVER_H
 
@@ -40,6 +43,13 @@ struct resolver *resolver_open(const char *servers);
  * new ones, and what is known serves until they have answered. 0, or -1 as above, and nothing has
  * changed. Not from within an answer. */
 int resolver_renew(struct resolver *r, const char *servers);
+
+/* For how long an answer serves beyond its TTL if no other can be had. One hour, unless this is
+ * called. */
+void resolver_set_stale_max(struct resolver *r, uint64_t ms);
+
+/* Asks for a name again whose time to live is over, so that the next lookup does not wait. */
+void resolver_refresh(struct resolver *r, struct str name);
 
 /* Lookups that are open are forgotten. The memory goes when the turn ends. */
 void resolver_close(struct resolver *r);

@@ -112,8 +112,8 @@ static void endpoint_serve(void *owner)
     struct list_node *first;
 
     while ((first = list_first(&e->waiting))) {
-        struct stream *s = origin_take(e->origin);
         struct endpoint_turn *t = LIST_OWNER(first, struct endpoint_turn, node);
+        struct stream *s = origin_take(e->origin, t->fresh);
 
         if (!s)
             break;
@@ -307,6 +307,7 @@ void endpoint_update(struct endpoint *e, const struct origin_terms *t)
     if (!verdict_is_of(&e->verdict, e->upstream, t->endpoint))
         verdict_init(&e->verdict, e->upstream, t->endpoint);
     origin_update(e->origin, t);
+    origin_drain(e->origin);
 }
 
 void endpoint_enlist(struct endpoint *e, struct list *list)

@@ -23,7 +23,8 @@ struct endpoint_turn {
     struct list_node node;     /* among those that wait, or those that use it */
     struct endpoint *endpoint; /* NULL: not asked, or it is over */
     struct single *single;     /* of a WebSocket, while its connection is being made */
-    bool websocket;            /* it needs a connection of HTTP/1.1 for itself */
+    bool fresh;     /* it needs a connection that carried no request, see origin_take() */
+    bool websocket; /* it needs a connection of HTTP/1.1 for itself */
     /* `s`: begin to send on it at once (set its owner first). NULL: `error` says why there is none,
      * one of the STREAM_E_... that say that nothing was sent, and the turn is over; `why` says it
      * in words for the log, good until the callback returns. */
@@ -83,6 +84,7 @@ struct endpoint *endpoint_open(struct list *list, struct resolver *r, const stru
 bool endpoint_is_for(
     const struct endpoint *ep, const struct upstream_conf *u, const struct endpoint_conf *e);
 
+/* New terms, by a reload: its connections finish what they have and close. */
 void endpoint_update(struct endpoint *e, const struct origin_terms *t);
 
 /* Moves it to `list`: it is in use. */

@@ -150,6 +150,7 @@ void endpoints_commit(struct endpoints *es)
     es->limits = limits_of(es->next);
     es->read_ahead.max = es->next->http2_read_ahead_max;
     pacer_update(es->pacer, es->next);
+    resolver_set_stale_max(es->resolver, es->next->dns_stale_max_ms);
     endpoints_forget_prepared(es);
     /* Without memory for new name servers the old ones stay in use. */
     resolver_renew(es->resolver, NULL);

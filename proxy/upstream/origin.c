@@ -42,17 +42,21 @@ struct upstream_conn {
     struct h2_client *h2;
     struct deadline unused; /* closes it when idle for long */
     struct deferred_free deferred_free;
-    uint64_t retire_at_ms; /* it is too old then */
+    uint64_t retire_at_ms;  /* it is too old then */
+    uint64_t kept_until_ms; /* while it is idle: then it may be closed at any moment */
+    size_t begun;           /* streams, in its life; HTTP/2 */
     enum upstream_conn_state state;
     bool retiring; /* takes no new stream */
+    bool used;     /* it has carried a request */
     bool closed;
 };
 
 enum speaks { SPEAKS_UNKNOWN, SPEAKS_HTTP1, SPEAKS_HTTP2 };
 
 enum {
-    HOLD_MS = 250,   /* after a failed dial, while there is something else to wait for */
-    AGE_SPREAD = 10, /* a connection retires up to a tenth of its maximum age early */
+    HOLD_MS = 250,     /* after a failed dial, while there is something else to wait for */
+    REFRESH_MS = 1000, /* between two looks at the age of the addresses */
+    AGE_SPREAD = 10,   /* a connection retires up to a tenth of its maximum age early */
 };
 
 struct origin {
@@ -71,11 +75,14 @@ struct origin {
     struct h2_limits h2_limits;
     uint64_t connect_timeout_ms, keep_alive_timeout_ms;
     uint64_t max_age_ms;
+    uint64_t refresh_at_ms; /* the addresses' age is looked at then, if calls flow */
     size_t max_connections;
-    size_t streams_max;  /* that share a connection, by the conf */
-    size_t streams_each; /* what the peer allowed on a connection when it last said so */
-    bool limit_known;    /* it has said so */
-    enum speaks speaks;  /* as of the last connection */
+    size_t streams_max;     /* that share a connection, by the conf */
+    size_t life_max;        /* streams that the peer takes in a connection's whole life ... */
+    uint64_t life_until_ms; /* ... as was learned, which holds until then */
+    size_t streams_each;    /* what the peer allowed on a connection when it last said so */
+    bool limit_known;       /* it has said so */
+    enum speaks speaks;     /* as of the last connection */
     uint16_t port;
     bool http2, private_only, closed;
 };
@@ -95,6 +102,18 @@ static void origin_wake(struct origin *o)
 
 /* Connections */
 
+/* Unused, it is kept for as long as the conf says, or the peer if that is less. */
+static void origin_begin_idle(struct upstream_conn *c)
+{
+    uint64_t ms = c->origin->keep_alive_timeout_ms,
+             peer_ms = c->h1 ? h1_client_kept_ms(c->h1) : UINT64_MAX;
+
+    if (peer_ms < ms)
+        ms = peer_ms;
+    c->kept_until_ms = loop_now_ms() + ms;
+    deadline_set(&c->unused, ms);
+}
+
 static void origin_set_state(struct upstream_conn *c, enum upstream_conn_state to)
 {
     struct origin *o = c->origin;
@@ -109,7 +128,7 @@ static void origin_set_state(struct upstream_conn *c, enum upstream_conn_state t
         list_push(&o->conns[to], &c->node);
     c->state = to;
     if (to == UPSTREAM_CONN_IDLE)
-        deadline_set(&c->unused, o->keep_alive_timeout_ms);
+        origin_begin_idle(c);
     else
         deadline_clear(&c->unused);
 }
@@ -156,14 +175,33 @@ static void origin_on_unused(void *owner)
     origin_wake(c->origin);
 }
 
+/* Some peers say GOAWAY after a number of streams, to all that wait behind: then connections are
+ * given no more than that. */
+static size_t origin_life(const struct origin *o)
+{
+    return loop_now_ms() < o->life_until_ms ? o->life_max : SIZE_MAX;
+}
+
+static void origin_learn_life(const struct upstream_conn *c)
+{
+    size_t taken = h2_client_taken(c->h2);
+
+    if (c->retiring || taken >= c->begun)
+        return;
+    c->origin->life_max = taken > 0 ? taken : 1;
+    c->origin->life_until_ms = loop_now_ms() + c->origin->max_age_ms;
+}
+
 /* How many more streams may be begun on an HTTP/2 connection: what the peer and the conf allow. */
 static size_t origin_room(const struct upstream_conn *c)
 {
     size_t room = h2_client_room(c->h2), used = h2_client_streams(c->h2),
            most = c->origin->streams_max;
 
-    if (c->retiring || used >= most)
+    if (c->retiring || used >= most || c->begun >= origin_life(c->origin))
         return 0;
+    if (most - used > origin_life(c->origin) - c->begun)
+        most = used + origin_life(c->origin) - c->begun;
     return room < most - used ? room : most - used;
 }
 
@@ -178,6 +216,8 @@ static void origin_settle(struct upstream_conn *c)
         origin_set_state(c, UPSTREAM_CONN_DRAINING);
     else if (h2_client_streams(c->h2) > 0)
         origin_set_state(c, origin_room(c) > 0 ? UPSTREAM_CONN_OPEN : UPSTREAM_CONN_FULL);
+    else if (c->begun >= origin_life(c->origin))
+        origin_retire_conn(c);
     else if (c->state != UPSTREAM_CONN_IDLE)
         origin_set_state(c, UPSTREAM_CONN_IDLE);
 }
@@ -187,6 +227,7 @@ static void origin_on_h2(void *owner, struct h2_client *h2, enum h2_client_event
     struct upstream_conn *c = owner;
     struct origin *o = c->origin;
 
+    origin_learn_life(c);
     switch (ev) {
     case H2_CLIENT_CHANGED:
         origin_settle(c);
@@ -226,29 +267,41 @@ static struct stream *origin_begin_on(struct upstream_conn *c)
 
     if (c->h2) {
         s = h2_client_begin(c->h2);
+        c->begun += s != NULL;
         origin_settle(c);
         return s;
     }
-    if (!h1_client_usable(c->h1)) {
+    if (loop_now_ms() >= c->kept_until_ms || !h1_client_usable(c->h1)) {
         origin_close_conn(c);
         return NULL;
     }
     s = h1_client_begin(c->h1);
+    c->used = true;
     origin_set_state(c, UPSTREAM_CONN_FULL);
     return s;
 }
 
+/* So that a new connection finds the addresses that are right by then. */
+static void origin_refresh_addresses(struct origin *o)
+{
+    if (loop_now_ms() < o->refresh_at_ms)
+        return;
+    o->refresh_at_ms = loop_now_ms() + REFRESH_MS;
+    resolver_refresh(o->resolver, o->host);
+}
+
 /* Takes the oldest connection with room, so that newer ones become idle and close. */
-struct stream *origin_take(struct origin *o)
+struct stream *origin_take(struct origin *o, bool fresh)
 {
     static const enum upstream_conn_state from[] = { UPSTREAM_CONN_OPEN, UPSTREAM_CONN_IDLE };
 
+    origin_refresh_addresses(o);
     for (size_t i = 0; i < sizeof(from) / sizeof(*from); i++) {
         LIST_EACH(n, &o->conns[from[i]]) {
             struct upstream_conn *c = LIST_OWNER(n, struct upstream_conn, node);
             struct stream *s = NULL;
 
-            if (loop_now_ms() >= c->retire_at_ms)
+            if (loop_now_ms() >= c->retire_at_ms || (fresh && c->h1 && c->used))
                 origin_retire_conn(c);
             else if (!c->h2 || (!h2_client_must_answer(c->h2) && origin_room(c) > 0))
                 s = origin_begin_on(c);
@@ -398,6 +451,8 @@ static size_t origin_dials_wanted(const struct origin *o, size_t waiting)
         0) /* a peer that allows none for now would not allow more on another connection */
         return waiting > 0 && dialling == 0 && !origin_any_standing(o);
     each = o->streams_each < o->streams_max ? o->streams_each : o->streams_max;
+    if (each > origin_life(o))
+        each = origin_life(o);
     if (waiting <= origin_promised(o, each))
         return 0;
     return (waiting - origin_promised(o, each) + each - 1) / each;
@@ -439,6 +494,19 @@ bool origin_let_idle_go(struct origin *o)
             return false;
     }
     return true;
+}
+
+void origin_drain(struct origin *o)
+{
+    static const enum upstream_conn_state all[] = { UPSTREAM_CONN_IDLE, UPSTREAM_CONN_OPEN,
+        UPSTREAM_CONN_FULL };
+
+    for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++) {
+        LIST_EACH(n, &o->conns[all[i]]) {
+            origin_retire_conn(LIST_OWNER(n, struct upstream_conn, node));
+        }
+    }
+    origin_wake(o);
 }
 
 static void origin_on_backoff_over(void *owner)

@@ -48,12 +48,13 @@ typedef void origin_event_fn(void *owner, const struct origin_event *ev);
 struct origin *origin_open(
     struct resolver *r, const struct origin_terms *t, origin_event_fn *on_event, void *owner);
 
-/* Sets new terms; existing connections stay. */
+/* Sets new terms. Existing connections stay, see origin_drain(). */
 void origin_update(struct origin *o, const struct origin_terms *t);
 
 /* A stream on an established connection: begin to send on it at once (set its owner first). NULL:
- * there is none now. */
-struct stream *origin_take(struct origin *o);
+ * there is none now. `fresh`: over HTTP/1.1 on a connection that carried no request before; unused
+ * ones that did are closed, for the peer has just ended another one with a request under way. */
+struct stream *origin_take(struct origin *o, bool fresh);
 
 /* `waiting` calls need a stream: dials as many connections as they need. 0, or -1 if there is no
  * memory and nothing to wait for. */
@@ -62,6 +63,9 @@ int origin_need(struct origin *o, size_t waiting);
 /* A connection for one WebSocket alone, by the same terms. NULL if there is no memory. */
 struct single *origin_open_single(struct origin *o, single_answer_fn *on_answer, void *owner);
 size_t origin_singles(const struct origin *o);
+
+/* All connections take no new call, finish those they have and close. */
+void origin_drain(struct origin *o);
 
 /* Closes unused connections. True if none is left. */
 bool origin_let_idle_go(struct origin *o);

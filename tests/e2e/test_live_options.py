@@ -357,7 +357,7 @@ SEEN = {
 # What other tests show; here that the running process has it.
 IN_FORCE = {
     "top": {
-        "admin_connections_max": 17, "body_memory_max": "8K", "body_rate_min": "17", "drain_delay": "17ms", "http2_connection_window": "192K",
+        "admin_connections_max": 17, "dns_stale_max": "17m", "body_memory_max": "8K", "body_rate_min": "17", "drain_delay": "17ms", "http2_connection_window": "192K",
         "http2_controls_max": 17, "http2_early_answer_wait": "17ms", "http2_empty_frames_max": 17, "http2_glitches_max": 17,
         "http2_goaway_wait": "17ms", "http2_header_excess": 17, "http2_limits_window": "17s", "http2_ping_interval": "17s",
         "http2_ping_timeout": "17s", "http2_queue_max": 117, "http2_resets_max": 17, "http2_stalled_max": 17, "http2_stalled_timeout": "17s",

@@ -21,7 +21,7 @@ static struct {
     ev_io io;
     int fd;
     unsigned char v4[4];
-    bool mute, broken, no_v6;
+    bool mute, mute_v6, broken, no_v6;
     uint32_t ttl;
     size_t queries;
 } server;
@@ -58,7 +58,7 @@ static void on_query(struct ev_loop *ev, ev_io *w, int revents)
     }
     type = end[1] << 8 | end[2];
     end += 5;
-    if (server.mute)
+    if (server.mute || (server.mute_v6 && type == TYPE_AAAA))
         return;
     good = strstr(name, ".good.") != NULL;
     q[2] = 0x81;                                      /* a response, to a recursive question */
@@ -217,7 +217,7 @@ START_TEST(asks_once_for_all_and_for_as_long_as_the_answer_lives)
 }
 END_TEST
 
-START_TEST(serves_the_old_answer_while_it_fetches_the_new)
+START_TEST(an_answer_past_its_time_waits_for_the_new_one)
 {
     struct asked q = { 0 };
 
@@ -232,12 +232,83 @@ START_TEST(serves_the_old_answer_while_it_fetches_the_new)
     let_it_expire();
     ask(&q, "api.good");
     WORLD_UNTIL(q.over);
-    ck_assert_int_eq(q.first4.ip[3], 1);
-    world_settle();
+    ck_assert_int_eq(q.first4.ip[3], 2);
     ck_assert_uint_eq(server.queries, 4);
+    tear_down();
+}
+END_TEST
+
+START_TEST(refreshed_it_has_the_new_answer_at_once)
+{
+    struct asked q = { 0 };
+
+    set_up();
+    server.ttl = 0;
+    resolver_refresh(resolver, STR("api.good")); /* nobody has asked for it */
+    world_settle();
+    ck_assert_uint_eq(server.queries, 0);
+    ask(&q, "api.good");
+    WORLD_UNTIL(q.over);
+    resolver_refresh(resolver, STR("api.good")); /* it is fresh */
+    world_settle();
+    ck_assert_uint_eq(server.queries, 2);
+    server.v4[3] = 2;
+    let_it_expire();
+    resolver_refresh(resolver, STR("api.good"));
+    resolver_refresh(resolver, STR("api.good"));
+    WORLD_UNTIL(server.queries == 4);
+    world_settle();
+    server.mute = true;
     ask(&q, "api.good");
     WORLD_UNTIL(q.over);
     ck_assert_int_eq(q.first4.ip[3], 2);
+    tear_down();
+}
+END_TEST
+
+START_TEST(a_family_that_is_not_answered_holds_nothing_back_for_long)
+{
+    struct asked q = { 0 };
+
+    set_up();
+    server.mute_v6 = true;
+    server.ttl = 1;
+    ask(&q, "api.good");
+    WORLD_UNTIL(q.over);
+    ck_assert_uint_eq(q.n4, 1);
+    ck_assert_uint_eq(q.n6, 0);
+    ck_assert_uint_eq(server.queries, 3); /* A, AAAA, and A alone; none of them a second time */
+    /* It goes on so while that query hangs. */
+    server.v4[3] = 2;
+    let_it_expire();
+    ask(&q, "api.good");
+    WORLD_UNTIL(q.over);
+    ck_assert_uint_eq(q.n4, 1);
+    WORLD_UNTIL((ask(&q, "api.good"), world_settle(), q.over && q.first4.ip[3] == 2));
+    tear_down();
+}
+END_TEST
+
+START_TEST(an_answer_that_is_too_old_does_not_serve)
+{
+    struct asked q = { 0 };
+
+    set_up();
+    resolver_set_stale_max(resolver, 0);
+    server.ttl = 1;
+    ask(&q, "api.good");
+    WORLD_UNTIL(q.over);
+    ck_assert_uint_eq(q.n, 2);
+    let_it_expire();
+    server.broken = true;
+    ask(&q, "api.good");
+    WORLD_UNTIL(q.over);
+    ck_assert_uint_eq(q.n, 0);
+    ck_assert_str_ne(q.why, "");
+    server.broken = false;
+    ask(&q, "api.good");
+    WORLD_UNTIL(q.over);
+    ck_assert_uint_eq(q.n, 2);
     tear_down();
 }
 END_TEST
@@ -406,11 +477,7 @@ START_TEST(renewed_it_asks_the_new_servers)
     WORLD_UNTIL(waits.over); /* who waited for the old server is answered by the new one */
     ck_assert_uint_eq(waits.n, 2);
     ck_assert_int_eq(waits.first4.ip[3], 9);
-    ask(&known_before, "api.good"); /* what is known serves, and is asked for again */
-    WORLD_UNTIL(known_before.over);
-    ck_assert_int_eq(known_before.first4.ip[3], 1);
-    world_settle();
-    ask(&known_before, "api.good");
+    ask(&known_before, "api.good"); /* what is known is asked for again */
     WORLD_UNTIL(known_before.over);
     ck_assert_int_eq(known_before.first4.ip[3], 9);
     ask(&literal, "192.0.2.77");
@@ -463,7 +530,10 @@ static TCase *cases(void)
     tcase_add_test(t, finds_addresses_of_both_families);
     tcase_add_test(t, one_family_is_enough);
     tcase_add_test(t, asks_once_for_all_and_for_as_long_as_the_answer_lives);
-    tcase_add_test(t, serves_the_old_answer_while_it_fetches_the_new);
+    tcase_add_test(t, an_answer_past_its_time_waits_for_the_new_one);
+    tcase_add_test(t, refreshed_it_has_the_new_answer_at_once);
+    tcase_add_test(t, a_family_that_is_not_answered_holds_nothing_back_for_long);
+    tcase_add_test(t, an_answer_that_is_too_old_does_not_serve);
     tcase_add_loop_test(t, keeps_the_old_answer_when_there_is_no_new_one, 0, 2);
     tcase_add_test(t, says_why_there_is_no_address);
     tcase_add_loop_test(t, needs_no_server_for_what_is_known, 0, COUNT_OF(known));
