@@ -1,7 +1,7 @@
 """A program of its own, because instrumentation is for a whole process: an app that OpenTelemetry or Sentry watches, with their real
 packages, and a client that takes its requests through their visits as Tarry would.
 
-telemetry.py WATCHER FRAMEWORK RESUME prints what the watcher reports, as JSON."""
+telemetry.py FRAMEWORK RESUME prints what both report, as JSON."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ import time
 
 import tarry
 
-watcher, framework, resume = sys.argv[1:]
+framework, resume = sys.argv[1:]
 tarry.patch_all(resume=resume)
 
 from asking import MODEL, ask  # noqa: E402
@@ -29,10 +29,9 @@ def django_app():
     settings.configure(
         SECRET_KEY="tests", ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__, MIDDLEWARE=["tarry.django.Middleware"], DEBUG=False
     )
-    if watcher == "otel":
-        from opentelemetry.instrumentation.django import DjangoInstrumentor
+    from opentelemetry.instrumentation.django import DjangoInstrumentor
 
-        DjangoInstrumentor().instrument()
+    DjangoInstrumentor().instrument()
     from django.core.wsgi import get_wsgi_application
     from django.http import HttpResponse
     from django.urls import path
@@ -50,10 +49,9 @@ def flask_app():
     def view():
         return "no call" if "without" in flask.request.args else ask()
 
-    if watcher == "otel":
-        from opentelemetry.instrumentation.flask import FlaskInstrumentor
+    from opentelemetry.instrumentation.flask import FlaskInstrumentor
 
-        FlaskInstrumentor().instrument_app(app)
+    FlaskInstrumentor().instrument_app(app)
     app.wsgi_app = tarry.wsgi(app.wsgi_app)
     return app
 
@@ -65,13 +63,10 @@ def plain_app(outside=False):
         return [text.encode()]
 
     def watched(app):
-        if watcher == "otel":
-            from opentelemetry.instrumentation.wsgi import OpenTelemetryMiddleware
-
-            return OpenTelemetryMiddleware(app)
+        from opentelemetry.instrumentation.wsgi import OpenTelemetryMiddleware
         from sentry_sdk.integrations.wsgi import SentryWsgiMiddleware
 
-        return SentryWsgiMiddleware(app)
+        return SentryWsgiMiddleware(OpenTelemetryMiddleware(app))
 
     return watched(tarry.wsgi(app)) if outside else tarry.wsgi(watched(app))
 
@@ -135,7 +130,7 @@ def sentry():
     return report
 
 
-report = {"otel": otel, "sentry": sentry}[watcher]()
+reports = [otel(), sentry()]
 app = {"django": django_app, "flask": flask_app, "wsgi": plain_app, "outside": lambda: plain_app(True)}[framework]()
 
 
@@ -150,4 +145,4 @@ def request(path, traceparent=None):
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 answers = [request("/ask/", TRACE), request("/ask/?without=1")]
-print(json.dumps({"answers": answers, **report()}))
+print(json.dumps({"answers": answers, **reports[0](), **reports[1]()}))

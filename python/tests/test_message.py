@@ -68,6 +68,7 @@ def test_only_failures_that_tarry_made_have_its_error():
     assert answer(502, "tarry; error=connection_refused").tarry_error == "connection_refused"
     assert answer(200, "tarry; error=connection_refused").tarry_error == ""
     assert answer(502, "cdn; error=connection_refused").tarry_error == ""
+    assert answer(429, "tarry; error=rate_limit_reached").tarry_error == "rate_limit_reached"
 
 
 def test_a_failure_says_that_it_was_tried_again_already():

@@ -1,6 +1,7 @@
 """OpenTelemetry's and Sentry's own packages watch apps: a request is one span that lasts as long as its view, and what a left run leaves
 behind is told from a response. And what the app itself can use: log records, the environ, the status of a handoff."""
 
+import functools
 import json
 import logging
 import os
@@ -21,26 +22,31 @@ SLOW = 0.2
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
-def watched(watcher, framework, resume):
+@functools.lru_cache(maxsize=None)
+def printed(framework, resume):
+    environ = {**os.environ, "PYTHONPATH": f"{HERE.parent}:{HERE}"}
+    environ.pop("DJANGO_SETTINGS_MODULE")
+    command = [sys.executable, HERE / "telemetry.py", framework, resume]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "Error" not in done.stderr, done.stderr
+    return done.stdout
+
+
+def watched(framework, resume):
     """What telemetry.py prints for two requests: one that calls a model, and one that does not."""
-    package = {"otel": "opentelemetry.instrumentation." + framework.replace("outside", "wsgi"), "sentry": "sentry_sdk"}[watcher]
-    pytest.importorskip(package)
+    for package in ("opentelemetry.sdk", "opentelemetry.instrumentation." + framework.replace("outside", "wsgi"), "sentry_sdk"):
+        pytest.importorskip(package)
     pytest.importorskip({"django": "django", "flask": "flask"}.get(framework, "json"))
     if resume == "auto" and suspended.missing():
         pytest.skip(suspended.missing())
-    environ = {**os.environ, "PYTHONPATH": f"{HERE.parent}:{HERE}"}
-    environ.pop("DJANGO_SETTINGS_MODULE")
-    command = [sys.executable, HERE / "telemetry.py", watcher, framework, resume]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0 and "Error" not in done.stderr, done.stderr
-    found = json.loads(done.stdout)
+    found = json.loads(printed(framework, resume))
     assert [answer["text"] for answer in found["answers"]] == ["answer", "no call"]
     return found, [answer["id"] for answer in found["answers"]]
 
 
 @pytest.mark.parametrize("framework", ["django", "flask", "wsgi"])
 def test_the_span_of_a_suspended_view_ends_with_the_view(framework):
-    found, (called, plain) = watched("otel", framework, "auto")
+    found, (called, plain) = watched(framework, "auto")
     first, second = found["spans"]
     assert first["seconds"] >= SLOW and first["trace"] == TRACE and first["status"] == 200 and not first["failed"]
     assert (first["tarry.exchange"], first["tarry.run"], first["tarry.handoff"]) == (called, 1, None)
@@ -51,7 +57,7 @@ def test_the_span_of_a_suspended_view_ends_with_the_view(framework):
 @pytest.mark.parametrize("framework, resume", [("django", "rerun"), ("flask", "rerun"), ("outside", "rerun"), ("outside", "auto")])
 def test_the_span_of_a_visit_that_ended_in_a_handoff_says_so(framework, resume):
     """In "outside" the instrumentation is around tarry.wsgi(), and sees visits."""
-    found, (called, plain) = watched("otel", framework, resume)
+    found, (called, plain) = watched(framework, resume)
     first, second, third = found["spans"]
     assert (first["tarry.exchange"], first["tarry.run"], first["tarry.handoff"]) == (called, 1, True) and not first["failed"]
     assert first["status"] in (202, None)  # Flask's says nothing of a run that is left
@@ -63,7 +69,7 @@ def test_the_span_of_a_visit_that_ended_in_a_handoff_says_so(framework, resume):
 
 def test_a_left_run_leaves_no_trace_context_to_the_next_request():
     """OpenTelemetry's WSGI middleware sees no Exception, and cleans nothing up."""
-    found, (called, plain) = watched("otel", "wsgi", "rerun")
+    found, (called, plain) = watched("wsgi", "rerun")
     answered, second = found["spans"]
     assert answered["trace"] == TRACE and (answered["kind"], answered["tarry.run"]) == ("SERVER", 2)
     assert (second["kind"], second["parent"]) == ("SERVER", False) and second["trace"] != TRACE
@@ -73,7 +79,7 @@ def test_a_left_run_leaves_no_trace_context_to_the_next_request():
 @pytest.mark.parametrize("framework", ["django", "flask", "wsgi", "outside"])
 def test_sentry_gets_one_transaction_a_request_and_no_error(framework, resume):
     """Its integration of Flask, like "outside", is around tarry.wsgi()."""
-    found, (called, plain) = watched("sentry", framework, resume)
+    found, (called, plain) = watched(framework, resume)
     first, second = found["transactions"]
     assert found["errors"] == [] and first["status"] == second["status"] == 200
     runs = "2" if resume == "rerun" else "1"

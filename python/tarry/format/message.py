@@ -182,7 +182,7 @@ class Answer:
     def tarry_error(self) -> str:
         """The error of a response that Tarry made because the upstream gave none; "" for an upstream's own response."""
         found = re.match(r"tarry\s*;\s*error=([a-z0-9_]+)", self.header("proxy-status"))
-        return found.group(1) if found and self.status in (502, 503, 504) else ""
+        return found.group(1) if found and self.status in (429, 502, 503, 504) else ""
 
     def as_headers(self) -> Headers:
         """The headers for the library that made the call: a failure that was tried again already says so."""
