@@ -10,6 +10,7 @@
 #include "conf/file.h"
 #include "conf/options.h"
 #include "conf/print.h"
+#include "conf/proxyurl.h"
 #include "conf/secret.h"
 #include "conf/value.h"
 #include "conf/verify.h"
@@ -174,6 +175,10 @@ static bool load_read_value(struct draft *d, const struct draft_section *s, cons
         return value_path(a, text, to, why);
     case OPT_SELECTOR:
         return value_selector(a, text, to, why);
+    case OPT_PROXY:
+        return proxyurl_parse(a, text, to, why);
+    case OPT_HIDDEN:
+        return value_hidden(a, text, to, why);
     case OPT_MODE:
         return value_mode(text, to, why);
     case OPT_USER:

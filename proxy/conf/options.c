@@ -563,6 +563,10 @@ static const struct opt endpoint_rows[] = {
     { "ca_file", OPT_FILE, IN(endpoint_conf, ca_file), NULL, NULL, NULL, OPT_LIVE,
         .help = "The PEM file with the authorities that may have signed the endpoint's "
                 "certificate. Left out: the upstream's." },
+    { "certificate", OPT_FILE, IN(endpoint_conf, certificate), NULL, NULL, NULL, OPT_LIVE,
+        .help =
+            "The PEM file with the certificate that Tarry shows to the endpoint. Left out, with "
+            "private_key: the upstream's." },
     { "http2", OPT_BOOL, IN(endpoint_conf, http2), "true", NULL, NULL, OPT_LIVE,
         .help = "Whether HTTP/2 is offered. Left out: as the upstream says." },
     { "in_flight", OPT_NUMBER, IN(endpoint_conf, in_flight), "0", "0", "10000000", OPT_LIVE,
@@ -582,6 +586,13 @@ static const struct opt endpoint_rows[] = {
     { "path_prefix", OPT_PATH, IN(endpoint_conf, path_prefix), "", NULL, NULL, OPT_LIVE,
         .help = "A path that is put before the request's own at this endpoint, such as "
                 "\"/openai\"." },
+    { "private_key", OPT_FILE, IN(endpoint_conf, private_key), NULL, NULL, NULL, OPT_LIVE,
+        .help = "The PEM file with that certificate's key." },
+    { "proxy", OPT_PROXY, IN(endpoint_conf, proxy), NULL, NULL, NULL, OPT_LIVE,
+        .help =
+            "The HTTP proxy on the way to the endpoint. Left out: the upstream's; \"\": none." },
+    { "proxy_authorization", OPT_HIDDEN, IN(endpoint_conf, proxy_authorization), NULL, NULL, NULL,
+        OPT_LIVE, .help = "The value of Proxy-Authorization for the endpoint's own proxy." },
     { "requests_per_minute", OPT_NUMBER, IN(endpoint_conf, requests_per_minute), "0", "0",
         "1000000", OPT_LIVE,
         .help = "The same for calls that begin within any minute. 0: any number." },
@@ -649,6 +660,9 @@ static const struct opt upstream_rows[] = {
     { "ca_file", OPT_FILE, IN(upstream_conf, own.ca_file), "", NULL, NULL, OPT_LIVE,
         .help = "The PEM file with the authorities that may have signed the upstream's "
                 "certificate. Empty: the system's." },
+    { "certificate", OPT_FILE, IN(upstream_conf, own.certificate), "", NULL, NULL, OPT_LIVE,
+        .help = "The PEM file with the certificate that Tarry shows to the upstream, and those "
+                "between it and its authority. Read again on a reload. Empty: none is shown." },
     { "connect_timeout", OPT_DURATION, IN(upstream_conf, connect_timeout_ms), "5s", "1ms", "1h",
         OPT_LIVE,
         .help =
@@ -712,11 +726,25 @@ static const struct opt upstream_rows[] = {
         OPT_LIVE,
         .help =
             "HTTP/2: a connection that does not answer the probe within this time is given up." },
+    { "private_key", OPT_FILE, IN(upstream_conf, own.private_key), "", NULL, NULL, OPT_LIVE,
+        .help = "The PEM file with that certificate's key. The account that starts Tarry must be "
+                "able to read it." },
     { "probe_after", OPT_DURATION, IN(upstream_conf, probe_after_ms), "5s", "1ms", "1d", OPT_LIVE,
         .help = "HTTP/2: an unused connection that was silent for so long must answer a PING "
                 "before it gets a call." },
     { "probe_timeout", OPT_DURATION, IN(upstream_conf, probe_timeout_ms), "1s", "1ms", "1h",
         OPT_LIVE, .help = "HTTP/2: how long it may take to answer; then it is given up." },
+    { "proxy", OPT_PROXY, IN(upstream_conf, own.proxy), "", NULL, NULL, OPT_LIVE,
+        .help =
+            "The HTTP proxy through which the upstream is reached, as "
+            "\"http://[USER:PASSWORD@]HOST[:PORT]\" (port 3128 if none is written). Tarry asks it "
+            "for a tunnel (CONNECT), in which TLS and HTTP/2 are end to end; the proxy resolves "
+            "the upstream's name. Empty: none." },
+    { "proxy_authorization", OPT_HIDDEN, IN(upstream_conf, own.proxy_authorization), "", NULL, NULL,
+        OPT_LIVE,
+        .help =
+            "The value of Proxy-Authorization, such as \"Bearer ${file:/run/secrets/proxy}\". A "
+            "user and a password in proxy need none." },
     { "queue_max", OPT_NUMBER, IN(upstream_conf, queue_max), "10000", "0", "10000000", OPT_LIVE,
         .help = "How many calls may wait for a limit in one process; further ones are refused with "
                 "429." },

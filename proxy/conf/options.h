@@ -42,6 +42,8 @@ enum opt_type {
     OPT_TEXT,      /* struct str: what may stand in a header field */
     OPT_PATH,      /* struct str: a path without a slash at its end; empty: none */
     OPT_SELECTOR,  /* struct selector_conf */
+    OPT_PROXY,     /* struct proxy_conf */
+    OPT_HIDDEN,    /* struct str: what may stand in a header field, and is never shown */
     OPT_POOL,      /* const struct pool_conf *: the name of a workers section */
     OPT_UPSTREAM,  /* const struct upstream_conf *: the name of an upstream section */
     OPT_USER,      /* struct str: the name of an account */

@@ -101,6 +101,19 @@ static void print_list(FILE *out, const struct draft_section *s, const struct op
     fputs(" }", out);
 }
 
+/* Without the user and the password. */
+static void print_proxy(FILE *out, struct str text)
+{
+    size_t at = text.n;
+
+    while (at > 0 && text.p[at - 1] != '@')
+        at--;
+    if (at == 0)
+        print_quoted(out, text);
+    else
+        fprintf(out, "\"http://(not shown)@" STR_FMT "\"", (int)(text.n - at), text.p + at);
+}
+
 static void print_row(
     FILE *out, const struct draft_section *s, const struct opt *row, const char *indent)
 {
@@ -122,6 +135,10 @@ static void print_row(
         fputs(*(const bool *)at ? "true" : "false", out);
     else if (row->type == OPT_WORD)
         print_quoted(out, str_of(row->words[print_number_at(at, row->width)]));
+    else if (row->type == OPT_HIDDEN && note)
+        fputs("\"(not shown)\"", out);
+    else if (row->type == OPT_PROXY && note)
+        print_proxy(out, note->text);
     else
         print_quoted(out, note ? note->text : str_of(row->def));
     fputc('\n', out);

@@ -167,6 +167,13 @@ struct selector_conf {
     struct str name; /* of the field, lower case, or the path */
 };
 
+/* An HTTP proxy on the way to an endpoint (CONNECT). */
+struct proxy_conf {
+    struct str host; /* lower case; without brackets; empty: there is none */
+    uint16_t port;
+    struct str authorization; /* the value of Proxy-Authorization; empty: none */
+};
+
 /* Where calls of an upstream may go: a service's origin with one key. */
 struct endpoint_conf {
     struct str name;   /* of a plain upstream: the upstream's */
@@ -178,11 +185,14 @@ struct endpoint_conf {
     uint16_t port;
     struct header_conf *set_header; /* with the upstream's own, unless the name stands here too */
     size_t nset_header;
-    unsigned tier;          /* the lowest that can serve is used */
-    unsigned weight;        /* its share of the tier's calls */
-    struct str model;       /* takes the place of the request's; empty: it stays */
-    struct str path_prefix; /* stands before the request's path; empty: none */
-    struct str ca_file;     /* empty: the system's */
+    unsigned tier;                       /* the lowest that can serve is used */
+    unsigned weight;                     /* its share of the tier's calls */
+    struct str model;                    /* takes the place of the request's; empty: it stays */
+    struct str path_prefix;              /* stands before the request's path; empty: none */
+    struct str ca_file;                  /* empty: the system's */
+    struct str certificate, private_key; /* that Tarry shows; file paths; both or neither */
+    struct proxy_conf proxy;
+    struct str proxy_authorization;
     bool http2;
     bool insecure; /* plain http to a public address is allowed */
     /* What its account allows, over all processes; 0: no bound. */

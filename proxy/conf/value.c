@@ -321,6 +321,20 @@ bool value_origin(
     return out->host.p && out->origin.p ? true : WHY("out of memory");
 }
 
+bool value_hidden(struct arena *a, struct str text, struct str *out, char why[VALUE_WHY_MAX])
+{
+    for (size_t i = 0; i < text.n; i++) {
+        unsigned char c = (unsigned char)text.p[i];
+
+        if ((c < 0x20 && c != '\t') || c == 0x7f)
+            return WHY("the value holds the control octet 0x%02x (a line's end in the variable?); "
+                       "leave it out",
+                c);
+    }
+    *out = arena_copy(a, text);
+    return out->p ? true : WHY("out of memory");
+}
+
 bool value_host_is_private(struct str host)
 {
     static const unsigned char loopback6[16] = { [15] = 1 };

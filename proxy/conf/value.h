@@ -37,6 +37,9 @@ bool value_host(struct arena *a, struct str text, struct str *out, char why[VALU
 bool value_origin(
     struct arena *a, struct str text, struct endpoint_conf *out, char why[VALUE_WHY_MAX]);
 
+/* The value of a field. `why` never shows it. */
+bool value_hidden(struct arena *a, struct str text, struct str *out, char why[VALUE_WHY_MAX]);
+
 /* Whether plain http to that host is allowed without `insecure`: loopback, link-local or private
  * addresses, or "localhost". Other names never: others control what they resolve to.
  */

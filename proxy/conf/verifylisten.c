@@ -21,9 +21,7 @@ void verifylisten_authorities(
     X509_STORE_free(store);
 }
 
-/* A certificate with its key, of a listen or an identity section. False if there is no usable one.
- */
-static bool verifylisten_check_pair(
+bool verifylisten_pair(
     struct draft *d, const struct draft_section *s, struct str certificate, struct str key)
 {
     struct place at_certificate = draft_place(s, "certificate"),
@@ -78,7 +76,7 @@ static bool verifylisten_read_identity(struct draft *d, const struct draft_secti
         verifylisten_check_time(d, s, out);
         return true;
     }
-    if (verifylisten_check_pair(d, s, certificate, key))
+    if (verifylisten_pair(d, s, certificate, key))
         mistake_add(&d->mistakes, draft_place(s, "ocsp_staple"), "ocsp_staple: %s", why);
     return false;
 }

@@ -12,6 +12,10 @@ void verifylisten_section(struct draft *d, struct draft_section *s);
 void verifylisten_authorities(
     struct draft *d, const struct draft_section *s, const char *name, struct str path);
 
+/* A certificate with its key, of a section that has both options. False after a mistake. */
+bool verifylisten_pair(
+    struct draft *d, const struct draft_section *s, struct str certificate, struct str key);
+
 /* The options of session tickets. */
 void verifylisten_tickets(struct draft *d, const struct draft_section *root);
 

@@ -46,6 +46,56 @@ static void verifyupstream_origin(
     if (!e->tls && e->ca_file.n > 0 && draft_find(s, "ca_file"))
         mistake_add(&d->mistakes, draft_place(s, "ca_file"),
             "ca_file is of no use for a plain http origin; leave it out");
+    if (!e->tls && e->certificate.n > 0 && draft_find(s, "certificate"))
+        mistake_add(&d->mistakes, draft_place(s, "certificate"),
+            "certificate is of no use for a plain http origin; leave it out");
+    if (!e->tls && e->proxy.host.n > 0 && !e->insecure)
+        mistake_add(&d->mistakes, draft_place(s, draft_find(s, "proxy") ? "proxy" : "origin"),
+            "plain http through a proxy carries keys and prompts in the clear, wherever the proxy "
+            "takes them; write https://, or insecure = true if you mean it");
+}
+
+/* The certificate that is shown to the service: the section's own, or the upstream's (NULL: this is
+ * the upstream's section). */
+static void verifyupstream_identity(struct draft *d, const struct draft_section *s,
+    struct endpoint_conf *e, const struct endpoint_conf *from)
+{
+    bool certificate = draft_find(s, "certificate") != NULL, key = draft_find(s, "private_key");
+
+    if (draft_lost_option(s, "certificate") || draft_lost_option(s, "private_key"))
+        return;
+    if (from && !certificate && !key) {
+        e->certificate = from->certificate;
+        e->private_key = from->private_key;
+    } else if ((e->certificate.n > 0) != (e->private_key.n > 0)) {
+        mistake_add(&d->mistakes, draft_place(s, certificate ? "certificate" : "private_key"),
+            "certificate and private_key belong together; write both, or none");
+    } else if (e->certificate.n > 0) {
+        verifylisten_pair(d, s, e->certificate, e->private_key);
+    }
+}
+
+static void verifyupstream_proxy(struct draft *d, const struct draft_section *s,
+    struct endpoint_conf *e, const struct endpoint_conf *from)
+{
+    bool own = draft_find(s, "proxy") != NULL;
+    struct str authorization = e->proxy_authorization;
+
+    if (draft_lost_option(s, "proxy"))
+        return;
+    if (from && !own)
+        e->proxy = from->proxy;
+    if (authorization.n == 0)
+        return;
+    if (e->proxy.host.n == 0 || (from && !own))
+        mistake_add(&d->mistakes, draft_place(s, "proxy_authorization"),
+            "proxy_authorization is of no use without proxy; write proxy = \"http://HOST:PORT\" "
+            "beside it");
+    else if (e->proxy.authorization.n > 0)
+        mistake_add(&d->mistakes, draft_place(s, "proxy_authorization"),
+            "the proxy has a user already; leave that or proxy_authorization out");
+    else
+        e->proxy.authorization = authorization;
 }
 
 static bool verifyupstream_has_credential(const struct endpoint_conf *e)
@@ -109,6 +159,8 @@ static void verifyupstream_endpoint(
         e->http2 = u->own.http2;
     if (!draft_find(s, "insecure"))
         e->insecure = u->own.insecure;
+    verifyupstream_identity(d, s, e, &u->own);
+    verifyupstream_proxy(d, s, e, &u->own);
     verifyupstream_origin(d, s, e);
 }
 
@@ -192,6 +244,8 @@ void verifyupstream_section(struct draft *d, struct draft_section *s)
 
     verifylisten_authorities(d, s, "ca_file", u->own.ca_file);
     verifyupstream_headers(d, s, &u->own);
+    verifyupstream_identity(d, s, &u->own, NULL);
+    verifyupstream_proxy(d, s, &u->own, NULL);
     u->idle_for_streams = draft_find(s, "idle_timeout") != NULL;
     /* An upstream's endpoints follow it directly, and then its limits. */
     if (u->nendpoints > 0 && draft_find(s, "origin"))

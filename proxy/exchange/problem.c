@@ -67,6 +67,12 @@ static const struct {
         "The upstream service's certificate was not accepted"),
     ROW(CALL_TLS, 502, "tls_protocol_error", COUNTER_CALLS_FAILED, WARN,
         "TLS with the upstream service failed"),
+    ROW(CALL_ALERT, 502, "tls_alert_received", COUNTER_CALLS_FAILED, WARN,
+        "The upstream service wants another client certificate"),
+    ROW(CALL_PROXY, 502, "proxy_configuration_error", COUNTER_CALLS_FAILED, WARN,
+        "The proxy on the way to the upstream service refuses"),
+    ROW(CALL_NO_WAY, 502, "destination_unavailable", COUNTER_CALLS_FAILED, WARN,
+        "The proxy on the way does not reach the upstream service"),
     ROW(CALL_TERMINATED, 502, "connection_terminated", COUNTER_CALLS_FAILED, WARN,
         "The upstream service cut the connection"),
     ROW(CALL_INCOMPLETE, 502, "http_response_incomplete", COUNTER_CALLS_FAILED, WARN,
@@ -186,6 +192,12 @@ enum problem problem_of_call(enum stream_error e)
         return PROBLEM_CALL_CERTIFICATE;
     case STREAM_E_TLS:
         return PROBLEM_CALL_TLS;
+    case STREAM_E_ALERT:
+        return PROBLEM_CALL_ALERT;
+    case STREAM_E_PROXY:
+        return PROBLEM_CALL_PROXY;
+    case STREAM_E_NO_WAY:
+        return PROBLEM_CALL_NO_WAY;
     case STREAM_E_REFUSED:
     case STREAM_E_STALE:
     case STREAM_E_TERMINATED:
@@ -221,6 +233,9 @@ enum problem problem_of_visit(enum stream_error e)
     case STREAM_E_CONNECT_TIMEOUT:
     case STREAM_E_CERTIFICATE:
     case STREAM_E_TLS:
+    case STREAM_E_ALERT:
+    case STREAM_E_PROXY:
+    case STREAM_E_NO_WAY:
     case STREAM_E_REFUSED:
     case STREAM_E_STALE:
         return PROBLEM_WORKER_UNREACHABLE;

@@ -40,6 +40,9 @@ enum problem {
     PROBLEM_CALL_UNREACHABLE,
     PROBLEM_CALL_CERTIFICATE,
     PROBLEM_CALL_TLS,
+    PROBLEM_CALL_ALERT,  /* it wants a certificate of ours, or another one */
+    PROBLEM_CALL_PROXY,  /* an outgoing proxy refuses, */
+    PROBLEM_CALL_NO_WAY, /* or does not get there */
     PROBLEM_CALL_TERMINATED,
     PROBLEM_CALL_INCOMPLETE,
     PROBLEM_CALL_PROTOCOL,

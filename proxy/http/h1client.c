@@ -85,6 +85,8 @@ static void h1client_fail(struct h1_client *h, enum stream_error error)
  */
 static enum stream_error h1client_ended_early(const struct h1_client *h)
 {
+    if (conn_error(h->conn) == CONN_E_REFUSED && !h->any_byte)
+        return STREAM_E_ALERT;
     if (h->any_byte)
         return STREAM_E_INCOMPLETE;
     if (h->stream.reused && !conn_may_have_arrived(h->conn))

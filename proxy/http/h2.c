@@ -287,7 +287,8 @@ static void h2_on_conn(void *owner, struct conn *c, enum conn_event ev)
         h2_die(h, error, "closed by the peer", false);
         break;
     case CONN_FAILED:
-        h2_die(h, STREAM_E_TERMINATED, conn_strerror(c), false);
+        h2_die(h, conn_error(c) == CONN_E_REFUSED ? STREAM_E_ALERT : STREAM_E_TERMINATED,
+            conn_strerror(c), false);
         break;
     }
 }

@@ -16,6 +16,13 @@ const char *stream_strerror(enum stream_error e)
         return "the certificate was not accepted";
     case STREAM_E_TLS:
         return "TLS failed";
+    case STREAM_E_ALERT:
+        return "the service wants a client certificate, or another one (certificate and "
+               "private_key)";
+    case STREAM_E_PROXY:
+        return "the proxy refuses the tunnel";
+    case STREAM_E_NO_WAY:
+        return "the proxy does not reach the service";
     case STREAM_E_REFUSED:
         return "refused without being processed";
     case STREAM_E_STALE:

@@ -40,8 +40,12 @@ enum stream_error {
     STREAM_E_TERMINATED = -9, /* reset before a byte of the response; it may have been processed */
     STREAM_E_ENDED =
         -17, /* closed cleanly before a byte of the response; it may have been processed */
-    STREAM_E_INCOMPLETE = -10,     /* ended or reset within the response */
-    STREAM_E_PROTOCOL = -11,       /* the peer's message is malformed */
+    STREAM_E_ALERT = -18,      /* the peer wants a certificate of ours, or another one; it has not
+                                  looked at the request */
+    STREAM_E_PROXY = -19,      /* the proxy on the way refuses the tunnel; nothing was sent */
+    STREAM_E_NO_WAY = -20,     /* the proxy does not reach the peer; nothing was sent */
+    STREAM_E_INCOMPLETE = -10, /* ended or reset within the response */
+    STREAM_E_PROTOCOL = -11,   /* the peer's message is malformed */
     STREAM_E_HEAD_TOO_LARGE = -12, /* the response's header section is over the limit */
     STREAM_E_BAD_REQUEST = -13,    /* server side: the client's body is malformed; see `detail` */
     STREAM_E_GONE = -14,           /* server side: the client has closed or reset */

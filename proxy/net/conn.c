@@ -156,7 +156,7 @@ static void conn_end(struct conn *c, bool reset)
 static bool conn_owes_alert(const struct conn *c)
 {
     return c && c->phase == PHASE_HANDSHAKE && c->accepted &&
-           (c->error == CONN_E_TLS || c->error == CONN_E_CERTIFICATE);
+           (c->error == CONN_E_TLS || c->error == CONN_E_CERTIFICATE || c->error == CONN_E_REFUSED);
 }
 
 /* Hands the socket over to linger. False if there is no memory for that. */
@@ -207,6 +207,8 @@ static enum conn_error conn_error_of(enum wire_error e)
         return CONN_E_CERTIFICATE;
     case WIRE_E_TRUNCATED:
         return CONN_E_TRUNCATED;
+    case WIRE_E_REFUSED:
+        return CONN_E_REFUSED;
     case WIRE_E_RESET:
     case WIRE_E_EOF:
         break;
@@ -540,6 +542,21 @@ struct conn *conn_accept(
     return c;
 }
 
+int conn_begin_tls(struct conn *c, SSL *ssl)
+{
+    BUG_IF(c->phase != PHASE_OPEN || c->wire.ssl || buf_len(&c->in) > 0);
+    if (!SSL_set_fd(ssl, c->wire.fd)) {
+        SSL_free(ssl);
+        return -1;
+    }
+    SSL_set_connect_state(ssl);
+    c->wire.ssl = ssl;
+    c->phase = PHASE_HANDSHAKE;
+    c->fill_due = false;
+    conn_wake(c);
+    return 0;
+}
+
 void conn_set_owner(struct conn *c, conn_event_fn *on_event, void *owner)
 {
     c->on_event = on_event;
@@ -726,6 +743,7 @@ const char *conn_strerror(const struct conn *c)
         return c->err_no ? strerror(c->err_no) : "connection reset by peer";
     case CONN_E_CERTIFICATE:
     case CONN_E_TLS:
+    case CONN_E_REFUSED:
         return tls_describe_error(c->wire.ssl);
     case CONN_E_TRUNCATED:
         return "TLS ended without close_notify";

@@ -42,6 +42,7 @@ enum conn_error {
     CONN_E_RESET = -5,     /* reset, or another error of an established connection: conn_errno() */
     CONN_E_TRUNCATED = -6, /* TLS ended without close_notify */
     CONN_E_MEMORY = -7,
+    CONN_E_REFUSED = -8, /* the peer wants a certificate of ours, or another one */
 };
 
 enum {
@@ -64,6 +65,11 @@ struct conn *conn_open(
  * then). */
 struct conn *conn_accept(
     int fd, const struct sockaddr *peer, SSL *ssl, conn_event_fn *on_event, void *owner);
+
+/* Begins a client handshake over a connection in the clear whose input is used up: a tunnel of a
+ * proxy. `ssl` is taken over; CONN_CONNECTED or CONN_FAILED follows, never from within. 0, or -1
+ * without memory (`ssl` is freed then). */
+int conn_begin_tls(struct conn *c, SSL *ssl);
 
 /* Hands it over: events go to the new owner from now on. */
 void conn_set_owner(struct conn *c, conn_event_fn *on_event, void *owner);

@@ -8,11 +8,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "conf/identity.h"
 #include "conf/pem.h"
 #include "net/castore.h"
 #include "observe/log.h"
 
 enum { TICKETS_KEPT = 4, HOST_MAX = 255 };
+
+#define TLS_REMEDY                                                                                 \
+    " (the service wants a client certificate, or another one: certificate and private_key)"
 
 /* Suites of TLS 1.2; those of 1.3 are all good. */
 static const char suites[] = "ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL:!SHA1";
@@ -26,6 +30,7 @@ struct tls_peer {
     unsigned refs;
     struct tls_client *client;
     bool literal;
+    bool asked; /* the server has asked for a certificate, and we have none */
     SSL_SESSION *tickets[TICKETS_KEPT]; /* oldest first */
     size_t ntickets;
     char host[HOST_MAX + 1];
@@ -108,11 +113,64 @@ static bool tls_trust_system(SSL_CTX *ctx)
     return SSL_CTX_set_default_verify_paths(ctx);
 }
 
-struct tls_client *tls_client_new(struct str ca_file, char *why, size_t whylen)
+static bool tls_trust(SSL_CTX *ctx, struct str ca_file, char *why, size_t whylen)
+{
+    X509_STORE *store;
+    char *path;
+
+    if (ca_file.n == 0) {
+        if (tls_trust_system(ctx))
+            return true;
+        ERR_clear_error();
+        snprintf(why, whylen, "cannot load the system's certificate authorities");
+        return false;
+    }
+    path = tls_path_of(ca_file);
+    if (!path) {
+        snprintf(why, whylen, "no memory for a TLS context");
+        return false;
+    }
+    store = pem_read_authorities(path, why, whylen);
+    free(path);
+    if (!store)
+        return false;
+    /* An intermediate is trusted without its root. */
+    X509_STORE_set_flags(store, X509_V_FLAG_PARTIAL_CHAIN);
+    SSL_CTX_set_cert_store(ctx, store);
+    return true;
+}
+
+/* The server asks for a certificate. It may do without, so the handshake goes on. */
+static int tls_on_asked(SSL *ssl, X509 **certificate, EVP_PKEY **key)
+{
+    struct tls_peer *p = SSL_get_ex_data(ssl, peer_index);
+
+    if (p)
+        p->asked = true;
+    return 0;
+}
+
+/* The certificate that the service may ask for. */
+static bool tls_show(SSL_CTX *ctx, const struct tls_terms *t, char *why, size_t whylen)
+{
+    struct identity id;
+    bool good;
+
+    if (t->certificate.n == 0)
+        return true;
+    if (!identity_read(&id, t->certificate, t->private_key, STR(""), why, whylen))
+        return false;
+    good = SSL_CTX_use_cert_and_key(ctx, id.chain.leaf, id.key, id.chain.rest, 1) == 1;
+    if (!good)
+        snprintf(why, whylen, "OpenSSL does not take the certificate \"" STR_FMT "\": %s",
+            STR_ARG(t->certificate), tls_describe_error(NULL));
+    identity_release(&id);
+    return good;
+}
+
+struct tls_client *tls_client_new(const struct tls_terms *terms, char *why, size_t whylen)
 {
     struct tls_client *t = calloc(1, sizeof(*t));
-    X509_STORE *store;
-    char *path = NULL;
 
     if (peer_index < 0)
         peer_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, tls_on_ssl_freed);
@@ -126,27 +184,13 @@ struct tls_client *tls_client_new(struct str ca_file, char *why, size_t whylen)
     SSL_CTX_set_session_cache_mode(
         t->ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL_STORE);
     SSL_CTX_sess_set_new_cb(t->ctx, tls_on_new_session);
-    if (ca_file.n == 0) {
-        if (!tls_trust_system(t->ctx)) {
-            ERR_clear_error();
-            snprintf(why, whylen, "cannot load the system's certificate authorities");
-            goto fail;
-        }
-        return t;
-    }
-    path = tls_path_of(ca_file);
-    if (!path)
-        goto no_memory;
-    store = pem_read_authorities(path, why, whylen);
-    if (!store)
+    SSL_CTX_set_client_cert_cb(t->ctx, tls_on_asked);
+    if (!tls_trust(t->ctx, terms->ca_file, why, whylen) || !tls_show(t->ctx, terms, why, whylen))
         goto fail;
-    SSL_CTX_set_cert_store(t->ctx, store);
-    free(path);
     return t;
 no_memory:
     snprintf(why, whylen, "no memory for a TLS context");
 fail:
-    free(path);
     if (t)
         SSL_CTX_free(t->ctx);
     free(t);
@@ -206,6 +250,14 @@ struct tls_client *tls_peer_client(const struct tls_peer *p)
     return p->client;
 }
 
+bool tls_peer_same_identity(const struct tls_peer *a, const struct tls_peer *b)
+{
+    X509 *x = a ? SSL_CTX_get0_certificate(a->client->ctx) : NULL,
+         *y = b ? SSL_CTX_get0_certificate(b->client->ctx) : NULL;
+
+    return x && y ? X509_cmp(x, y) == 0 : x == y;
+}
+
 /* The name that the certificate must have. */
 static bool tls_expect_host(struct tls_peer *p, SSL *ssl)
 {
@@ -251,6 +303,34 @@ SSL *tls_peer_begin(struct tls_peer *p, bool http2)
     return ssl;
 }
 
+static bool tls_is_refused(const SSL *ssl, unsigned long e)
+{
+    const struct tls_peer *p = ssl && peer_index >= 0 ? SSL_get_ex_data(ssl, peer_index) : NULL;
+
+    if (!p)
+        return false; /* a listener's: the client refuses ours */
+    switch (ERR_GET_LIB(e) == ERR_LIB_SSL ? ERR_GET_REASON(e) : 0) {
+    case SSL_R_SSLV3_ALERT_BAD_CERTIFICATE:
+    case SSL_R_SSLV3_ALERT_NO_CERTIFICATE:
+    case SSL_R_SSLV3_ALERT_UNSUPPORTED_CERTIFICATE:
+    case SSL_R_SSLV3_ALERT_CERTIFICATE_REVOKED:
+    case SSL_R_SSLV3_ALERT_CERTIFICATE_EXPIRED:
+    case SSL_R_SSLV3_ALERT_CERTIFICATE_UNKNOWN:
+    case SSL_R_TLSV1_ALERT_UNKNOWN_CA:
+    case SSL_R_TLSV1_ALERT_ACCESS_DENIED:
+    case SSL_R_TLSV13_ALERT_CERTIFICATE_REQUIRED:
+        return true;
+    case SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE: /* what TLS 1.2 has for the lack of one */
+        return p->asked;
+    }
+    return false;
+}
+
+bool tls_refuses_certificate(const SSL *ssl)
+{
+    return tls_is_refused(ssl, ERR_peek_error());
+}
+
 const char *tls_describe_error(const SSL *ssl)
 {
     static char text[512];
@@ -269,7 +349,8 @@ const char *tls_describe_error(const SSL *ssl)
                 X509_verify_cert_error_string(verify));
     } else {
         reason = e ? ERR_reason_error_string(e) : NULL;
-        snprintf(text, sizeof(text), "TLS: %s", reason ? reason : "connection closed by peer");
+        snprintf(text, sizeof(text), "TLS: %s%s", reason ? reason : "connection closed by peer",
+            tls_is_refused(ssl, e) ? TLS_REMEDY : "");
     }
     ERR_clear_error();
     return text;

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "net/sni.h"
+#include "net/tls.h"
 
 enum { TLS_RECORD_MAX = 16384 };
 
@@ -43,9 +44,9 @@ static ssize_t wire_read_tls(struct wire *w, void *p, size_t n)
     case SSL_ERROR_SYSCALL:
         return WIRE_E_RESET;
     default:
-        return ERR_GET_REASON(ERR_peek_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING
-                   ? WIRE_E_TRUNCATED
-                   : WIRE_E_TLS;
+        if (ERR_GET_REASON(ERR_peek_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING)
+            return WIRE_E_TRUNCATED;
+        return tls_refuses_certificate(w->ssl) ? WIRE_E_REFUSED : WIRE_E_TLS;
     }
 }
 
@@ -117,7 +118,9 @@ int wire_handshake(struct wire *w)
     w->wants_write = error == SSL_ERROR_WANT_WRITE;
     if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE)
         return 0;
-    return SSL_get_verify_result(w->ssl) != X509_V_OK ? WIRE_E_CERTIFICATE : WIRE_E_TLS;
+    if (SSL_get_verify_result(w->ssl) != X509_V_OK)
+        return WIRE_E_CERTIFICATE;
+    return tls_refuses_certificate(w->ssl) ? WIRE_E_REFUSED : WIRE_E_TLS;
 }
 
 void wire_shutdown(struct wire *w, bool socket)

@@ -24,6 +24,7 @@ enum wire_error {
     WIRE_E_TLS = -3,
     WIRE_E_CERTIFICATE = -4,
     WIRE_E_TRUNCATED = -5, /* TLS ended without close_notify */
+    WIRE_E_REFUSED = -6,   /* the peer's alert: it wants a certificate of ours, or another one */
 };
 
 /* Bytes read; 0: none now; or an error. */

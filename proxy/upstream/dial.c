@@ -10,6 +10,7 @@
 
 #include "net/deadline.h"
 #include "net/loop.h"
+#include "upstream/connecthead.h"
 
 enum {
     HEAD_START_MS = 250, /* RFC 8305 5: Connection Attempt Delay */
@@ -28,15 +29,22 @@ struct dial {
     struct deferred start; /* of a literal */
     struct deferred_free deferred_free;
     struct conn *trying[AT_ONCE_MAX];
+    bool tunnels[AT_ONCE_MAX]; /* the proxy has made the tunnel of that try */
+    struct dial_proxy proxy;
     struct addr addrs[TRIES_MAX]; /* in the dial_order in which they are tried */
     size_t naddrs, tried;
     uint64_t timeout_ms;
     enum stream_error error; /* the most telling one so far */
     uint16_t port;
     bool http2, private_only, closed;
-    char why[320];
-    char host[];
+    char why[400];
+    char host[]; /* of the service; behind its NUL the one to connect to: it, or the proxy */
 };
+
+static const char *dial_via(const struct dial *d)
+{
+    return d->proxy.host.n > 0 ? d->host + strlen(d->host) + 1 : d->host;
+}
 
 static void dial_try_next(struct dial *d);
 
@@ -84,8 +92,12 @@ static void dial_note(
         return;
     d->error = error;
     addr_to_sockaddr(a, &sa);
-    snprintf(d->why, sizeof(d->why), "\"%.100s\" at %s: %.150s", d->host,
-        addr_text((struct sockaddr *)&sa, text, sizeof(text)), what);
+    if (d->proxy.host.n > 0)
+        snprintf(d->why, sizeof(d->why), "\"%.80s\" through the proxy \"%.80s\" at %s: %.170s",
+            d->host, dial_via(d), addr_text((struct sockaddr *)&sa, text, sizeof(text)), what);
+    else
+        snprintf(d->why, sizeof(d->why), "\"%.100s\" at %s: %.200s", d->host,
+            addr_text((struct sockaddr *)&sa, text, sizeof(text)), what);
 }
 
 static enum stream_error dial_meaning(const struct conn *c)
@@ -96,6 +108,8 @@ static enum stream_error dial_meaning(const struct conn *c)
     case CONN_E_TLS:
     case CONN_E_TRUNCATED:
         return STREAM_E_TLS;
+    case CONN_E_REFUSED:
+        return STREAM_E_ALERT;
     case CONN_E_MEMORY:
         return STREAM_E_MEMORY;
     default:
@@ -129,16 +143,87 @@ static bool dial_protocol_is_ours(const struct dial *d, const struct conn *c)
     return alpn.n == 0 || str_eq(alpn, STR("http/1.1")) || (d->http2 && str_eq(alpn, STR("h2")));
 }
 
+static void dial_win(struct dial *d, struct conn *c)
+{
+    for (size_t i = 0; i < AT_ONCE_MAX; i++) {
+        if (d->trying[i] == c)
+            d->trying[i] = NULL; /* the winner; dial_close() closes the others */
+    }
+    dial_finish(d, c);
+}
+
+static void dial_give_up(struct dial *d, struct conn *c, enum stream_error error, const char *why)
+{
+    dial_note(d, error, conn_peer(c), why);
+    dial_drop_try(d, c);
+    dial_try_next(d);
+}
+
+/* The proxy's tunnel stands: it is as the connection itself would be. */
+static void dial_take_tunnel(struct dial *d, struct conn *c, bool *tunnel)
+{
+    SSL *ssl;
+
+    *tunnel = true;
+    if (!d->tls) {
+        dial_win(d, c);
+        return;
+    }
+    if (conn_input(c).n > 0) {
+        dial_give_up(d, c, STREAM_E_PROXY, "it sent bytes into the tunnel before TLS began");
+        return;
+    }
+    ssl = tls_peer_begin(d->tls, d->http2);
+    if (!ssl || conn_begin_tls(c, ssl) < 0)
+        dial_give_up(d, c, STREAM_E_MEMORY, "out of memory");
+}
+
+/* Asks the proxy, and reads its answer. */
+static void dial_on_proxy(struct dial *d, struct conn *c, bool *tunnel, enum conn_event ev)
+{
+    struct connecthead_refusal no;
+    ssize_t n;
+
+    switch (ev) {
+    case CONN_CONNECTED:
+        if (connecthead_write(conn_output(c), str_of(d->host), d->port, d->proxy.authorization) < 0)
+            dial_give_up(d, c, STREAM_E_MEMORY, "out of memory");
+        else
+            conn_written(c);
+        break;
+    case CONN_DATA:
+        n = connecthead_read(conn_input(c), &no);
+        if (n < 0)
+            dial_give_up(d, c, no.error, no.why);
+        else if (n > 0) {
+            conn_consume(c, (size_t)n);
+            dial_take_tunnel(d, c, tunnel);
+        }
+        break;
+    case CONN_EOF:
+        dial_give_up(
+            d, c, STREAM_E_NO_WAY, "it closed the connection without an answer to CONNECT");
+        break;
+    case CONN_FAILED:
+        dial_give_up(d, c, dial_meaning(c), conn_strerror(c));
+        break;
+    case CONN_DRAINED:
+        break;
+    }
+}
+
 static void dial_on_conn(void *owner, struct conn *c, enum conn_event ev)
 {
     struct dial *d = owner;
 
-    if (ev == CONN_CONNECTED && dial_protocol_is_ours(d, c)) {
-        for (size_t i = 0; i < AT_ONCE_MAX; i++) {
-            if (d->trying[i] == c)
-                d->trying[i] = NULL; /* the winner; dial_close() closes the others */
+    for (size_t i = 0; d->proxy.host.n > 0 && i < AT_ONCE_MAX; i++) {
+        if (d->trying[i] == c && !d->tunnels[i]) {
+            dial_on_proxy(d, c, &d->tunnels[i], ev);
+            return;
         }
-        dial_finish(d, c);
+    }
+    if (ev == CONN_CONNECTED && dial_protocol_is_ours(d, c)) {
+        dial_win(d, c);
         return;
     }
     if (ev == CONN_CONNECTED)
@@ -181,14 +266,15 @@ static bool dial_try_one(struct dial *d, size_t slot, struct addr *a)
     socklen_t n;
     SSL *ssl = NULL;
 
-    a->port = d->port;
+    a->port = d->proxy.host.n > 0 ? d->proxy.port : d->port;
     n = addr_to_sockaddr(a, &sa);
     if (d->private_only && !addr_is_private((struct sockaddr *)&sa)) {
         dial_note(d, STREAM_E_CONNECT, a,
             "plain http goes to private addresses only (insecure = true allows it)");
         return false;
     }
-    if (d->tls && !(ssl = tls_peer_begin(d->tls, d->http2))) {
+    d->tunnels[slot] = false;
+    if (d->tls && d->proxy.host.n == 0 && !(ssl = tls_peer_begin(d->tls, d->http2))) {
         dial_note(d, STREAM_E_MEMORY, a, "out of memory");
         return false;
     }
@@ -237,7 +323,8 @@ static void dial_on_resolved(void *owner, const struct resolver_answer *a)
 
     if (a->n == 0) {
         d->error = STREAM_E_RESOLVE;
-        snprintf(d->why, sizeof(d->why), "cannot resolve \"%.200s\": %.80s", d->host, a->why);
+        snprintf(d->why, sizeof(d->why), "cannot resolve %s\"%.200s\": %.80s",
+            d->proxy.host.n > 0 ? "the proxy " : "", dial_via(d), a->why);
         dial_finish(d, NULL);
         return;
     }
@@ -258,8 +345,10 @@ static void dial_on_limit(void *owner)
     /* A certificate that was not accepted is the more useful answer. */
     if (d->error != STREAM_E_CERTIFICATE) {
         d->error = resolving ? STREAM_E_RESOLVE : STREAM_E_CONNECT_TIMEOUT;
-        snprintf(d->why, sizeof(d->why), "%s \"%.200s\" took longer than %llu ms",
-            resolving ? "resolving" : "connecting to", d->host, (unsigned long long)d->timeout_ms);
+        snprintf(d->why, sizeof(d->why), "%s \"%.200s\"%s took longer than %llu ms",
+            resolving ? "resolving" : "connecting to", resolving ? dial_via(d) : d->host,
+            d->proxy.host.n > 0 ? resolving ? ", the proxy," : " through the proxy" : "",
+            (unsigned long long)d->timeout_ms);
     }
     dial_finish(d, NULL);
 }
@@ -268,9 +357,9 @@ static bool dial_take_literal(struct dial *d)
 {
     struct addr *a = &d->addrs[0];
 
-    if (inet_pton(AF_INET, d->host, a->ip) == 1)
+    if (inet_pton(AF_INET, dial_via(d), a->ip) == 1)
         a->family = AF_INET;
-    else if (inet_pton(AF_INET6, d->host, a->ip) == 1)
+    else if (inet_pton(AF_INET6, dial_via(d), a->ip) == 1)
         a->family = AF_INET6;
     else
         return false;
@@ -281,11 +370,14 @@ static bool dial_take_literal(struct dial *d)
 struct dial *dial_open(
     struct resolver *r, const struct dial_target *t, dial_done_fn *on_done, void *owner)
 {
-    struct dial *d = calloc(1, sizeof(*d) + t->host.n + 1);
+    struct dial *d = calloc(1, sizeof(*d) + t->host.n + 1 + t->proxy.host.n + 1);
 
     if (!d)
         return NULL;
     memcpy(d->host, t->host.p, t->host.n);
+    if (t->proxy.host.n > 0)
+        memcpy(d->host + t->host.n + 1, t->proxy.host.p, t->proxy.host.n);
+    d->proxy = t->proxy;
     d->resolver = r;
     d->port = t->port;
     d->http2 = t->http2;
@@ -298,7 +390,7 @@ struct dial *dial_open(
     deadline_init(&d->next, dial_on_next, d);
     if (dial_take_literal(d)) {
         loop_defer(&d->start, dial_on_start, d);
-    } else if (resolver_ask(r, &d->lookup, str_of(d->host), dial_on_resolved, d) < 0) {
+    } else if (resolver_ask(r, &d->lookup, str_of(dial_via(d)), dial_on_resolved, d) < 0) {
         free(d);
         return NULL;
     }

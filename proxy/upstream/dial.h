@@ -1,5 +1,6 @@
 /* One attempt to reach a host: resolve its name, try its addresses in turn (RFC 8305), shake hands,
- * all within one time limit. Belongs to the link that it is to fill, which ends it with
+ * all within one time limit. With a proxy on the way it is the proxy's name and addresses, and the
+ * handshake is in the tunnel. Belongs to the link that it is to fill, which ends it with
  * dial_close(), unless it has told how it ended: then it is gone by itself. */
 #ifndef TARRY_UPSTREAM_DIAL_H
 #define TARRY_UPSTREAM_DIAL_H
@@ -15,8 +16,16 @@
 
 struct dial;
 
+/* Borrowed: outlives the dial. */
+struct dial_proxy {
+    struct str host; /* empty: there is none */
+    uint16_t port;
+    struct str authorization;
+};
+
 struct dial_target {
-    struct str host; /* a name or an address literal without brackets; copied */
+    struct dial_proxy proxy; /* asked for a tunnel to the host, whose name it resolves */
+    struct str host;         /* a name or an address literal without brackets; copied */
     uint16_t port;
     struct tls_peer *tls; /* NULL: plain */
     bool http2;           /* h2 was offered */

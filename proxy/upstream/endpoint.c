@@ -4,9 +4,13 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "net/loop.h"
 #include "observe/log.h"
+
+/* What connections to it depend on beside its address: the files of its TLS, and its proxy. */
+enum { WAY_PARTS = 5 };
 
 struct endpoint {
     struct list_node node; /* on the registry's lists */
@@ -17,7 +21,9 @@ struct endpoint {
     struct deferred work;
     struct deferred_free deferred_free;
     struct arena arena; /* of the strings */
-    struct str upstream, name, address, ca_file;
+    struct str upstream, name, address;
+    struct str way[WAY_PARTS];
+    uint16_t proxy_port;
     struct verdict verdict;
     struct budget budget;
     size_t websockets_max;
@@ -264,7 +270,38 @@ static void endpoint_free(void *what)
     free(e);
 }
 
-size_t websockets_max;
+static void endpoint_way_of(const struct endpoint_conf *c, struct str out[WAY_PARTS])
+{
+    const struct str parts[WAY_PARTS] = { c->ca_file, c->certificate, c->private_key, c->proxy.host,
+        c->proxy.authorization };
+
+    memcpy(out, parts, sizeof(parts));
+}
+
+static bool endpoint_copy_way(struct endpoint *e, const struct endpoint_conf *c)
+{
+    bool good = true;
+
+    endpoint_way_of(c, e->way);
+    e->proxy_port = c->proxy.port;
+    for (int i = 0; i < WAY_PARTS; i++) {
+        e->way[i] = arena_copy(&e->arena, e->way[i]);
+        good = good && e->way[i].p;
+    }
+    return good;
+}
+
+static bool endpoint_goes_the_way(const struct endpoint *e, const struct endpoint_conf *c)
+{
+    struct str way[WAY_PARTS];
+
+    endpoint_way_of(c, way);
+    for (int i = 0; i < WAY_PARTS; i++)
+        if (!str_eq(e->way[i], way[i]))
+            return false;
+    return e->proxy_port == c->proxy.port;
+}
+
 struct endpoint *endpoint_open(struct list *list, struct resolver *r, const struct origin_terms *t)
 {
     struct endpoint *e = calloc(1, sizeof(*e));
@@ -274,12 +311,11 @@ struct endpoint *endpoint_open(struct list *list, struct resolver *r, const stru
     e->upstream = arena_copy(&e->arena, t->policy->name);
     e->name = arena_copy(&e->arena, t->endpoint->name);
     e->address = arena_copy(&e->arena, t->endpoint->origin);
-    e->ca_file = arena_copy(&e->arena, t->endpoint->ca_file);
     e->http2 = t->endpoint->http2;
     e->websockets_max = t->policy->websockets_max;
     budget_init(&e->budget, t->policy->name);
     verdict_init(&e->verdict, t->policy->name, t->endpoint);
-    if (e->upstream.p && e->name.p && e->address.p && e->ca_file.p)
+    if (e->upstream.p && e->name.p && e->address.p && endpoint_copy_way(e, t->endpoint))
         e->origin = origin_open(r, t, endpoint_on_origin, e);
     if (!e->origin) {
         endpoint_free(e);
@@ -296,8 +332,7 @@ bool endpoint_is_for(
     const struct endpoint *ep, const struct upstream_conf *u, const struct endpoint_conf *e)
 {
     return str_eq(ep->upstream, u->name) && str_eq(ep->name, e->name) &&
-           str_eq(ep->address, e->origin) && str_eq(ep->ca_file, e->ca_file) &&
-           ep->http2 == e->http2;
+           str_eq(ep->address, e->origin) && ep->http2 == e->http2 && endpoint_goes_the_way(ep, e);
 }
 
 void endpoint_update(struct endpoint *e, const struct origin_terms *t)

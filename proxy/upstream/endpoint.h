@@ -79,8 +79,8 @@ void endpoint_counts_add(struct endpoint_counts *sum, const struct endpoint *e);
 /* On `list` until it is closed. NULL if there is no memory. */
 struct endpoint *endpoint_open(struct list *list, struct resolver *r, const struct origin_terms *t);
 
-/* Whether it is the one that `u` and `e` mean: the same names, scheme, host, port, CA file and
- * protocols. */
+/* Whether it is the one that `u` and `e` mean: the same names, scheme, host, port, files
+ * of TLS, proxy and protocols. */
 bool endpoint_is_for(
     const struct endpoint *ep, const struct upstream_conf *u, const struct endpoint_conf *e);
 

@@ -38,18 +38,21 @@ static struct endpoint *endpoints_find_in(
     return NULL;
 }
 
-/* Endpoints that trust the same authorities share one context. A new reference, or NULL with a line
- * in `why`. */
+/* Endpoints that trust the same authorities and show the same certificate share one context. A new
+ * reference, or NULL with a line in `why`. */
 static struct tls_client *endpoints_client_for(
     struct endpoints *es, const struct endpoint_conf *e, char *why, size_t whylen)
 {
     LIST_EACH(n, &es->prepared) {
         struct prepared *p = LIST_OWNER(n, struct prepared, node);
 
-        if (p->terms.tls && str_eq(p->terms.endpoint->ca_file, e->ca_file))
+        if (p->terms.tls && str_eq(p->terms.endpoint->ca_file, e->ca_file) &&
+            str_eq(p->terms.endpoint->certificate, e->certificate) &&
+            str_eq(p->terms.endpoint->private_key, e->private_key))
             return tls_client_ref(tls_peer_client(p->terms.tls));
     }
-    return tls_client_new(e->ca_file, why, whylen);
+    return tls_client_new(
+        &(struct tls_terms){ e->ca_file, e->certificate, e->private_key }, why, whylen);
 }
 
 static struct tls_peer *endpoints_peer_for(

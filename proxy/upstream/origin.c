@@ -71,6 +71,7 @@ struct origin {
     struct deferred_free deferred_free;
     struct arena arena; /* of the strings */
     struct str name, host;
+    struct dial_proxy proxy;
     struct h1_limits h1_limits;
     struct h2_limits h2_limits;
     uint64_t connect_timeout_ms, keep_alive_timeout_ms;
@@ -377,7 +378,8 @@ static void origin_on_dialled(
 
 static struct dial_target origin_target(const struct origin *o, bool http2)
 {
-    return (struct dial_target){ .host = o->host,
+    return (struct dial_target){ .proxy = o->proxy,
+        .host = o->host,
         .port = o->port,
         .tls = o->tls,
         .http2 = http2,
@@ -550,7 +552,10 @@ struct origin *origin_open(
     o->owner = owner;
     o->name = arena_copy(&o->arena, t->endpoint->name);
     o->host = arena_copy(&o->arena, t->endpoint->host);
-    if (!o->name.p || !o->host.p) {
+    o->proxy = (struct dial_proxy){ .host = arena_copy(&o->arena, t->endpoint->proxy.host),
+        .port = t->endpoint->proxy.port,
+        .authorization = arena_copy(&o->arena, t->endpoint->proxy.authorization) };
+    if (!o->name.p || !o->host.p || !o->proxy.host.p || !o->proxy.authorization.p) {
         free_origin(o);
         return NULL;
     }
@@ -567,9 +572,12 @@ struct origin *origin_open(
 void origin_update(struct origin *o, const struct origin_terms *t)
 {
     struct tls_peer *old = o->tls;
+    bool same = tls_peer_same_identity(old, t->tls);
 
     o->tls = t->tls ? tls_peer_ref(t->tls) : NULL;
     tls_peer_unref(old);
+    if (!same)
+        origin_drain(o); /* they were made with another certificate of ours */
     o->h1_limits = t->limits;
     o->h2_limits = (struct h2_limits){ .stream_window = H2_CLIENT_STREAM_WINDOW,
         .connection_window = H2_CLIENT_CONNECTION_WINDOW,
@@ -590,7 +598,8 @@ void origin_update(struct origin *o, const struct origin_terms *t)
     o->max_age_ms = t->policy->connection_max_age_ms;
     o->max_connections = t->policy->max_connections;
     o->streams_max = t->policy->streams_per_connection;
-    o->private_only = !t->endpoint->tls && !t->endpoint->insecure;
+    /* Where a proxy leads is not known here: the conf has been checked. */
+    o->private_only = !t->endpoint->tls && !t->endpoint->insecure && t->endpoint->proxy.host.n == 0;
 }
 
 void origin_close(struct origin *o)

@@ -120,7 +120,8 @@ static bool retry_is_unstarted(const struct upstream_conf *u, const struct retry
 
 static bool retry_is_unreached(enum stream_error e)
 {
-    return e == STREAM_E_RESOLVE || e == STREAM_E_CONNECT || e == STREAM_E_CONNECT_TIMEOUT;
+    return e == STREAM_E_RESOLVE || e == STREAM_E_CONNECT || e == STREAM_E_CONNECT_TIMEOUT ||
+           e == STREAM_E_NO_WAY;
 }
 
 static bool retry_is_unsure(enum stream_error e)

@@ -397,6 +397,7 @@ IN_FORCE = {
 OF_THEIR_OWN = {("listen", n) for n in ("certificate", "private_key", "client_certificate", "client_ca_file", "client_chain_max", "misdirected",
                                         "ocsp_staple", "tls_min_version")} | \
     {("identity", n) for n in ("certificate", "private_key", "ocsp_staple")} | {("upstream", n) for n in ("origin", "ca_file", "probe_after", "probe_timeout")} | \
+    {(s, n) for s in ("upstream", "endpoint") for n in ("certificate", "private_key", "proxy", "proxy_authorization")} | \
     {("endpoint", n) for n in ("origin", "ca_file", "set_header")} | {("server", n) for n in ("count", "first")} | {("admin", "control")} | \
     {("route", n) for n in ("upstream", "keep_alive_interval", "prefix_rewrite", "rewrite_urls")}
 

@@ -122,14 +122,14 @@ START_TEST(contexts_are_made_through_the_opener)
     sni_unref(again);
     sni_unref(sites);
     opened[0] = 0;
-    client = tls_client_new(crt, why, sizeof(why));
+    client = tls_client_new(&(struct tls_terms){ .ca_file = crt }, why, sizeof(why));
     ck_assert_ptr_nonnull(client);
     tls_client_unref(client);
     ck_assert_str_eq(opened, "a.crt ");
     file_set_opener(refuse, NULL);
     ck_assert_ptr_null(sni_new(c, &c->listens[0], NULL, tickets, why, sizeof(why)));
     ck_assert_ptr_nonnull(strstr(why, "Permission denied"));
-    ck_assert_ptr_null(tls_client_new(crt, why, sizeof(why)));
+    ck_assert_ptr_null(tls_client_new(&(struct tls_terms){ .ca_file = crt }, why, sizeof(why)));
     file_set_opener(NULL, NULL);
     conf_unref(c);
     tickets_free(tickets);

@@ -41,6 +41,11 @@ static const struct {
     { PROBLEM_CALL_UNREACHABLE, 502, "connection_refused" },
     { PROBLEM_CALL_CERTIFICATE, 502, "tls_certificate_error" },
     { PROBLEM_CALL_TLS, 502, "tls_protocol_error" },
+    { PROBLEM_CALL_ALERT, 502, "tls_alert_received" },
+    { PROBLEM_CALL_PROXY, 502, "proxy_configuration_error" },
+    { PROBLEM_CALL_NO_WAY, 502, "destination_unavailable" },
+    { PROBLEM_CALL_WEBSOCKETS_FULL, 503, "connection_limit_reached" },
+    { PROBLEM_FOREIGN_ORIGIN, 403, "http_request_denied" },
     { PROBLEM_CALL_TERMINATED, 502, "connection_terminated" },
     { PROBLEM_CALL_INCOMPLETE, 502, "http_response_incomplete" },
     { PROBLEM_CALL_PROTOCOL, 502, "http_protocol_error" },
@@ -95,7 +100,8 @@ START_TEST(has_a_whole_row_for_each_failure)
         "tls_protocol_error", "http_request_error", "http_response_incomplete",
         "http_response_timeout", "http_response_body_size_exceeded", "http_response_content_coding",
         "http_protocol_error", "loop_detected", "proxy_internal_error", "handoff_malformed",
-        "handoff_forbidden", "handoff_limit", "http_request_denied", "rate_limit_reached" };
+        "handoff_forbidden", "handoff_limit", "http_request_denied", "rate_limit_reached",
+        "tls_alert_received", "proxy_configuration_error" };
     enum problem p = (enum problem)_i;
     uint64_t before = 0, after = 0;
     bool known = false;
@@ -159,6 +165,9 @@ static const struct {
     { STREAM_E_CONNECT_TIMEOUT, PROBLEM_CALL_CONNECT_TIMEOUT },
     { STREAM_E_CERTIFICATE, PROBLEM_CALL_CERTIFICATE },
     { STREAM_E_TLS, PROBLEM_CALL_TLS },
+    { STREAM_E_ALERT, PROBLEM_CALL_ALERT },
+    { STREAM_E_PROXY, PROBLEM_CALL_PROXY },
+    { STREAM_E_NO_WAY, PROBLEM_CALL_NO_WAY },
     { STREAM_E_REFUSED, PROBLEM_CALL_TERMINATED },
     { STREAM_E_STALE, PROBLEM_CALL_TERMINATED },
     { STREAM_E_TERMINATED, PROBLEM_CALL_TERMINATED },

@@ -36,7 +36,8 @@ static long verify(const char *names, const char *host)
     bool done = false;
 
     conffile_put_named_certificate("s", names);
-    t = tls_client_new(str_of(conffile_path("s.crt")), why, sizeof(why));
+    t = tls_client_new(
+        &(struct tls_terms){ .ca_file = str_of(conffile_path("s.crt")) }, why, sizeof(why));
     ck_assert_msg(t != NULL, "%s", why);
     p = tls_peer_new(t, str_of(host));
     client = tls_peer_begin(p, false);
@@ -103,7 +104,8 @@ START_TEST(a_name_that_begins_with_a_dot_is_none)
     char why[256];
 
     conffile_put_certificate("s");
-    t = tls_client_new(str_of(conffile_path("s.crt")), why, sizeof(why));
+    t = tls_client_new(
+        &(struct tls_terms){ .ca_file = str_of(conffile_path("s.crt")) }, why, sizeof(why));
     ck_assert_ptr_nonnull(t);
     ck_assert_ptr_null(tls_peer_new(t, STR(".example.com")));
     tls_client_unref(t);

@@ -9,6 +9,7 @@
     client    a client that sees exact bytes and when they came
     h2client  an HTTP/2 client made of frames, good and bad ones
     websockets  a real WebSocket server and client, and the handshake by hand
+    proxies   HTTP proxies on the way to upstreams
     certs     a certificate authority for the session
     tarry     the proxy: its conf, its process, its logs
     apps      other programs: gunicorn, Granian, the provider stand-in
