@@ -35,10 +35,11 @@ CASES = {
     "500": ("500 for ever", EVERY),
     "overloaded": ("503 or 529 for ever", EVERY),
     "error in a stream": ("an error event in a stream", 1),
+    "realtime": ("realtime: a WebSocket", 0),
     "cancelled": ("left in mid-stream: the upstream call ends", 1),
 }
-LACKS = {"openai": {"token count"}, "anthropic": {"responses", "responses, streamed", "embeddings"},
-         "google-genai": {"responses", "responses, streamed", "error in a stream"}}
+LACKS = {"openai": {"token count"}, "anthropic": {"responses", "responses, streamed", "embeddings", "realtime"},
+         "google-genai": {"responses", "responses, streamed", "error in a stream", "realtime"}}
 ERRORS = {"401": "AuthenticationError", "429": "RateLimitError", "500": "InternalServerError", "overloaded": "InternalServerError",
           "error in a stream": "APIError"}
 OTHER_ERRORS = {("anthropic", "overloaded"): "OverloadedError", ("anthropic", "python", "error in a stream"): "APIStatusError"}

@@ -1,13 +1,16 @@
 """Unmodified SDKs at gateway routes: nothing of Tarry's is in the program, and there is no worker."""
 
+import asyncio
 import json
 import os
+import pathlib
 import queue
 import subprocess
 import threading
 import time
 
 import pytest
+import websockets
 
 import gateways
 import stacks
@@ -17,6 +20,48 @@ HEADERS = {"openai": ["Authorization: Bearer conf"], "anthropic": ["x-api-key: c
            "google-genai": ["x-goog-api-key: conf"]}
 RESULTS = {"embeddings": [1536, 1536], "token count": True, "files": True, "cancelled": "left"}
 BATCHES = {"openai": ["echo:one"] * 3, "anthropic": ["echo:one", "echo:two"], "google-genai": ["echo:request"] * 2}
+
+
+class Realtime:
+    """A service of WebSockets, as OpenAI's realtime API: it has a session, and answers each response.create."""
+
+    what = "realtime"
+
+    def __init__(self):
+        self.asked = []  # (path, the keys that came)
+        self.loop = asyncio.new_event_loop()
+        self.server = self.loop.run_until_complete(self._serve())
+        self.origin = "http://127.0.0.1:{}".format(self.server.sockets[0].getsockname()[1])
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
+
+    async def _serve(self):
+        return await websockets.serve(self._talk, "127.0.0.1", 0)
+
+    async def _talk(self, socket):
+        self.asked.append((socket.path, socket.request_headers.get_all("Authorization")))
+        await self._say(socket, "session.created", session={"type": "realtime"})
+        async for message in socket:
+            kind = json.loads(message)["type"]
+            if kind == "session.update":
+                await self._say(socket, "session.updated", session={"type": "realtime"})
+            elif kind == "response.create":
+                await self._say(socket, "response.output_text.delta", delta="hi", response_id="r", item_id="i", output_index=0, content_index=0)
+                await self._say(socket, "response.done", response={"id": "r", "status": "completed"})
+
+    @staticmethod
+    async def _say(socket, kind, **more):
+        await socket.send(json.dumps({"type": kind, "event_id": f"event_{kind}", **more}))
+
+    async def _close(self):
+        self.server.close()
+        await self.server.wait_closed()
+
+    def stop(self):
+        asyncio.run_coroutine_threadsafe(self._close(), self.loop).result(DEADLINE)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(DEADLINE)
+        self.loop.close()
 
 
 class Run:
@@ -31,6 +76,15 @@ class Run:
                        retries=gateways.RETRIES, breaker_failures=1000)
         conf.routes.clear()
         conf.routes.append(("/", {"upstream": "up"}))
+        address, self.base, self.trusted = conf.address, f"http://{conf.address}", {}
+        if language == "javascript":  # its realtime API speaks TLS only
+            certs = pathlib.Path(self.provider.ca).parent
+            conf.listens[address] = {"certificate": str(certs / "leaf.pem"), "private_key": str(certs / "leaf.key")}
+            self.base = f"https://localhost:{address.rpartition(':')[2]}"
+            self.trusted = {"NODE_EXTRA_CA_CERTS": self.provider.ca}
+        self.realtime = bed.add(Realtime())
+        conf.upstreams["realtime"] = {"origin": self.realtime.origin, "set_header": HEADERS["openai"]}
+        conf.routes.append(("/v1/realtime", {"upstream": "realtime", "websocket": True}))
         self.tarry = bed.tarry(conf)
         bed.add(self)
         self.said = self._read()
@@ -48,8 +102,8 @@ class Run:
             command = [gateways.environments.ensure(gateways.LOCK) / "bin/python", stacks.APP / "gateway.py"]
         else:
             command = [gateways.environments.ensure(gateways.LOCK) / "bin/node", stacks.APP / "gateway.mjs"]
-        self.process = subprocess.Popen([*command, self.sdk, self.tarry.url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                        env=dict(os.environ, NODE_SDKS=str(gateways.NODE)))
+        self.process = subprocess.Popen([*command, self.sdk, self.base], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                        env=dict(os.environ, NODE_SDKS=str(gateways.NODE), **self.trusted))
         lines = queue.Queue()
         threading.Thread(target=self._collect, args=(lines,), daemon=True).start()
         said, until = {}, time.monotonic() + DEADLINE * 4
@@ -107,6 +161,9 @@ def test_an_sdk_at_a_gateway_route(runs, found, sdk, language, case):
         assert result["by"] == gateways.error_of(sdk, language, case), result
     elif case == "batch":
         assert result == BATCHES[sdk]
+    elif case == "realtime":
+        assert result == ["session.created", "session.updated", "response.output_text.delta", "response.done"]
+        assert run.realtime.asked == [("/v1/realtime?model=m", ["Bearer conf"])]
     elif case in RESULTS:
         assert result == RESULTS[case]
     else:

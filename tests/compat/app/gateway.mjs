@@ -72,6 +72,25 @@ function openai() {
       const lines = (await bytesOf(await client.files.content(batch.output_file_id))).trim().split('\n');
       return lines.map((line) => JSON.parse(line).response.body.choices[0].message.content);
     },
+    realtime: async (name) => {
+      const { OpenAIRealtimeWS } = require('openai/realtime/ws');
+      const connection = new OpenAIRealtimeWS({ model: 'm' }, made(name));
+      connection.socket.on('open', () => {
+        connection.send({ type: 'session.update', session: { type: 'realtime' } });
+        connection.send({ type: 'response.create' });
+      });
+      const said = [];
+      return new Promise((resolve, reject) => {
+        connection.on('error', reject);
+        connection.on('event', (event) => {
+          said.push(event.type);
+          if (event.type === 'response.done') {
+            connection.close();
+            resolve(said);
+          }
+        });
+      });
+    },
     401: fails, 429: fails, 500: fails, overloaded: fails,
     'error in a stream': (name) =>
       failure(async () => joined(await chat(made(name, { 'X-Provider-Fault': 'error-event=5' }), { stream: true }), () => '')),

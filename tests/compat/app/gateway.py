@@ -88,7 +88,17 @@ class OpenAI:
             next(iter(stream))
         return "left"
 
-    cases = {"answer": answer, "answer, streamed": streamed, "tools": tools, "responses": responses,
+    def realtime(self, case):
+        with self.made(case).realtime.connect(model="m") as connection:
+            connection.session.update(session={"type": "realtime"})
+            connection.response.create()
+            said = []
+            for event in connection:
+                said.append(event.type)
+                if event.type == "response.done":
+                    return said
+
+    cases = {"answer": answer, "answer, streamed": streamed, "tools": tools, "responses": responses, "realtime": realtime,
              "responses, streamed": responses_streamed, "embeddings": embeddings, "files": files, "batch": batch, "401": fails,
              "429": fails, "500": fails, "overloaded": fails, "error in a stream": error_event, "cancelled": cancelled}
 
