@@ -18,7 +18,7 @@ enum {
 
 static struct load front_measure(void *owner)
 {
-    return (struct load){ front_in_flight(owner), conn_count_accepted() };
+    return (struct load){ front_in_flight(owner), conn_count() };
 }
 
 static void front_on_connection(void *owner)

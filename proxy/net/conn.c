@@ -56,7 +56,7 @@ struct conn {
 
 enum { READ_STEP = 16 << 10 };
 
-static size_t naccepted;
+static size_t nopen, naccepted; /* open: accepted or not */
 static size_t output_max = 64 << 10;
 
 static void conn_on_work(void *owner);
@@ -136,6 +136,7 @@ static void free_conn(void *what)
 static void conn_free_later(struct conn *c)
 {
     loop_undefer(&c->work);
+    nopen--;
     naccepted -= c->accepted;
     c->phase = PHASE_CLOSED;
     c->on_event = NULL;
@@ -476,6 +477,7 @@ static struct conn *conn_make(int fd, SSL *ssl, conn_event_fn *on_event, void *o
         free(c);
         return NULL;
     }
+    nopen++;
     return c;
 }
 
@@ -777,6 +779,11 @@ void conn_finish(struct conn *c, uint64_t send_timeout_ms)
     if (c->phase != PHASE_OPEN || c->out_broken || c->error ||
         !conn_begin_linger(c, send_timeout_ms))
         conn_end(c, false);
+}
+
+size_t conn_count(void)
+{
+    return nopen + linger_count_accepted();
 }
 
 size_t conn_count_accepted(void)

@@ -156,7 +156,9 @@ void conn_reset(struct conn *c);
  * 9112 9.6). Then closes by itself. See net/linger.h. */
 void conn_finish(struct conn *c, uint64_t send_timeout_ms);
 
-/* How many connections exist that came from conn_accept(), those that are finishing included. */
+/* How many connections exist, those that are finishing included. */
+size_t conn_count(void);
+/* How many of them came from conn_accept(). */
 size_t conn_count_accepted(void);
 
 /* Closes all that are finishing: at exit. */

@@ -2,6 +2,9 @@
  * every byte of a transfer does, costs an assignment; the timer behind it is moved when it fires
  * too early.
  *
+ * In a turn that comes late, because the process was stopped or the machine is busy, sockets are
+ * read before deadlines pass: what has arrived in time counts.
+ *
  * Embedded and initialised by its owner, who ends it with deadline_close() before its memory goes.
  */
 #ifndef TARRY_NET_DEADLINE_H
@@ -14,6 +17,7 @@
 struct deadline {
     ev_timer timer;
     uint64_t at_ms; /* 0: not set */
+    bool late;      /* the turn came late: it passes in the next one */
     void (*on_passed)(void *owner);
     void *owner;
 };

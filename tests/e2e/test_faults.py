@@ -3,10 +3,12 @@ gateway without a worker. docs/faults.md says what each is; the stand-in (tests/
 
 import itertools
 import json
+import signal
+import time
 
 import pytest
 
-from harness import Client, Reply, Truncated, by_kind, call, eventually, handoff
+from harness import Client, Reply, Truncated, by_kind, call, eventually, free_port, handoff
 
 ROUTES = ["relay", "resume", "gateway"]
 OPTIONS = {"retry_first_pause": "20ms", "retry_max_pause": "50ms", "first_byte_timeout": "1s", "first_content_timeout": "1s",
@@ -40,6 +42,7 @@ class Site:
             del conf.up["origin"]
             conf.endpoints["up"] = {f"e{i}": {"origin": o, "tier": i + 1, "model": f"m{i}"} for i, o in enumerate(origins)}
         conf.routes.append(("/v1", {"upstream": "up"}))
+        conf.admins[f"127.0.0.1:{free_port()}"] = {}
         self.tarry = bed.tarry(conf)
 
     def first(self, r, c):
@@ -303,3 +306,17 @@ def test_T12_a_trickle_ends(bed, route):
     site = Site(bed, route, stream_timeout="1s")
     answer = site.ask(headers=[("X-Provider-Pace", "200ms"), ("X-Provider-Tokens", "50")])
     assert not answer.whole or answer.status == 504
+
+
+def test_an_answer_that_lay_in_the_socket_was_in_time(bed):
+    """The process is stopped, as a virtual machine is that moves, for longer than the service may take."""
+    site = Site(bed, "gateway", tls=True)
+    asked = bed.background(site.ask, headers=[("X-Provider-Delay", "300ms")])
+    eventually(lambda: site.tarry.metrics().get("tarry_calls_total") or None, "the call")
+    site.tarry.signal(signal.SIGSTOP)
+    try:
+        site.provider.wait_records(1, lambda r: r["method"] == "POST")
+        time.sleep(1.5)  # first_byte_timeout and more
+    finally:
+        site.tarry.signal(signal.SIGCONT)
+    assert asked.result().status == 200

@@ -74,6 +74,7 @@ START_TEST(carries_bytes_both_ways)
 
     open_pair(&o, &p, (enum transport)_i);
     ck_assert_uint_eq(conn_count_accepted(), 1);
+    ck_assert_uint_eq(conn_count(), 1);
     peer_send(&p, "question");
     WORLD_UNTIL(o.data > 0);
     ck_assert(str_eq(conn_input(o.conn), STR("question")));
@@ -91,6 +92,7 @@ START_TEST(carries_bytes_both_ways)
     conn_close(o.conn);
     conn_close(o.conn);
     ck_assert_uint_eq(conn_count_accepted(), 0);
+    ck_assert_uint_eq(conn_count(), 0);
     WORLD_UNTIL(peer_ended(&p));
     ck_assert(!p.reset);
     ck_assert_uint_eq(o.connected + o.eof + o.failed, 0);

@@ -2,6 +2,8 @@
 #include "net/deadline.h"
 
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "unit.h"
 #include "world.h"
@@ -96,6 +98,45 @@ START_TEST(can_be_set_from_within)
 }
 END_TEST
 
+struct socket_watch {
+    ev_io io;
+    const struct watch *watch;
+    bool read, before; /* before the deadline passed */
+};
+
+static void on_readable(struct ev_loop *ev, ev_io *io, int revents)
+{
+    struct socket_watch *s = io->data;
+
+    s->read = true;
+    s->before = s->watch->passed == 0;
+    ev_io_stop(ev, io);
+}
+
+/* The process was stopped, or the machine was busy: the answer lies in the socket, and the time for
+ * it has passed since. */
+START_TEST(a_late_turn_reads_before_it_times_out)
+{
+    struct watch w = watch_of();
+    struct socket_watch s = { .watch = &w };
+    int pair[2];
+
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    deadline_init(&w.deadline, on_passed, &w);
+    ev_io_init(&s.io, on_readable, pair[0], EV_READ);
+    s.io.data = &s;
+    ev_io_start(loop_ev(), &s.io);
+    deadline_set(&w.deadline, 5);
+    ck_assert_int_eq(write(pair[1], "x", 1), 1);
+    ck_assert_int_eq(usleep(20000), 0);
+    WORLD_UNTIL(w.passed > 0 && s.read);
+    ck_assert(s.before);
+    deadline_close(&w.deadline);
+    close(pair[0]);
+    close(pair[1]);
+}
+END_TEST
+
 static TCase *cases(void)
 {
     TCase *t = tcase_create("deadline");
@@ -105,6 +146,7 @@ static TCase *cases(void)
     tcase_add_test(t, is_moved_back_and_forth);
     tcase_add_test(t, does_not_pass_when_cleared);
     tcase_add_test(t, can_be_set_from_within);
+    tcase_add_test(t, a_late_turn_reads_before_it_times_out);
     return t;
 }
 
