@@ -32,7 +32,7 @@ from harness.tarry import Conf, Tarry
 STREAMS = 100  # of a client's connection
 RETRIES = 2
 SHARE = 0.01  # of the calls, for each kind of fault
-CHAT, MESSAGES, RESPONSES, QUOTA = "/v1/chat/completions", "/v1/messages", "/v1/responses", "/quota/v1/chat/completions"
+CHAT, MESSAGES, RESPONSES, QUOTA = "/v1/chat/completions", "/v1/messages", "/v1/responses", "/compatibility/v1/chat/completions"
 ENDINGS = {CHAT: b"[DONE]", QUOTA: b"[DONE]", MESSAGES: b"message_stop", RESPONSES: b"response.completed"}
 WHOLE, CUT = "whole", "cut"
 
@@ -58,7 +58,7 @@ KINDS = {
     "T3": Kind(MESSAGES, "pings", {504, CUT}),
     "T4": Kind(RESPONSES, "error-event=0", {503}),
     "T5": Kind(CHAT, "stall=5", {"left"}),
-    "T7": Kind(CHAT, "ping-silent", {502}),
+    "T7": Kind(CHAT, "ping-silent", {502, 504}),
     "T8": Kind(CHAT, "huge=300K", {"left"}),
     "T9": Kind(MESSAGES, "drip=0ms", {WHOLE}),
     "T10": Kind(QUOTA, "429=quota", {429}),
@@ -230,10 +230,10 @@ class Storm:
         common = {"ca_file": self.ca(), "streams_per_connection": self.streams, "max_connections": 20000, "retries": RETRIES,
                   "retry_first_pause": "100ms", "retry_max_pause": "1s", "first_byte_timeout": self.span(60), "first_content_timeout": self.span(15),
                   "hold_timeout": self.span(5), "content_idle_timeout": self.span(15), "stream_timeout": self.span(40), "total_timeout": "5m",
-                  "ping_interval": "2s", "ping_timeout": "5s", "keep_alive_timeout": "3s", "connection_max_age": self.span(60)}
+                  "ping_interval": self.span(15), "ping_timeout": "10s", "keep_alive_timeout": "3s", "connection_max_age": self.span(60)}
         conf.upstreams = {"up": common, "quota": dict(common, origin=self.origin(2))}
         conf.endpoints["up"] = {name: {"origin": self.origin(i), "set_header": [f"Authorization: Bearer {name}"]} for i, name in enumerate(("a", "b"))}
-        conf.routes = [("/quota", {"upstream": "quota"}), ("/", {"upstream": "up"})]
+        conf.routes = [("/compatibility", {"upstream": "quota"}), ("/", {"upstream": "up"})]
         conf.upstreams["quota"]["set_header"] = ["Authorization: Bearer quota"]
         conf.admins = {f"127.0.0.1:{free_port()}": {}}
         self.tarry = Tarry(self.folder, conf)
@@ -278,7 +278,7 @@ class Storm:
             clients = [c for c in clients if not c.closed or c.calls]
             flying = sum(len(c.calls) for c in clients)
             self.peak = max(self.peak, flying)
-            todo = min(self.wanted - flying, max(20, self.wanted // 100))
+            todo = min(self.wanted - flying, max(2, self.wanted // 1000))
             if todo > 0 and sum(c.free() for c in clients) < todo:
                 clients.append(await connect())
             for c in clients:
@@ -306,10 +306,11 @@ class Storm:
     def rest(self, memory, descriptors):
         """Waits until nothing is in flight; then memory and descriptors."""
         until = time.monotonic() + 60
-        while time.monotonic() < until and (self.in_flight() or self.tarry.descriptors() > descriptors):
-            time.sleep(0.5)
+        while time.monotonic() < until and (self.in_flight() or time.sleep(0.5) or self.tarry.descriptors() > descriptors):
+            pass
         if self.in_flight():
             self.failures.append(f"it does not come to rest: {self.in_flight()}")
+        time.sleep(0.5)  # the connection for the metrics ends
         if self.tarry.descriptors() > descriptors:
             self.failures.append(f"{self.tarry.descriptors()} descriptors, and {descriptors} before the storm")
         while time.monotonic() < until and self.tarry.private_memory() > memory * 1.5:
@@ -329,7 +330,7 @@ class Storm:
         self.twice = []
         for call in self.done:
             worked = [r for r in tries[call.key] if r["status"] in (200, None, 0) and not never_seen(r)]
-            if len(worked) > 1:
+            if len(worked) > (1 + RETRIES if call.kind == "T4" else 1):  # an error in a 200 is an error
                 self.twice.append((call, tries[call.key]))
             if len(tries[call.key]) > 1 + RETRIES + 3:
                 self.failures.append(f"{call} was made {len(tries[call.key])} times")
