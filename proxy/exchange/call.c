@@ -976,6 +976,7 @@ static void call_add_to_record(const struct call *c)
     if (!r)
         return;
     r->usage.known = r->usage.known || usage.known;
+    r->usage.told |= usage.told;
     r->usage.input += usage.input;
     r->usage.output += usage.output;
     r->usage.cached += usage.cached;

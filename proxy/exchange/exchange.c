@@ -219,6 +219,7 @@ static struct str exchange_end_word(const struct exchange *ex)
 static void exchange_log(struct exchange *ex)
 {
     const struct head *head = &ex->request.head;
+    const struct llm_usage *used = &ex->record.usage;
     char peer[ADDR_TEXT_MAX] = "unknown", client[ADDR_TEXT_MAX] = "unknown", code[3];
     char trace[2 * TRACE_ID_BYTES + 1] = "";
     struct trace_context context;
@@ -252,11 +253,10 @@ static void exchange_log(struct exchange *ex)
         .upstream_status = ex->record.status,
         .first_content_ms = ex->record.first_content_ms,
         .upstream_queue_ms = ex->record.queued_ms,
-        .usage_known = ex->record.usage.known,
-        .input_tokens = ex->record.usage.input,
-        .output_tokens = ex->record.usage.output,
-        .cached_tokens = ex->record.usage.cached,
-        .reasoning_tokens = ex->record.usage.reasoning,
+        .input_tokens = { used->input, used->told & LLM_TOLD_INPUT },
+        .output_tokens = { used->output, used->told & LLM_TOLD_OUTPUT },
+        .cached_tokens = { used->cached, used->told & LLM_TOLD_CACHED },
+        .reasoning_tokens = { used->reasoning, used->told & LLM_TOLD_REASONING },
         .upstream = exchange_upstream_name(ex),
         .route = exchange_route_name(ex),
     };

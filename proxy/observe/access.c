@@ -76,6 +76,29 @@ static void access_format_time(char *out, size_t n, uint64_t wall_ms)
     snprintf(out + at, n - at, ".%03uZ", (unsigned)(wall_ms % 1000));
 }
 
+/* The numbers of tokens that a service has reported, and no others. */
+static void access_usage(struct buf *b, const struct access_entry *e, bool json)
+{
+    const struct {
+        const char *name;
+        const struct access_tokens *tokens;
+    } all[] = {
+        { "input_tokens", &e->input_tokens },
+        { "output_tokens", &e->output_tokens },
+        { "cached_tokens", &e->cached_tokens },
+        { "reasoning_tokens", &e->reasoning_tokens },
+    };
+
+    for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++) {
+        if (!all[i].tokens->known)
+            continue;
+        if (json)
+            buf_printf(b, ",\"%s\":%" PRIu64, all[i].name, all[i].tokens->n);
+        else
+            buf_printf(b, " %s=%" PRIu64, all[i].name, all[i].tokens->n);
+    }
+}
+
 #define MS_FMT "%" PRIu64 ".%03u"
 #define MS_ARG(us) (us) / 1000, (unsigned)((us) % 1000)
 
@@ -111,11 +134,7 @@ static void access_write_json(struct buf *b, const struct access_entry *e)
     }
     if (e->endpoint.n > 0 || e->upstream_queue_ms > 0)
         buf_printf(b, ",\"upstream_queue_ms\":%" PRIu64, e->upstream_queue_ms);
-    if (e->usage_known)
-        buf_printf(b,
-            ",\"input_tokens\":%" PRIu64 ",\"output_tokens\":%" PRIu64 ",\"cached_tokens\":%" PRIu64
-            ",\"reasoning_tokens\":%" PRIu64,
-            e->input_tokens, e->output_tokens, e->cached_tokens, e->reasoning_tokens);
+    access_usage(b, e, true);
     access_json_pair(b, "user_agent", e->user_agent);
     access_json_pair(b, "end", e->end);
     buf_printf(b, ",\"code\":\"%s\"}\n", e->code);
@@ -198,11 +217,7 @@ static void access_write_logfmt(struct buf *b, const struct access_entry *e)
     }
     if (e->endpoint.n > 0 || e->upstream_queue_ms > 0)
         buf_printf(b, " upstream_queue_ms=%" PRIu64, e->upstream_queue_ms);
-    if (e->usage_known)
-        buf_printf(b,
-            " input_tokens=%" PRIu64 " output_tokens=%" PRIu64 " cached_tokens=%" PRIu64
-            " reasoning_tokens=%" PRIu64,
-            e->input_tokens, e->output_tokens, e->cached_tokens, e->reasoning_tokens);
+    access_usage(b, e, false);
     buf_printf(b, " end=" STR_FMT " code=%s\n", STR_ARG(e->end), e->code);
 }
 

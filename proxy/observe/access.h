@@ -33,8 +33,11 @@ struct access_entry {
     struct str service_id;      /* the service's id of that request; empty: none */
     uint64_t upstream_queue_ms; /* waited for limits of upstreams, all calls together */
     uint64_t first_content_ms;  /* of the last call, from its start; 0: none */
-    bool usage_known; /* the services reported the following numbers; sums over all calls */
-    uint64_t input_tokens, output_tokens, cached_tokens, reasoning_tokens;
+    /* As the services reported them, sums over all calls; `known`: whether one has said it. */
+    struct access_tokens {
+        uint64_t n;
+        bool known;
+    } input_tokens, output_tokens, cached_tokens, reasoning_tokens;
 };
 
 /* Opens the target in the conf. 0, or -1 with errno: the old target stays. */
