@@ -193,6 +193,15 @@ class H2Stream:
         self.credit = 0  # bytes taken and not given back
 
 
+def graceful(connection):
+    """As RFC 9113 6.8 has it: after GOAWAY the streams that the server has taken go on. The library takes the connection for
+    closed instead."""
+    states, inputs = h2.connection.ConnectionState, h2.connection.ConnectionInputs
+    machine = connection.state_machine
+    machine._transitions = {**machine._transitions, (states.CLIENT_OPEN, inputs.RECV_GOAWAY): (None, states.CLIENT_OPEN)}
+    return connection
+
+
 class Http2:
     """The exchanges of a connection, side by side or one after the other, as the server's limit of streams allows."""
 
@@ -200,6 +209,7 @@ class Http2:
         self.world, self.plan = world, plan
         self.sock = self.h2 = self.reader = None
         self.streams = {}
+        self.going = False  # the server has sent GOAWAY
         self.changed = asyncio.Event()
         self.settled = asyncio.Event()  # the server's settings are known, its limit of streams among them
 
@@ -221,17 +231,33 @@ class Http2:
                 await asyncio.gather(*(self.exchange(r) for r in records))
             else:
                 for r in records:
+                    if self.going:
+                        await self.renew()
                     await self.exchange(r)
         finally:
             self.reader.cancel()
             await asyncio.gather(self.reader, return_exceptions=True)
             self.end()
 
+    async def renew(self):
+        """Another connection: the server takes no more requests on this one."""
+        self.reader.cancel()
+        await asyncio.gather(self.reader, return_exceptions=True)
+        self.end()
+        self.going, self.streams = False, {}
+        self.settled.clear()
+        try:
+            await self.connect()
+        except (OSError, Gone):
+            return  # the next exchange finds the socket closed
+        self.reader = asyncio.create_task(self.read())
+        await self.settled.wait()
+
     async def connect(self):
         self.sock = await Sock.connect(self.world.proxy.address(self.plan.listener), self.plan.receive_buffer)
         if self.plan.listener == "tls":
             await self.sock.wrap(self.world.client_tls(["h2"]), name="localhost")
-        self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="latin-1"))
+        self.h2 = graceful(h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="latin-1")))
         self.h2.local_settings = h2.settings.Settings(client=True, initial_values={
             h2.settings.SettingCodes.ENABLE_PUSH: 0, h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: self.plan.window,
             h2.settings.SettingCodes.MAX_HEADER_LIST_SIZE: 1 << 20})
@@ -297,8 +323,14 @@ class Http2:
             self.settled.set()
         elif isinstance(event, h2.events.WindowUpdated):
             self.changed.set()
-        elif isinstance(event, h2.events.ConnectionTerminated) and event.error_code:
-            self.world.note(f"GOAWAY {event.error_code!r} to an HTTP/2 client")
+        elif isinstance(event, h2.events.ConnectionTerminated):
+            if event.error_code:
+                self.world.note(f"GOAWAY {event.error_code!r} to an HTTP/2 client")
+            self.going = True
+            for number, stream in self.streams.items():
+                if number > event.last_stream_id and not stream.over.is_set():  # the server has not looked at it
+                    stream.result.reused, stream.result.how = True, "connection"
+                    stream.over.set()
 
     async def wait_change(self):
         self.changed.clear()

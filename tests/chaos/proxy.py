@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import pathlib
 import re
 import signal
 import subprocess
+import time
 
 from harness.base import free_port
 from harness.tarry import Conf, READY, SANITIZERS, find_binary
@@ -14,6 +16,8 @@ from harness.tarry import Conf, READY, SANITIZERS, find_binary
 from .http1 import Wire
 from .sock import Sock
 
+PR_SET_CHILD_SUBREAPER = 36
+SERVES = re.compile(r"upgrade: process (\d+) serves")
 PANIC = re.compile(r"tarry: bug|BUG_IF|assertion .* failed|panic", re.I)
 
 
@@ -39,12 +43,49 @@ class ChaosConf(Conf):
         self.admins = {f"unix:{folder}/admin.sock": {}}
 
 
+def adopt_orphans():
+    """Makes this process the parent of those whose parent ends: of a Tarry that has taken over, say."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+class Successor:
+    """A process that another one of ours has started: as a Popen, as far as Proxy needs it."""
+
+    def __init__(self, pid):
+        self.pid, self.returncode = pid, None
+
+    def poll(self):
+        if self.returncode is None:
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:  # not ours yet: its parent has not ended
+                return None if pathlib.Path(f"/proc/{self.pid}").exists() else self.lost()
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def lost(self):
+        self.returncode = "it ended as somebody else's child"
+        return self.returncode
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def wait(self):
+        while self.poll() is None:
+            time.sleep(0.01)
+        return self.returncode
+
+
 class Proxy:
     def __init__(self, folder, conf):
         self.folder, self.conf = pathlib.Path(folder), conf
         self.path = self.folder / "tarry.conf"
         self.log = self.folder / "tarry.log"
         self.process = None
+        self.leaving = []  # those that have given their place to another
 
     def address(self, listener):
         return {"tcp": self.conf.tcp, "unix": self.conf.unix, "tls": self.conf.tls}[listener]
@@ -113,6 +154,20 @@ class Proxy:
         """SIGHUP with the conf as it stands, or with other text."""
         self.path.write_text(self.conf.text() if changes is None else changes)
         self.send(signal.SIGHUP)
+
+    async def upgrade(self, deadline=60):
+        """SIGUSR2: another process takes over. Whether it did."""
+        before = self.log.read_text(errors="replace").count("upgrade:")
+        self.send(signal.SIGUSR2)
+        for _ in range(int(deadline / 0.05)):
+            said = [line for line in self.log.read_text(errors="replace").splitlines() if "upgrade:" in line][before:]
+            served = next((m for m in map(SERVES.search, said) if m), None)
+            if served:
+                self.leaving.append(self.process)
+                self.process = Successor(int(served[1]))
+                return True
+            await asyncio.sleep(0.05)
+        return False
 
     def freeze(self, seconds=0.01):
         """Stops the processes for a while: what their peers do meanwhile they find in one turn."""

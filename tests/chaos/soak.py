@@ -18,6 +18,7 @@ from harness.tarry import find_binary
 
 from . import rules
 from .client import client_of
+from .proxy import adopt_orphans
 from .plan import Answer, Call, Connection, Exchange, Handoff, Round
 from .record import Record
 from .rounds import World, until
@@ -75,11 +76,12 @@ class Mix:
 
 
 class Soak:
-    def __init__(self, folder, authority, seed, processes, clients):
+    def __init__(self, folder, authority, seed, processes, clients, upgrades=0):
         self.world = World(plan_of(seed, processes), folder, authority, log_level="info")
         self.world.records = self.records = {}
         self.mix, self.rng = Mix(seed), random.Random(seed + " trouble")
         self.clients = clients
+        self.upgrades = upgrades
         self.counts = collections.Counter()
         self.deaths, self.kills = [], []  # of workers and of children: when
         self.samples = []  # (when, private bytes, descriptors)
@@ -90,7 +92,8 @@ class Soak:
         end = time.monotonic() + seconds
         tasks = [asyncio.create_task(self.client(end)) for _ in range(self.clients)]
         troubles = [asyncio.create_task(self.every(pause, what, end)) for pause, what in (
-            (1, self.reload), (5, self.kill_worker), (1, self.sample), *(((20, self.kill_child),) if world.plan.processes > 1 else ()))]
+            (1, self.reload), (5, self.kill_worker), (1, self.sample), *(((20, self.kill_child),) if world.plan.processes > 1 else ()),
+            *(((self.upgrades, self.upgrade),) if self.upgrades else ()))]
         try:
             done, waiting = await asyncio.wait(tasks, timeout=seconds + 90)
             if waiting:
@@ -105,6 +108,7 @@ class Soak:
             code = await world.proxy.stop(60) if world.proxy.alive else f"died: {world.proxy.process.returncode}\n{world.proxy.tail(20)}"
             if code != 0:
                 world.fail(f"its exit: {code}")
+            await self.end_old_ones()
             complaint = world.proxy.complaint()
             if complaint:
                 world.failures.insert(0, complaint)
@@ -177,6 +181,21 @@ class Soak:
             self.kills.append(time.monotonic())
             os.kill(self.rng.choice(children), signal.SIGKILL)
 
+    async def upgrade(self):
+        if await self.world.proxy.upgrade():
+            self.counts["upgrades"] += 1
+        else:
+            self.world.fail("no process took over after SIGUSR2:\n" + self.world.proxy.tail(20))
+
+    async def end_old_ones(self):
+        """Whoever gave its place to another has finished its exchanges and ended well."""
+        for process in self.world.proxy.leaving:
+            if not await until(lambda: asyncio.sleep(0, process.poll() is not None), 60):
+                self.world.fail(f"process {process.pid}, which another one has replaced, does not end")
+                os.kill(process.pid, signal.SIGKILL)
+            elif process.poll() != 0:
+                self.world.fail(f"process {process.pid}, which another one has replaced: exit {process.poll()}")
+
     async def sample(self):
         self.samples.append((time.monotonic(), self.world.proxy.memory(), self.world.proxy.descriptors()))
 
@@ -193,12 +212,14 @@ def main(arguments=None):
     parser.add_argument("seconds", nargs="?", type=float, default=60)
     parser.add_argument("--processes", type=int, default=2, help="of Tarry; with more than one, a child is killed every 20 s (default 2)")
     parser.add_argument("--clients", type=int, default=16, help="how many are at work at once (default 16)")
+    parser.add_argument("--upgrades", type=float, default=0, metavar="SECONDS", help="another binary takes over so often (SIGUSR2); needs several processes")
     parser.add_argument("--growth", type=float, metavar="PERCENT", help="fail if memory or descriptors grow by more, from the first tenth after the warm-up to the last")
     parser.add_argument("--seed", default=f"{random.SystemRandom().getrandbits(40):010x}")
     given = parser.parse_args(arguments)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="tarry-soak-", dir="/var/tmp"))
+    adopt_orphans()
     print(f"{find_binary()}, seed {given.seed}", flush=True)
-    soak = Soak(folder, Authority(folder / "certs"), given.seed, given.processes, given.clients)
+    soak = Soak(folder, Authority(folder / "certs"), given.seed, given.processes, given.clients, given.upgrades)
     failures = asyncio.run(soak.run(given.seconds))
     memory, descriptors = soak.growth() if len(soak.samples) > 10 else (0, 0)
     print(", ".join(f"{n} {kind}" for kind, n in soak.counts.items()), f"; memory {memory:+.1f} %, descriptors {descriptors:+.1f} %", sep="")
