@@ -14,6 +14,7 @@
 #include "base/buf.h"
 #include "base/url.h"
 #include "frontend/front.h"
+#include "frontend/health.h"
 #include "http/h1server.h"
 #include "http/limits.h"
 #include "net/conn.h"
@@ -121,36 +122,12 @@ static void admin_send_live(struct admin *a, struct stream *s, const struct head
     page_send_text(s, 200, "ok\n");
 }
 
-/* A pool that the conf calls required, and none of whose servers can be reached. */
-static const struct pool_conf *admin_find_lost_pool(const struct admin *a)
-{
-    const struct conf *c = front_conf(a->front);
-
-    for (size_t i = 0; i < c->npools; i++) {
-        const struct pool *p = c->pools[i].required_for_ready
-                                   ? pools_find(a->front->exchanges.pools, c->pools[i].name)
-                                   : NULL;
-
-        if (p && pool_counts(p).servers == pool_counts(p).servers_paused)
-            return &c->pools[i];
-    }
-    return NULL;
-}
-
 static void admin_send_ready(struct admin *a, struct stream *s, const struct head *head)
 {
-    const struct pool_conf *lost = admin_find_lost_pool(a);
-    struct buf b = { 0 };
+    char text[HEALTH_TEXT_MAX];
+    unsigned status = health_ready(a->front, text);
 
-    if (a->process.stopping) {
-        page_send_text(s, 503, "stopping\n");
-    } else if (lost) {
-        buf_printf(
-            &b, "no server of the pool \"" STR_FMT "\" can be reached\n", STR_ARG(lost->name));
-        page_send(s, 503, STR("text/plain; charset=utf-8"), &b);
-    } else {
-        page_send_text(s, 200, "ok\n");
-    }
+    page_send_text(s, status, text);
 }
 
 static void admin_send_dashboard(struct admin *a, struct stream *s, const struct head *head)

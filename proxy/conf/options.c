@@ -20,6 +20,7 @@ static const char *const drain_words[] = { "wait", "close", NULL };
 static const char *const tls_version_words[] = { "1.2", "1.3", NULL };
 static const char *const api_words[] = { "auto", "openai", "anthropic", "gemini", "none", NULL };
 static const char *const fallback_words[] = { "context_length", "content_filter", NULL };
+static const char *const health_words[] = { "off", "live", "ready", NULL };
 static const char *const format_words[] = { "json", "combined", "logfmt", NULL };
 
 static const struct opt root_rows[] = {
@@ -856,6 +857,12 @@ static const struct opt route_rows[] = {
     { "compress", OPT_BOOL, IN(route_conf, compress), "true", NULL, NULL, OPT_LIVE,
         .help = "Whether responses may be compressed, where there is a compression section. False "
                 "is for pages that hold secrets." },
+    { "health", OPT_WORD, IN(route_conf, health), "off", NULL, NULL, OPT_LIVE,
+        .help = "Tarry itself answers, as its admin listeners do for /livez and /readyz: with "
+                "\"live\", 200 while it runs; with \"ready\", 200, or 503 after SIGTERM and while "
+                "a pool that is required_for_ready cannot be reached. For load balancers that can "
+                "ask only where they send requests.",
+        .words = health_words },
     { "host", OPT_HOST, IN(route_conf, host), "", NULL, NULL, OPT_LIVE,
         .help =
             "Only requests whose Host field has this name; its port does not matter. Empty: any." },

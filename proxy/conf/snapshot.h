@@ -295,6 +295,9 @@ struct upstream_conf {
     unsigned line;
 };
 
+/* What a route answers by itself, for load balancers and supervisors. */
+enum route_health { ROUTE_HEALTH_OFF, ROUTE_HEALTH_LIVE, ROUTE_HEALTH_READY };
+
 struct route_conf {
     struct str prefix; /* "/..." */
     struct str host;   /* lower case; empty: any */
@@ -307,7 +310,8 @@ struct route_conf {
     struct str prefix_rewrite; /* with `upstream`: takes the prefix's place; empty: it stays */
     uint64_t body_max;         /* 0: the root's */
     uint64_t keep_alive_interval_ms; /* with `upstream`: of silent event streams; 0: none */
-    const struct pool_conf *pool;    /* exactly one of these two is set */
+    enum route_health health;        /* exactly one of these three is set */
+    const struct pool_conf *pool;
     const struct upstream_conf *upstream;
     unsigned line;
 };

@@ -322,15 +322,21 @@ static void verify_check_route(struct draft *d, struct draft_section *s)
     const struct draft_note *workers = draft_find(s, "workers"),
                             *upstream = draft_find(s, "upstream");
 
-    if (workers && upstream)
-        mistake_add(&d->mistakes, upstream->place,
-            "route %s has both workers and upstream; leave one of them out",
+    if ((workers != NULL) + (upstream != NULL) + (r->health != ROUTE_HEALTH_OFF) > 1)
+        mistake_add(&d->mistakes, draft_place(s, upstream ? "upstream" : "health"),
+            "route %s has more than one of workers, upstream and health; leave all but one out",
             verify_quote(d, s->title));
-    if (!workers && !upstream && !draft_lost_option(s, "workers") &&
-        !draft_lost_option(s, "upstream"))
+    if (!workers && !upstream && r->health == ROUTE_HEALTH_OFF &&
+        !draft_lost_option(s, "workers") && !draft_lost_option(s, "upstream") &&
+        !draft_lost_option(s, "health"))
         mistake_add(&d->mistakes, s->place,
-            "route %s leads nowhere; write workers = \"NAME\" or upstream = \"NAME\"",
+            "route %s leads nowhere; write workers = \"NAME\", upstream = \"NAME\" or health = "
+            "\"ready\"",
             verify_quote(d, s->title));
+    if (r->internal && r->health != ROUTE_HEALTH_OFF)
+        mistake_add(&d->mistakes, draft_place(s, "internal"),
+            "internal is for resumes and notifies, which go to workers, and this route answers by "
+            "itself; leave it out");
     if (r->internal && upstream)
         mistake_add(&d->mistakes, draft_place(s, "internal"),
             "internal is for resumes and notifies, which go to workers, and this route has an "

@@ -740,6 +740,26 @@ void exchange_refuse(
     exchange_fail(ex, p, status, "%s", why);
 }
 
+void exchange_answer(
+    struct exchange *ex, const struct admitted *a, unsigned status, struct str text)
+{
+    struct head head = { .status = status, .minor = 1 };
+    struct arena scratch = { 0 };
+    int rc;
+
+    exchange_take_request(ex, a);
+    rc = head_add(&head, &scratch, STR("Content-Type"), STR("text/plain; charset=utf-8")) |
+         head_add(&head, &scratch, STR("Cache-Control"), STR("no-store")) |
+         head_add(&head, &scratch, STR("Content-Length"), arena_printf(&scratch, "%zu", text.n));
+    rc = rc < 0 ? REPLY_E_MEMORY : reply_head(&ex->reply, &head, REPLY_AT_ONCE, 0);
+    arena_release(&scratch);
+    if (!exchange_replied(ex, rc))
+        return;
+    exchange_set_state(ex, EX_ANSWERING);
+    if (exchange_replied(ex, reply_data(&ex->reply, text)))
+        exchange_complete(ex);
+}
+
 /* The first call that is in flight, or NULL. */
 static const struct call *exchange_any_call(const struct exchange *ex)
 {

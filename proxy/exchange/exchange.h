@@ -269,6 +269,10 @@ void exchange_refuse(struct exchange *ex, const struct admitted *a, enum problem
 /* How large the request's body may be. */
 uint64_t exchange_body_max(const struct exchange *ex);
 
+/* It is admitted, and answered at once by Tarry itself: a text. */
+void exchange_answer(
+    struct exchange *ex, const struct admitted *a, unsigned status, struct str text);
+
 /* Leaves the step and enters that one. Last thing that a function does. */
 void exchange_enter(struct exchange *ex, enum step_id to);
 

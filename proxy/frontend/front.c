@@ -6,6 +6,7 @@
 #include "exchange/batch.h"
 #include "exchange/steps.h"
 #include "frontend/admission.h"
+#include "frontend/health.h"
 #include "frontend/reload.h"
 #include "http/limits.h"
 #include "net/conn.h"
@@ -28,6 +29,15 @@ static void front_on_connection(void *owner)
     peak_watch(&f->peak);
 }
 
+static void front_answer_health(
+    const struct front *f, struct exchange *ex, const struct admitted *a)
+{
+    char text[HEALTH_TEXT_MAX];
+    unsigned status = health_answer(f, a->route->health, text);
+
+    exchange_answer(ex, a, status, str_of(text));
+}
+
 static void front_on_request(void *owner, struct stream *s, const struct stream_request *r)
 {
     struct front *f = owner;
@@ -39,10 +49,12 @@ static void front_on_request(void *owner, struct stream *s, const struct stream_
         stream_close(s);
         return;
     }
-    if (admission_decide(ex->conf, &ex->arena, ex->id, s, r, &admitted, &no))
-        exchange_begin(ex, &admitted);
-    else
+    if (!admission_decide(ex->conf, &ex->arena, ex->id, s, r, &admitted, &no))
         exchange_refuse(ex, &admitted, no.problem, no.status, no.why);
+    else if (admitted.route->health != ROUTE_HEALTH_OFF)
+        front_answer_health(f, ex, &admitted);
+    else
+        exchange_begin(ex, &admitted);
     peak_watch(&f->peak);
 }
 
@@ -294,6 +306,11 @@ static void front_close_tunnels(struct front *f)
         next = list_next(n);
         exchange_go_away(LIST_OWNER(n, struct exchange, node), false);
     }
+}
+
+void front_announce_stop(struct front *f)
+{
+    f->stopping = true;
 }
 
 void front_drain(struct front *f, void (*on_idle)(void *owner), void *owner)

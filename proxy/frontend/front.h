@@ -25,6 +25,7 @@ struct front {
     void (*on_idle)(void *owner); /* while draining: nothing is in flight any more */
     void *owner;
     bool draining;
+    bool stopping; /* it is to be sent no more requests; it may still take them (drain_delay) */
 };
 
 /* Binds every listener of `conf` and makes pools and endpoints; accepts nothing yet. A reference to
@@ -39,6 +40,9 @@ void front_start(struct front *f);
 /* Takes a new snapshot into use: everything is prepared first, then all is swapped. 0, or -1 with
  * one line in `why` and nothing changed. */
 int front_reload(struct front *f, struct conf *next, char *why, size_t whylen);
+
+/* It will drain soon: whoever asks whether it is ready is told so. */
+void front_announce_stop(struct front *f);
 
 /* Stops accepting, ends idle connections, lets what is in flight finish; then on_idle, from the
  * loop. */

@@ -199,6 +199,7 @@ static void child_stop(struct child *c)
     log_info(NULL, "stopping: %zu exchange(s) are in flight", front_in_flight(&c->front));
     if (c->setup->on_stopping)
         c->setup->on_stopping(c->setup->owner);
+    front_announce_stop(&c->front);
     admin_stop(c->admin);
     if (front_conf(&c->front)->drain_delay_ms > 0)
         deadline_set(&c->drain, front_conf(&c->front)->drain_delay_ms);

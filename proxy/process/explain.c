@@ -91,6 +91,8 @@ void explain_look(void *owner, const struct draft *d)
         explain_print(d, "route", explain_find(d, SECTION_ROUTE, r), true);
     } else {
         e->served = true;
+        if (r->health != ROUTE_HEALTH_OFF)
+            printf("answered by Tarry itself (health)\n");
         explain_route(d, r);
     }
     arena_release(&a);

@@ -261,7 +261,7 @@ static const struct {
     { "route \"/x\" { }" REST, { 1, "route \"/x\" leads nowhere" } },
     { "upstream \"u\" { origin = \"https://a.b\" }\nroute \"/x\" { upstream = \"u\" workers = "
       "\"app\" }" REST,
-        { 2, "both workers and upstream" } },
+        { 2, "more than one of workers, upstream and health" } },
     { "route \"/x\" { workers = \"nobody\" }" REST,
         { 1, "there is no workers section \"nobody\"" } },
     { "route \"/x\" { upstream = \"app\" }" REST, { 1, "there is no upstream section \"app\"" } },
