@@ -279,9 +279,6 @@ static const struct {
     { "compression { types = { \"text/*\" } encodings = { \"br\", \"gzip\", \"br\" } }" REST,
         { 1, "\"br\" stands twice" } },
     { "compression { types = { \"text/*\" } brotli_level = 11 }" REST, { 1, "the most is 9" } },
-    { "upstream \"u\" { origin = \"https://a.b\" }\nroute \"/x\" { upstream = \"u\" websocket = "
-      "true }" REST,
-        { 2, "websocket is for servers of one's own" } },
     { "route \"/x\" { workers = \"app\" internal = true websocket = true }" REST,
         { 1, "no client reaches an internal route" } },
     { "upstream \"u\" { origin = \"https://a.b\" }\nroute \"/x\" { upstream = \"u\" "
