@@ -41,6 +41,7 @@ struct batch {
     struct head head;
     struct body body; /* what it is sent: copied, for its members may leave */
     struct piece piece;
+    size_t round; /* how many of those that were due when the first visit began are still due */
     struct batch_member *seats[BATCH_MAX];
     size_t nseats, seat; /* seat: whose response is being read */
     enum batch_reading reading;
@@ -115,7 +116,8 @@ static void batch_fail(struct batch_member *m, enum problem p, const char *why)
     m->ops->on_failed(m->owner, p, why);
 }
 
-/* The visit is over; those whose responses have not come hear why. */
+/* The visit is over; those whose responses have not come hear why. What one visit had no room for
+ * comes with the next one at once: it is late already. */
 static void batch_end_visit(struct batch *b, enum problem p, const char *why)
 {
     struct batch_member *left[BATCH_MAX];
@@ -130,8 +132,14 @@ static void batch_end_visit(struct batch *b, enum problem p, const char *why)
     body_clear(&b->body);
     parts_release(&b->parts);
     buf_release(&b->in);
-    batch_set_state(b, BATCH_PAUSING);
-    deadline_set(&b->timer, pool_conf(b->pool)->piece_interval_ms);
+    if (b->round > 0 && b->due.count > 0) {
+        batch_set_state(b, BATCH_DUE);
+        loop_defer(&b->start, batch_on_start, b);
+    } else {
+        b->round = 0;
+        batch_set_state(b, BATCH_PAUSING);
+        deadline_set(&b->timer, pool_conf(b->pool)->piece_interval_ms);
+    }
     for (size_t i = 0; i < n; i++) {
         /* One that fails may make another leave. */
         for (size_t k = b->seat; k < b->nseats; k++)
@@ -212,9 +220,12 @@ static void batch_on_start(void *owner)
     batch_set_state(b, BATCH_VISITING);
     b->nseats = b->seat = 0;
     b->reading = BATCH_IN_HEAD;
-    while (b->nseats < BATCH_MAX && list_first(&b->due)) {
+    if (b->round == 0)
+        b->round = b->due.count;
+    while (b->nseats < BATCH_MAX && b->round > 0 && list_first(&b->due)) {
         struct batch_member *m = LIST_OWNER(list_take_first(&b->due), struct batch_member, node);
 
+        b->round--;
         if (batch_take_seat(b, m) < 0) {
             batch_end_visit(b, PROBLEM_STORAGE, "the pieces cannot be put together");
             batch_fail(m, PROBLEM_STORAGE, "its piece cannot be put together");

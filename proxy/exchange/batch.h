@@ -3,8 +3,10 @@
  * itself when none has been for piece_interval.
  *
  *   IDLE --> DUE --> VISITING --> PAUSING --> DUE or gone
- *   DUE waits for the process; PAUSING for piece_interval. In VISITING some may become due for the
- *   next visit, and one that leaves stays in its place without an owner. */
+ *   DUE waits for the process; PAUSING for piece_interval. VISITING is followed by DUE
+ *   where more were due than one visit takes, and the next one takes what is left of them. In
+ *   VISITING some may become due for the next visit, and one that leaves stays in its place without
+ *   an owner. */
 #ifndef TARRY_EXCHANGE_BATCH_H
 #define TARRY_EXCHANGE_BATCH_H
 

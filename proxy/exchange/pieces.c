@@ -34,12 +34,30 @@ static bool pieces_is_due(const struct exchange *ex)
     return r->outcome.p || (r->then == RUN_MORE && run_news(r) > 0);
 }
 
+/* Everything that has been paid for goes to any server, as a replay with the same hop number. */
+static void pieces_replay(struct exchange *ex, const char *why)
+{
+    log_debug(&ex->log, "hop %u is replayed whole: %s", ex->hop.number, why);
+    counter_add(COUNTER_PIECES_LOST, 1);
+    if (ex->request.content == CONTENT_DROPPED) {
+        exchange_fail(ex, PROBLEM_BODY_TOO_LARGE, 0,
+            "a replay needs the request's body, which is larger than replay_body_max");
+        return;
+    }
+    hop_prepare_again(ex);
+    exchange_enter(ex, STEP_VISIT);
+}
+
 static void pieces_look(struct exchange *ex)
 {
     struct batch_process at = { ex->pool, ex->conf, ex->hop.server, ex->hop.at };
 
     if (ex->phase != PIECES_WAITING || !pieces_is_due(ex))
         return;
+    if (ex->hop.server.n == 0) {
+        pieces_replay(ex, "there is no process to come back to");
+        return;
+    }
     ex->phase = PIECES_DUE;
     exchange_clear_timer(ex);
     if (batch_join(&ex->all->batches, &at, &ex->run->member, &pieces_batch_ops, ex) < 0)
@@ -57,20 +75,6 @@ static void pieces_set_timer(struct exchange *ex)
         at = ex->keep_alive_at_ms;
     if (at != UINT64_MAX)
         exchange_set_timer(ex, at > now ? at - now : 0);
-}
-
-/* Everything that has been paid for goes to any server, as a replay with the same hop number. */
-static void pieces_replay(struct exchange *ex, const char *why)
-{
-    log_debug(&ex->log, "hop %u is replayed whole: %s", ex->hop.number, why);
-    counter_add(COUNTER_PIECES_LOST, 1);
-    if (ex->request.content == CONTENT_DROPPED) {
-        exchange_fail(ex, PROBLEM_BODY_TOO_LARGE, 0,
-            "a replay needs the request's body, which is larger than replay_body_max");
-        return;
-    }
-    hop_prepare_again(ex);
-    exchange_enter(ex, STEP_VISIT);
 }
 
 static void pieces_enter(struct exchange *ex)
@@ -93,10 +97,6 @@ static void pieces_enter(struct exchange *ex)
     if (ex->run->open && ex->run->open->call)
         call_pause(ex->run->open->call,
             ex->run->then == RUN_MORE && run_news(ex->run) > ex->pool_conf->piece_window);
-    if (ex->hop.server.n == 0) {
-        pieces_replay(ex, "there is no process to come back to");
-        return;
-    }
     pieces_set_timer(ex);
     pieces_look(ex);
 }

@@ -10,6 +10,7 @@ from typing import Any, Optional
 COMMITTED_WRITES = ("warn", "raise", "direct")
 RESUME = ("rerun", "auto", "suspend")
 LOST = ("rerun", "error")
+ON_DISCONNECT = ("cancel", "finish")
 MODES = (*RESUME, "direct")
 
 
@@ -51,6 +52,10 @@ class Settings:
     rescue_seconds: float = 2.0
     """How long a request may wait for a lock before suspended runs are given up, one of which may hold it; 0: for ever."""
 
+    on_disconnect: str = "cancel"
+    """What becomes of a streaming response whose client leaves while the view waits: the view gets GeneratorExit and its call is reset
+    ("cancel"), or it goes on for nobody ("finish")."""
+
     once_store: Any = None
     """Where once() claims its work before it does it: an object with Django's cache API (add, get, set, delete), shared by all
     workers. With Django also the alias of a cache. None: results are carried by the handoff only."""
@@ -66,7 +71,8 @@ class Settings:
         for name in values:
             if name not in known:
                 raise TypeError(f"tarry has no setting {name!r}; it has {', '.join(sorted(known))}")
-        for name, allowed in (("committed_writes", (*COMMITTED_WRITES, None)), ("resume", RESUME), ("lost", LOST)):
+        choices = (("committed_writes", (*COMMITTED_WRITES, None)), ("resume", RESUME), ("lost", LOST), ("on_disconnect", ON_DISCONNECT))
+        for name, allowed in choices:
             value = values.get(name, getattr(self, name))
             if value not in allowed:
                 raise ValueError(f"{name} is {value!r}, but can be {', '.join(str(each) for each in allowed)}")
@@ -91,14 +97,15 @@ class Settings:
 
 
 def from_environment() -> Settings:
-    """TARRY_SECRET, or TARRY_SECRET_FILE that names a file with it, as the proxy's secret_file does; TARRY_RESUME, TARRY_LOST."""
+    """TARRY_SECRET, or TARRY_SECRET_FILE that names a file with it, as the proxy's secret_file does; and TARRY_RESUME, TARRY_LOST, TARRY_ON_DISCONNECT."""
     secret = os.environ.get("TARRY_SECRET", "")
     path = os.environ.get("TARRY_SECRET_FILE")
     if not secret and path:
         with open(path, encoding="utf-8") as file:
             secret = file.read().strip()
     found = Settings(secret=secret)
-    found.update({name: os.environ[f"TARRY_{name.upper()}"] for name in ("resume", "lost") if os.environ.get(f"TARRY_{name.upper()}")})
+    names = [name for name in ("resume", "lost", "on_disconnect") if os.environ.get(f"TARRY_{name.upper()}")]
+    found.update({name: os.environ[f"TARRY_{name.upper()}"] for name in names})
     return found
 
 

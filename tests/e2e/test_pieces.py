@@ -363,6 +363,38 @@ def test_pieces_of_several_exchanges_go_in_one_visit_and_each_takes_effect_as_it
     assert sum(len(batch) for batch in w.list("pieces")) == 12
 
 
+def test_what_a_visit_has_no_room_for_comes_with_the_next_one_at_once(bed):
+    """After the first visit all become due within its pause. From then on a pause would last longer than the test."""
+    feed = Feed(bed)
+    w = Work(bed, feed, lambda r, c: parts(b"x", "more", {**STICKY, "Tarry-Wait": "0"}, headers=SSE),
+             pieces=lambda found: [parts(b"y", "end") for _ in found], pool={"piece_interval": "4s"})
+    assert w.tarry.get("/").body == b"xy"
+    all_of = [bed.background(w.tarry.get, "/") for _ in range(70)]
+    w.seen.wait_for(lambda notes: len([k for k, _ in notes if k == "request"]) == 71)
+    w.conf.pool["piece_interval"] = "1h"
+    w.tarry.reload(w.conf)
+    assert [b.result().body for b in all_of] == [b"xy"] * 70
+    assert [len(batch) for batch in w.list("pieces")] == [1, 64, 6]
+
+
+def test_rest_without_a_process_to_come_back_to_is_a_replay_when_all_has_come(bed):
+    feed = Feed(bed)
+    replays = []
+
+    def replay(r, c):
+        body = replay_parts(r)[1][-1].body
+        replays.append(body)
+        return parts((), "rest") if len(replays) == 1 else parts(body, "end")
+    w = Work(bed, feed, lambda r, c: handoff("replay", [deliver(feed.server)], headers=STICKY), replay, echo)
+    one = bed.background(w.tarry.get, "/")
+    feed.send(b"one ")
+    w.seen.wait_for(lambda notes: replays)
+    feed.send(b"two ")
+    feed.send(b"three")
+    feed.end()
+    assert one.result().body == b"one two three" and len(replays) == 2 and not w.list("pieces")
+
+
 def test_a_death_concerns_the_exchange_in_progress_and_those_behind_it(bed):
     """Of three, the first is answered; the worker dies over the second. Both others are replayed whole, with the next attempt."""
     died = []

@@ -14,6 +14,7 @@ from ..common import notices
 from ..errors import Handoff
 from ..format.message import HANDOFF_STATUS
 from ..runs.exchange import ENVIRON_KEY, Exchange, of
+from ..runs.intercept import note_effect
 from ..settings import settings
 from . import alone, changes, database, effects, sessions, suspension, throttles
 from .store import SharedCache
@@ -28,6 +29,7 @@ SETTINGS = {
     "TARRY_RESUME": "resume",
     "TARRY_VIEWS": "views",
     "TARRY_LOST": "lost",
+    "TARRY_ON_DISCONNECT": "on_disconnect",
     "TARRY_SUSPEND_MAX": "suspend_max",
     "TARRY_SUSPEND_SECONDS": "suspend_seconds",
     "TARRY_SUSPEND_MEMORY": "suspend_memory",
@@ -80,6 +82,8 @@ class Middleware:
             response: Any = None
             try:
                 response = self.get_response(request)
+                if _goes_in_parts(exchange, response):
+                    return _in_parts(exchange, request, response)
                 if _is_pulled(response):
                     _pull(exchange, response)
             except Handoff as handoff:
@@ -144,6 +148,29 @@ def _is_pulled(response: Any) -> bool:
         and not getattr(response, "is_async", False)
         and not isinstance(response, FileResponse)
     )
+
+
+def _goes_in_parts(exchange: Exchange, response: Any) -> bool:
+    """Its chunks go out one by one, and the view goes on between them: none is made before its time."""
+    return (
+        exchange.parts is not None
+        and not exchange.leaving
+        and _is_pulled(response)
+        and not response.has_header("Content-Length")
+        and exchange.mode in ("auto", "suspend")
+    )
+
+
+def _in_parts(exchange: Exchange, request: Any, response: Any) -> Any:
+    if getattr(getattr(request, "session", None), "modified", False):
+        note_effect("the session is saved before the response is made")
+
+    def closed() -> None:
+        if not exchange.leaving:
+            sessions.drop_old(request)
+
+    response._resource_closers.append(closed)
+    return response
 
 
 def _pull(exchange: Exchange, response: Any) -> None:

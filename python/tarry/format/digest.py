@@ -14,6 +14,7 @@ from typing import Any, Iterator, Optional
 from .message import Call
 
 OUTLINE_LEAVES = 100
+_STREAM_PATHS = ("-stream", "/stream")
 _BOUNDARY = re.compile(r'boundary="?([^";,]+)"?', re.IGNORECASE)
 
 
@@ -55,7 +56,11 @@ def first_difference(call: Call, earlier: str) -> str:
 
 
 def is_streamed(call: Call) -> bool:
-    """True for a JSON body that asks for an event stream in the way that the providers have in common."""
+    """True for a call that asks for an event stream: in its JSON body, as the providers have it in common, by its URL, as Gemini and
+    Bedrock have it, or by what it accepts."""
+    path = call.url.partition("?")[0].lower()
+    if ":stream" in path or path.endswith(_STREAM_PATHS) or call.header("accept").lower().startswith("text/event-stream"):
+        return True
     value = _json(call)
     return isinstance(value, dict) and value.get("stream") is True
 

@@ -64,8 +64,11 @@ class Call:
     timeout: Optional[float] = None
     """How long the caller would have waited for the response, in seconds."""
 
+    pieces: bool = False
+    """The answer is read while it comes."""
+
     def header(self, name: str) -> str:
-        return _first(self.headers, name)
+        return value_of(self.headers, name)
 
     def encode(self, call_id: str) -> bytes:
         """As it stands in a handoff."""
@@ -78,6 +81,8 @@ class Call:
                 lines.append(f"{name}: {value}")
         if self.timeout is not None and not self.header("tarry-timeout"):
             lines.append(f"Tarry-Timeout: {self.timeout:.3f}")
+        if self.pieces:
+            lines.append("Tarry-Deliver: pieces")
         lines.append(f"Tarry-Call-Id: {call_id}")
         if self.body or self.method not in ("GET", "HEAD", "OPTIONS", "DELETE"):
             lines.append(f"Content-Length: {len(self.body)}")
@@ -139,8 +144,17 @@ class Answer:
     time: float = 0.0
     """How long it took, in seconds, retries and pauses included."""
 
+    position: str = ""
+    """Tarry-Piece of an answer that is given in pieces."""
+
+    outcome: str = ""
+    """How it ended, if it has, and if it is given in pieces."""
+
+    coming: Any = None
+    """What the rest of the body is read from (runs/pieces/coming.py); None where `body` is all of it."""
+
     def header(self, name: str) -> str:
-        return _first(self.headers, name)
+        return value_of(self.headers, name)
 
     @property
     def usage(self) -> Optional[Usage]:
@@ -187,6 +201,8 @@ class Answer:
     def as_headers(self) -> Headers:
         """The headers for the library that made the call: a failure that was tried again already says so."""
         headers = [(n, v) for n, v in self.headers if not n.lower().startswith("tarry-")]
+        if self.coming is not None:
+            headers = [(n, v) for n, v in headers if n.lower() != "content-length"]
         if self.failed:
             headers = [(n, v) for n, v in headers if n.lower() != "x-should-retry"]
             headers.append(("x-should-retry", "false"))
@@ -234,23 +250,23 @@ def parse_calls(data: bytes) -> list[tuple[str, Call]]:
         line = stream.readline(_LINE_MAX)
         if not line:
             return calls
-        method, url, version = _line(line).decode("latin-1").split(" ")
-        headers = _read_headers(stream)
-        length = int(_first(headers, "content-length") or 0)
+        method, url, version = read_line(line).decode("latin-1").split(" ")
+        headers = read_headers(stream)
+        length = int(value_of(headers, "content-length") or 0)
         if version != "HTTP/1.1" or not origin_of(url):
             raise BadRecord("an enclosed request does not begin with method, absolute URL and HTTP/1.1")
-        call_id = _first(headers, "tarry-call-id")
-        timeout = _first(headers, "tarry-timeout")
+        call_id = value_of(headers, "tarry-call-id")
+        timeout = value_of(headers, "tarry-timeout")
         headers = [(n, v) for n, v in headers if not n.lower().startswith("tarry-")]
         calls.append((call_id, Call(method, url, headers, stream.read(length), float(timeout) if timeout else None)))
 
 
 def _read_answer(first: bytes, stream: BinaryIO) -> Answer:
-    found = _STATUS_LINE.match(_line(first))
+    found = _STATUS_LINE.match(read_line(first))
     if not found:
         raise BadRecord("an enclosed response does not begin with a status line")
-    headers = _read_headers(stream)
-    length = _first(headers, "content-length")
+    headers = read_headers(stream)
+    length = value_of(headers, "content-length")
     if not (length.isascii() and length.isdigit()):
         raise BadRecord("an enclosed response has no Content-Length")
     body = stream.read(int(length))
@@ -263,9 +279,11 @@ def _read_answer(first: bytes, stream: BinaryIO) -> Answer:
         reason,
         headers,
         body,
-        _first(headers, "tarry-call-id"),
-        int(_first(headers, "tarry-attempts") or 1),
-        float(_first(headers, "tarry-time") or 0),
+        value_of(headers, "tarry-call-id"),
+        int(value_of(headers, "tarry-attempts") or 1),
+        float(value_of(headers, "tarry-time") or 0),
+        value_of(headers, "tarry-piece"),
+        value_of(headers, "tarry-outcome"),
     )
 
 
@@ -277,10 +295,10 @@ def _numbers(text: str) -> Iterator[tuple[str, str]]:
             yield name, value
 
 
-def _read_headers(stream: BinaryIO) -> Headers:
+def read_headers(stream: BinaryIO) -> Headers:
     headers: Headers = []
     while True:
-        line = _line(stream.readline(_LINE_MAX))
+        line = read_line(stream.readline(_LINE_MAX))
         if not line:
             return headers
         name, colon, value = line.partition(b":")
@@ -289,13 +307,13 @@ def _read_headers(stream: BinaryIO) -> Headers:
         headers.append((name.decode("latin-1"), value.strip(b" \t").decode("latin-1")))
 
 
-def _line(line: bytes) -> bytes:
+def read_line(line: bytes) -> bytes:
     if not line.endswith(b"\r\n"):
         raise BadRecord("an enclosed message's head ends too early")
     return line[:-2]
 
 
-def _first(headers: Headers, name: str) -> str:
+def value_of(headers: Headers, name: str) -> str:
     lowered = name.lower()
     for n, v in headers:
         if n.lower() == lowered:

@@ -113,6 +113,15 @@ class Exchange:
     replayed: frozenset[str] = frozenset()
     """The paths of the answers that this run began with."""
 
+    parts: Any = None
+    """The Parts (pieces/response.py) whose response goes out while the view is at work; None where it is whole."""
+
+    coming: Any = None
+    """The Coming (pieces/coming.py) that is given in pieces; None if there is none yet."""
+
+    sent: str = ""
+    """What the client has already of the response, as Tarry-Sent says."""
+
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
         """Calls made in this context belong to the exchange."""
@@ -151,7 +160,7 @@ class Exchange:
     @property
     def leaving(self) -> bool:
         """Whether the run ends in a handoff, or is given up."""
-        return self.dropped or bool(self.pending)
+        return self.dropped or bool(self.pending) or (self.parts is not None and self.parts.wants_rest)
 
     @property
     def runs(self) -> int:
@@ -191,20 +200,29 @@ class Exchange:
 
     def suspension(self, pause: Optional[float], address: str) -> tuple[Headers, bytes]:
         """The same for a run that is being suspended. `pause`: no call is pending, and the run goes on after so many seconds."""
+        self.note_suspension()
+        self.state.token = secrets.token_hex(4)
+        more = self.where(address)
+        if pause is not None:
+            self.state.waits += 1
+            more.append(self.wait_field(pause))
+        return self._headers(more)
+
+    def note_suspension(self) -> None:
+        """What must be known of a run that is being suspended, should it be lost."""
         if self.source is not None:
             self.source.keep()
         self.state.runs = self.runs
-        self.state.token = secrets.token_hex(4)
         self.state.writes = [text[:_WRITE_MAX] for text in self.writes[:1]]
-        more: Headers = []
-        if "sticky" in self.features:
-            more.append(("Tarry-Sticky", f"{settings.sticky_seconds:.3f}"))
-            if address:
-                more.append(("Tarry-At", address))
-        if pause is not None:
-            self.state.waits += 1
-            more.append(("Tarry-Wait", f"{min(pause, self.limits.wait):.3f}"))
-        return self._headers(more)
+
+    def where(self, address: str) -> Headers:
+        """Where the run is that is being suspended."""
+        if "sticky" not in self.features:
+            return []
+        return [("Tarry-Sticky", f"{settings.sticky_seconds:.3f}"), *([("Tarry-At", address)] if address else [])]
+
+    def wait_field(self, pause: float) -> tuple[str, str]:
+        return "Tarry-Wait", f"{min(pause, self.limits.wait):.3f}"
 
     def continue_with(self, visit: "Exchange") -> None:
         """This run goes on with what that visit brings."""
@@ -321,6 +339,7 @@ def _read(environ: dict[str, Any]) -> Optional[Exchange]:
         path=environ.get("PATH_INFO", ""),
         state=State(),
         raw_state=environ.get("HTTP_TARRY_STATE", ""),
+        sent=environ.get("HTTP_TARRY_SENT", ""),
         proved=bool(settings.secret) or environ.get(PROVED_KEY) is True,
     )
     if exchange.kind == "replay":

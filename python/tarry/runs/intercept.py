@@ -4,6 +4,7 @@ The transports (on_urllib3, on_httpx, on_http_client) ask `answer_to`; none of t
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 import threading
@@ -18,6 +19,8 @@ from . import loops, observers
 from .branch import Branch, existing, here
 from .capturing import taker
 from .exchange import Exchange, current, running, runs_elsewhere
+from .pieces import collected
+from .pieces.coming import opened
 
 REPEATS_MAX = 3
 """How often a failure that Tarry has seen to is given again to a library that tries the same call again."""
@@ -81,7 +84,7 @@ def _note_lost_thread(url: str) -> None:
 def answer_to(call: Call) -> Optional[Answer]:
     """The answer, recorded or waited for in a suspended run; None if the library shall make the call itself. Raises Handoff to leave the
     view."""
-    found = _ask(call, sys._getframe(1))
+    found = _ask(call, sys._getframe(1), in_pieces=asyncio._get_running_loop() is None)
     return found.wait() if isinstance(found, Pending) else found
 
 
@@ -132,8 +135,8 @@ class Pending:
         return _recorded(self._exchange, self._branch, self._path, self._call, *self._digests, sys._getframe(1))
 
 
-def _ask(call: Call, frame: Any) -> Union[Answer, Pending, None]:
-    """`frame` is the innermost one that is not the interception's."""
+def _ask(call: Call, frame: Any, in_pieces: bool = False) -> Union[Answer, Pending, None]:
+    """`frame` is the innermost one that is not the interception's. `in_pieces`: who calls can read an answer while it comes."""
     take = taker()
     if take is not None:
         take(call)
@@ -156,6 +159,7 @@ def _ask(call: Call, frame: Any) -> Union[Answer, Pending, None]:
             return None
         if is_streamed(call):
             call.timeout = None
+            call.pieces = in_pieces and refusal == "" and _may_come_in_pieces(exchange)
         exchange.state.note(path, call.url, outline(call))
         exchange.add(f"{path};{url}.{body}", call)
         if refusal == "":
@@ -232,7 +236,14 @@ def _recorded(exchange: Exchange, branch: Branch, path: str, call: Call, url: st
     else:
         branch.sleeps = 0
         branch.failure = None
-    return answer
+    return opened(exchange, path, answer)
+
+
+def _may_come_in_pieces(exchange: Exchange) -> bool:
+    """One answer is open at a time, and it is read in the view's own greenlet."""
+    if exchange.parts is None or exchange.pending or exchange.run.is_in_branch():
+        return False
+    return (exchange.coming is None or exchange.coming.is_over()) and collected.ask(exchange)
 
 
 def _same_failure(branch: Branch, digests: str, frame: Any) -> Optional[Answer]:
@@ -267,6 +278,8 @@ def _may_leave(exchange: Exchange, call: Call, refusal: Optional[str]) -> bool:
         why = exchange.fence
     if not why and refusal and mode == "suspend":
         why, level = f"the view is never run again, and cannot be suspended: {refusal}", logging.WARNING
+    if not why and refusal and exchange.parts is not None and exchange.parts.sent.any:
+        why = f"the response has begun, and the run cannot be suspended here: {refusal}"
     if not why and refusal != "" and exchange.writes:
         why = _why_not_again(exchange, refusal)
         level = logging.WARNING

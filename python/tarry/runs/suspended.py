@@ -21,7 +21,7 @@ from typing import Any, Callable, Iterable, Optional
 
 from ..common import notices
 from ..errors import BadRecord, Handoff
-from ..format.message import HANDOFF_STATUS, Headers
+from ..format.message import HANDOFF_STATUS
 from ..settings import settings
 from . import held, memory, observers, watch, world
 from .exchange import RUN_KEY, Exchange, running
@@ -50,6 +50,9 @@ reasons: dict[str, int] = {}
 address = ""
 """This process's own address, as "unix:/path": the server's hook sets it, and continuations come there."""
 
+servers_alarm = False
+"""The server's hook has set an alarm for this process: it is no view's."""
+
 _marked = False
 _TARRY = "HTTP_TARRY_"
 """The fields of an environ that begin so describe the visit: they are replaced when a run goes on."""
@@ -68,7 +71,7 @@ class Table:
         """Runs have expired while a request was being worked on."""
 
     def add(self, run: "Run") -> None:
-        key = (run.exchange.id, run.exchange.hop + 1)
+        key = (run.exchange.id, run.next_hop)
         self.runs[key] = run
         self.hops[key[0]] = key[1]
 
@@ -125,12 +128,17 @@ def possible(environ: dict[str, Any]) -> bool:
     return not why
 
 
-def serve(exchange: Exchange, environ: dict[str, Any], run_app: RunApp, start_response: StartResponse) -> Iterable[bytes]:
+def serve(
+    exchange: Exchange,
+    environ: dict[str, Any],
+    new_run: Callable[[Exchange, dict[str, Any]], "Run"],
+    start_response: StartResponse,
+) -> Iterable[bytes]:
     before, table.busy_since = table.busy_since, time.monotonic()
     try:
         if exchange.kind == "replay":
             run = table.runs.get((exchange.id, exchange.hop))
-            if run is not None and run.exchange.state.token == exchange.state.token:
+            if run is not None and run.goes_on_with(exchange):
                 table.take(exchange.id, exchange.hop)
                 counts["continued"] += 1
                 return run.go_on(exchange, environ, start_response)
@@ -139,7 +147,7 @@ def serve(exchange: Exchange, environ: dict[str, Any], run_app: RunApp, start_re
                 return answer_lost(exchange, start_response)
         counts["begun"] += 1
         # uWSGI has one dict for all requests of a worker, and fills it anew.
-        return Run(exchange, dict(environ), run_app).begin(start_response)
+        return new_run(exchange, dict(environ)).begin(start_response)
     finally:
         table.busy_since = before
         if table.overdue:
@@ -213,11 +221,22 @@ class Run:
         self._run_app = run_app
         self._start_response: StartResponse = _nobody
         self._point: Any = None
-        self._out: Optional[tuple[Headers, bytes]] = None
+        self._out: Any = None
+        """What the visit's response says, when the run is being suspended."""
+
         self._traced = sys.gettrace()
         self._profiled = sys.getprofile()
         self._alarm = signal.getitimer(signal.ITIMER_REAL)[0]
         exchange.run = self
+
+    @property
+    def next_hop(self) -> int:
+        """Of the visit that the run waits for."""
+        return self.exchange.hop + 1
+
+    def goes_on_with(self, visit: Exchange) -> bool:
+        """Whether this is the run that the replay is for: of one exchange several may have come to the same hop."""
+        return self.exchange.state.token == visit.state.token
 
     # In the server's greenlet
 
@@ -226,14 +245,17 @@ class Run:
         return self._switch(self.greenlet, None)
 
     def go_on(self, visit: Exchange, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        self._continue_with(visit, environ, start_response)
+        point, self._point = self._point, None
+        return self._switch(point, True)
+
+    def _continue_with(self, visit: Exchange, environ: dict[str, Any], start_response: StartResponse) -> None:
         self.exchange.continue_with(visit)
         for name in [name for name in self._environ if name.startswith(_TARRY)]:
             del self._environ[name]
         self._environ.update({name: value for name, value in environ.items() if name.startswith(_TARRY)})
         environ[RUN_KEY] = self.exchange.runs  # for the server's access log
         self._start_response = start_response
-        point, self._point = self._point, None
-        return self._switch(point, True)
 
     def drop(self, why: str) -> None:
         """Raises Handoff in the run, which is no more in the table. May be called in a signal handler, amid another run."""
@@ -246,10 +268,7 @@ class Run:
         active = running.pop(thread, None)
         kept = world.leave()
         try:
-            body = self._switch(point, False)
-            close = getattr(body, "close", None)
-            if close is not None:
-                close()
+            self._unwind(point)
         except Exception:
             notices.log.exception("a run that was given up failed (exchange %s)", self.exchange.id)
         finally:
@@ -257,19 +276,32 @@ class Run:
             if active is not None:
                 running[thread] = active
 
+    def _unwind(self, point: Any) -> None:
+        body = self._switch(point, False)
+        close = getattr(body, "close", None)
+        if close is not None:
+            close()
+
     def _switch(self, point: Any, value: Any) -> Iterable[bytes]:
         self.greenlet.parent = getcurrent()
         body = point.switch(value)
         if self._out is None:
-            self.exchange.run = None
-            return body if _is_plain(body, self._environ) else _InContext(self.context, body)
+            return self._ended(body)
         (headers, content), self._out = self._out, None
+        self._stands()
+        self._start_response(HANDOFF_STATUS, headers)
+        return [content]
+
+    def _ended(self, body: Any) -> Iterable[bytes]:
+        """The run has given the whole response."""
+        self.exchange.run = None
+        return in_context(self.context, body, self._environ)
+
+    def _stands(self) -> None:
         self.since = time.monotonic()
         table.add(self)
         counts["suspended"] += 1
         watch.begin(table)
-        self._start_response(HANDOFF_STATUS, headers)
-        return [content]
 
     # In the run
 
@@ -307,13 +339,13 @@ class Run:
             return f"suspended runs take all the memory that they may (suspend_memory is {settings.suspend_memory})"
         if sys.gettrace() is not self._traced or sys.getprofile() is not self._profiled:
             return "the view is being traced or profiled"
-        if not self._alarm and signal.getitimer(signal.ITIMER_REAL)[0]:
+        if not self._alarm and not servers_alarm and signal.getitimer(signal.ITIMER_REAL)[0]:
             return "the view has set an alarm, which would ring in another request"
         return next((why for why in (guard(self) for guard in guards) if why), "")
 
     def _why_not_for_stack(self, frame: Any) -> str:
         """Also of the greenlets that wait for this one: those that run a gather(), or the view's own."""
-        until = Run._main.__code__
+        until = type(self)._main.__code__
         why = held.held(frame, until)
         outer = getcurrent()
         while not why and outer is not self.greenlet and outer.parent is not None:
@@ -334,36 +366,52 @@ class Run:
         exchange = self.exchange
         wakes, self.wakes = self.wakes, []
         pause = None if exchange.pending or not wakes else max(min(wakes) - time.monotonic(), 0.0)
-        out = exchange.suspension(pause, address)
+        out = self._suspension(pause)
         asked = [(call_id.partition(";")[0], call.url) for call_id, call in exchange.pending]
         for _, call in exchange.pending:
             call.headers.clear()  # they are in the handoff, and take memory for as long as the run is suspended
         exchange.pending.clear()
-        for leave in leaving:
-            leave(self)
-        self.was_suspended = True
-        self._point = here
-        thread = threading.get_ident()
-        active = running.pop(thread, None)
-        away = world.leave()
-        self._out = out
-        del out
-        went_on = self.greenlet.parent.switch()
-        world.enter(away)
-        if active is not None:
-            running[thread] = active
-        if not went_on:
-            observers.left(exchange)
-            exchange.root.left = True
-            exchange.root.skip_sleeps()
+        if not self._stand(out):
+            self._leave()
             raise Handoff()
         for path, url in asked:
             if path not in exchange.record:
                 raise BadRecord(f"the replay has no answer to the call of {url}")
 
+    def _leave(self) -> None:
+        """The run is given up: Handoff follows."""
+        observers.left(self.exchange)
+        self.exchange.root.leave()
+
+    def _suspension(self, pause: Optional[float]) -> Any:
+        """What the visit's response says of the pending calls."""
+        return self.exchange.suspension(pause, address)
+
+    def _stand(self, out: Any) -> Any:
+        """Suspends the run, whose visit ends with `out`. Returns what it is switched to again with."""
+        for leave in leaving:
+            leave(self)
+        self.was_suspended = True
+        self._point = getcurrent()
+        thread = threading.get_ident()
+        active = running.pop(thread, None)
+        away = world.leave()
+        self._out = out
+        del out
+        value = self.greenlet.parent.switch()
+        world.enter(away)
+        if active is not None:
+            running[thread] = active
+        return value
+
 
 def _nobody(status: str, headers: Any, exc_info: Any = None) -> Any:
     return lambda data: None
+
+
+def in_context(context: Context, body: Iterable[bytes], environ: dict[str, Any]) -> Iterable[bytes]:
+    """The body of a response, whose rest is made in the context variables of the run that began it."""
+    return body if _is_plain(body, environ) else _InContext(context, body)
 
 
 def _is_plain(body: Any, environ: dict[str, Any]) -> bool:

@@ -8,12 +8,13 @@ import functools
 import ssl
 from datetime import timedelta
 from types import ModuleType
-from typing import Any, Optional
+from typing import Any, Iterator, Optional
 
 from ..format.failures import REFUSED, SLOW, SLOW_CONNECT, TERMINATED, kind_of
 from ..format.message import Answer, Call
 from ..runs.exchange import current
 from ..runs.intercept import answer_to, answer_to_async, wanted
+from ..runs.pieces.coming import Reader, Truncated
 
 
 def patch(httpx: ModuleType) -> None:
@@ -103,7 +104,7 @@ def _respond(httpx: ModuleType, request: Any, answer: Answer) -> Any:
             TERMINATED: httpx.RemoteProtocolError,
         }
         raise errors[kind](f"Tarry: {answer.tarry_error}", request=request)
-    stream = _stream_class(httpx)(answer.body)
+    stream = _stream_class(httpx)(answer.body) if answer.coming is None else _coming_class(httpx)(answer.coming)
     response = httpx.Response(
         status_code=answer.status,
         headers=[(n.encode("latin-1"), v.encode("latin-1")) for n, v in answer.as_headers()],
@@ -116,6 +117,31 @@ def _respond(httpx: ModuleType, request: Any, answer: Answer) -> Any:
     )
     stream.tells = (response, timedelta(seconds=answer.time))
     return response
+
+
+@functools.lru_cache(maxsize=None)
+def _coming_class(httpx: ModuleType) -> Any:
+    class Stream(httpx.SyncByteStream):  # type: ignore[misc, name-defined]
+        """A body that is still coming."""
+
+        tells: Any = None
+
+        def __init__(self, reader: Reader) -> None:
+            self._reader = reader
+
+        def __iter__(self) -> Iterator[bytes]:
+            try:
+                yield from self._reader
+            except Truncated as why:
+                slow = "timeout" in str(why)
+                raise (httpx.ReadTimeout if slow else httpx.RemoteProtocolError)(
+                    f"Tarry: the response broke off{f' ({why})' if str(why) else ''}"
+                ) from None
+
+        def close(self) -> None:
+            self._reader.close()
+
+    return Stream
 
 
 @functools.lru_cache(maxsize=None)

@@ -7,6 +7,10 @@ from http.client import HTTPResponse
 from typing import Any
 
 from ..format.message import Answer
+from ..runs.pieces.coming import Chunked
+
+
+_BUFFER = 1 << 16
 
 
 def read_body(body: Any) -> tuple[Any, bytes]:
@@ -28,15 +32,20 @@ def read_body(body: Any) -> tuple[Any, bytes]:
 class _Socket:
     """As much of a socket as http.client needs to read a response."""
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
+    def __init__(self, file: io.BufferedIOBase) -> None:
+        self._file = file
 
-    def makefile(self, mode: str) -> io.BytesIO:
-        return io.BytesIO(self._data)
+    def makefile(self, mode: str) -> io.BufferedIOBase:
+        return self._file
 
 
 def plain_response(answer: Answer, method: str) -> HTTPResponse:
-    """http.client's own response."""
-    response = HTTPResponse(_Socket(answer.encode()), method=method)  # type: ignore[arg-type]
+    """http.client's own response. One that is still coming is in chunks, as it would be without Tarry."""
+    if answer.coming is None:
+        file: io.BufferedIOBase = io.BytesIO(answer.encode())
+    else:
+        answer.headers = [*answer.headers, ("Transfer-Encoding", "chunked")]
+        file = io.BufferedReader(Chunked(answer.encode(), answer.coming), _BUFFER)
+    response = HTTPResponse(_Socket(file), method=method)  # type: ignore[arg-type]
     response.begin()
     return response

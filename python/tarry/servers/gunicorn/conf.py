@@ -54,6 +54,8 @@ def text_of(cfg: Any, site: Site) -> str:
     lines += [
         f"    secret_file = {quoted(site.secret_file)}",
         f"    response_timeout = \"{f'{int(cfg.timeout) + 5}s' if cfg.timeout else '1d'}\"",
+        # Streams that stand in a busy worker wait for it as long as gunicorn lets it be busy: elsewhere they would begin again.
+        f"    sticky_max = \"{max(5, int(cfg.timeout or 60))}s\"",
         '    unreachable_first_pause = "10ms"',
         '    unreachable_max_pause = "100ms"',
         '    unreachable_wait = "30s"',

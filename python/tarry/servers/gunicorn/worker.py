@@ -54,6 +54,7 @@ def post_worker_init(worker: Any) -> None:
     worker.tarry_place = place
     worker.log.access = one_line_a_request(worker.log.access)
     suspended.address = f"unix:{place.own}"  # views that wait in this process go on here, whatever becomes of its number
+    _hide_pieces(worker)
     place.appear()
     worker.__class__ = _leaving(type(worker))
     if not worker.__dict__.pop("alive", True):  # stopped while it was loading the app
@@ -79,6 +80,29 @@ def one_line_a_request(access: Callable[..., None]) -> Callable[..., None]:
     return log
 
 
+def _hide_pieces(worker: Any) -> None:
+    """A visit with pieces of answers is no request: it does not count towards max_requests, and the user's hooks do not hear of it."""
+    cfg = worker.cfg
+    before, after = cfg.pre_request, cfg.post_request
+
+    def pre_request(worker: Any, req: Any) -> None:
+        if _brings_pieces(req):
+            worker.nr -= 1
+        else:
+            before(worker, req)
+
+    def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
+        if not _brings_pieces(req):
+            after(worker, req, environ, resp)
+
+    cfg.set("pre_request", pre_request)
+    cfg.set("post_request", post_request)
+
+
+def _brings_pieces(req: Any) -> bool:
+    return req.path == "/.tarry/pieces" and ("TARRY-KIND", "pieces") in req.headers
+
+
 def worker_exit(server: Any, worker: Any) -> None:
     place: Optional[Place] = getattr(worker, "tarry_place", None)
     if place is not None:
@@ -90,6 +114,7 @@ def announce(worker: Any) -> None:
     itself should it hang."""
     with open(hook.leaving_mark(os.getpid()), "w", encoding="ascii"):
         pass
+    suspended.servers_alarm = True
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, worker.cfg.graceful_timeout + (worker.cfg.timeout or 60))
     os.kill(worker.ppid, signal.SIGCHLD)
