@@ -85,7 +85,7 @@ def test_an_idle_connection_is_closed_before_the_service_does(bed):
     upstream = bed.upstream(lambda r, c: Reply(200, b"x", {"Keep-Alive": "timeout=1"}))
     _, tarry = gateway(bed, upstream, keep_alive_timeout="1h")
     assert tarry.get("/v1/x").status == 200
-    eventually(lambda: upstream.conns[0].wait_closed() or True, "the end of the idle connection")
+    eventually(lambda: upstream.conns[0].closed, "the end of the idle connection")
 
 
 @pytest.mark.parametrize("kind", ["plain", "h2"])
