@@ -386,7 +386,7 @@ IN_FORCE = {
     "endpoint": {"http2": False, "insecure": True, "model": "m-17", "path_prefix": "/v17", "tier": 2, "weight": 17, "in_flight": 17,
                  "requests_per_minute": 17, "tokens_per_minute": 17},
     "limit": {"in_flight": 17, "key": "header:x-tenant", "requests_per_minute": 17, "tokens_per_minute": 17, "window": "17s"},
-    "route": {"body_max": "17M", "websocket": True, "websocket_origins": ["app.example"]},
+    "route": {"body_max": "17M", "websocket": True},
     "compression": {"brotli_level": 3, "gzip_level": 3, "window": "16K", "zstd_level": 4},
     "log": {"buffer_max": "117K"},
     "access_log": {"buffer_max": "117K"},
@@ -399,7 +399,7 @@ OF_THEIR_OWN = {("listen", n) for n in ("certificate", "private_key", "client_ce
     {("identity", n) for n in ("certificate", "private_key", "ocsp_staple")} | {("upstream", n) for n in ("origin", "ca_file", "probe_after", "probe_timeout")} | \
     {(s, n) for s in ("upstream", "endpoint") for n in ("certificate", "private_key", "proxy", "proxy_authorization")} | \
     {("endpoint", n) for n in ("origin", "ca_file", "set_header")} | {("server", n) for n in ("count", "first")} | {("admin", "control")} | \
-    {("route", n) for n in ("upstream", "keep_alive_interval", "prefix_rewrite", "rewrite_urls")}
+    {("route", n) for n in ("upstream", "keep_alive_interval", "prefix_rewrite", "rewrite_urls", "websocket_origins")}
 
 
 def all_rows():
