@@ -132,6 +132,7 @@ class Round(Short):
     events: list  # (pause before it, what)
     calm: bool  # nothing in conf or events may make a good exchange fail
     processes: int = 1
+    talks: list = dataclasses.field(default_factory=list)  # WebSockets (talks.py)
 
     @property
     def exchanges(self):

@@ -39,7 +39,8 @@ class ChaosConf(Conf):
             self.upstreams[name] = dict({"origin": up.origin}, **plan.up)
             if up.tls:
                 self.upstreams[name]["ca_file"] = str(world.ca)
-        self.routes = [("/x/", {"workers": "app"}), ("/gw/", {"upstream": "plain"})]
+        sockets = {"websocket": True} if plan.talks else {}
+        self.routes = [("/x/", {"workers": "app", **sockets}), ("/gw/", {"upstream": "plain", **sockets}), ("/gws/", {"upstream": "tls", **sockets})]
         self.admins = {f"unix:{folder}/admin.sock": {}}
 
 

@@ -16,7 +16,7 @@ from harness.base import release_ports
 from harness.certs import Authority
 from harness.tarry import find_binary
 
-from . import rules
+from . import rules, talks
 from .client import client_of
 from .plan import make_round
 from .proxy import ChaosConf, Proxy
@@ -36,6 +36,7 @@ class World:
         self.authority = authority
         self.ca, self.certificate = authority.ca, authority.leaf("leaf")
         self.records = {e.number: Record(e) for e in plan.exchanges}
+        self.talks = {t.number: talks.TalkRecord(t) for t in plan.talks}
         self.failures, self.notes = [], []
         self.workers = [Worker(self, f"unix:{folder}/w{i}.sock" if i % 2 else None) for i in range(len(plan.slots))]
         self.black_hole = BlackHole(self) if plan.black_hole else None
@@ -160,6 +161,8 @@ class Round:
             if alive:
                 for record in world.records.values():
                     rules.Judge(world, record, self.calm_for(record)).judge()
+                for record in world.talks.values():
+                    talks.Judge(world, record, self.plan.calm).judge()
         finally:
             trouble.cancel()
             await world.stop()
@@ -177,7 +180,8 @@ class Round:
         return not any(e.leave for c in self.plan.connections if record.exchange in c.exchanges for e in c.exchanges)
 
     def ended(self):
-        return sum(r.result is not None and r.result.seconds is not None for r in self.world.records.values())
+        return (sum(r.result is not None and r.result.seconds is not None for r in self.world.records.values())
+                + sum(r.over for r in self.world.talks.values()))
 
     async def exchanges(self):
         room = asyncio.Semaphore(self.plan.at_once)
@@ -187,7 +191,12 @@ class Round:
             async with room:
                 if self.world.proxy.alive:
                     await client_of(self.world, c).run()
-        tasks = [asyncio.create_task(one(c)) for c in self.plan.connections]
+
+        async def talk(t):
+            async with room:
+                if self.world.proxy.alive:
+                    await talks.Client(self.world, t).run()
+        tasks = [asyncio.create_task(one(c)) for c in self.plan.connections] + [asyncio.create_task(talk(t)) for t in self.plan.talks]
         work = asyncio.ensure_future(asyncio.gather(*tasks, return_exceptions=True))
         ended = -1
         while not (work.done() or dead.done()) and ended < self.ended():  # one ends from time to time: it is only slow
@@ -199,6 +208,7 @@ class Round:
                 left = rules.left_over(await asyncio.wait_for(self.world.proxy.metrics(), 10))
             except Exception as e:
                 left = f"no metrics: {e!r}"
+            hanging += [r for r in self.world.talks.values() if not r.over]
             self.world.fail(f"{len(hanging)} exchanges hang ({left}); the first:", hanging[0] if hanging else None)
         for t in tasks:
             t.cancel()
@@ -247,7 +257,9 @@ class Round:
 
 def run_round(seed, folder, authority, only=(), log_level="debug", deadline=EXCHANGE_DEADLINE):
     plan = make_round(seed)
+    plan.talks = talks.make_talks(seed, plan.calm)
     if only:
+        plan.talks = [t for t in plan.talks if t.number in only]
         for c in plan.connections:
             c.exchanges = [e for e in c.exchanges if e.number in only]
         plan.connections = [c for c in plan.connections if c.exchanges]
@@ -284,7 +296,7 @@ def main(arguments=None):
         folder.mkdir(exist_ok=True)
         begun = time.monotonic()
         plan, round_, failures = run_round(seed, folder, authority, only, given.log, given.deadline)
-        print(f"{seed}: {len(plan.exchanges)} exchanges, {time.monotonic() - begun:.1f} s", flush=True)
+        print(f"{seed}: {len(plan.exchanges)} exchanges, {len(plan.talks)} WebSockets, {time.monotonic() - begun:.1f} s", flush=True)
         release_ports()
         rounds += 1
         exchanges += len(plan.exchanges)

@@ -10,12 +10,13 @@ import socket
 from harness.base import free_port
 from harness.handoffs import call, enclosed, replay_parts
 
+from . import talks
 from .http1 import BadMessage, Cut, Wire, chunk, write_head
 from .plan import Answer, Handoff
 from .record import Sent, content
 from .sock import Gone, Sock
 
-TARGET = re.compile(r"/(?:x/(\d+)(?:/([a-z0-9]+))?|(?:c|gw)/(\d+)(?:/(\d+))?)\Z")
+TARGET = re.compile(r"/(?:x/(\d+)(?:/([a-z0-9]+))?|(?:c|gws?)/(\d+)(?:/(\d+))?)\Z")
 PATIENCE = 90  # of a peer that never answers
 
 
@@ -116,6 +117,9 @@ class Peer(Server):
             if m is None:
                 return
             found = TARGET.match(m.target.partition("?")[0])
+            if found and m.headers.get("Upgrade") == "websocket":
+                await talks.serve(self.world, wire, m, int(found[1] or found[3]))
+                return
             record = found and self.world.records.get(int(found[1] or found[3]))
             if not record:
                 self.world.fail(f"{type(self).__name__} was asked for {m.target!r}")

@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from chaos import rounds  # noqa: E402
+from chaos import rounds, talks  # noqa: E402
 from chaos.plan import Answer, Call, Connection, Exchange, Handoff, Round  # noqa: E402
 from chaos.rules import inflate, left_over  # noqa: E402
 from harness.base import DEADLINE  # noqa: E402
@@ -249,6 +249,69 @@ class Check:
             return "problem" if {"title", "status", "error", "exchange"} <= json.loads(body).keys() else f"json {body[:100]!r}"
         except ValueError:
             return f"{body[:100]!r}"
+
+
+# --- WebSockets: both far ends, every listener, every way to end ---
+
+# Who leaves, behind how many of the three messages, how, and within a frame; None: in order.
+ENDS = {
+    "in order by the client": ("client", None), "in order by the far end": ("far", None),
+    **{f"{who} {how} {'within a frame' if part else 'between messages'}": ("client", (who, 2, how, part))
+       for who in ("client", "far") for how in ("fin", "rst") for part in (False, True)},
+}
+
+
+def all_talks():
+    made = itertools.product(talks.FARS, ("tcp", "unix", "tls"), ENDS)
+    return {(far, listener, end): talks.Talk(talks.FIRST + i, far, listener, sizes=(7, 70000, 300), closes=ENDS[end][0], leave=ENDS[end][1])
+            for i, (far, listener, end) in enumerate(made)}
+
+
+class Talks:
+    def __init__(self, folder, authority):
+        self.cases = all_talks()
+        plan = Round(seed="talks", top={"linger_timeout": "100ms"}, pool={}, up={"retries": 0}, slots=[100], black_hole=False, connections=[],
+                     at_once=100, events=[], calm=True, talks=list(self.cases.values()))
+        self.round = rounds.Round(plan, folder, authority, log_level="info")
+        self.world = self.round.world
+        self.ends = {}  # as the access log has them, by path
+
+    async def run(self):
+        await self.round.run()
+        for line in (self.world.folder / "access.log").read_text().splitlines():
+            entry = json.loads(line)
+            self.ends[entry["path"]] = entry["end"]
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory, authority):
+    made = Talks(tmp_path_factory.mktemp("talks"), authority())
+    asyncio.run(made.run())
+    return made
+
+
+def test_no_websocket_hangs_loses_bytes_or_leaves_something_over(spoken):
+    assert not spoken.world.failures, "\n".join(spoken.world.failures[:5])
+
+
+@pytest.mark.parametrize("far", talks.FARS)
+@pytest.mark.parametrize("end", ENDS)
+def test_a_websocket_ends_as_its_ends_say(spoken, far, end):
+    """With the right word in the access log, over every listener."""
+    for (where, listener, how), talk in spoken.cases.items():
+        if (where, how) != (far, end):
+            continue
+        said = spoken.ends[f"{talks.FARS[far]}{talk.number}"]
+        record = spoken.world.talks[talk.number]
+        if end.startswith("in order"):
+            allowed = {"complete"}
+        elif end.startswith("client"):
+            # A worker may still say something after a client's FIN; it ends in order then.
+            allowed = {"client_gone", "complete"} if far == "worker" and "fin" in end else {"client_gone"}
+        else:
+            # Over TLS an end without close_notify is a cut.
+            allowed = {"complete"} if "fin" in end and far != "tls" else {"http_response_incomplete"}
+        assert said in allowed, f"{said!r}, not {allowed}\n{record.describe()}"
 
 
 @pytest.fixture(scope="module")
