@@ -1,6 +1,7 @@
 """The pages of docs/ hang together: links lead somewhere, every page is found from the README and leads to the glossary, and what they say
 of error words, manifests and nginx is so."""
 
+import json
 import pathlib
 import re
 import shutil
@@ -123,7 +124,26 @@ def test_the_compose_file_gives_parked_calls_their_time():
     assert seconds(services["tarry"]["stop_grace_period"]) > 300 and services["tarry"]["depends_on"] == ["app"]
 
 
-# --- nginx ---
+def test_the_container_of_the_page_starts_the_hook_and_has_time_for_parked_calls():
+    page = (REPO / "docs/containers.md").read_text("utf-8")
+    recipe = re.search(r"```dockerfile\n(.*?)\n```", page, re.S)[1]
+    command = json.loads(re.search(r"^CMD (\[.*\])$", recipe, re.M)[1])
+    assert command[:3] == ["gunicorn", "-c", "python:tarry.gunicorn"] and "USER app" in recipe
+    graceful = int(command[command.index("--graceful-timeout") + 1])
+    times = re.findall(r"(?:--time |stop_grace_period: |terminationGracePeriodSeconds: )(\d+)", page)
+    assert len(times) > 3 and all(int(time) > graceful for time in times)
+
+
+# --- HAProxy and nginx ---
+
+
+@pytest.mark.skipif(not shutil.which("haproxy"), reason="no HAProxy here")
+def test_haproxy_takes_the_conf_of_the_page(tmp_path):
+    conf = re.search(r"```\n(# haproxy.cfg\ndefaults\n.*?)```", (REPO / "docs/load-balancers.md").read_text("utf-8"), re.S)[1]
+    path = tmp_path / "haproxy.cfg"
+    path.write_text(f"{conf}\nfrontend clients\n    bind 127.0.0.1:{free_port()}\n    default_backend tarry\n")
+    done = subprocess.run(["haproxy", "-c", "-f", path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 NGINX = """daemon off;
 master_process off;
