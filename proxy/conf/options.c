@@ -108,6 +108,9 @@ static const struct opt root_rows[] = {
             "431." },
     { "header_timeout", OPT_DURATION, IN(conf, header_timeout_ms), "30s", "1ms", "1d", OPT_LIVE,
         .help = "How long a client may take to send a request's whole head, from its first byte." },
+    { "home_ids_max", OPT_NUMBER, IN(conf, home_ids_max), "65536", "64", "100000000", OPT_RESTART,
+        .help = "How many ids of stored responses are remembered with the endpoint that gave them, "
+                "over all processes (8 bytes each); further ones take the places of others." },
     { "http2_connection_window", OPT_SIZE, IN(conf, http2_connection_window), "1M", "64K", "1G",
         OPT_LIVE,
         .help = "HTTP/2: how much of the request bodies of one connection may be on its way at a "
@@ -637,10 +640,11 @@ static const struct opt limit_rows[] = {
 
 static const struct opt upstream_rows[] = {
     { "affinity", OPT_SELECTOR, IN(upstream_conf, affinity), "", NULL, NULL, OPT_LIVE,
-        .help = "Calls with the same key go to the same endpoint of a tier while it can serve "
-                "them, so that prompt caches keep working: \"header:NAME\", \"field:PATH\" of the "
-                "JSON body (such as \"field:previous_response_id\"), or \"prompt\" for the "
-                "beginning of the body. Empty: by weight and load alone." },
+        .help =
+            "Calls with the same key go to the same endpoint of a tier while it can serve "
+            "them, so that prompt caches keep working: \"header:NAME\", \"field:PATH\" of the "
+            "JSON body, or \"prompt\" for the instructions and the user's first message. Empty: by "
+            "weight and load alone." },
     { "api", OPT_WORD, IN(upstream_conf, api), "auto", NULL, NULL, OPT_LIVE,
         .help = "How answers are read for content, errors and usage: \"auto\" goes by the path of "
                 "the request, \"none\" reads nothing.",
@@ -693,6 +697,10 @@ static const struct opt upstream_rows[] = {
         OPT_LIVE,
         .help = "How long the head of a response is held back for its first content. Then it goes "
                 "to the client, so that no load balancer cuts the silence." },
+    { "home", OPT_TEXT, IN(upstream_conf, home), "", NULL, NULL, OPT_LIVE,
+        .help = "The endpoint that has what the account keeps (files, batches and the like), and "
+                "that is asked for stored responses whose endpoint is not remembered. Empty: the "
+                "first one." },
     { "http2", OPT_BOOL, IN(upstream_conf, own.http2), "true", NULL, NULL, OPT_LIVE,
         .help = "Whether HTTP/2 is offered (by ALPN, so over https only). The upstream may still "
                 "choose HTTP/1.1." },
@@ -815,6 +823,10 @@ static const struct opt upstream_rows[] = {
                 "worker or client sent under that name. The place for API keys: if one of them is "
                 "a credential, every other credential of the request is removed. \"?Name: value\" "
                 "is set only if the request has no such field." },
+    { "stateful", OPT_BOOL, IN(upstream_conf, stateful), "true", NULL, NULL, OPT_LIVE,
+        .help = "Whether requests that name what an account keeps (a stored response, a file, a "
+                "batch, a thread and the like) go to the endpoint that has it, and to no other. "
+                "false: the endpoints are keys of one account." },
     { "stream_timeout", OPT_DURATION, IN(upstream_conf, stream_timeout_ms), "1h", "1ms", "7d",
         OPT_LIVE, .help = "How long an event stream may take in all, from its first content on." },
     { "streams_per_connection", OPT_NUMBER, IN(upstream_conf, streams_per_connection), "32", "1",

@@ -248,6 +248,9 @@ struct upstream_conf {
     bool usage;         /* tokens are read from answers */
     bool include_usage; /* chat streams are asked for theirs */
     struct selector_conf affinity;
+    bool stateful;               /* what an account keeps is asked of the endpoint that has it */
+    struct str home;             /* the endpoint's name; empty: the first one */
+    unsigned home_place;         /* of it */
     uint64_t connect_timeout_ms; /* name, TCP and TLS together */
     uint64_t first_byte_timeout_ms;
     uint64_t first_content_timeout_ms; /* from the response's head to its first content */
@@ -427,6 +430,7 @@ struct conf {
     uint64_t drain_delay_ms;       /* SIGTERM: listeners stay open for so long */
     bool master_process;           /* a master also where processes is 1 */
     uint64_t upgrade_timeout_ms;   /* how long another binary may take to become ready */
+    size_t home_ids_max;           /* ids of responses whose endpoint is remembered */
     size_t verdicts_max;           /* rows of the table that processes share about upstreams */
     uint64_t verdicts_keep_ms;     /* a row that nobody asks for is kept for so long */
     uint64_t restart_max_pause_ms; /* before a process that keeps dying is replaced */

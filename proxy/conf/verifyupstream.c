@@ -237,6 +237,21 @@ static void verifyupstream_queue(struct draft *d, const struct draft_section *s)
             verifyupstream_quote(d, s->title), LIMITS_MAX);
 }
 
+static void verifyupstream_home(
+    struct draft *d, const struct draft_section *s, struct upstream_conf *u)
+{
+    u->home_place = 0;
+    for (unsigned i = 0; i < u->nendpoints; i++)
+        if (u->home.n > 0 && str_eq(u->endpoints[i].name, u->home)) {
+            u->home_place = i;
+            return;
+        }
+    if (u->home.n > 0)
+        mistake_add(&d->mistakes, draft_place(s, "home"),
+            "home is %s, which is no endpoint of upstream %s", verifyupstream_quote(d, u->home),
+            verifyupstream_quote(d, u->name));
+}
+
 void verifyupstream_section(struct draft *d, struct draft_section *s)
 {
     struct upstream_conf *u = s->base;
@@ -262,4 +277,5 @@ void verifyupstream_section(struct draft *d, struct draft_section *s)
         "endpoint", "give it another name");
     if (u->nendpoints == 0)
         verifyupstream_plain(d, s, u);
+    verifyupstream_home(d, s, u);
 }

@@ -724,6 +724,11 @@ struct llm_usage attempt_usage(const struct attempt *at)
                                                                  : (struct llm_usage){ 0 };
 }
 
+struct str attempt_response_id(const struct attempt *at)
+{
+    return at->answer && at->answer->reader ? reader_response_id(at->answer->reader) : STR("");
+}
+
 struct attempt_times attempt_times(const struct attempt *at)
 {
     const struct answering *an = at->answer;

@@ -100,6 +100,10 @@ void attempt_pass_kept(struct attempt *at);
 /* What the service said that the call used, so far. */
 struct llm_usage attempt_usage(const struct attempt *at);
 
+/* The id by which the service keeps the answer; empty: none is known. Good as long as the attempt.
+ */
+struct str attempt_response_id(const struct attempt *at);
+
 /* When it happened, in milliseconds of loop_now_ms(); 0: not. */
 struct attempt_times {
     uint64_t began, head, content;

@@ -10,12 +10,14 @@
 #include "conf/value.h"
 #include "exchange/attempt.h"
 #include "exchange/callmetrics.h"
+#include "exchange/callplace.h"
 #include "exchange/pacing.h"
 #include "llm/sieve.h"
 #include "net/deadline.h"
 #include "net/loop.h"
 #include "observe/counter.h"
 #include "upstream/group.h"
+#include "upstream/home.h"
 #include "upstream/ratelimit.h"
 #include "upstream/retry.h"
 #include "upstream/rewrite.h"
@@ -59,7 +61,7 @@ struct call {
     void *owner;
     const struct log_context *log;
     uint64_t tried; /* endpoints, as bits by their place in the conf */
-    uint64_t key;
+    struct callplace place;
     uint16_t attempts; /* in all */
     uint16_t status;   /* of the answer that is passed on; 0: none */
     unsigned char retries, retries_max, frees, least_tier, endpoint_index;
@@ -69,7 +71,7 @@ struct call {
     bool counted;        /* it has had a first result */
     bool retry_denied;   /* the budget of retries was used up */
     bool no_terminal;    /* the answer that was passed on ended without its terminal event */
-    bool has_key, keyed; /* a key is known; it has been looked for */
+    bool placed;         /* its place has been looked for */
     bool paced;          /* the attempt has its turn */
     bool refused;        /* it waited too long, or too many did */
     bool resting;        /* in the queue it waits for an endpoint that rests, not for a limit */
@@ -193,9 +195,9 @@ static struct group_ask call_ask(const struct call *c)
     return (struct group_ask){ .upstream = c->request.upstream,
         .tried = c->tried,
         .least_tier = c->least_tier,
-        .only = -1,
-        .has_key = c->has_key,
-        .key = c->key,
+        .only = c->place.only,
+        .has_key = c->place.has_key,
+        .key = c->place.key,
         .left_ms = call_left_ms(c),
         .account_wait = c->pacing ? pacing_account_wait : NULL,
         .owner = c->pacing };
@@ -402,6 +404,16 @@ static void call_lose(struct call *c)
     call_fail(c, PROBLEM_INTERNAL, "out of memory");
 }
 
+/* As soon as the id is known: the caller may use it before the answer has ended. */
+static void call_note_home(const struct call *c)
+{
+    const struct upstream_conf *u = c->request.upstream;
+    struct str id = u->stateful && u->nendpoints > 1 ? attempt_response_id(c->attempt) : STR("");
+
+    if (id.n > 0 && c->status < 400)
+        home_note(u, c->endpoint, id);
+}
+
 static void call_on_head(void *owner, const struct head *head)
 {
     struct call *c = owner;
@@ -409,6 +421,7 @@ static void call_on_head(void *owner, const struct head *head)
     struct head out;
 
     callmetrics_first_content(c->request.upstream, call_elapsed_ms(c));
+    call_note_home(c);
     trail_take_service_id(c->request.trail, head);
     if (call_make_answer_head(c, &arena, head, &out) < 0)
         call_lose(c);
@@ -452,6 +465,7 @@ static void call_on_end(void *owner, enum attempt_end end)
 
     if (c->sieve && !call_sieve(c, STR(""), true))
         return;
+    call_note_home(c);
     call_set_state(c, CALL_IS_OVER);
     call_leave_pace(c, c->status < 400 ? PACING_USED : PACING_FREE);
     callmetrics_call_answered(c->request.upstream, c->status, call_elapsed_ms(c), c->log);
@@ -528,90 +542,18 @@ static const struct attempt_events events = {
 
 /* ---- which endpoint ---- */
 
-static uint64_t call_hash(struct str s)
-{
-    uint64_t h = UINT64_C(14695981039346656037); /* FNV-1a */
-
-    for (size_t i = 0; i < s.n; i++)
-        h = (h ^ (unsigned char)s.p[i]) * UINT64_C(1099511628211);
-    return h;
-}
-
-enum { PROMPT_KEY_BYTES = 2048 }; /* of a body, that stand for the beginning of its prompt */
-
-static void call_key_of_prompt(struct call *c)
-{
-    const struct piece *body = &c->request.body;
-    char scratch[PROMPT_KEY_BYTES];
-    struct str s = { 0 };
-    size_t n = body->len < sizeof(scratch) ? (size_t)body->len : sizeof(scratch);
-
-    if (n == 0 || (body->body && body_read(body->body, body->off, n, scratch, &s) < 0))
-        return;
-    c->key = call_hash(body->body ? s : str_make(body->mem, n));
-    c->has_key = true;
-}
-
-static void call_key_of_header(struct call *c, struct str name)
-{
-    struct arena arena = { 0 };
-    struct head head;
-    struct str value;
-
-    if (c->make_head(c->owner, c, &arena, &head) == 0) {
-        value = head_value(&head, name);
-        c->has_key = value.n > 0;
-        c->key = call_hash(value);
-    }
-    arena_release(&arena);
-}
-
-static void call_key_of_credential(struct call *c)
+/* Once: the request stays what it is. */
+static void call_find_place(struct call *c)
 {
     struct arena arena = { 0 };
     struct head head;
 
-    if (c->make_head(c->owner, c, &arena, &head) == 0)
-        for (size_t i = 0; i < head.nfields; i++)
-            if (value_is_credential(head.fields[i].name)) {
-                c->key = call_hash(head.fields[i].value);
-                c->has_key = true;
-            }
-    arena_release(&arena);
-}
-
-/* What keeps the call together with others, once. */
-static void call_find_key(struct call *c)
-{
-    const struct selector_conf *by = &c->request.upstream->affinity;
-
-    if (c->keyed || c->request.upstream->nendpoints < 2)
+    if (c->placed)
         return;
-    c->keyed = true;
-    switch (by->kind) {
-    case SELECTOR_NONE:
-        break;
-    case SELECTOR_HEADER:
-        call_key_of_header(c, by->name);
-        break;
-    case SELECTOR_FIELD:
-        c->has_key = rewrite_field_hash(&c->request.body, by->name, &c->key);
-        break;
-    case SELECTOR_PROMPT:
-        call_key_of_prompt(c);
-        break;
-    case SELECTOR_ADDRESS:
-        if (c->request.client) {
-            c->key = call_hash(str_make((const char *)c->request.client->ip, 16));
-            c->has_key = true;
-        }
-        break;
-    case SELECTOR_CREDENTIAL:
-        call_key_of_credential(c);
-        break;
-    case SELECTOR_TENANT: /* of limits only */
-        break;
-    }
+    c->placed = true;
+    if (callplace_matters(c->request.upstream) && c->make_head(c->owner, c, &arena, &head) == 0)
+        callplace_find(&c->place, c->request.upstream, &head, &c->request.body, c->request.client);
+    arena_release(&arena);
 }
 
 /* ---- the pace ---- */
@@ -673,7 +615,7 @@ static uint64_t call_ready_in(void *owner)
     struct group_ask ask;
     struct group_choice choice;
 
-    call_find_key(c);
+    call_find_place(c);
     ask = call_ask(c);
     if (!group_pick(c->endpoints, &ask, &choice))
         return 0;
@@ -844,7 +786,7 @@ static bool call_choose(struct call *c, struct group_choice *choice)
 {
     struct group_ask ask;
 
-    call_find_key(c);
+    call_find_place(c);
     ask = call_ask(c);
     while (group_pick(c->endpoints, &ask, choice)) {
         enum verdict_admission admission;
@@ -866,6 +808,12 @@ static void call_try(void *owner)
     struct call *c = owner;
     struct group_choice choice;
 
+    call_find_place(c);
+    if (c->place.gone) {
+        call_fail(c, PROBLEM_CALL_UNAVAILABLE,
+            "the endpoint that has the response which the request names is no longer in the conf");
+        return;
+    }
     if (!c->paced && !call_pace(c))
         return;
     if (!call_choose(c, &choice))
@@ -939,6 +887,7 @@ struct call *call_open(struct endpoints *endpoints, const struct call_request *r
     if (r->within_ms && r->within_ms < total)
         total = r->within_ms;
     c->total_at_ms = c->started_ms + total;
+    c->place.only = -1;
     c->state = CALL_IS_PAUSING;
     deadline_init(&c->part.timer, call_try, c);
     deadline_set(&c->part.timer, 0); /* the first attempt begins from the loop */

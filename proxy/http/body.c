@@ -150,6 +150,26 @@ void body_release(struct body *b)
         body_clear(b);
 }
 
+enum { READ_STEP = 16 << 10 };
+
+int piece_each(const struct piece *p, bool (*take)(void *owner, struct str part), void *owner)
+{
+    char scratch[READ_STEP];
+
+    for (uint64_t at = 0; at < p->len;) {
+        uint64_t left = p->len - at;
+        size_t n = left < READ_STEP ? (size_t)left : READ_STEP;
+        struct str part = str_make(p->body ? NULL : p->mem + at, n);
+
+        if (p->body && body_read(p->body, p->off + at, n, scratch, &part) < 0)
+            return -1;
+        if (part.n == 0 || !take(owner, part))
+            return 0;
+        at += part.n;
+    }
+    return 0;
+}
+
 uint64_t pieces_size(const struct piece *pieces, size_t count)
 {
     uint64_t n = 0;

@@ -63,6 +63,10 @@ struct piece_cursor {
     uint64_t off; /* within pieces[at] */
 };
 
+/* Gives it to `take` in steps, from its beginning, until `take` has enough (false). 0, or -1 if it
+ * cannot be read. */
+int piece_each(const struct piece *p, bool (*take)(void *owner, struct str part), void *owner);
+
 uint64_t pieces_size(const struct piece *pieces, size_t count);
 
 /* Sends from where the cursor stands: 0 when all has been sent (the end is not), STREAM_FULL (go on

@@ -37,6 +37,8 @@
 #define RESPONSES(X)                                                                               \
     ERRORS(X)                                                                                      \
     X(TYPE, "type")                                                                                \
+    X(RESPONSE_ID, "id")                                                                           \
+    X(RESPONSE_ID, "response", "id")                                                               \
     X(CONTENT, "output", "*")                                                                      \
     X(ERROR_CODE, "code")                                                                          \
     X(ERROR_MESSAGE, "message")                                                                    \

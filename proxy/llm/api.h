@@ -49,6 +49,7 @@ enum llm_sense {
     SENSE_REASONING,        /* of the answer, spent on reasoning */
     SENSE_REASONING_BESIDE, /* ... and not counted in the answer's */
     SENSE_ID,               /* of the request, where errors have it */
+    SENSE_RESPONSE_ID,      /* by which the service keeps the answer */
 };
 
 struct llm_table {

@@ -29,6 +29,7 @@ struct reader {
     enum llm_api api;
     struct sse sse;
     struct scanner json;
+    struct reader_text response_id;
     struct reader_text error_type, error_code, error_message, error_detail;
     uint64_t counts[NCOUNTS], known;
     uint64_t contents;
@@ -158,6 +159,10 @@ static void reader_on_value(void *owner, unsigned path, const struct scanner_val
         break;
     case SENSE_ID:
         break;
+    case SENSE_RESPONSE_ID:
+        if (v->type == SCANNER_STRING)
+            reader_keep(&r->response_id, v->text);
+        break;
     }
 }
 
@@ -285,6 +290,11 @@ enum llm_error reader_error(const struct reader *r, unsigned status)
 struct str reader_error_word(const struct reader *r)
 {
     return r->error_code.n ? reader_text(&r->error_code) : reader_text(&r->error_type);
+}
+
+struct str reader_response_id(const struct reader *r)
+{
+    return reader_text(&r->response_id);
 }
 
 bool reader_retry_delay(const struct reader *r, uint64_t *ms)

@@ -49,6 +49,10 @@ enum llm_error reader_error(const struct reader *r, unsigned status);
 /* The service's word for it: its code or else its type. Good as long as the reader. */
 struct str reader_error_word(const struct reader *r);
 
+/* The id by which the service keeps the answer (OpenAI's responses), its first 96 bytes; empty: it
+ * has not said one. Good as long as the reader. */
+struct str reader_response_id(const struct reader *r);
+
 /* How long the error asks to wait. False: it does not say. */
 bool reader_retry_delay(const struct reader *r, uint64_t *ms);
 

@@ -32,6 +32,7 @@
 #include "process/privileges.h"
 #include "process/supervisor.h"
 #include "process/upgrade.h"
+#include "upstream/home.h"
 #include "upstream/ledger.h"
 
 static void main_version(void)
@@ -137,8 +138,10 @@ static int main_start(const struct command *given, struct conf *conf)
         snprintf(why, sizeof(why), "no memory, or no randomness, for keys of TLS sessions");
         goto failed;
     }
-    if (ledger_open(conf->verdicts_max, conf->verdicts_keep_ms) < 0) {
-        snprintf(why, sizeof(why), "no memory for verdicts_max rows: %s", strerror(errno));
+    if (ledger_open(conf->verdicts_max, conf->verdicts_keep_ms) < 0 ||
+        home_open(conf->home_ids_max) < 0) {
+        snprintf(
+            why, sizeof(why), "no memory for verdicts_max and home_ids_max: %s", strerror(errno));
         goto failed;
     }
     supervisor_open();

@@ -121,6 +121,11 @@ static enum group_class group_class_of(enum verdict_state s)
     return CLASS_READY;
 }
 
+static bool group_has_one(const struct group_ask *ask)
+{
+    return ask->upstream->nendpoints == 1 || ask->only >= 0;
+}
+
 /* See group.h for the only one. */
 static enum group_class group_class_of_only(
     const struct group_ask *ask, const struct verdict_view *v)
@@ -173,7 +178,7 @@ static size_t group_gather(
             .index = i,
             .tried = ask->tried >> i & 1 };
         c->class =
-            u->nendpoints > 1 ? group_class_of(c->view.state) : group_class_of_only(ask, &c->view);
+            group_has_one(ask) ? group_class_of_only(ask, &c->view) : group_class_of(c->view.state);
         group_heed_account(ask, c);
         n++;
     }
@@ -210,7 +215,7 @@ bool group_pick(struct endpoints *es, const struct group_ask *ask, struct group_
         .index = best->index,
         .state = VERDICT_READY,
         .again = best->tried,
-        .insist = ask->upstream->nendpoints == 1 || best->class == CLASS_OUT };
+        .insist = group_has_one(ask) || best->class == CLASS_OUT };
     if (best->class == CLASS_WAITS || best->class == CLASS_PAUSED) {
         out->state = best->view.state;
         out->limited = best->limited;

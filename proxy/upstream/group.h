@@ -39,9 +39,9 @@ struct group_choice {
  * weight. If there is none, chooses a tried one; if none is ready, the one that will be ready
  * first. If all keys are out, the call goes to one of them, and the service itself says so.
  *
- * An endpoint that is the only one is always ready: the service's own answer says more than a wait
- * for nobody else. Except for a pause that the service has asked for, up to retry_after_max and the
- * call's deadline, and an operator's. False: there is none at all. */
+ * An endpoint that is the only one, or that alone is asked for, is always ready: the service's own
+ * answer says more than a wait for nobody else. Except for a pause that the service has asked for,
+ * up to retry_after_max and the call's deadline, and an operator's. False: there is none at all. */
 bool group_pick(struct endpoints *es, const struct group_ask *ask, struct group_choice *out);
 
 /* Whether another endpoint than those tried is ready now. */

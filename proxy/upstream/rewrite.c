@@ -217,28 +217,6 @@ static void rewrite_on_value(void *owner, unsigned path, const struct scanner_va
         f->hash = (f->hash ^ (unsigned char)v->text.p[i]) * UINT64_C(1099511628211);
 }
 
-enum { READ_STEP = 16 << 10 };
-
-/* Gives the body to `take` in steps, until that has enough. 0, or -1 if it cannot be read. */
-static int rewrite_read(
-    const struct piece *body, bool (*take)(void *owner, struct str piece), void *owner)
-{
-    char scratch[READ_STEP];
-
-    for (uint64_t at = 0; at < body->len;) {
-        uint64_t left = body->len - at;
-        size_t n = left < READ_STEP ? (size_t)left : READ_STEP;
-        struct str data = str_make(body->body ? NULL : body->mem + at, n);
-
-        if (body->body && body_read(body->body, body->off + at, n, scratch, &data) < 0)
-            return -1;
-        if (data.n == 0 || !take(owner, data))
-            return 0;
-        at += data.n;
-    }
-    return 0;
-}
-
 /* Looks for the value at a path. */
 struct seeking {
     struct scanner json;
@@ -259,7 +237,7 @@ static int rewrite_find(
     int rc;
 
     scanner_init(&k.json, path, 1, false, rewrite_on_value, &k.found);
-    rc = rewrite_read(body, rewrite_seek, &k);
+    rc = piece_each(body, rewrite_seek, &k);
     *found = k.found;
     return rc;
 }
@@ -325,7 +303,7 @@ bool rewrite_asks_for_stream(const struct head *h, const struct piece *body)
     if (body->len == 0)
         return false;
     scanner_init(&t.json, &path, 1, false, rewrite_on_stream, &t);
-    return rewrite_read(body, rewrite_look_for_stream, &t) == 0 && t.streams;
+    return piece_each(body, rewrite_look_for_stream, &t) == 0 && t.streams;
 }
 
 static struct piece rewrite_part(const struct piece *body, uint64_t from, uint64_t to)
@@ -363,7 +341,7 @@ static int rewrite_find_usage(const struct piece *body, struct askusage_edit *ed
     struct askusage q;
 
     askusage_init(&q);
-    if (rewrite_read(body, rewrite_ask, &q) < 0)
+    if (piece_each(body, rewrite_ask, &q) < 0)
         return -1;
     return askusage_edit(&q, edit);
 }

@@ -377,7 +377,7 @@ IN_FORCE = {
     "upstream": {
         "affinity": "header:x-tenant", "api": "openai", "breaker_failures": 17, "breaker_pause": "17s", "breaker_rate": 17, "breaker_window": "17s", "connect_timeout": "17s",
         "connection_max_age": "17m", "content_idle_timeout": "17s", "fallback_on": ["context_length"], "first_byte_timeout": "17s",
-        "first_content_timeout": "17s", "hold_max": "17K", "hold_timeout": "17s", "http2": False, "idle_timeout": "17s", "include_usage": True, "out_pause": "17s", "retry_unstarted_within": "17ms",
+        "first_content_timeout": "17s", "hold_max": "17K", "stateful": False, "hold_timeout": "17s", "http2": False, "idle_timeout": "17s", "include_usage": True, "out_pause": "17s", "retry_unstarted_within": "17ms",
         "insecure": True, "keep_alive_timeout": "17s", "max_connections": 17, "ping_interval": "17s", "ping_timeout": "17s",
         "response_max": "17K", "retries": 7, "retry_after_max": "17s", "retry_budget": 17, "retry_budget_min": 17, "retry_budget_window": "17s", "retry_first_pause": "17ms", "retry_max_pause": "17s",
         "retry_on": [417], "retry_unsure_within": "17ms", "stream_timeout": "17m", "streams_per_connection": 17, "total_timeout": "17m",
@@ -396,7 +396,7 @@ IN_FORCE = {
 # Rows whose change is more than one option's.
 OF_THEIR_OWN = {("listen", n) for n in ("certificate", "private_key", "client_certificate", "client_ca_file", "client_chain_max", "misdirected",
                                         "ocsp_staple", "tls_min_version")} | \
-    {("identity", n) for n in ("certificate", "private_key", "ocsp_staple")} | {("upstream", n) for n in ("origin", "ca_file", "probe_after", "probe_timeout")} | \
+    {("identity", n) for n in ("certificate", "private_key", "ocsp_staple")} | {("upstream", n) for n in ("origin", "ca_file", "home", "probe_after", "probe_timeout")} | \
     {(s, n) for s in ("upstream", "endpoint") for n in ("certificate", "private_key", "proxy", "proxy_authorization")} | \
     {("endpoint", n) for n in ("origin", "ca_file", "set_header")} | {("server", n) for n in ("count", "first")} | {("admin", "control")} | \
     {("route", n) for n in ("upstream", "keep_alive_interval", "prefix_rewrite", "rewrite_urls", "websocket_origins")}
