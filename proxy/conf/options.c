@@ -758,7 +758,9 @@ static const struct opt upstream_rows[] = {
         .help = "How many calls may wait for a limit in one process; further ones are refused with "
                 "429." },
     { "queue_tenant_max", OPT_NUMBER, IN(upstream_conf, queue_tenant_max), "1000", "0", "10000000",
-        OPT_LIVE, .help = "The same for the calls of one tenant." },
+        OPT_LIVE,
+        .help = "The same for the calls of one tenant. Calls without a tenant have no such "
+                "bound." },
     { "queue_tenants_max", OPT_NUMBER, IN(upstream_conf, queue_tenants_max), "1000", "1", "100000",
         OPT_LIVE,
         .help = "How many tenants with waiting calls are told apart in one process. The calls of "

@@ -438,7 +438,7 @@ enum pacer_result pacer_ask(struct pacer *p, struct pacer_turn *t, const struct 
     te = pacer_make_tenant(q, ask);
     if (!te)
         return PACER_NO_MEMORY;
-    if (te->waiting >= u->queue_tenant_max && !ask->again)
+    if (ask->tenant && te->waiting >= u->queue_tenant_max && !ask->again)
         return PACER_SHARE;
     f = pacer_make_flow(te, t);
     if (!f) {

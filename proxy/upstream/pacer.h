@@ -55,7 +55,7 @@ uint64_t pacer_limit_id(const struct upstream_conf *u, size_t i);
 
 struct pacer_ask {
     const struct upstream_conf *upstream;
-    uint64_t tenant;
+    uint64_t tenant; /* 0: unknown, and so no share of the queue bounds it */
     unsigned weight; /* the tenant's: so many turns in each round */
     bool again;      /* it is a retry: ahead of the other calls of its tenant */
 };

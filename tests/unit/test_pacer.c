@@ -307,6 +307,17 @@ START_TEST(the_queue_is_bounded)
 }
 END_TEST
 
+/* Thousands of calls of a gateway that tells no tenants apart are no single tenant's. */
+START_TEST(calls_without_a_tenant_have_the_whole_queue)
+{
+    use("limit { in_flight = 1 }\nqueue_max = 10 queue_tenant_max = 6");
+    ask(0, 1, false, 0);
+    for (int i = 0; i < 10; i++)
+        ck_assert_int_eq(ask(0, 1, false, 0), PACER_WAITS);
+    ck_assert_int_eq(ask(0, 1, false, 0), PACER_FULL);
+}
+END_TEST
+
 /* The states: refused, waiting first, waiting in the middle, waiting as the last of its tenant,
  * begun, over; each left twice. */
 START_TEST(leaving_is_right_in_every_state)
@@ -412,6 +423,7 @@ static TCase *cases(void)
     tcase_add_test(t, a_tenant_at_its_own_limit_holds_up_nobody);
     tcase_add_test(t, waits_for_an_endpoint_and_holds_nothing);
     tcase_add_test(t, the_queue_is_bounded);
+    tcase_add_test(t, calls_without_a_tenant_have_the_whole_queue);
     tcase_add_loop_test(t, leaving_is_right_in_every_state, 0, 6);
     tcase_add_loop_test(t, others_may_leave_when_one_begins, 0, 5);
     tcase_add_loop_test(t, a_reload_holds_for_calls_that_wait, 0, 2);
