@@ -19,7 +19,7 @@ class Facts:
     """What the tests found, by what it is about."""
 
     def __init__(self, facts):
-        self.modes, self.limits, self.programs, self.held, self.once, self.projects = {}, {}, {}, {}, {}, {}
+        self.modes, self.limits, self.programs, self.held, self.once, self.projects, self.suspension = {}, {}, {}, {}, {}, {}, {}
         self.added = {"first": UNKNOWN, "again": UNKNOWN}  # the number of fields that Tarry adds
         for fact in facts:
             if fact["kind"] == "library":
@@ -29,6 +29,8 @@ class Facts:
                 self.held[fact["stack"], fact["server"]] = fact["passed"]
             elif fact["kind"] == "project":
                 self.projects[fact["test"]] = self.projects.get(fact["test"], True) and fact["passed"]
+            elif fact["kind"] == "suspension":
+                self.suspension[fact["server"]] = self.suspension.get(fact["server"], True) and fact["passed"]
             elif fact["kind"] == "once":
                 self.once[fact["library"], fact["mode"]] = fact["passed"]
             elif fact["kind"] == "added":
@@ -43,12 +45,14 @@ def ideal():
     """The facts where all that is tested passes; the numbers are made up."""
     from other_servers import OTHERS, version
     from test_limits import SERVERS as LIMITED
+    from test_suspension import SERVERS as SUSPENDING
 
     facts = [{"kind": "library", "stack": stack.key, "server": server.key, "library": library, "mode": mode, "passed": True}
              for stack, server in stacks.pairs() for library in LIBRARIES for mode in MODES]
     facts += [{"kind": "held", "stack": stack.key, "server": server.key, "passed": True} for stack, server in stacks.pairs()]
     facts += [{"kind": "once", "library": library, "mode": mode, "passed": True}
               for library in every_library() for mode in stacks.ONCE_MODES]
+    facts += [{"kind": "suspension", "server": server, "passed": True} for server in SUSPENDING]
     facts += [{"kind": "project", "test": test, "passed": True} for test in of_projects()]
     facts += [{"kind": "program", "key": key, "version": version(other, of=lambda *_: "0"), "passed": True}
               for key, other in OTHERS.items()]
@@ -118,6 +122,23 @@ def tasks(facts):
     yield table(["library", "version", *stacks.ONCE_MODES, "what is asked for, with the number of calls"], rows)
     yield "\nOn the servers above, for the libraries there: patched, the same. Relay: a streamed answer, and its final message by\n"
     yield "`tarry.completed()`. Resume: two calls side by side.\n\n"
+
+
+def suspension(facts):
+    from test_suspension import SERVERS as SUSPENDING
+
+    yield "### Suspended views on other servers\n\n"
+    yield (
+        '`tarry.patch_all(resume="auto")` and the two lines of `wsgi.py`. A view with three calls, asked for by clients at once: each answer\n'
+        "is right, and each call is made once.\n\n"
+    )
+    rows = []
+    for name, (_, more, slots, most, said) in SUSPENDING.items():
+        how = "run again, as it has threads; the log says so" if said else "suspended: each view runs once"
+        if not said and most > 1:
+            how = "suspended; run again where the answer comes to the other process"
+        rows.append([name, how, mark(facts.suspension.get(name))])
+    yield table(["server", "views are", "works"], rows) + "\n"
 
 
 def versions():
@@ -190,7 +211,7 @@ def limits(facts):
 
 
 def render(facts):
-    parts = [*libraries(facts), *tasks(facts), *versions(), *settings(), *projects(facts), *programs(facts), *limits(facts)]
+    parts = [*libraries(facts), *tasks(facts), *suspension(facts), *versions(), *settings(), *projects(facts), *programs(facts), *limits(facts)]
     return "".join(parts)
 
 

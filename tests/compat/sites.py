@@ -34,16 +34,19 @@ class Started(Program):
 
 
 class Site:
-    """`without`: options of the server's command that are left out, each with its value."""
+    """`without`: options of the server's command that are left out, each with its value; `more`: further ones. `slots`: of one worker,
+    if `more` changes that."""
 
-    def __init__(self, bed, stack, server, without=()):
+    def __init__(self, bed, stack, server, without=(), more=(), slots=None, resume="rerun", delay="0ms", libraries=""):
         self.stack, self.server = stacks.STACKS[stack], stacks.SERVERS[server]
         self.notes = bed.folder / "notes.jsonl"
         self.notes.touch()
         (bed.folder / "secret").write_text(SECRET + "\n")
         self.gate = Gate()
         self.held = bed.upstream(self._hold)
-        self.provider = bed.provider(https=False)
+        self.provider = bed.provider(https=False, args=["--delay", delay])
+        self.runs = bed.folder / "runs"
+        self.runs.touch()
         origin = f"http://{self.provider.http}"
         port = free_port()
         env = {
@@ -51,12 +54,15 @@ class Site:
             "GATE_ORIGIN": self.held.origin,
             "COMPAT_NOTES": str(self.notes),
             "TARRY_SECRET": SECRET,
+            "APP_RESUME": resume,
+            "APP_LIBRARIES": libraries,
+            "APP_RUNS": str(self.runs),
             "DJANGO_SETTINGS_MODULE": "django_settings",
             "PYTHONPATH": f"{stacks.REPO / 'python'}:{stacks.APP}",
         }
-        command = stacks.command_of(self.server, self.stack, port, without)
+        command = stacks.command_of(self.server, self.stack, port, without, more)
         self.program = bed.add(Started(self.server.title, command, port, env, str(bed.folder)))
-        conf = bed.conf(self.program, origin, slots=self.server.slots)
+        conf = bed.conf(self.program, origin, slots=slots or self.server.slots)
         conf.up["retries"] = RETRIES
         conf.upstreams["gate"] = {"origin": self.held.origin}
         conf.pool["secret_file"] = str(bed.folder / "secret")

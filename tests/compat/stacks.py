@@ -100,8 +100,8 @@ def every_library():
 
 
 
-def command_of(server, stack, port, without=()):
-    """The command line that starts this server with the stack's app; `without` these options, each with its value."""
+def command_of(server, stack, port, without=(), more=()):
+    """The command line that starts this server with the stack's app; `without` these options, each with its value, and with `more`."""
     django = "django" in stack.fronts
     app = "django_wsgi:application" if django else "flask_site:application"
     command = server.command
@@ -116,7 +116,7 @@ def command_of(server, stack, port, without=()):
     for option in without:
         at = line.index(option)
         del line[at:at + 2]
-    return line
+    return [*line, *more]
 
 
 def pairs():

@@ -14,12 +14,15 @@ NOTES = os.environ.get("COMPAT_NOTES", "")
 
 def load_all():
     """As apps do, at import: clients are made once in a process, and no request waits for it."""
-    for library in LIBRARIES.values():
+    wanted = os.environ.get("APP_LIBRARIES", "").split() or LIBRARIES
+    for library in (LIBRARIES[name] for name in wanted):
         for client in ("client", "model", "session", "pool", "broken"):
             getattr(library, client, None)
 
 
 def patched(query):
+    with open(os.environ["APP_RUNS"], "a") as runs:
+        runs.write(query["q"] + "\n")
     library = LIBRARIES[query["library"]]
     _, function = library.cases[query["case"]]
     return function(library, query["q"])

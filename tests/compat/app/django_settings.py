@@ -29,5 +29,6 @@ TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates"}]
 SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
 DATABASES = {}
 REST_FRAMEWORK = {"DEFAULT_AUTHENTICATION_CLASSES": [], "UNAUTHENTICATED_USER": None}
+TARRY_RESUME = os.environ["APP_RESUME"]
 TARRY_SECRET = os.environ["TARRY_SECRET"]
 USE_TZ = True

@@ -2,7 +2,7 @@ import os
 
 import tarry
 
-tarry.patch_all(secret=os.environ["TARRY_SECRET"])
+tarry.patch_all(secret=os.environ["TARRY_SECRET"], resume=os.environ["APP_RESUME"])
 
 from flask import Flask, request  # noqa: E402
 
