@@ -2,12 +2,14 @@
 
 import json
 import re
+import signal
 import subprocess
 
 import pytest
 
 import hooked
 import stacks
+from harness import eventually, free_port, request
 from harness.tarry import REPO
 
 ROW = re.compile(r"^\| (`[^|]*`) \| ([^|]*) \|$", re.M)
@@ -47,3 +49,18 @@ def test_every_setting_of_gunicorn_is_known(version):
         pytest.skip(f"{version} is not in build/compat: scripts/compat makes it")
     names = json.loads(subprocess.run([python, "-c", LIST], capture_output=True, text=True, check=True).stdout)
     assert set(names) <= set(of_the_package())
+
+
+def test_a_pod_that_stops_serves_on_until_it_is_out_of_the_service(bed):
+    """docs/containers.md: with drain_delay in tarry.conf SIGTERM to the arbiter closes nothing at once."""
+    version = list(hooked.VERSIONS)[-1]
+    if not (stacks.BUILD / version / "complete").exists():
+        pytest.skip(f"{version} is not in build/compat: scripts/compat makes it")
+    admin = f"127.0.0.1:{free_port()}"
+    site = hooked.Hooked(bed, version, "--graceful-timeout", "20", files={"tarry.conf": f'drain_delay = "60s"\nadmin "{admin}" {{ }}\n'})
+    assert request(admin, "GET", "/readyz").status == 200
+    site.signal(signal.SIGTERM)
+    eventually(lambda: request(admin, "GET", "/readyz").status == 503, "the drain")
+    assert request(admin, "GET", "/livez").status == 200 and site.get("/ok").status == 200
+    site.signal(signal.SIGQUIT)  # the test does not wait for the end of the delay
+    assert site.wait_end() == 0
