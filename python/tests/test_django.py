@@ -473,7 +473,7 @@ def _adds_a_message(request, user):
 
 
 @pytest.mark.parametrize("function, named", [
-    (lambda request, user: login(request, user), "the session, request.user"),
+    (lambda request, user: login(request, user), "request.user, the session"),
     (lambda request, user: request.session.update({"n": 1}), "the session"),
     (_sets, "request.tenant"),
     (_adds_a_message, "the messages"),

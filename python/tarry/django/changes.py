@@ -22,7 +22,7 @@ def _watch(exchange: Exchange) -> Callable[[], str]:
 
     def changed() -> str:
         after = _state(request)
-        return ", ".join(name for name in {**before, **after} if before.get(name) != after.get(name))
+        return ", ".join(name for name in sorted({**before, **after}) if before.get(name) != after.get(name))
 
     return changed
 

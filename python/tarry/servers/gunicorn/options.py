@@ -45,6 +45,7 @@ REFUSED = {
     "permit_unconventional_http_version": _STRICT,
     "casefold_http_method": _STRICT,
     "strip_header_spaces": _STRICT,
+    "tolerate_dangerous_framing": _STRICT,
     "forwarder_headers": "Tarry does not pass SCRIPT_NAME and the like on; set SCRIPT_NAME in the environment, or Django's FORCE_SCRIPT_NAME",
     "http2_cleartext": "HTTP/2 is Tarry's, which takes it in the clear from clients that begin with it; leave it out",
     "http2_initial_window_size": "HTTP/2 is Tarry's; leave it out",
