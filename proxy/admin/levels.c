@@ -126,6 +126,7 @@ void levels_publish(const struct front *f)
     metric_set(METRIC_CLIENT_NEWCOMERS, f->entry.addresses.pending, NULL);
     metric_set(METRIC_CLIENT_ADDRESSES, f->entry.addresses.nentries, NULL);
     metric_set(METRIC_LIMIT_KEYS, meter_keys(), NULL);
+    metric_set(METRIC_LIMIT_CALLS, meter_calls(), NULL);
     metric_set(METRIC_COMPRESSION_MEMORY, encoder_memory(), NULL);
     metric_set(METRIC_COMPRESSION_MEMORY_MAX, front_conf(f)->compression.memory_max, NULL);
     levels_publish_pools(f);

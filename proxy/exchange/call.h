@@ -33,8 +33,8 @@ enum call_event_kind {
     CALL_HEAD,
     CALL_DATA,
     CALL_END,
-    CALL_DRAINED, /* of a WebSocket: after STREAM_FULL from call_send(), room again */
     CALL_FAILED,  /* before or after CALL_HEAD; nothing else follows */
+    CALL_DRAINED, /* of a WebSocket: after STREAM_FULL from call_send(), room again */
 };
 
 struct call_event {

@@ -91,6 +91,8 @@ enum { METRIC_LABELS_MAX = 3 };
         "Calls that wait for their turn under limits")                                             \
     X(UPSTREAM_TENANTS, GAUGE, "tarry_upstream_queue_tenants", ("upstream"),                       \
         "Tenants that such calls belong to")                                                       \
+    X(LIMIT_CALLS, GAUGE, "tarry_limit_calls", (NULL),                                             \
+        "Places under limits that calls in flight hold")                                           \
     X(LIMIT_KEYS, MAXIMUM, "tarry_limit_keys", (NULL),                                             \
         "Keys that calls are counted by now, in all processes together; see limit_keys_max")       \
     X(MEMORY, GAUGE, "tarry_resident_memory_bytes", (NULL),                                        \

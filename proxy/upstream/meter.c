@@ -295,6 +295,16 @@ size_t meter_keys(void)
     return used;
 }
 
+size_t meter_calls(void)
+{
+    size_t n = 0;
+
+    for (uint32_t at = 0; meter.area && at < meter.n; at++)
+        if (meter.ids[at])
+            n += meter_load(&meter_mine(at)->in_flight);
+    return n;
+}
+
 void meter_hash(struct siphash *h)
 {
     static const uint64_t none[2];

@@ -86,8 +86,10 @@ bool meter_is_alone(void);
 /* Another number after each change that may make room. */
 uint64_t meter_generation(void);
 
-/* The keys that count something now. */
+/* The keys that count something now; and how many places of calls in flight this process holds
+ * under them. */
 size_t meter_keys(void);
+size_t meter_calls(void);
 
 /* ---- what the service says is left ---- */
 

@@ -60,6 +60,7 @@ class Call(Short):
     size: int = 10
     timeout: str = None
     retries: str = None
+    tenant: str = None
     attempts: list = dataclasses.field(default_factory=lambda: [Answer()])  # the last one stays
 
 
@@ -72,6 +73,7 @@ class Handoff(Answer):
     notify: bool = False
     on_disconnect: str = None
     state: str = None
+    sticky: str = None
 
 
 @dataclasses.dataclass(repr=False)
@@ -133,6 +135,8 @@ class Round(Short):
     calm: bool  # nothing in conf or events may make a good exchange fail
     processes: int = 1
     talks: list = dataclasses.field(default_factory=list)  # WebSockets (talks.py)
+    limits: list = dataclasses.field(default_factory=list)  # of each upstream
+    group: bool = False  # each upstream is two endpoints
 
     @property
     def exchanges(self):
@@ -210,8 +214,15 @@ def _conf(rng, taste, seed):
         top.update(body_max=rng.choice(("10K", "100M")), header_fields_max=rng.choice((20, 100)), send_timeout=ms(300, 5000),
                    body_timeout=ms(300, 5000), header_timeout=ms(300, 5000), max_connections=rng.choice((8, 100000)))
         black_hole = rng.random() < 0.3
+    limits = []
+    if rng.random() < 0.4:
+        # In a calm round nobody waits so long that a call would fail.
+        limits = rng.choice(([{"in_flight": rng.choice((8, 20) if calm else (1, 3, 20))}], [{"key": "tenant", "in_flight": 4}],
+                             [{"in_flight": 30}, {"key": "tenant", "in_flight": 6}, {"tokens_per_minute": 100000000}]))
+        up.update(queue_timeout="1m" if calm else ms(100, 2000), queue_max=10000 if calm else rng.choice((0, 3, 10000)))
     return Round(seed=seed, top=top, pool=pool, up=up, slots=[rng.choice((1, 2, 8)) for _ in range(rng.choice((1, 1, 2, 3)))],
-                 black_hole=black_hole, connections=[], at_once=1, events=[], calm=calm, processes=rng.choice((1, 1, 1, 1, 2)))
+                 black_hole=black_hole, connections=[], at_once=1, events=[], calm=calm, processes=rng.choice((1, 1, 1, 1, 2)), limits=limits,
+                 group=rng.random() < 0.3)
 
 
 def _connection(rng, taste, numbers):
@@ -287,6 +298,8 @@ def _call(rng, taste, index):
         for a in call.attempts[:-1]:
             a.status = rng.choice((429, 500, 503, 529))
             a.fields = (("Retry-After", "0"),) if rng.random() < 0.3 else ()
+    if rng.random() < 0.7:
+        call.tenant = rng.choice("abcdefgh")
     if rng.random() < 0.1:
         call.retries = str(rng.choice((0, 1, 5)))
     if rng.random() < 0.05:
@@ -315,6 +328,7 @@ def _handoff(rng, taste, e):
     if (h.notify or h.on_disconnect) and rng.random() < 0.3:
         e.leave, e.freeze = (rng.choice(RACES), rng.choice(("fin", "close", "rst", "stream"))), rng.random() < 0.5
     h.state = f"state-{e.number}" if rng.random() < 0.5 else None
+    h.sticky = rng.choice(("0", "0.05", "2")) if e.kind == "replay" and rng.random() < 0.5 else None
     if h.fault == "trailing" or h.framing == "close" and h.fault:
         h.framing = "length"
     return h

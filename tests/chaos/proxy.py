@@ -39,6 +39,10 @@ class ChaosConf(Conf):
             self.upstreams[name] = dict({"origin": up.origin}, **plan.up)
             if up.tls:
                 self.upstreams[name]["ca_file"] = str(world.ca)
+            if plan.group:
+                del self.upstreams[name]["origin"]
+                self.endpoints[name] = {"a": {"origin": up.origin}, "b": {"origin": up.origin, "weight": 2}}
+            self.limits[name] = plan.limits
         sockets = {"websocket": True} if plan.talks else {}
         self.routes = [("/x/", {"workers": "app", **sockets}), ("/gw/", {"upstream": "plain", **sockets}), ("/gws/", {"upstream": "tls", **sockets})]
         self.admins = {f"unix:{folder}/admin.sock": {}}

@@ -189,7 +189,8 @@ class Judge:
 
 def left_over(metrics):
     """What of the metrics says that something is still under way."""
-    names = ("tarry_exchanges{", "tarry_pool_queue{", "tarry_upstream_waiting{", "tarry_upstream_streams{")
+    names = ("tarry_exchanges{", "tarry_pool_queue{", "tarry_upstream_waiting{", "tarry_upstream_streams{", "tarry_upstream_queue_calls{",
+             "tarry_limit_calls")
     found = {n: v for n, v in metrics.items() if v and n.startswith(names)}
     found.update({n: v for n, v in metrics.items() if v and n.startswith("tarry_pool_slots{") and '"all"' not in n})
     return found

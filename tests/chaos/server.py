@@ -312,12 +312,14 @@ class Worker(Peer):
         e, number = record.exchange, record.exchange.number
         body = b"".join(
             call(f"{self.world.origin(c.upstream)}/c/{number}/{c.index}", content(number, f"call{c.index}", c.size), method="POST",
-                 id=f"{number}.{c.index}", timeout=c.timeout, retries=c.retries, headers={"Content-Type": "text/plain"}) for c in answer.calls)
+                 id=f"{number}.{c.index}", timeout=c.timeout, retries=c.retries,
+                 headers=dict({"Content-Type": "text/plain"}, **({"Tarry-Limit-Key": c.tenant} if c.tenant else {}))) for c in answer.calls)
         then = answer.then
         if then == "resume":
             then += f" /x/{number}/" + ("resume" if what == "request" else "resume2")
         fields = [("Content-Type", answer.type), ("Tarry-Then", then)]
         for name, value in (("Tarry-State", answer.state), ("Tarry-Keep-Alive", answer.keep_alive), ("Tarry-On-Disconnect", answer.on_disconnect),
+                            ("Tarry-Sticky", answer.sticky),
                             ("Tarry-On-Error", answer.on_error and f"/x/{e.number}/error"),
                             ("Tarry-Notify", answer.notify and f"/x/{e.number}/notify")):
             if value:

@@ -140,14 +140,14 @@ def exchange_of(case, number):
 class Run:
     """All cases on one proxy; `wrong` has what was not as the model says, by case."""
 
-    def __init__(self, folder, authority):
-        self.cases = dict(enumerate(all_cases(), 1))
+    def __init__(self, folder, authority, step=1, **more):
+        self.cases = dict(enumerate(all_cases()[::step], 1))
         exchanges = [exchange_of(c, n) for n, c in self.cases.items()]
         # A client that leaves may take its connection along, so each has one of its own.
         plan = Round(seed="combinations", top={"shutdown_timeout": "10s", "http2_resets_max": 100000},
                      pool={"keep_alive_interval": "30ms", "notify_first_pause": "50ms", "queue_timeout": "5m"},
                      up={"retries": 0, "retry_unstarted_within": "0ms", "max_connections": 1000}, slots=[100], black_hole=False, calm=True, at_once=150, events=[],
-                     connections=[Connection(self.cases[e.number].client, "tcp", [e]) for e in exchanges])
+                     connections=[Connection(self.cases[e.number].client, "tcp", [e]) for e in exchanges], **more)
         self.round = rounds.Round(plan, folder, authority, log_level="info")
         self.world = self.round.world
         self.wrong = {}
@@ -312,6 +312,16 @@ def test_a_websocket_ends_as_its_ends_say(spoken, far, end):
             # Over TLS an end without close_notify is a cut.
             allowed = {"complete"} if "fin" in end and far != "tls" else {"http_response_incomplete"}
         assert said in allowed, f"{said!r}, not {allowed}\n{record.describe()}"
+
+
+def test_limits_and_groups_change_nothing(tmp_path, authority):
+    """Some of the cases where calls are counted, and each upstream is two endpoints."""
+    limits = [{"in_flight": 160}, {"key": "tenant", "in_flight": 160}, {"tokens_per_minute": 4000000000}]
+    made = Run(tmp_path, authority(), step=7, group=True, limits=limits)
+    asyncio.run(made.run())
+    assert not made.end, "\n".join(made.end[:5])
+    wrong = [f"{c.name}:\n    " + "\n    ".join(w) for c, w in made.wrong.items()]
+    assert not wrong, f"{len(wrong)} of {len(made.cases)} cases:\n" + "\n".join(wrong[:8])
 
 
 @pytest.fixture(scope="module")

@@ -69,6 +69,7 @@ class Conf:
             self.upstreams["up"] = {"origin": origin if isinstance(origin, str) else origin.origin,
                                     "retry_first_pause": "20ms"}
         self.endpoints = {}  # of upstreams: name -> {endpoint: options}
+        self.limits = {}  # of upstreams: name -> [options]
         self.routes = [("/", {"workers": "app"})] if self.servers else []
         self.admins = {}
         self.sections = {}  # without a title: name -> options
@@ -100,6 +101,7 @@ class Conf:
         for name, options in self.upstreams.items():
             inner = "".join("    " + _block("endpoint", n, o).replace("\n", "\n    ").rstrip() + "\n"
                             for n, o in self.endpoints.get(name, {}).items())
+            inner += "".join("    " + _block("limit", None, o).replace("\n", "\n    ").rstrip() + "\n" for o in self.limits.get(name, []))
             out += _block("upstream", name, options, inner)
         for prefix, options in self.routes:
             out += _block("route", prefix, options)
