@@ -569,6 +569,21 @@ static void call_refuse(struct call *c, const char *reason, const char *why)
         c, (struct call_event){ .kind = CALL_FAILED, .problem = PROBLEM_CALL_LIMIT, .why = why });
 }
 
+static uint64_t call_ready_in(void *owner)
+{
+    struct call *c = owner;
+    struct group_ask ask;
+    struct group_choice choice;
+
+    call_find_place(c);
+    ask = call_ask(c);
+    if (!group_pick(c->endpoints, &ask, &choice))
+        return 0;
+    c->resting = choice.wait_ms > 0 && !choice.limited;
+    /* A rest that is too long for the call is call_wait_for()'s to tell. */
+    return c->resting && choice.wait_ms >= call_left_ms(c) ? 0 : choice.wait_ms;
+}
+
 static void call_watch_queue(struct call *c);
 
 /* queue_timeout is for limits: an endpoint that rests is waited for until total_timeout. */
@@ -576,6 +591,7 @@ static void call_on_queue_deadline(void *owner)
 {
     struct call *c = owner;
 
+    call_ready_in(c); /* of a call behind others nobody has asked */
     if (c->resting && call_left_ms(c) > 0)
         call_watch_queue(c);
     else if (c->resting)
@@ -607,21 +623,6 @@ static void call_on_turn(void *owner)
     call_set_pause(c, 0); /* it is call_try()'s again */
     deadline_clear(&c->part.timer);
     call_try(c);
-}
-
-static uint64_t call_ready_in(void *owner)
-{
-    struct call *c = owner;
-    struct group_ask ask;
-    struct group_choice choice;
-
-    call_find_place(c);
-    ask = call_ask(c);
-    if (!group_pick(c->endpoints, &ask, &choice))
-        return 0;
-    c->resting = choice.wait_ms > 0 && !choice.limited;
-    /* A rest that is too long for the call is call_wait_for()'s to tell. */
-    return c->resting && choice.wait_ms >= call_left_ms(c) ? 0 : choice.wait_ms;
 }
 
 static struct pacing *call_make_pacing(struct call *c)

@@ -116,6 +116,9 @@ class Peer(Server):
             m = await wire.request()
             if m is None:
                 return
+            if m.target == "/.tarry/pieces":
+                await self.pieces(wire, m)
+                continue
             found = TARGET.match(m.target.partition("?")[0])
             if found and m.headers.get("Upgrade") == "websocket":
                 await talks.serve(self.world, wire, m, int(found[1] or found[3]))
@@ -126,6 +129,16 @@ class Peer(Server):
                 return
             if not await self.exchange(wire, m, record, found):
                 return
+
+    async def pieces(self, wire, m):
+        """The clients of sticky runs have left: a worker is told, and what it answers counts for nothing."""
+        await wire.body(m)
+        ids = re.findall(rb"\r\nTarry-Exchange: ([^\r]+)", m.body)
+        known = {v.headers.get("Tarry-Exchange") for r in self.world.records.values() for v in r.visits if getattr(v.answer, "sticky", None)}
+        if not ids or not {i.decode() for i in ids} <= known or m.body.count(b"Tarry-Outcome: cancelled") != len(ids):
+            self.world.fail(f"{type(self).__name__} was told of what is no run of its: {m.body[:300]!r}")
+        body = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" * len(ids)
+        await wire.sock.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/http; msgtype=response\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
 
     async def exchange(self, wire, m, record, found):
         """One request. True if another may come on the connection."""

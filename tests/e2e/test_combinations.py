@@ -140,13 +140,13 @@ def exchange_of(case, number):
 class Run:
     """All cases on one proxy; `wrong` has what was not as the model says, by case."""
 
-    def __init__(self, folder, authority, step=1, **more):
-        self.cases = dict(enumerate(all_cases()[::step], 1))
+    def __init__(self, folder, authority, cases=None, up=(), **more):
+        self.cases = dict(enumerate(cases or all_cases(), 1))
         exchanges = [exchange_of(c, n) for n, c in self.cases.items()]
         # A client that leaves may take its connection along, so each has one of its own.
         plan = Round(seed="combinations", top={"shutdown_timeout": "10s", "http2_resets_max": 100000},
                      pool={"keep_alive_interval": "30ms", "notify_first_pause": "50ms", "queue_timeout": "5m"},
-                     up={"retries": 0, "retry_unstarted_within": "0ms", "max_connections": 1000}, slots=[100], black_hole=False, calm=True, at_once=150, events=[],
+                     up={"retries": 0, "retry_unstarted_within": "0ms", "max_connections": 1000, **dict(up)}, slots=[100], black_hole=False, calm=True, at_once=150, events=[],
                      connections=[Connection(self.cases[e.number].client, "tcp", [e]) for e in exchanges], **more)
         self.round = rounds.Round(plan, folder, authority, log_level="info")
         self.world = self.round.world
@@ -317,7 +317,9 @@ def test_a_websocket_ends_as_its_ends_say(spoken, far, end):
 def test_limits_and_groups_change_nothing(tmp_path, authority):
     """Some of the cases where calls are counted, and each upstream is two endpoints."""
     limits = [{"in_flight": 160}, {"key": "tenant", "in_flight": 160}, {"tokens_per_minute": 4000000000}]
-    made = Run(tmp_path, authority(), step=7, group=True, limits=limits)
+    # Keep-alive bytes may make a client leave before its call has found a connection to its endpoint.
+    cases = [c for c in all_cases() if c.leaves != "resets while streaming"][::7]
+    made = Run(tmp_path, authority(), cases, group=True, limits=limits, up={"breaker_failures": 1000000})
     asyncio.run(made.run())
     assert not made.end, "\n".join(made.end[:5])
     wrong = [f"{c.name}:\n    " + "\n    ".join(w) for c, w in made.wrong.items()]
