@@ -9,6 +9,7 @@
 #include "admin/history.h"
 #include "admin/levels.h"
 #include "admin/page.h"
+#include "admin/pause.h"
 #include "admin/recent.h"
 #include "admin/status.h"
 #include "base/buf.h"
@@ -345,6 +346,7 @@ struct admin *admin_open(
     }
     levels_open();
     history_begin();
+    pause_apply(a->front);
     admin_commit(a);
     return a;
 }
@@ -357,6 +359,7 @@ void admin_set_sandbox(struct admin *a, bool seccomp, unsigned landlock)
 
 void admin_publish(struct admin *a)
 {
+    pause_apply(a->front);
     levels_publish(a->front);
     recent_publish(&a->front->exchanges);
     history_tick(loop_wall_ms());

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "admin/page.h"
+#include "admin/pause.h"
 #include "base/buf.h"
 #include "frontend/front.h"
 #include "observe/json.h"
@@ -183,14 +184,6 @@ static unsigned control_drain(struct control *c, struct str what, struct buf *b)
     return 200;
 }
 
-static void control_hold_pool(struct pool *p, struct str name, struct buf *b, bool held)
-{
-    pool_hold(p, held);
-    log_info(NULL, "pool \"" STR_FMT "\" %s over the control socket", STR_ARG(name),
-        held ? "paused" : "resumed");
-    buf_printf(b, "%s\n", held ? "paused: requests wait" : "resumed");
-}
-
 /* How many endpoints these were. `only` empty: all of the upstream. */
 static size_t control_hold_endpoints(
     struct control *c, const struct upstream_conf *u, struct str only, bool held)
@@ -216,11 +209,10 @@ static unsigned control_hold(struct control *c, struct str name, struct buf *b, 
 {
     struct str up, endpoint;
     bool one = str_cut(name, '/', &up, &endpoint);
-    struct pool *p = one ? NULL : pools_find(c->front->exchanges.pools, name);
     const struct upstream_conf *u = conf_find_upstream(front_conf(c->front), up);
 
-    if (p) {
-        control_hold_pool(p, name, b, held);
+    if (!one && pause_set(c->front, name, held)) {
+        buf_printf(b, "%s\n", held ? "paused: requests wait" : "resumed");
         return 200;
     }
     if (!u || control_hold_endpoints(c, u, endpoint, held) == 0) {

@@ -287,8 +287,8 @@ static const struct opt root_rows[] = {
                 "left the conf, or its key has changed." },
     { "verdicts_max", OPT_NUMBER, IN(conf, verdicts_max), "1024", "64", "1000000", OPT_RESTART,
         .help = "How many rows the table has in which all processes share the state of endpoints: "
-                "two for each endpoint, one more for each key that it had within verdicts_keep, "
-                "and one for each upstream. Beyond it each process goes by what it has seen "
+                "one for each upstream and pool, two for each endpoint, and one for each other key "
+                "that it had within verdicts_keep. Beyond it each process goes by what it has seen "
                 "itself." },
     { "websocket_drain", OPT_WORD, IN(conf, websocket_drain), "wait", NULL, NULL, OPT_LIVE,
         .words = drain_words,

@@ -5,11 +5,11 @@
 
 enum { BEGINNING = 2048 }; /* of a body without a message */
 
-enum place { PLACE_ITEM, PLACE_ROLE, PLACE_TEXT };
+enum conversation_place { PLACE_ITEM, PLACE_ROLE, PLACE_TEXT };
 
 static const struct {
     struct scanner_path path;
-    enum place place;
+    enum conversation_place place;
 } places[] = {
     { { { "system" } }, PLACE_TEXT },
     { { { "system", "*", "text" } }, PLACE_TEXT },

@@ -290,6 +290,25 @@ def test_a_pause_of_the_only_endpoint_ends_with_the_deadline(bed):
     site.tarry.wait_log(lambda line: "while no endpoint took calls (paused)" in line)
 
 
+def test_a_pool_stays_paused_when_a_process_is_replaced(bed):
+    site = Site(bed, status(200))
+    worker = bed.worker(lambda r, c: Reply(200, b"ok"))
+    site.conf.servers = {worker.address: {"slots": 4}}
+    site.conf.routes = [("/", {"upstream": "up"}), ("/app", {"workers": "app"})]
+    site.tarry.reload(site.conf)
+    eventually(lambda: len(site.lines("reloaded")) == PROCESSES, "all to reload")
+    site.ctl("pause", "app")
+    replace_children(site)
+    assert [r["paused"] for r in json.loads(site.ctl("-j", "show", "workers"))] == [True] * PROCESSES
+    waiting = [bed.add(site.tarry.client()) for _ in range(8)]
+    for c in waiting:
+        c.stop = c.close
+        c.send_request("GET", "/app")
+    eventually(lambda: sum(r["state"] == "queued" for r in json.loads(site.ctl("-j", "show", "exchanges"))) == 8, "them to wait")
+    site.ctl("resume", "app")
+    assert [c.begin().status for c in waiting] == [200] * 8
+
+
 @pytest.mark.parametrize("what", ["nothing", "up/nothing", "app/a"])
 def test_there_is_nothing_of_that_name_to_pause(bed, what):
     site = Site(bed, status(200))
