@@ -11,7 +11,8 @@
  *               its response, which is the client's or a handoff
  *   calls.c     the calls of a resume or replay are in flight, side by side
  *   pieces.c    a view stands still between visits (run.h, parted.h, batch.h)
- *   relay.c     one call, whose response streams to the client
+ *   relay.c     one call, whose response streams to the client; gateway.c  what a gateway route
+ *               changes in it
  *   finish.c    the client takes the rest of a response that is complete
  *   tunnel.c    a WebSocket between the client and a worker or an upstream
  *   notify.c    tells a worker of a relayed response afterwards

@@ -114,7 +114,7 @@ static struct str gateway_map_url(const struct exchange *ex, struct arena *a, st
     struct gateway_base base = gateway_base_of(ex);
     const struct upstream_conf *u = ex->gateway;
 
-    for (size_t i = 0; i < u->nendpoints; i++) {
+    for (size_t i = 0; url.n > 0 && i < u->nendpoints; i++) {
         struct str service = gateway_target_of(&u->endpoints[i], url), client;
 
         if (!service.p)

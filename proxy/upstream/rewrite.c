@@ -127,8 +127,8 @@ static int rewrite_strip_credential(struct arena *a, struct field *f)
         if (rewrite_is_protocol_credential(one))
             continue;
         if (n > 0) {
-            memcpy(p + n, ", ", 2);
-            n += 2;
+            p[n++] = ',';
+            p[n++] = ' ';
         }
         memcpy(p + n, one.p, one.n);
         n += one.n;
@@ -395,7 +395,7 @@ struct rewritten_body *rewrite_body(
         edits[1] = edits[0];
         edits[0] = first;
     }
-    rewrite_put(b, body, edits, (size_t)(model + usage));
+    rewrite_put(b, body, edits, (size_t)model + (size_t)usage);
     return b;
 }
 
