@@ -124,15 +124,15 @@ class Model:
 
     def __init__(self, bed):
         self._feeds = {}
-        self._lock = threading.Condition()
+        self._lock = threading.Lock()
         self.server = bed.upstream(self._answer, backlog=1024)
         self.origin = self.server.origin
 
-    def asked(self, name):
-        """The answer to that question, once it is asked."""
-        with self._lock:
-            assert self._lock.wait_for(lambda: name in self._feeds, DEADLINE), f"nobody asked {name!r}, but {sorted(self._feeds)}"
-            return self._feeds[name]
+    def asked(self, name, over=lambda: False):
+        """The answer to that question, once it is asked. `over`: there is no sense in waiting any more."""
+        eventually(lambda: name in self._feeds or over(), f"somebody to ask {name!r} (so far {sorted(self._feeds)})")
+        assert name in self._feeds, f"nobody asked {name!r}"
+        return self._feeds[name]
 
     def times(self, name):
         return self._feeds[name].times if name in self._feeds else 0
@@ -146,7 +146,6 @@ class Model:
         with self._lock:
             before = self._feeds.get(name)
             feed = self._feeds[name] = Feed(connection, format_, before.times + 1 if before else 1)
-            self._lock.notify_all()
         feed.run()
         return None
 
