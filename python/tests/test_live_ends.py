@@ -87,7 +87,7 @@ def test_with_lost_error_a_stream_that_had_written_is_cut_and_not_run_again(bed,
     with pytest.raises(Truncated):
         stream.rest()
     assert runs(site, "x") == 1 and site.groups() == ["x"]
-    site.wait_line("is lost, and had committed a write: it is not run again")
+    site.wait_line("is lost, and had committed a write: .*: it is not run again")
 
 
 # --- workers that are replaced ---

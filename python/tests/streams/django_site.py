@@ -1,12 +1,12 @@
 """A Django project as its author would have written it without Tarry: views that stream what a model says. One file, one table."""
 
+import functools
 import json
 import os
 import time
 import urllib.request
 import uuid
 
-import anthropic
 import django
 import httpx
 import openai
@@ -42,18 +42,24 @@ from django.core.wsgi import get_wsgi_application  # noqa: E402
 from django.db import transaction  # noqa: E402
 from django.http import HttpResponse, JsonResponse, StreamingHttpResponse  # noqa: E402
 from django.urls import path  # noqa: E402
-from rest_framework.views import APIView  # noqa: E402
 
 # Made once, as the libraries advise.
 gpt = openai.OpenAI(api_key="k", base_url=f"{ORIGIN}/v1", max_retries=0)
-claude = anthropic.Anthropic(api_key="k", base_url=ORIGIN, max_retries=0)
 pool = urllib3.PoolManager()
-try:
+
+
+@functools.lru_cache(maxsize=None)
+def claude():
+    import anthropic
+
+    return anthropic.Anthropic(api_key="k", base_url=ORIGIN, max_retries=0)
+
+
+@functools.lru_cache(maxsize=None)
+def gemini():
     from google import genai
 
-    gemini = genai.Client(api_key="k", http_options={"base_url": ORIGIN})
-except ImportError:
-    pass
+    return genai.Client(api_key="k", http_options={"base_url": ORIGIN})
 
 
 def note(text):
@@ -100,7 +106,7 @@ def with_openai(request, name):
 @view
 def with_anthropic(request, name):
     def chunks():
-        with claude.messages.stream(model="m", max_tokens=100, messages=[{"role": "user", "content": name}]) as stream:
+        with claude().messages.stream(model="m", max_tokens=100, messages=[{"role": "user", "content": name}]) as stream:
             yield from stream.text_stream
             message = stream.get_final_message()
         yield f"{message.stop_reason}: {message.content[0].text}"
@@ -112,7 +118,7 @@ def with_anthropic(request, name):
 @view
 def with_anthropic_create(request, name):
     def chunks():
-        for event in claude.messages.create(model="m", max_tokens=9, messages=[{"role": "user", "content": name}], stream=True):
+        for event in claude().messages.create(model="m", max_tokens=9, messages=[{"role": "user", "content": name}], stream=True):
             if event.type == "content_block_delta":
                 yield event.delta.text
 
@@ -123,7 +129,7 @@ def with_anthropic_create(request, name):
 @view
 def with_gemini(request, name):
     note(f"run {name}")
-    return sse(event.text for event in gemini.models.generate_content_stream(model="m", contents=name))
+    return sse(event.text for event in gemini().models.generate_content_stream(model="m", contents=name))
 
 
 @view
@@ -379,10 +385,14 @@ def headers(request, name):
     return response
 
 
-class Rest(APIView):
-    def get(self, request, name):
+def rest(request, name):
+    from rest_framework.decorators import api_view
+
+    def get(request):
         note(f"run {name}")
         return sse(tokens(name))
+
+    return api_view(["GET"])(get)(request)
 
 
 def csv(request):
@@ -402,7 +412,7 @@ def wrapping(get_response):
 
 urlpatterns = [
     *views,
-    path("rest/<name>", Rest.as_view()),
+    path("rest/<name>", rest),
     path("csv", csv),
     path("ok", lambda request: HttpResponse("ok")),
     path("pid", lambda request: HttpResponse(str(os.getpid()))),
