@@ -814,7 +814,8 @@ static const struct opt upstream_rows[] = {
         "0ms", "1m", OPT_LIVE,
         .help = "A new connection that is reset this soon after the request was sent, and a kept "
                 "one that ends this soon, have not been looked at: the call is made again, and "
-                "that does not count as a retry. HTTP/1.1 only; HTTP/2 says so itself." },
+                "that does not count as a retry. Over HTTP/2 it does not hold where the service "
+                "reset the call's stream alone, or said with GOAWAY which calls it has seen." },
     { "retry_unsure_within", OPT_DURATION, IN(upstream_conf, retry_unsure_within_ms), "0ms", "0ms",
         "1h", OPT_LIVE,
         .help = "A call that broke off before its response began may have been processed and "

@@ -152,7 +152,7 @@ static void attempt_fail(
         .reach = attempt_reach(at),
         .took_ms = at->began_ms ? loop_now_ms() - at->began_ms : 0,
         .reused = at->reused,
-        .http2 = at->http2,
+        .alone = at->http2 && at->stream && !at->stream->broken,
         .no_terminal = at->no_terminal,
     };
 

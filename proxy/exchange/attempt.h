@@ -35,7 +35,7 @@ struct attempt_failure {
     enum attempt_reach reach;
     uint64_t took_ms; /* since the request began to go out */
     bool reused;      /* over a connection that had carried others */
-    bool http2;
+    bool alone;       /* of retry_failure */
     bool no_terminal; /* the event stream ended in order, without its terminal event */
 };
 

@@ -481,7 +481,7 @@ static void call_on_failed(void *owner, const struct attempt_failure *f)
         .sent = f->reach >= ATTEMPT_SENT,
         .answered = f->reach == ATTEMPT_ANSWERED,
         .reused = f->reused,
-        .http2 = f->http2,
+        .alone = f->alone,
         .took_ms = f->took_ms,
     };
     enum retry_decision decision;

@@ -350,6 +350,7 @@ void h2_die(struct h2 *h, enum stream_error error, const char *why, bool quietly
         struct h2_stream *s = LIST_OWNER(n, struct h2_stream, node);
 
         h2_stream_narrow(s);
+        s->stream.broken = !h->goaway_heard;
         if (h2_stream_may_fail(s))
             s->error = (signed char)h->role->end_error(s, sent, error);
     }

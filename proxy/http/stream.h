@@ -138,6 +138,7 @@ struct stream {
     bool secure;             /* over TLS */
     bool http2;
     bool reused; /* client side: not the first request on its connection */
+    bool broken; /* HTTP/2: it failed with its connection, about which the peer had said nothing */
 };
 
 static inline int stream_send_head(struct stream *s, const struct head *head, bool end)

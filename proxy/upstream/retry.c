@@ -114,7 +114,7 @@ static bool retry_is_unstarted(const struct upstream_conf *u, const struct retry
         return true;
     /* An overloaded listener resets new connections; an idle connection may be closed just as the
      * request is written. */
-    return !f->http2 && f->took_ms < u->retry_unstarted_within_ms &&
+    return !f->alone && f->took_ms < u->retry_unstarted_within_ms &&
            (f->reused || f->error == STREAM_E_TERMINATED);
 }
 

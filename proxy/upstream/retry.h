@@ -53,7 +53,7 @@ struct retry_failure {
     bool sent;     /* the whole request was sent */
     bool answered; /* the head of a response came */
     bool reused;   /* the connection had carried others */
-    bool http2;    /* there a stream may be reset alone, which says nothing about when */
+    bool alone;    /* HTTP/2: not its connection failed, or the peer had said that it has seen it */
     uint64_t took_ms;
 };
 

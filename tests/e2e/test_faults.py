@@ -110,9 +110,16 @@ def test_S03_S04_failures_of_the_service(bed, route, fault, status, requests):
     assert len(site.requests()) == requests
 
 
-def test_S05_a_reset_before_the_answer(bed, route):
-    site = Site(bed, route)
+@pytest.mark.parametrize("tls", [False, True], ids=["http1", "http2"])
+def test_S05_a_reset_before_the_answer(bed, route, tls):
+    site = Site(bed, route, tls=tls, retries=0)
     assert site.ask("reset*1").status == 200
+
+
+def test_S05_a_reset_after_a_while_may_have_been_billed(bed, route):
+    site = Site(bed, route, tls=True)
+    assert site.ask("reset", headers=[("X-Provider-Delay", "400ms")]).status == 502
+    assert len(site.requests()) == 1
 
 
 @pytest.mark.parametrize("delay, status", [("300ms", 200), ("", 504)])

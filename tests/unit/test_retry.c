@@ -273,7 +273,7 @@ static const struct {
     { "half a request", { .error = STREAM_E_TERMINATED, .took_ms = 5000 }, RETRY_FREE, RETRY_FREE },
     { "a new connection reset at once",
         { .error = STREAM_E_TERMINATED, .sent = true, .took_ms = 249 }, RETRY_FREE, RETRY_FREE },
-    { "a new stream reset at once", { .error = STREAM_E_TERMINATED, .sent = true, .http2 = true },
+    { "a new stream reset at once", { .error = STREAM_E_TERMINATED, .sent = true, .alone = true },
         RETRY_NO, RETRY_AGAIN },
     { "a new connection closed at once", { .error = STREAM_E_ENDED, .sent = true, .took_ms = 249 },
         RETRY_NO, RETRY_AGAIN },
