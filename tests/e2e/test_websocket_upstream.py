@@ -190,6 +190,31 @@ def test_a_close_of_either_end_reaches_the_other(bed, who):
     wait_tunnels(bed, tarry, 0)
 
 
+def test_the_stand_in_s_realtime_api(bed):
+    """A conversation as an SDK has it, over TLS; the handshake is refused without a key."""
+    provider = bed.provider()
+    conf = bed.conf((), f"https://localhost:{provider.https.rpartition(':')[2]}")
+    conf.up.update(ca_file=provider.ca, set_header=KEYS, retries=0)
+    conf.upstreams["bare"] = {"origin": conf.up["origin"], "ca_file": provider.ca, "retries": 0}
+    conf.routes = [("/v1/", {"upstream": "up", "websocket": True}), ("/v1/realtime/bare", {"upstream": "bare", "websocket": True})]
+    tarry = bed.tarry(conf)
+
+    async def conversation(ws):
+        assert ws.subprotocol == "realtime"
+        assert json.loads(await ws.recv())["type"] == "session.created"
+        await ws.send(json.dumps({"type": "response.create"}))
+        assert [json.loads(await ws.recv())["type"] for _ in range(2)] == ["response.output_text.delta", "response.done"]
+        for message in ["x" * 100000, b"y" * 300, "z"]:
+            await ws.send(message)
+            assert await ws.recv() == message
+        await (await ws.ping())
+    talk(f"ws://{tarry.address}/v1/realtime?model=gpt-realtime", conversation, subprotocols=["realtime", "openai-insecure-api-key.theirs"])
+    assert tarry.access.wait_for()["end"] == "complete"
+    record = provider.wait_records(1)[0]
+    assert record["status"] == 101 and ["Authorization", "Bearer ours"] in record["headers"]
+    assert tarry.get("/v1/realtime/bare", asking()).status == 401
+
+
 def test_many_at_once(bed):
     server = tls_server(bed)
     tarry = open_site(bed, server, up={"max_connections": 2})  # which is for calls

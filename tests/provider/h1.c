@@ -8,6 +8,7 @@
 #include "job.h"
 #include "options.h"
 #include "provider.h"
+#include "realtime.h"
 
 #define HEAD_MAX (1u << 20)
 #define LINE_MAX_CHUNK 4096
@@ -15,7 +16,17 @@
 
 /* H1_HEAD -> (H1_BODY | H1_SIZE -> H1_CHUNK -> H1_CRLF -> H1_SIZE … H1_TRAILER) -> H1_ANSWER ->
  * H1_HEAD */
-enum h1_state { H1_HEAD, H1_BODY, H1_SIZE, H1_CHUNK, H1_CRLF, H1_TRAILER, H1_ANSWER, H1_OVER };
+enum h1_state {
+    H1_HEAD,
+    H1_BODY,
+    H1_SIZE,
+    H1_CHUNK,
+    H1_CRLF,
+    H1_TRAILER,
+    H1_ANSWER,
+    H1_REALTIME, /* a WebSocket, to its end */
+    H1_OVER
+};
 
 struct h1 {
     struct peer *peer;
@@ -235,6 +246,17 @@ static void set_authority(struct ask *ask)
         ask->authority = text_copy(host, strlen(host));
 }
 
+/* The request is recorded with its head; what is said then is not. */
+static void begin_realtime(struct h1 *h1)
+{
+    realtime_begin(h1->job->ask, &h1->peer->out);
+    h1->job->status = 101;
+    job_close(h1->job, "complete", NULL);
+    h1->job = NULL;
+    h1->state = H1_REALTIME;
+    peer_touch(h1->peer);
+}
+
 /* These return false when more bytes are needed. */
 
 static bool step_head(struct h1 *h1)
@@ -265,6 +287,10 @@ static bool step_head(struct h1 *h1)
     }
     set_authority(h1->job->ask);
     job_asked(h1->job);
+    if (realtime_is_asked(h1->job->ask)) {
+        begin_realtime(h1);
+        return true;
+    }
     wrong = ask_field(h1->job->ask, "expect");
     if (wrong && strcasecmp(wrong, "100-continue") == 0 && !available(h1) &&
         (h1->left || h1->state == H1_SIZE)) {
@@ -359,6 +385,22 @@ static bool step_trailer(struct h1 *h1)
     return true;
 }
 
+static bool step_realtime(struct h1 *h1)
+{
+    ssize_t n = realtime_take(h1->in.p + h1->in_at, available(h1), &h1->peer->out);
+
+    if (n == 0)
+        return false;
+    peer_touch(h1->peer);
+    if (n > 0) {
+        h1->in_at += (size_t)n;
+        return true;
+    }
+    h1->state = H1_OVER;
+    peer_finish(h1->peer);
+    return true;
+}
+
 static bool step(struct h1 *h1)
 {
     switch (h1->state) {
@@ -373,6 +415,8 @@ static bool step(struct h1 *h1)
         return step_crlf(h1);
     case H1_TRAILER:
         return step_trailer(h1);
+    case H1_REALTIME:
+        return step_realtime(h1);
     case H1_OVER:
         h1->in_at = h1->in.n;
         return false;
