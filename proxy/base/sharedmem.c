@@ -125,6 +125,19 @@ void sharedmem_take_over(int fd)
     sharedmem_keep(fd, true);
 }
 
+void sharedmem_drop_rest(void)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < sharedmem.n; i++)
+        if (sharedmem.taken_over[i])
+            close(sharedmem.fds[i]);
+        else
+            sharedmem.fds[n++] = sharedmem.fds[i];
+    memset(sharedmem.taken_over, 0, sizeof(sharedmem.taken_over));
+    sharedmem.n = n;
+}
+
 void sharedmem_forget(void)
 {
     for (size_t i = 0; i < sharedmem.n; i++)

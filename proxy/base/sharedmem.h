@@ -24,6 +24,9 @@ void sharedmem_each(void (*fn)(void *owner, int fd), void *owner);
  * is no block. */
 void sharedmem_take_over(int fd);
 
+/* Everything has been opened: closes the earlier binary's blocks that nobody has asked for. */
+void sharedmem_drop_rest(void);
+
 /* This process passes nothing on: closes the descriptors, the memory stays. */
 void sharedmem_forget(void);
 

@@ -20,6 +20,7 @@
 
 #include "admin/recent.h"
 #include "base/entropy.h"
+#include "base/sharedmem.h"
 #include "conf/load.h"
 #include "net/activation.h"
 #include "net/listener.h"
@@ -506,6 +507,7 @@ static void master_on_starting(struct master *m)
         m->serving = true;
         m->status = 0;
         activation_drop_rest();
+        sharedmem_drop_rest();
         log_announce("ready");
         supervisor_ready();
         upgrade_tell_ready();

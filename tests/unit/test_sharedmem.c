@@ -75,6 +75,22 @@ START_TEST(a_block_of_another_meaning_is_not_used)
 }
 END_TEST
 
+START_TEST(a_block_that_nobody_asks_for_is_closed)
+{
+    int fd = -1, passed_on = -1;
+    char *p = open_again("other", 1, SIZE, &fd);
+
+    strcpy(p, "new");
+    sharedmem_drop_rest();
+    ck_assert_int_lt(fcntl(fd, F_GETFD), 0);
+    sharedmem_each(collect, &passed_on);
+    ck_assert_int_ge(passed_on, 0);
+    sharedmem_forget();
+    sharedmem_take_over(passed_on);
+    ck_assert_str_eq(sharedmem_open("other", 1, SIZE), "new");
+}
+END_TEST
+
 START_TEST(what_is_no_block_is_closed)
 {
     int fd = open("/dev/null", O_RDONLY);
@@ -102,6 +118,7 @@ static TCase *cases(void)
     tcase_add_test(t, a_child_and_its_parent_see_the_same);
     tcase_add_test(t, another_binary_gets_the_same_block);
     tcase_add_loop_test(t, a_block_of_another_meaning_is_not_used, 0, COUNT_OF(others));
+    tcase_add_test(t, a_block_that_nobody_asks_for_is_closed);
     tcase_add_test(t, what_is_no_block_is_closed);
     tcase_add_test(t, nobody_can_shrink_it);
     return t;
