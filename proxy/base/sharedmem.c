@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define SHAREDMEM_MAGIC UINT64_C(0x6d65796c74726174)
@@ -39,10 +40,11 @@ static void *sharedmem_map(int fd, size_t n)
     return p == MAP_FAILED ? NULL : p;
 }
 
-/* A block that shrinks under its readers would end them by SIGBUS: its size is sealed. */
+/* A block that shrinks under its readers would end them by SIGBUS: its size is sealed. The function
+ * came with glibc 2.27, and the wheel is for older ones, too. */
 static int sharedmem_make(const char *name, size_t n)
 {
-    int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    int fd = (int)syscall(SYS_memfd_create, name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
     if (fd < 0)
         return -1;
