@@ -100,6 +100,18 @@ def test_it_is_told_how_often_a_view_was_run(messages):
     assert ["was run 1 time " in told[0], "was run 2 times " in told[1]] == [True, True], told
 
 
+def test_a_run_that_stands_does_not_keep_its_handoff():
+    """It has the call's whole body, and may be large."""
+    Exchange(wsgi(lambda environ: ask("a"))).visit()
+    [run] = suspended.table.runs.values()
+    frame, frames = run._point.gr_frame, 0
+    while frame is not None:
+        for value in [part for one in frame.f_locals.values() for part in (one if isinstance(one, tuple) else [one])]:
+            assert not (isinstance(value, bytes) and b"HTTP/1.1\r\n" in value), frame.f_code.co_name
+        frame, frames = frame.f_back, frames + 1
+    assert frames > 3 and run._out is None
+
+
 def test_answers_go_to_their_own_exchange_in_any_order():
     app = wsgi(lambda environ: [environ["QUERY_STRING"], ask(environ["QUERY_STRING"]), ask(f"again {environ['QUERY_STRING']}")])
     found = interleaved(app, 20)

@@ -222,7 +222,8 @@ class Run:
         self._start_response: StartResponse = _nobody
         self._point: Any = None
         self._out: Any = None
-        """What the visit's response says, when the run is being suspended."""
+        """What the visit's response says, when the run is being suspended. In no frame of the run: it may be large, and would be kept
+        for as long as the run stands."""
 
         self._traced = sys.gettrace()
         self._profiled = sys.getprofile()
@@ -366,12 +367,12 @@ class Run:
         exchange = self.exchange
         wakes, self.wakes = self.wakes, []
         pause = None if exchange.pending or not wakes else max(min(wakes) - time.monotonic(), 0.0)
-        out = self._suspension(pause)
+        self._out = self._suspension(pause)
         asked = [(call_id.partition(";")[0], call.url) for call_id, call in exchange.pending]
         for _, call in exchange.pending:
             call.headers.clear()  # they are in the handoff, and take memory for as long as the run is suspended
         exchange.pending.clear()
-        if not self._stand(out):
+        if not self._stand():
             self._leave()
             raise Handoff()
         for path, url in asked:
@@ -387,8 +388,8 @@ class Run:
         """What the visit's response says of the pending calls."""
         return self.exchange.suspension(pause, address)
 
-    def _stand(self, out: Any) -> Any:
-        """Suspends the run, whose visit ends with `out`. Returns what it is switched to again with."""
+    def _stand(self) -> Any:
+        """Suspends the run, whose visit ends with what `_out` says. Returns what it is switched to again with."""
         for leave in leaving:
             leave(self)
         self.was_suspended = True
@@ -396,8 +397,6 @@ class Run:
         thread = threading.get_ident()
         active = running.pop(thread, None)
         away = world.leave()
-        self._out = out
-        del out
         value = self.greenlet.parent.switch()
         world.enter(away)
         if active is not None:

@@ -232,14 +232,16 @@ class Run(suspended.Run):
         coming.last = True
         return [("Tarry-Close", coming.call_id)]
 
-    def _stand(self, out: Any) -> Any:
-        value = super()._stand(out)
+    def _stand(self) -> Any:
+        value = super()._stand()
         if value is GONE:
             raise GeneratorExit
         return value
 
     def _stand_or_leave(self, out: Stop) -> None:
-        if not self._stand(out):
+        self._out = out
+        del out
+        if not self._stand():
             self._leave()
             raise Handoff()
 
