@@ -68,12 +68,16 @@ static void exporter_go_on(struct exporter *x)
 {
     size_t n = buf_len(&x->gathered);
 
-    if (n > 0 && (x->on_done || n >= x->conf->tracing.batch_max))
+    if (n == 0) {
+        if (x->on_done)
+            loop_defer(&x->done, exporter_on_done, x);
+        return;
+    }
+    BUG_IF(!x->conf);
+    if (x->on_done || n >= x->conf->tracing.batch_max)
         exporter_send(x);
-    else if (n > 0)
+    else
         deadline_set(&x->timer, x->conf->tracing.flush_interval_ms);
-    else if (x->on_done)
-        loop_defer(&x->done, exporter_on_done, x);
 }
 
 static void exporter_on_call(void *owner, struct call *c, const struct call_event *ev)
@@ -119,10 +123,13 @@ static int exporter_make_head(void *owner, struct call *c, struct arena *a, stru
 static void exporter_send(struct exporter *x)
 {
     static const struct log_context no_exchange;
-    const struct tracing_conf *t = &x->conf->tracing;
-    struct call_request r = { .upstream = t->upstream, .retries = SIZE_MAX };
+    struct call_request r = { .retries = SIZE_MAX };
+    const struct tracing_conf *t;
     bool good;
 
+    BUG_IF(!x->conf);
+    t = &x->conf->tracing;
+    r.upstream = t->upstream;
     deadline_clear(&x->timer);
     good = span_open(&x->sent, t->service, x->version) == 0 &&
            buf_append_str(&x->sent, buf_str(&x->gathered)) == 0 && span_close(&x->sent) == 0;

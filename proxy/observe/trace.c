@@ -66,5 +66,7 @@ void trace_write(const struct trace_context *t, char out[TRACE_PARENT_LEN + 1])
     out[AT_SPAN - 1] = '-';
     trace_hex(t->span, TRACE_SPAN_BYTES, out + AT_SPAN);
     out[AT_FLAGS - 1] = '-';
-    memcpy(out + AT_FLAGS, t->sampled ? "01" : "00", 3);
+    out[AT_FLAGS] = '0';
+    out[AT_FLAGS + 1] = t->sampled ? '1' : '0';
+    out[TRACE_PARENT_LEN] = '\0';
 }
