@@ -949,7 +949,8 @@ static const struct opt_section sections[OPT_NSECTIONS] = {
         "With this section each exchange writes a line when it ends. Without it there is no access "
         "log." },
     [SECTION_ADMIN] = { "admin", "address", "127.0.0.1:9180", SECTION_ROOT, true, ROWS(admin_rows),
-        "A listener for /metrics (Prometheus), /status (JSON), /livez and /readyz. It knows no passwords: "
+        "A listener for /metrics (Prometheus), /status (JSON), /livez and /readyz. It knows no "
+        "passwords: "
         "keep it on loopback "
         "or a "
         "unix socket." },
