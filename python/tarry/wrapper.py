@@ -32,7 +32,8 @@ def wsgi(app: App) -> App:
                 return pieces.serve(environ, start_response)
             start_response = observers.began(exchange, environ, start_response)
             if exchange.kind in ("request", "replay") and suspended.possible(environ):
-                return suspended.serve(exchange, environ, suspendable, start_response)
+                response = environ[pieces.RESPONSE_KEY] = suspended.serve(exchange, environ, suspendable, start_response)
+                return response
             if suspended.is_lost(exchange):
                 return suspended.answer_lost(exchange, start_response)
             if pieces.are_needed(exchange):

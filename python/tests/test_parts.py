@@ -299,6 +299,15 @@ def test_a_client_that_leaves_is_generator_exit():
     assert visit(app, x.cancelled()).startswith(b"HTTP/1.1 200")  # told once more, it does no harm
 
 
+def test_an_app_that_raises_generator_exit_is_cut():
+    def make():
+        yield b"a"
+        raise GeneratorExit
+
+    x = Streamed(streaming(make)).visit()
+    assert x.then == "cut" and x.got == b"a"
+
+
 def test_a_visit_that_breaks_off_is_generator_exit_at_the_yield():
     ended = []
 

@@ -10,7 +10,10 @@ try:
 except ImportError:  # without greenlet nothing is suspended
     pass
 
-__all__ = ["Run", "are_needed", "are_offered", "run_again", "serve"]
+RESPONSE_KEY = "tarry.response"
+"""In the environ of a visit, for the server's access log: the response, whose `begins` says that it is the client's first byte."""
+
+__all__ = ["RESPONSE_KEY", "Run", "are_needed", "are_offered", "run_again", "serve"]
 
 
 def are_offered(exchange: Exchange) -> bool:

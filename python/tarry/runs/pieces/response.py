@@ -31,7 +31,7 @@ class Parts(Whole):
         self.asked_at = ""
         """Where in the app the call was made whose answer comes in pieces."""
 
-        self.trailer: tuple[Headers, bytes] = ([], b"")
+        self.trailer: tuple[Headers, bytes] = ([("Tarry-Then", CUT)], b"")
         exchange.parts = self
 
     @property

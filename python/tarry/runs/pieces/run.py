@@ -11,7 +11,7 @@ from greenlet import getcurrent
 from ...common import notices
 from ...errors import Handoff
 from ...format.message import HANDOFF_STATUS, Headers
-from ...format.parts import MORE, REST, Piece, chunk, read_position, trailer
+from ...format.parts import END, MORE, REST, Piece, chunk, read_position, trailer
 from ...settings import settings
 from .. import suspended
 from ..exchange import Exchange
@@ -251,6 +251,7 @@ class Visit:
 
     def __init__(self, run: Run, first: Any) -> None:
         self._run = run
+        self._before = run.began
         self._next = first
         self._over = False
 
@@ -265,9 +266,15 @@ class Visit:
             found = self._run.step(True)
         if isinstance(found, Stop):
             self._over = True
+            self._run.began = self._run.began or found.fields[0][1] == END
             return trailer(found.fields, found.content)
         self._run.began = True
         return chunk(found)
+
+    @property
+    def begins(self) -> bool:
+        """The client's response has begun in this visit."""
+        return self._run.began and not self._before
 
     def close(self) -> None:
         if not self._over and not isinstance(self._next, Stop):

@@ -10,7 +10,7 @@ import socket
 import time
 from typing import Any, Callable, Optional
 
-from ...runs import suspended
+from ...runs import pieces, suspended
 from ...runs.exchange import ENVIRON_KEY
 from ...wrapper import wsgi
 from .arbiter import hook
@@ -71,7 +71,9 @@ def one_line_a_request(access: Callable[..., None]) -> Callable[..., None]:
         if exchange is None:
             return access(resp, req, environ, request_time)
         then = next((str(value) for name, value in resp.headers if name.lower() == "tarry-then"), "")
-        if then and not then.startswith("relay") or exchange.kind not in ("request", "resume", "replay"):
+        if then == "trailer" and not getattr(environ.get(pieces.RESPONSE_KEY), "begins", False):
+            return None  # a stream has the line of the visit that begins it
+        if then and not then.startswith(("relay", "trailer")) or exchange.kind not in ("request", "resume", "replay"):
             return None
         if exchange.started:
             request_time = max(request_time, datetime.timedelta(seconds=time.time() - exchange.started))
