@@ -235,6 +235,7 @@ static void pacer_dequeue(struct pacer_turn *t)
 {
     struct pacer_flow *f = t->flow;
 
+    BUG_IF(!f); /* it waits */
     t->flow = NULL;
     list_remove(&t->node);
     f->tenant->waiting--;

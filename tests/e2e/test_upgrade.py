@@ -204,3 +204,25 @@ def test_without_a_master_it_is_refused(bed):
     tarry.signal(signal.SIGUSR2)
     tarry.wait_log("SIGUSR2 ignored: another binary is started by the master")
     assert tarry.get("/").status == 200
+
+
+# --- limits of upstreams ---
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_limits_count_the_calls_of_both_binaries(bed, kind, monkeypatch):
+    """Those in flight while the old one finishes, and those that have begun within the minute."""
+    site = Site(bed, kind, monkeypatch)
+    site.tarry.conf.limits["up"] = [{"in_flight": 3}, {"requests_per_minute": 5}]
+    site.tarry.conf.up["queue_timeout"] = "500ms"
+    site.tarry.reload(site.tarry.conf)
+    old = [bed.background(site.tarry.get, "/park") for _ in range(2)]
+    site.upstream.wait_for(2)
+    site.upgrade()
+    new = [bed.background(site.tarry.get, "/park") for _ in range(3)]
+    site.upstream.wait_for(3)
+    eventually(lambda: sum(not t.running for t in new) == 2, "two to be refused")
+    assert len(site.upstream.requests) == 3
+    site.gate.open()
+    assert sum(t.result().body == b"answer" for t in old + new) == 3
+    assert sum(site.tarry.get("/park").body == b"answer" for _ in range(4)) == 2
+    assert len(site.upstream.requests) == 5
