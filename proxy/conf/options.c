@@ -285,7 +285,7 @@ static const struct opt root_rows[] = {
     { "verdicts_keep", OPT_DURATION, IN(conf, verdicts_keep_ms), "10m", "10s", "30d", OPT_RESTART,
         .help = "How long it is remembered that an endpoint rests, is out or paused, after it has "
                 "left the conf, or its key has changed." },
-    { "verdicts_max", OPT_NUMBER, IN(conf, verdicts_max), "1024", "64", "1000000", OPT_RESTART,
+    { "verdicts_max", OPT_NUMBER, IN(conf, verdicts_max), "1024", "64", "65536", OPT_RESTART,
         .help = "How many rows the table has in which all processes share the state of endpoints: "
                 "one for each upstream and pool, two for each endpoint, and one for each other key "
                 "that it had within verdicts_keep. Beyond it each process goes by what it has seen "

@@ -1,6 +1,7 @@
 /* A row is claimed by one compare-and-swap of its id, and its words are zero by then: no process
  * sees a row that is half made. Two processes may claim two rows for one name if a third row was
- * forgotten at that moment; both look again every second, and the first row in the table counts. */
+ * forgotten at that moment; both look again every ten seconds, and the first row in the table
+ * counts. */
 #include "upstream/ledger.h"
 
 #include <stdbool.h>
@@ -13,7 +14,8 @@
 enum {
     ROWS_FALLBACK = 256,
     KEEP_FALLBACK_MS = 600000,
-    LOOK_EVERY_MS = 1000,
+    LOOK_EVERY_MS = 10000, /* through the whole table */
+    ASK_EVERY_MS = 1000,
     LAYOUT = 1, /* another number when the meaning of a word changes */
     NO_ROW = -1,
 };
@@ -156,6 +158,9 @@ uint64_t *ledger_words(struct ledger_place *p, uint64_t now_ms)
     if (!p->words || now_ms - p->looked_ms >= LOOK_EVERY_MS ||
         (!own && __atomic_load_n(&ledger.ids[p->row], __ATOMIC_ACQUIRE) != p->id))
         p->words = ledger_look(p, now_ms);
+    else if (!own &&
+             __atomic_load_n(&ledger.asked_ms[p->row], __ATOMIC_RELAXED) + ASK_EVERY_MS <= now_ms)
+        __atomic_store_n(&ledger.asked_ms[p->row], now_ms, __ATOMIC_RELAXED);
     return p->words;
 }
 
