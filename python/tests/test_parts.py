@@ -1,10 +1,12 @@
 """The wire format of responses in parts and of pieces, and visits with pieces to views in this process, one by one."""
 
 import base64
+import gc
 import hashlib
 import io
 import json
 import threading
+import weakref
 
 import pytest
 from asking import MODEL
@@ -188,6 +190,29 @@ def test_a_generator_goes_on_with_each_piece():
     assert x.got == b"one\ntwo\n" and "Tarry-State" not in x.trailer
     go(app, x, "ee\n", "complete")
     assert x.got == b"one\ntwo\nthree\n" and x.then == "end" and app.runs == 1 and not suspended.table.runs
+
+
+@pytest.mark.parametrize("end", ["complete", "cancelled"])
+def test_nothing_of_a_stream_is_left_without_the_garbage_collector(end):
+    exchanges = []
+
+    def make():
+        exchanges.append(weakref.ref(tarry.current()))
+        yield from lines()
+
+    app = streaming(make)
+    gc.collect()
+    gc.disable()
+    try:
+        x = Streamed(app).begin("one\n")
+        assert exchanges[0]() is not None
+        if end == "cancelled":
+            visit(app, x.cancelled())
+        else:
+            go(app, x, "two\n", "complete")
+        assert exchanges[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_a_whole_replay_goes_on_in_the_process_that_has_the_run():

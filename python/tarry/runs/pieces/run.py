@@ -118,7 +118,7 @@ class Run(suspended.Run):
             found, self._out = self._out, None
             self._stands()
         elif self.greenlet.dead:
-            self.exchange.run = None
+            self.exchange.run = self.exchange.parts = self.exchange.coming = None  # circles
         return found
 
     def _answer(self, found: Any, start_response: StartResponse) -> Iterable[bytes]:
