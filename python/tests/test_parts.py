@@ -9,7 +9,7 @@ import threading
 import weakref
 
 import pytest
-from asking import MODEL
+from asking import MODEL, ask
 from visits import FEATURES, Exchange, lose
 
 import tarry
@@ -376,6 +376,70 @@ def test_a_view_that_collects_and_answers_at_a_piece_answers_whole():
     assert x.then == "rest" and x.got == b"" and x.trailer["Tarry-On-Disconnect"] == "finish"
     raw = visit(app, x.enclosed("two", "complete"))
     assert raw == b"HTTP/1.1 201 Created\r\nContent-Length: 7\r\nX-Own: 1\r\n\r\none two"
+
+
+def under_a_lock(swallows=False):
+    lock = threading.Lock()
+
+    def make():
+        stream = lines()
+        yield next(stream)
+        with lock:
+            try:
+                yield from stream
+            except BaseException:
+                if not swallows:
+                    raise
+                yield b"oops"
+
+    return streaming(make)
+
+
+@pytest.mark.parametrize("swallows", [False, True])
+def test_a_run_that_holds_a_lock_where_it_reads_is_run_again_with_all(swallows):
+    app = under_a_lock(swallows)
+    x = Streamed(app).begin("one\n")
+    assert x.got == b"one\n" and x.then == "rest" and not suspended.table.runs
+    x.replay("two\n", last="complete", attempt=2)
+    assert x.got == b"one\ntwo\n" and x.then == "end" and app.runs == 2
+
+
+def test_a_view_that_is_set_to_suspend_is_not_run_again(messages):
+    settings.resume = "suspend"
+    app = under_a_lock()
+    x = Streamed(app).begin("one\n")
+    assert x.then == "cut" and app.runs == 1 and any("RunRefused" in text for text in messages("ERROR"))
+
+
+@pytest.mark.parametrize("lost, then", [("error", "cut"), ("rerun", "rest")])
+def test_a_run_that_has_written_and_holds_a_lock_where_it_reads(lost, then):
+    settings.lost = lost
+    lock = threading.Lock()
+
+    def make():
+        stream = lines()
+        yield next(stream)
+        tarry.current().writes.append("INSERT")
+        with lock:
+            yield from stream
+
+    assert Streamed(streaming(make)).begin("one\n").then == then
+
+
+def test_a_call_under_a_lock_after_the_first_byte_is_made_directly(upstream, messages):
+    lock = threading.Lock()
+
+    def make():
+        yield b"begin "
+        with lock:
+            yield ask(origin=upstream.origin).encode()
+
+    app = streaming(make)
+    x = Streamed(app)
+    x.origins = upstream.origin
+    x.visit()
+    assert x.then == "end" and x.got == b'begin {"direct": 1}' and app.runs == 1
+    assert any("made directly" in text and "the response has begun" in text for text in messages())
 
 
 def test_where_nothing_is_suspended_a_stream_that_has_begun_is_finished(monkeypatch):

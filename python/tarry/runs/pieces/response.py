@@ -50,6 +50,8 @@ class Parts(Whole):
     def refuse_rest(self, why: str) -> None:
         """The run cannot be suspended where it reads the open answer."""
         exchange = self.exchange
+        if exchange.mode == "suspend":
+            raise RunRefused(f"{exchange.name} is never run again, and cannot be suspended where it reads the answer: {why}")
         if exchange.writes and settings.lost == "error":
             raise RunRefused(f"{exchange.about_writes()}; it cannot be suspended there: {why}")
         if exchange.writes and settings.committed_writes == "raise":
@@ -94,8 +96,10 @@ class Parts(Whole):
         self._end(left, why)
 
     def _data_of(self, body: Iterable[bytes]) -> Iterator[bytes]:
-        give = self.sent.give
+        exchange, give = self.exchange, self.sent.give
         for data in body:
+            if exchange.leaving:
+                return  # it has swallowed the handoff: what it makes of it is for nobody
             if self.written:
                 data = b"".join([*self.written, data])
                 self.written.clear()
