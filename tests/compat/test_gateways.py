@@ -75,7 +75,7 @@ class Run:
         conf.up.update(set_header=[*HEADERS[sdk], "X-Via: tarry"], ca_file=self.provider.ca, retry_first_pause="20ms", retry_max_pause="50ms",
                        retries=gateways.RETRIES, breaker_failures=1000)
         conf.routes.clear()
-        conf.routes.append(("/", {"upstream": "up"}))
+        conf.routes.append((f"/{sdk}/", {"upstream": "up", "prefix_rewrite": "/"}))
         address, self.base, self.trusted = conf.address, f"http://{conf.address}", {}
         if language == "javascript":  # its realtime API speaks TLS only
             certs = pathlib.Path(self.provider.ca).parent
@@ -102,8 +102,8 @@ class Run:
             command = [gateways.environments.ensure(gateways.LOCK) / "bin/python", stacks.APP / "gateway.py"]
         else:
             command = [gateways.environments.ensure(gateways.LOCK) / "bin/node", stacks.APP / "gateway.mjs"]
-        self.process = subprocess.Popen([*command, self.sdk, self.base], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                        env=dict(os.environ, NODE_SDKS=str(gateways.NODE), **self.trusted))
+        self.process = subprocess.Popen([*command, self.sdk, f"{self.base}/{self.sdk}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                        env=dict(os.environ, NODE_SDKS=str(gateways.NODE), REALTIME=f"{self.base}/v1", **self.trusted))
         lines = queue.Queue()
         threading.Thread(target=self._collect, args=(lines,), daemon=True).start()
         said, until = {}, time.monotonic() + DEADLINE * 4

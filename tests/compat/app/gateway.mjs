@@ -74,7 +74,7 @@ function openai() {
     },
     realtime: async (name) => {
       const { OpenAIRealtimeWS } = require('openai/realtime/ws');
-      const connection = new OpenAIRealtimeWS({ model: 'm' }, made(name));
+      const connection = new OpenAIRealtimeWS({ model: 'm' }, made(name).withOptions({ baseURL: process.env.REALTIME }));
       connection.socket.on('open', () => {
         connection.send({ type: 'session.update', session: { type: 'realtime' } });
         connection.send({ type: 'response.create' });

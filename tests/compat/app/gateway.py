@@ -5,6 +5,7 @@ JavaScript."""
 
 import io
 import json
+import os
 import sys
 import time
 
@@ -89,7 +90,7 @@ class OpenAI:
         return "left"
 
     def realtime(self, case):
-        with self.made(case).realtime.connect(model="m") as connection:
+        with self.made(case).with_options(base_url=os.environ["REALTIME"]).realtime.connect(model="m") as connection:
             connection.session.update(session={"type": "realtime"})
             connection.response.create()
             said = []
