@@ -3,7 +3,6 @@ directly and through Tarry by turns, so that whatever else the machine does meet
 
 import json
 import socket
-import statistics
 import time
 
 CONF = """
@@ -64,8 +63,9 @@ def percentile(values, share):
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
-def measure(bench, build, rounds=9, calls=1000):
-    """Figures of each round are p50 and p99 of so many calls; the result is the median of the rounds' differences."""
+def measure(bench, build, rounds=16, calls=500):
+    """Figures of each round are p50 and p99 of so many calls. The result is the lower quartile of the rounds: what else the
+    machine does makes a round slower, never faster."""
     with bench.Stage(build) as stage:
         _, _, plain = stage.provider()
         listen = f"127.0.0.1:{bench.free_port()}"
@@ -87,9 +87,9 @@ def measure(bench, build, rounds=9, calls=1000):
         result[kind] = {}
         for i, name in enumerate(("p50", "p99")):
             result[kind][name] = {
-                "straight_us": round(statistics.median(r["straight"][i] for r in each)),
-                "tarry_us": round(statistics.median(r["tarry"][i] for r in each)),
-                "added_us": round(statistics.median(r["tarry"][i] - r["straight"][i] for r in each)),
+                "straight_us": round(percentile([r["straight"][i] for r in each], 0.25)),
+                "tarry_us": round(percentile([r["tarry"][i] for r in each], 0.25)),
+                "added_us": round(percentile([r["tarry"][i] - r["straight"][i] for r in each], 0.25)),
                 "rounds_us": [round(r["tarry"][i] - r["straight"][i]) for r in each],
             }
     for kind, figures in result.items():
