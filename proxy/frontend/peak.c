@@ -8,6 +8,7 @@
 
 enum {
     TRIM_PEAK = 512, /* fewer exchanges or connections leave nothing worth the work */
+    TRIM_REST = 16,  /* but the rest of a wave does: its memory lies between what has gone */
     TRIM_PAUSE_MS = 1000,
 };
 
@@ -20,14 +21,16 @@ void peak_watch(struct peak *p)
         p->highest.exchanges = now.exchanges;
     if (now.connections > p->highest.connections)
         p->highest.connections = now.connections;
-    if ((p->highest.exchanges >= TRIM_PEAK || p->highest.connections >= TRIM_PEAK) &&
+    if (p->highest.exchanges < TRIM_REST && p->highest.connections < TRIM_REST)
+        p->least = TRIM_PEAK; /* the wave is over */
+    if ((p->highest.exchanges >= p->least || p->highest.connections >= p->least) &&
         !deadline_is_set(&p->timer))
         deadline_set(&p->timer, TRIM_PAUSE_MS);
 }
 
-static bool peak_has_gone(size_t highest, size_t now)
+static bool peak_has_gone(const struct peak *p, size_t highest, size_t now)
 {
-    return highest >= TRIM_PEAK && now < highest / 8;
+    return highest >= p->least && now < highest / 8;
 }
 
 /* Once no more are ending, for what is freed later would stay. */
@@ -38,9 +41,10 @@ static void peak_on_timer(void *owner)
     bool ending = now.exchanges < p->seen.exchanges || now.connections < p->seen.connections;
 
     p->seen = now;
-    if (!ending && (peak_has_gone(p->highest.exchanges, now.exchanges) ||
-                       peak_has_gone(p->highest.connections, now.connections))) {
+    if (!ending && (peak_has_gone(p, p->highest.exchanges, now.exchanges) ||
+                       peak_has_gone(p, p->highest.connections, now.connections))) {
         p->highest = now;
+        p->least = TRIM_REST;
         buf_trim();
 #ifdef __GLIBC__
         malloc_trim(0);
@@ -51,7 +55,7 @@ static void peak_on_timer(void *owner)
 
 void peak_init(struct peak *p, struct load (*measure)(void *owner), void *owner)
 {
-    *p = (struct peak){ .measure = measure, .owner = owner };
+    *p = (struct peak){ .measure = measure, .owner = owner, .least = TRIM_PEAK };
     deadline_init(&p->timer, peak_on_timer, p);
 }
 

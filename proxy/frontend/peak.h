@@ -14,6 +14,7 @@ struct load {
 struct peak {
     struct load highest; /* since memory was given back last */
     struct load seen;    /* when that was looked at last */
+    size_t least;        /* a lower load needs no look */
     struct deadline timer;
     struct load (*measure)(void *owner);
     void *owner;
