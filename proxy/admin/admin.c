@@ -126,7 +126,8 @@ static void admin_send_live(struct admin *a, struct stream *s, const struct head
 static void admin_send_ready(struct admin *a, struct stream *s, const struct head *head)
 {
     char text[HEALTH_TEXT_MAX];
-    unsigned status = health_ready(a->front, text);
+    struct health h = front_health(a->front);
+    unsigned status = health_ready(&h, text);
 
     page_send_text(s, status, text);
 }

@@ -6,6 +6,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "exchange/account.h"
+#include "net/loop.h"
+
 enum { READ_TRIES = 8, UNIT_US = 10 };
 
 struct recent_cell {
@@ -83,7 +86,7 @@ static void recent_put_phases(
     struct recent_record *r, const struct exchange *ex, uint64_t now, bool flying)
 {
     const struct trail *t = ex->trail;
-    struct phase last = exchange_phase(ex);
+    struct phase last = account_phase(ex);
 
     r->nphases = 0;
     for (size_t i = 0; t && i < t->nphases; i++)
@@ -105,12 +108,12 @@ static void recent_write(struct recent_cell *cell, const struct exchange *ex, bo
     r->pid = (uint32_t)getpid();
     r->status = (uint16_t)ex->reply.status;
     memcpy(r->id, ex->id, sizeof(r->id));
-    exchange_end_code(ex, r->code);
+    account_end_code(ex, r->code);
     TEXT(r->state, str_of(ex_state_name(ex->state)));
     TEXT(r->method, head->method);
     TEXT(r->path, head->target);
-    TEXT(r->route, exchange_route_name(ex));
-    TEXT(r->upstream, exchange_upstream_name(ex));
+    TEXT(r->route, account_route(ex));
+    TEXT(r->upstream, account_upstream(ex));
     TEXT(r->endpoint, ex->record.endpoint ? ex->record.endpoint->name : STR(""));
     TEXT(r->label, ex->trail ? ex->trail->label : STR(""));
     TEXT(r->end, str_of(ex->end ? ex->end : "complete"));
@@ -152,7 +155,7 @@ void recent_add(const struct exchange *ex)
     place = recent_find_place(s, loop_precise_us() - ex->started_us, loop_wall_ms());
     if (place)
         recent_write(place, ex, false);
-    exchange_end_code(ex, code);
+    account_end_code(ex, code);
     if (code[0] != '-' || ex->reply.status >= 500)
         recent_write(&s->failed[s->next_failed++ % RECENT_FAILED], ex, false);
 }

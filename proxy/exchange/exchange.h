@@ -17,6 +17,7 @@
  *   tunnel.c    a WebSocket between the client and a worker or an upstream
  *   notify.c    tells a worker of a relayed response afterwards
  *   steps.c     the table of them all
+ * account.c says in logs, metrics and pages what became of it.
  * A step knows exchange.h and what it works with, but no other step: it names the next by its
  * number. */
 #ifndef TARRY_EXCHANGE_EXCHANGE_H
@@ -239,7 +240,7 @@ struct exchange {
     unsigned nhops, ncalls;
     enum ex_state state;
     enum step_id step;
-    char end_by;             /* exchange_end_code() */
+    char end_by;             /* account_end_code() */
     enum ex_state end_state; /* in which its end was decided */
     int phase;               /* of the step: an enum of its file; 0 when it is entered */
     enum { CLIENT_SENDS, CLIENT_SENT_FIN } client;
@@ -322,19 +323,6 @@ void exchange_shut_down(struct exchange *ex);
 void exchange_go_away(struct exchange *ex, bool now);
 
 /* One line for logs and the panic. */
-/* The state that it is in as a phase that goes on. */
-struct phase exchange_phase(const struct exchange *ex);
-
-/* Its end in two letters, as the access log has it: who ended it (the client C, a worker W, an
- * upstream U, Tarry T; "-" if it is complete), and in which state (R, Q, V, P, A, T, N). */
-void exchange_end_code(const struct exchange *ex, char out[3]);
-
-/* The name of its pool, or (gateway) of its upstream; empty: neither. */
-struct str exchange_route_name(const struct exchange *ex);
-
-/* The upstream of its last call; empty: it made none. */
-struct str exchange_upstream_name(const struct exchange *ex);
-
 void exchange_describe(const void *exchange, char *buf, size_t n);
 
 #endif

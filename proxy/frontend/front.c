@@ -6,7 +6,6 @@
 #include "exchange/batch.h"
 #include "exchange/steps.h"
 #include "frontend/admission.h"
-#include "frontend/health.h"
 #include "frontend/reload.h"
 #include "http/limits.h"
 #include "net/conn.h"
@@ -29,11 +28,17 @@ static void front_on_connection(void *owner)
     peak_watch(&f->peak);
 }
 
+struct health front_health(const struct front *f)
+{
+    return (struct health){ f->exchanges.conf, f->exchanges.pools, f->stopping };
+}
+
 static void front_answer_health(
     const struct front *f, struct exchange *ex, const struct admitted *a)
 {
     char text[HEALTH_TEXT_MAX];
-    unsigned status = health_answer(f, a->route->health, text);
+    struct health h = front_health(f);
+    unsigned status = health_answer(&h, a->route->health, text);
 
     exchange_answer(ex, a, status, str_of(text));
 }

@@ -12,6 +12,7 @@
 #include "conf/snapshot.h"
 #include "exchange/exchange.h"
 #include "frontend/entry.h"
+#include "frontend/health.h"
 #include "frontend/peak.h"
 #include "http/acceptor.h"
 #include "net/tickets.h"
@@ -40,6 +41,9 @@ void front_start(struct front *f);
 /* Takes a new snapshot into use: everything is prepared first, then all is swapped. 0, or -1 with
  * one line in `why` and nothing changed. */
 int front_reload(struct front *f, struct conf *next, char *why, size_t whylen);
+
+/* For health_ready() and health_answer(). */
+struct health front_health(const struct front *f);
 
 /* It will drain soon: whoever asks whether it is ready is told so. */
 void front_announce_stop(struct front *f);

@@ -4,14 +4,13 @@
 #include <stdio.h>
 
 /* A pool that the conf calls required, and none of whose servers can be reached. */
-static const struct pool_conf *health_find_lost_pool(const struct front *f)
+static const struct pool_conf *health_find_lost_pool(const struct health *h)
 {
-    const struct conf *c = front_conf(f);
+    const struct conf *c = h->conf;
 
     for (size_t i = 0; i < c->npools; i++) {
-        const struct pool *p = c->pools[i].required_for_ready
-                                   ? pools_find(f->exchanges.pools, c->pools[i].name)
-                                   : NULL;
+        const struct pool *p =
+            c->pools[i].required_for_ready ? pools_find(h->pools, c->pools[i].name) : NULL;
 
         if (p && pool_counts(p).servers == pool_counts(p).servers_paused)
             return &c->pools[i];
@@ -19,24 +18,24 @@ static const struct pool_conf *health_find_lost_pool(const struct front *f)
     return NULL;
 }
 
-unsigned health_ready(const struct front *f, char text[HEALTH_TEXT_MAX])
+unsigned health_ready(const struct health *h, char text[HEALTH_TEXT_MAX])
 {
-    const struct pool_conf *lost = health_find_lost_pool(f);
+    const struct pool_conf *lost = health_find_lost_pool(h);
 
-    if (f->stopping)
+    if (h->stopping)
         snprintf(text, HEALTH_TEXT_MAX, "stopping\n");
     else if (lost)
         snprintf(text, HEALTH_TEXT_MAX, "no server of the pool \"" STR_FMT "\" can be reached\n",
             STR_ARG(lost->name));
     else
         snprintf(text, HEALTH_TEXT_MAX, "ok\n");
-    return f->stopping || lost ? 503 : 200;
+    return h->stopping || lost ? 503 : 200;
 }
 
-unsigned health_answer(const struct front *f, enum route_health kind, char text[HEALTH_TEXT_MAX])
+unsigned health_answer(const struct health *h, enum route_health kind, char text[HEALTH_TEXT_MAX])
 {
     if (kind == ROUTE_HEALTH_READY)
-        return health_ready(f, text);
+        return health_ready(h, text);
     snprintf(text, HEALTH_TEXT_MAX, "ok\n");
     return 200;
 }

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <unistd.h>
 
+#include "exchange/account.h"
 #include "exchange/forward.h"
 #include "observe/json.h"
 
@@ -102,7 +103,7 @@ static void span_usage(struct buf *b, const struct exchange *ex, bool *first)
 {
     const struct call_record *r = &ex->record;
 
-    span_text(b, "tarry.upstream", exchange_upstream_name(ex), first);
+    span_text(b, "tarry.upstream", account_upstream(ex), first);
     span_text(b, "tarry.upstream_request_id", ex->trail->service_id, first);
     if (!r->usage.known)
         return;
@@ -115,13 +116,13 @@ static void span_exchange(struct buf *b, const struct exchange *ex)
     const struct head *head = &ex->request.head;
     const struct trail_trace *t = ex->trail->trace;
     struct span_frame f = { ex, t->own.span, t->parent, ex->started_us, ex->mark_us, KIND_SERVER };
-    struct str route = exchange_route_name(ex);
+    struct str route = account_route(ex);
     bool first = true, failed;
     char code[3], name[160];
     int n =
         snprintf(name, sizeof(name), STR_FMT " " STR_FMT, STR_ARG(head->method), STR_ARG(route));
 
-    exchange_end_code(ex, code);
+    account_end_code(ex, code);
     failed = ex->reply.status >= 500 || code[0] != '-';
     span_begin(b, &f);
     json_string(b, str_make(name, (size_t)n < sizeof(name) ? (size_t)n : sizeof(name) - 1));
@@ -183,9 +184,9 @@ static void span_phase(struct buf *b, const struct exchange *ex, size_t i)
 static size_t span_longest(const struct exchange *ex)
 {
     const struct head *h = &ex->request.head;
-    size_t n = h->method.n + h->target.n + h->authority.n + exchange_route_name(ex).n +
-               exchange_upstream_name(ex).n + head_value(h, STR("user-agent")).n +
-               ex->trail->label.n + ex->trail->service_id.n;
+    size_t n = h->method.n + h->target.n + h->authority.n + account_route(ex).n +
+               account_upstream(ex).n + head_value(h, STR("user-agent")).n + ex->trail->label.n +
+               ex->trail->service_id.n;
 
     return (1 + ex->trail->nphases) * SPAN_FIXED_MAX + n * strlen("\\u0000");
 }
