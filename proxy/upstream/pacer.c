@@ -336,8 +336,37 @@ static void pacer_measure(const struct pacer_queue *q, const struct pacer_turn *
         METRIC_LABELS(q->upstream));
 }
 
-/* The first call of a flow that can begin does. False: none can; *wait becomes less. */
-static bool pacer_serve_tenant(struct pacer_tenant *te, uint64_t *wait)
+/* One look at the queue. */
+struct pacer_pass {
+    struct list passed;        /* tenants of which no call can begin */
+    uint64_t wait;             /* until the next look at the latest */
+    uint64_t full[LIMITS_MAX]; /* keys without room: nobody goes past one who waits for them */
+    size_t nfull;
+};
+
+static bool pacer_is_full(const struct pacer_pass *pass, const struct pacer_turn *t)
+{
+    for (unsigned i = 0; i < t->nkeys; i++)
+        for (size_t k = 0; k < pass->nfull; k++)
+            if (pass->full[k] == t->keys[i].id)
+                return true;
+    return false;
+}
+
+static void pacer_note_refusal(struct pacer_pass *pass, struct pacer_flow *f,
+    const struct pacer_turn *t, const struct meter_refusal *no, uint64_t wait)
+{
+    if (wait < pass->wait)
+        pass->wait = wait;
+    if (no->index >= t->nkeys)
+        return;
+    pacer_await(f, no->at);
+    if (pass->nfull < LIMITS_MAX)
+        pass->full[pass->nfull++] = t->keys[no->index].id;
+}
+
+/* The first call of a flow that can begin does. False: none can. */
+static bool pacer_serve_tenant(struct pacer_tenant *te, struct pacer_pass *pass)
 {
     struct pacer_queue *q = te->queue;
 
@@ -345,19 +374,22 @@ static bool pacer_serve_tenant(struct pacer_tenant *te, uint64_t *wait)
         struct pacer_flow *f = LIST_OWNER(list_first(&te->flows), struct pacer_flow, node);
         struct pacer_turn *t = LIST_OWNER(list_first(&f->calls), struct pacer_turn, node);
         struct meter_refusal no;
-        uint64_t w = pacer_try(q, t, &no);
+        uint64_t wait;
 
         list_push(&te->flows, &f->node); /* the next one comes first next time */
-        if (w == 0) {
+        if (pacer_is_full(pass, t)) {
+            pacer_stop_awaiting(f); /* the one that waits for that key does */
+            continue;
+        }
+        wait = pacer_try(q, t, &no);
+        if (wait == 0) {
             pacer_charge(te, t);
             pacer_dequeue(t);
             pacer_measure(q, t);
             t->on_turn(t->owner);
             return true;
         }
-        if (no.index < t->nkeys)
-            pacer_await(f, no.at);
-        *wait = w < *wait ? w : *wait;
+        pacer_note_refusal(pass, f, t, &no, wait);
     }
     return false;
 }
@@ -385,25 +417,24 @@ static void pacer_set_timer(struct pacer_queue *q, uint64_t wait)
 static void pacer_serve(void *owner)
 {
     struct pacer_queue *q = owner;
-    uint64_t wait = UINT64_MAX;
+    struct pacer_pass pass = { .wait = UINT64_MAX };
     struct list_node *n;
-    struct list passed;
     int begun = 0;
 
-    list_init(&passed);
+    list_init(&pass.passed);
     q->generation = meter_generation();
     while (begun < PASS_MAX && (n = list_first(&q->tenants))) {
         struct pacer_tenant *te = LIST_OWNER(n, struct pacer_tenant, node);
 
-        if (pacer_serve_tenant(te, &wait))
+        if (pacer_serve_tenant(te, &pass))
             begun++;
         else
-            list_push(&passed, &te->node);
+            list_push(&pass.passed, &te->node);
     }
-    pacer_put_back(q, &passed);
+    pacer_put_back(q, &pass.passed);
     if (begun == PASS_MAX && q->waiting > 0)
         loop_defer_to_next_turn(&q->work, pacer_serve, q);
-    pacer_set_timer(q, wait);
+    pacer_set_timer(q, pass.wait);
 }
 
 static void pacer_on_timer(void *owner)

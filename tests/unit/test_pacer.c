@@ -270,6 +270,24 @@ START_TEST(a_tenant_at_its_own_limit_holds_up_nobody)
 }
 END_TEST
 
+/* A large call is not passed for ever by small ones that would still fit. */
+START_TEST(a_large_call_is_not_passed_by_small_ones)
+{
+    use("limit { tokens_per_minute = 1000 }");
+    ck_assert_int_eq(ask(1, 1, false, 600), PACER_GO);
+    ck_assert_int_eq(ask(2, 1, false, 900), PACER_WAITS);
+    for (uint64_t i = 3; i < 20; i++)
+        ck_assert_int_eq(ask(i, 1, false, 10), PACER_WAITS);
+    serve();
+    ck_assert_uint_eq(nbegun, 1);
+    pacer_settle(calls[0].turn, 10);
+    leave(&calls[0]);
+    serve();
+    ck_assert_uint_eq(begun(1)->tenant, 2);
+    ck_assert_uint_eq(nbegun, 11); /* 10 + 900 + 9 times 10 */
+}
+END_TEST
+
 START_TEST(waits_for_an_endpoint_and_holds_nothing)
 {
     use("limit { in_flight = 1 }");
@@ -421,6 +439,7 @@ static TCase *cases(void)
     tcase_add_test(t, large_calls_cost_more_turns);
     tcase_add_test(t, a_retry_goes_ahead_of_its_tenants_calls_only);
     tcase_add_test(t, a_tenant_at_its_own_limit_holds_up_nobody);
+    tcase_add_test(t, a_large_call_is_not_passed_by_small_ones);
     tcase_add_test(t, waits_for_an_endpoint_and_holds_nothing);
     tcase_add_test(t, the_queue_is_bounded);
     tcase_add_test(t, calls_without_a_tenant_have_the_whole_queue);
