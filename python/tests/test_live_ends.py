@@ -238,6 +238,14 @@ def test_plain_wsgi(bed, model, target):
     assert stream.rest() == {"generator": "begin\n", "writes": "written\n"}[target] + "one\ntwo\nthree\n"
 
 
+def test_a_response_without_a_body_is_not_in_parts(bed, model):
+    """No server sends a body with these, and so no part of one."""
+    site = Hooked(bed, model, "streams.plain_site")
+    for status in (204, 304):
+        got = site.get(f"/{status}")
+        assert (got.status, got.body, got.headers.get("ETag")) == (status, b"", '"a"')
+
+
 def test_under_threads_a_stream_comes_whole_and_right(bed, model):
     site = Hooked(bed, model, args=("--threads", "3"))
     streams = {name: site.stream(f"/mixed/{name}") for name in ("x", "y")}

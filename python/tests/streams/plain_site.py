@@ -26,8 +26,16 @@ def writes(environ, start_response):
     return lines(environ["PATH_INFO"].rpartition("/")[2])
 
 
+def without_body(environ, start_response):
+    """As a framework answers that a file has not changed: a file's response, without its length."""
+    start_response(environ["PATH_INFO"][1:] + " Without", [("ETag", '"a"')])
+    yield b""
+
+
 def application(environ, start_response):
     path = environ["PATH_INFO"]
+    if path in ("/204", "/304"):
+        return without_body(environ, start_response)
     if path == "/ok":
         start_response("200 OK", [("Content-Length", "2")])
         return [b"ok"]

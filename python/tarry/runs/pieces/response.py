@@ -117,11 +117,14 @@ class Parts(Whole):
             self.exchange.began_response()
 
     def _goes_whole(self, body: Any) -> bool:
-        """What is made while it is sent goes in parts; not a download whose length is told, which keeps its Content-Length."""
+        """What is made while it is sent goes in parts; not a download whose length is told, which keeps its Content-Length, nor a status
+        with which no server sends a body, as a file's 304."""
         if self.is_handoff():
             return not (self.exchange.leaving and self.goes_in_parts)
         if self.exchange.leaving or self.sent.any:
             return False
+        if self.head and self.head[0].startswith(("1", "204", "304")):
+            return True
         return self.is_ready(body) or any(name.lower() == "content-length" for name, _ in self.fields)
 
     def _hand_over(self, body: Any) -> None:
