@@ -12,6 +12,7 @@ hold whatever they do. One seed is one plan; scripts/chaos runs it and says how 
     rules.py     what must hold at the end of each exchange and each round
     rounds.py    a round from its plan to its verdict, and the command
     soak.py      the same parts under steady load, with reloads and deaths: scripts/soak
+    storm.py     thousands of calls in flight and every fault of docs/faults.md among them: scripts/soak --faults
 
 tests/e2e/test_combinations.py uses the same clients and servers with plans that are not random.
 """
