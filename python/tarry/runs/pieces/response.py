@@ -47,6 +47,10 @@ class Parts(Whole):
         """Whether a handoff now must be said in a trailer section."""
         return self.sent.any or self.exchange.coming is not None
 
+    @property
+    def has_no_body(self) -> bool:
+        return bool(self.head) and self.head[0].startswith(("1", "204", "304"))
+
     def refuse_rest(self, why: str) -> None:
         """The run cannot be suspended where it reads the open answer."""
         exchange = self.exchange
@@ -123,9 +127,7 @@ class Parts(Whole):
             return not (self.exchange.leaving and self.goes_in_parts)
         if self.exchange.leaving or self.sent.any:
             return False
-        if self.head and self.head[0].startswith(("1", "204", "304")):
-            return True
-        return self.is_ready(body) or any(name.lower() == "content-length" for name, _ in self.fields)
+        return self.has_no_body or self.is_ready(body) or any(name.lower() == "content-length" for name, _ in self.fields)
 
     def _hand_over(self, body: Any) -> None:
         """The server sends it, as without Tarry; calls that come before its first chunk are handed off."""
@@ -174,6 +176,8 @@ class Parts(Whole):
             notices.log.error("the response of %s is cut: %s (exchange %s)", exchange.name, why, exchange.id)
         else:
             exchange.finished()
+            if self.has_no_body and not self.sent.any:
+                self.body = []
         self.trailer = ([("Tarry-Then", CUT if why else END)], b"")
 
     def _hand_off(self) -> None:
