@@ -157,23 +157,29 @@ static void exporter_on_timer(void *owner)
         exporter_send(x);
 }
 
-/* A reload may have named another collector: what waits goes to the new one. */
-static void exporter_take_conf(struct exporter *x, const struct exchange *ex)
+/* A reload may have named another collector, or another interval: what waits goes by the conf in
+ * force, or by the exchange's own if that one has no collector any more. True if it is another. */
+static bool exporter_take_conf(struct exporter *x, const struct exchange *ex)
 {
-    if (x->conf == ex->conf)
-        return;
+    struct conf *now = x->all->conf->tracing.upstream ? x->all->conf : ex->conf;
+
+    if (x->conf == now)
+        return false;
     conf_unref(x->conf);
-    x->conf = conf_ref(ex->conf);
+    x->conf = conf_ref(now);
+    return true;
 }
 
 void exporter_add(struct exporter *x, const struct exchange *ex)
 {
-    const struct tracing_conf *t = &ex->conf->tracing;
+    const struct tracing_conf *t;
     size_t before;
+    bool anew;
 
-    if (!t->upstream || !trail_is_sampled(ex->trail))
+    if (!ex->conf->tracing.upstream || !trail_is_sampled(ex->trail))
         return;
-    exporter_take_conf(x, ex);
+    anew = exporter_take_conf(x, ex);
+    t = &x->conf->tracing;
     before = buf_len(&x->gathered);
     if (before >= t->buffer_max) {
         exporter_drop(x, 1, "buffer_max of tracing is full: the collector is too slow, or away");
@@ -188,7 +194,7 @@ void exporter_add(struct exporter *x, const struct exchange *ex)
         return;
     if (buf_len(&x->gathered) >= t->batch_max || x->on_done)
         deadline_set(&x->timer, 0);
-    else if (before == 0)
+    else if (before == 0 || anew)
         deadline_set(&x->timer, t->flush_interval_ms);
 }
 

@@ -399,7 +399,8 @@ OF_THEIR_OWN = {("listen", n) for n in ("certificate", "private_key", "client_ce
     {("identity", n) for n in ("certificate", "private_key", "ocsp_staple")} | {("upstream", n) for n in ("origin", "ca_file", "home", "probe_after", "probe_timeout")} | \
     {(s, n) for s in ("upstream", "endpoint") for n in ("certificate", "private_key", "proxy", "proxy_authorization")} | \
     {("endpoint", n) for n in ("origin", "ca_file", "set_header")} | {("server", n) for n in ("count", "first")} | {("admin", "control")} | \
-    {("route", n) for n in ("upstream", "keep_alive_interval", "prefix_rewrite", "rewrite_urls", "websocket_origins")}
+    {("route", n) for n in ("upstream", "health", "keep_alive_interval", "prefix_rewrite", "rewrite_urls", "websocket_origins")} | \
+    {("tracing", n) for n in ("batch_max", "buffer_max", "finish_timeout", "flush_interval", "one_in", "path", "service", "upstream")}
 
 
 def all_rows():

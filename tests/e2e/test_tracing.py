@@ -19,7 +19,8 @@ PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
 class Collector:
     """The spans that came, by trace; `answer` is what it says to each request."""
 
-    def __init__(self, bed, answer=None):
+    def __init__(self, bed, answer=None, path="/v1/traces"):
+        self.path = path
         self.spans, self.resources, self.bodies, self.lock = [], [], [], threading.Lock()
         self.answer = answer
         self.server = bed.upstream(self.take)
@@ -29,7 +30,7 @@ class Collector:
         answer = self.answer(r) if self.answer else None
         if answer:
             return answer
-        assert r.method == "POST" and r.target == "/v1/traces" and r.headers.get("Content-Type") == "application/json"
+        assert r.method == "POST" and r.target == self.path and r.headers.get("Content-Type") == "application/json"
         with self.lock:
             self.bodies.append(r.body)
             for resource in json.loads(r.body)["resourceSpans"]:
@@ -175,6 +176,29 @@ def test_reloads_and_traces(bed):
     spans = collector.wait(3)
     roots = {s["spanId"] for s in spans if s["kind"] == 2}
     assert len(roots) == 3 and all(s.get("parentSpanId") in roots for s in spans if s["kind"] != 2)
+
+
+def test_a_reload_changes_the_terms(bed):
+    """Another collector, path, service and share; what waits for a long interval goes out at once when that is shortened."""
+    tarry, collector, conf = traced_site(bed, lambda r, c: Reply(200, b"ok"), flush_interval="10m")
+    tarry.get("/")
+    other = Collector(bed, path="/other")
+    conf.upstreams["collector"]["origin"] = other.origin
+    conf.sections["tracing"].update(path="/other", service="renamed", flush_interval="10ms")
+    tarry.reload(conf)
+    tarry.get("/")
+    other.wait(1)
+    assert other.resources[0]["service.name"] == "renamed"
+    conf.sections["tracing"]["one_in"] = 1000000
+    tarry.reload(conf)
+    for _ in range(20):
+        tarry.get("/")
+    conf.sections["tracing"].update(one_in=1, batch_max="4K", flush_interval="10m")
+    tarry.reload(conf)
+    for _ in range(10):
+        tarry.get("/" + "x" * 500)
+    other.wait(4)  # by their size: nobody waits for an hour
+    assert sum(s["kind"] == 2 for s in other.spans + collector.spans) < 20
 
 
 def test_several_processes_have_traces_of_their_own(bed):
