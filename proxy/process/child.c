@@ -67,6 +67,8 @@ static void child_warn_of_restart(const struct conf *old, const struct conf *nex
         log_warn(NULL, "user and group change with a restart only");
     if (next->verdicts_max != old->verdicts_max || next->verdicts_keep_ms != old->verdicts_keep_ms)
         log_warn(NULL, "verdicts_max and verdicts_keep change with a restart only");
+    if (next->limit_keys_max != old->limit_keys_max)
+        log_warn(NULL, "limit_keys_max changes with a restart only");
     if (next->home_ids_max != old->home_ids_max)
         log_warn(NULL, "home_ids_max changes with a restart only");
     if (next->seccomp != old->seccomp || next->landlock != old->landlock ||

@@ -42,7 +42,7 @@ class ChaosConf(Conf):
             if plan.group:
                 del self.upstreams[name]["origin"]
                 self.endpoints[name] = {"a": {"origin": up.origin}, "b": {"origin": up.origin, "weight": 2}}
-            self.limits[name] = plan.limits
+            self.limits[name] = [dict(o) for o in plan.limits]
         sockets = {"websocket": True} if plan.talks else {}
         self.routes = [("/x/", {"workers": "app", **sockets}), ("/gw/", {"upstream": "plain", **sockets}), ("/gws/", {"upstream": "tls", **sockets})]
         self.admins = {f"unix:{folder}/admin.sock": {}}

@@ -100,6 +100,8 @@ class Trouble:
         conf = self.world.proxy.conf
         conf.top["connection_requests_max"] = 0 if self.live else 100000
         conf.pool["state_max"] = 8000 if self.live else 7999
+        for options in (o for limits in conf.limits.values() for o in limits if "in_flight" in o):
+            options["in_flight"] += -1 if self.live else 1
         self.live = not self.live
         await self.world.proxy.reload()
 
