@@ -473,7 +473,7 @@ def test_a_long_answer_survives_pings(bed):
 
 def test_a_connection_that_ends_takes_only_its_calls_with_it(bed):
     up = bed.h2_upstream(lambda s: s.conn.close() if s.conn.number == 0 else b"x")
-    site = site_for(bed, up, up={"retries": 0})
+    site = site_for(bed, up, up={"retries": 0, "retry_unstarted_within": "0ms"})
     assert site.tarry.get("/").text.startswith("502 ")
     assert site.tarry.get("/").text == "200 None 1"
 
