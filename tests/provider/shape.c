@@ -461,7 +461,8 @@ static void models(const struct plan *plan, struct text *body)
 {
     static const char *const names[][2] = { [PLAN_OPENAI] = { "gpt-4o", "gpt-4o-mini" },
         [PLAN_ANTHROPIC] = { "claude-sonnet-4-5", "claude-haiku-4-5" },
-        [PLAN_GEMINI] = { "gemini-2.5-pro", "gemini-2.5-flash" } };
+        [PLAN_GEMINI] = { "gemini-2.5-pro", "gemini-2.5-flash" },
+        [PLAN_OTHER] = { "a-model", "another-model" } };
 
     if (plan->model) {
         model(plan, plan->model, body);
