@@ -98,16 +98,16 @@ class Bench:
         assert exchange.hop == (0 if mode == "waits" else n)
         return cpu * 1000
 
-    def memory(self, count):
-        """KiB of a request that is suspended at its first call."""
-        settings.resume, settings.views = "auto", {}
+    def memory(self, count, resume="auto"):
+        """KiB of a request that waits for its first call: suspended, or left to be run again."""
+        settings.resume, settings.views = resume, {}
         before = memory.resident()
         open_ = []
         for _ in range(count):
             exchange = Exchange(self.app, "/view/?n=1", method="GET")
             exchange.origins = self.origin
             exchange.visit()
-            assert exchange.suspended
+            assert bool(exchange.suspended) == (resume == "auto")
             exchange.calls.clear()  # what the test double keeps
             open_.append(exchange.id)
         grown = memory.resident() - before
@@ -131,8 +131,10 @@ def main():
         for mode in modes:
             bench.request(2, mode)  # what is loaded and made at first
         # Twice: what the first wave takes and gives back is not the requests'.
+        again = [bench.memory(options.suspended, "rerun") for _ in range(2)][1]
         kib = [bench.memory(options.suspended) for _ in range(2)]
         print(f"suspended, {options.suspended} at once: {kib[0]:.1f} KiB each; a second time {kib[1]:.1f} more")
+        print(f"left to be run again, {options.suspended} at once: {again:.2f} KiB each")
         print("calls  " + "".join(f"{mode:>12}" for mode in modes) + "   (ms of CPU a request, median, and the ratio to a worker that waits)")
         for n in options.calls:
             found = {mode: [] for mode in modes}
