@@ -74,12 +74,13 @@ class Handoff(Answer):
     on_disconnect: str = None
     state: str = None
     sticky: str = None
+    wait_for: str = None  # Tarry-Wait
 
 
 @dataclasses.dataclass(repr=False)
 class Exchange(Short):
     number: int
-    kind: str = "plain"  # plain, relay, resume, replay, gateway
+    kind: str = "plain"  # plain, relay, resume, replay, gateway, pieces
     method: str = "GET"
     size: int = 0
     framing: str = "length"
@@ -95,6 +96,7 @@ class Exchange(Short):
     leave: tuple = None  # (point, how): how is fin, close or rst; over HTTP/2 also stream
     visits: dict = dataclasses.field(default_factory=dict)  # kind of visit -> its answers by delivery, the last one stays
     calls: list = dataclasses.field(default_factory=list)  # of all hops, by index
+    view: object = None  # of a run that is given pieces (runs.py)
 
     def answer(self, kind, n):
         answers = self.visits.get(kind) or [Answer()]
@@ -137,6 +139,7 @@ class Round(Short):
     talks: list = dataclasses.field(default_factory=list)  # WebSockets (talks.py)
     limits: list = dataclasses.field(default_factory=list)  # of each upstream
     group: bool = False  # each upstream is two endpoints
+    websockets: bool = False  # the conf takes them, though `talks` names none
 
     @property
     def exchanges(self):

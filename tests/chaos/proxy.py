@@ -43,7 +43,7 @@ class ChaosConf(Conf):
                 del self.upstreams[name]["origin"]
                 self.endpoints[name] = {"a": {"origin": up.origin}, "b": {"origin": up.origin, "weight": 2}}
             self.limits[name] = [dict(o) for o in plan.limits]
-        sockets = {"websocket": True} if plan.talks else {}
+        sockets = {"websocket": True} if plan.talks or plan.websockets else {}
         self.routes = [("/x/", {"workers": "app", **sockets}), ("/gw/", {"upstream": "plain", **sockets}), ("/gws/", {"upstream": "tls", **sockets})]
         self.admins = {f"unix:{folder}/admin.sock": {}}
 

@@ -72,6 +72,7 @@ class Record:
         self.visits = []  # Sent, by the worker
         self.calls = []  # Sent, by upstreams; has .index
         self.result = None
+        self.pieces = 0  # with which its run was visited
 
     def point(self, name):
         if name not in self.points:
@@ -87,6 +88,8 @@ class Record:
     def describe(self):
         e = self.exchange
         lines = [f"exchange {e.number}: {e}", f"  client: {self.result}"]
+        if self.pieces:
+            lines.append(f"  pieces: {self.pieces}")
         for v in self.visits + self.calls:
             outcome = v.headers and v.headers.get("Tarry-Outcome")
             lines.append(f"  {v.kind}{getattr(v, 'index', '')}{' ' + outcome if outcome else ''}: status {v.answer.status}, {v.written} of {len(v.body)} bytes"

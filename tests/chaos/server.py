@@ -6,14 +6,17 @@ import gzip
 import os
 import re
 import socket
+import traceback
 
 from harness.base import free_port
 from harness.handoffs import call, enclosed, replay_parts
+from harness.parts import read_pieces
 
 from . import talks
 from .http1 import BadMessage, Cut, Wire, chunk, write_head
 from .plan import Answer, Handoff
 from .record import Sent, content
+from .runs import Runs
 from .sock import Gone, Sock
 
 TARGET = re.compile(r"/(?:x/(\d+)(?:/([a-z0-9]+))?|(?:c|gws?)/(\d+)(?:/(\d+))?)\Z")
@@ -72,6 +75,8 @@ class Server:
             pass
         except BadMessage as e:
             self.world.fail(f"{type(self).__name__} was sent bad HTTP: {e}")
+        except Exception:
+            self.world.fail(f"{type(self).__name__} failed: {traceback.format_exc()}")
         finally:
             sock.close()
             self.conns.discard(sock)
@@ -117,7 +122,7 @@ class Peer(Server):
             if m is None:
                 return
             if m.target == "/.tarry/pieces":
-                await self.pieces(wire, m)
+                await self.pieces(wire, await wire.body(m))
                 continue
             found = TARGET.match(m.target.partition("?")[0])
             if found and m.headers.get("Upgrade") == "websocket":
@@ -131,14 +136,7 @@ class Peer(Server):
                 return
 
     async def pieces(self, wire, m):
-        """The clients of sticky runs have left: a worker is told, and what it answers counts for nothing."""
-        await wire.body(m)
-        ids = re.findall(rb"\r\nTarry-Exchange: ([^\r]+)", m.body)
-        known = {v.headers.get("Tarry-Exchange") for r in self.world.records.values() for v in r.visits if getattr(v.answer, "sticky", None)}
-        if not ids or not {i.decode() for i in ids} <= known or m.body.count(b"Tarry-Outcome: cancelled") != len(ids):
-            self.world.fail(f"{type(self).__name__} was told of what is no run of its: {m.body[:300]!r}")
-        body = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" * len(ids)
-        await wire.sock.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/http; msgtype=response\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        self.world.fail(f"{type(self).__name__} was visited with pieces")
 
     async def exchange(self, wire, m, record, found):
         """One request. True if another may come on the connection."""
@@ -288,6 +286,46 @@ class Peer(Server):
 
 
 class Worker(Peer):
+    def __init__(self, world, address=None):
+        super().__init__(world, address)
+        self.runs = Runs(world)
+
+    def drop(self):
+        super().drop()
+        self.runs = Runs(self.world)
+
+    async def pieces(self, wire, m):
+        strangers = {p.exchange for p in read_pieces(m) if p.outcome == "cancelled"} - self.sticky_ones()
+        if strangers:
+            self.world.fail(f"a worker was told of what is no run of its: {m.body[:300]!r}")
+        reply = self.runs.pieces(m)
+        await wire.sock.send(reply.head())
+        await wire.sock.send(chunk(reply.body) + b"0\r\n\r\n")
+
+    def sticky_ones(self):
+        return {v.headers.get("Tarry-Exchange") for r in self.world.records.values() for v in r.visits
+                if r.exchange.view or getattr(v.answer, "sticky", None)}
+
+    async def exchange(self, wire, m, record, found):
+        if record.exchange.view is None or found[2]:
+            return await super().exchange(wire, m, record, found)
+        kind = m.headers.get("Tarry-Kind")
+        sent = Sent(kind, Answer(), headers=m.headers, hop=int(m.headers.get("Tarry-Hop")), method=m.method, local=wire.sock.local)
+        record.visits.append(sent)
+        wire.sock.sent = sent
+        runs = self.runs
+        await wire.body(m)
+        sent.request_whole = True
+        if kind == "request" and m.body != content(record.exchange.number, "body", record.exchange.size):
+            self.world.fail(f"a worker got another body: {m.body[:100]!r}", record)
+        reply = runs.visit(m, record)
+        message = reply.head() + (chunk(reply.body) + b"0\r\n\r\n" if reply.framing == "chunked" else reply.body)
+        half = len(message) // 2
+        await wire.sock.send(message[:half])
+        await asyncio.sleep(record.exchange.pause)
+        await wire.sock.send(message[half:])
+        return True
+
     def choose(self, m, record, found):
         kind = m.headers.get("Tarry-Kind") or "none"
         hop = int(m.headers.get("Tarry-Hop") or 0)
@@ -332,7 +370,7 @@ class Worker(Peer):
             then += f" /x/{number}/" + ("resume" if what == "request" else "resume2")
         fields = [("Content-Type", answer.type), ("Tarry-Then", then)]
         for name, value in (("Tarry-State", answer.state), ("Tarry-Keep-Alive", answer.keep_alive), ("Tarry-On-Disconnect", answer.on_disconnect),
-                            ("Tarry-Sticky", answer.sticky),
+                            ("Tarry-Sticky", answer.sticky), ("Tarry-Wait", answer.wait_for),
                             ("Tarry-On-Error", answer.on_error and f"/x/{e.number}/error"),
                             ("Tarry-Notify", answer.notify and f"/x/{e.number}/notify")):
             if value:

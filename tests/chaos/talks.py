@@ -48,7 +48,7 @@ class Side:
         self.sent = self.got = b""
         self.code = None  # of the Close frame that came
         self.ended = None  # eof or reset
-        self.left = False
+        self.left = self.killed = False
 
     def __repr__(self):
         return f"sent {len(self.sent)} bytes, got {len(self.got)} {self.got[-20:]!r}, close {self.code}, ended {self.ended}{', left' if self.left else ''}"
@@ -196,7 +196,7 @@ async def serve(world, wire, m, number):
     if not record:
         world.fail(f"a handshake for {m.target!r}")
         return
-    record.far = side = Side(False)
+    record.far = wire.sock.sent = side = Side(False)
     await wire.sock.send(write_head("HTTP/1.1 101 Switching Protocols", [
         ("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept(m.headers.get("Sec-WebSocket-Key")))]))
     end = End(record.talk, side, wire, "far")

@@ -39,7 +39,7 @@ class Piece:
 
 def read_pieces(request):
     """The enclosed requests of a visit with pieces, read strictly."""
-    assert (request.method, request.target, request.kind) == ("POST", "/.tarry/pieces", "pieces"), request
+    assert (request.method, request.target, request.headers.get("Tarry-Kind")) == ("POST", "/.tarry/pieces", "pieces"), request
     assert request.headers.get("Content-Type") == REQUESTS
     body, found = request.body, []
     while body:
