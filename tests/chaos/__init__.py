@@ -11,6 +11,7 @@ hold whatever they do. One seed is one plan; scripts/chaos runs it and says how 
     proxy.py     the process under test: its conf, signals, log and metrics
     rules.py     what must hold at the end of each exchange and each round
     rounds.py    a round from its plan to its verdict, and the command
+    runs.py      the worker's side of answers in pieces
     soak.py      the same parts under steady load, with reloads and deaths: scripts/soak
     storm.py     thousands of calls in flight and every fault of docs/faults.md among them: scripts/soak --faults
 

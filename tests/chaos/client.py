@@ -194,11 +194,11 @@ class H2Stream:
 
 
 def graceful(connection):
-    """As RFC 9113 6.8 has it: after GOAWAY the streams that the server has taken go on. The library takes the connection for
-    closed instead."""
+    """As RFC 9113 6.8 has it: after GOAWAY the streams that the server has taken go on, and it still acknowledges settings. The
+    library takes the connection for closed instead."""
     states, inputs = h2.connection.ConnectionState, h2.connection.ConnectionInputs
     machine = connection.state_machine
-    machine._transitions = {**machine._transitions, (states.CLIENT_OPEN, inputs.RECV_GOAWAY): (None, states.CLIENT_OPEN)}
+    machine._transitions = {**machine._transitions, **{(state, inputs.RECV_GOAWAY): (None, state) for state in (states.IDLE, states.CLIENT_OPEN)}}
     return connection
 
 
@@ -227,6 +227,8 @@ class Http2:
         self.reader = asyncio.create_task(self.read())
         await self.settled.wait()
         try:
+            if self.going:  # it came just when the server began to leave
+                await self.renew()
             if self.plan.together:
                 await asyncio.gather(*(self.exchange(r) for r in records))
             else:
@@ -340,6 +342,9 @@ class Http2:
         while not self.sock.closed and self.h2.open_outbound_streams >= self.h2.remote_settings.max_concurrent_streams:
             await asyncio.sleep(0.005)
         s = H2Stream(record)
+        if self.going:  # meanwhile; the server looks at no further stream
+            s.result.reused, s.result.how, s.result.seconds = True, "connection", 0
+            return
         try:
             number = await self.begin(record, s)
         except (h2.exceptions.ProtocolError, Gone, OSError):

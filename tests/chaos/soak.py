@@ -111,7 +111,7 @@ class Soak:
         self.clients = clients
         self.upgrades, self.children = upgrades, children
         self.changing = asyncio.Lock()  # a process that is about to take over is no child to kill
-        self.excused = {}  # path -> why its failure is excused
+        self.excused = {}  # path -> (why its failure is excused, when it began and ended)
         self.counts = collections.Counter()
         self.deaths, self.kills = [], []  # of workers and of children: when
         self.samples = []  # (when, private bytes, descriptors)
@@ -185,7 +185,7 @@ class Soak:
         excuse = "worker killed" if unseen or record.far and record.far.killed else "child killed" if self.child_killed(begun) else None
         talks.Judge(self.world, record, not excuse).judge()
         if excuse and (record.status != 101 or record.near.code is None or record.near.got != record.far.sent):
-            self.excuse(f"{talks.FARS[record.talk.far]}{record.talk.number}", excuse)
+            self.excuse(f"{talks.FARS[record.talk.far]}{record.talk.number}", excuse, begun)
 
     async def exchanges(self):
         connection = self.mix.connection()
@@ -215,6 +215,7 @@ class Soak:
         self.counts[e.kind] += 1
         if e.kind == "pieces":
             self.counts["visits with pieces"] += record.pieces
+            self.counts["runs begun again"] += any(v.headers.get("Tarry-Attempt") for v in record.visits)
         self.counts["visits again"] += sum(v.headers.get("Tarry-Attempt") is not None for v in record.visits)
         handoff = e.handoff()
         self.counts["sticky"] += bool(handoff and handoff.sticky)
@@ -230,14 +231,14 @@ class Soak:
         rules.Judge(self.world, record, not record.excuse).judge()
         whole = result and result.complete and result.status < 500
         if len(self.world.failures) == before and record.excuse and not whole:
-            self.excuse(f"{'/gw/' if e.kind == 'gateway' else '/x/'}{e.number}", record.excuse)
+            self.excuse(f"{'/gw/' if e.kind == 'gateway' else '/x/'}{e.number}", record.excuse, begun)
 
     def child_killed(self, begun):
         return any(begun <= when + DYING for when in self.kills)
 
-    def excuse(self, path, why):
+    def excuse(self, path, why, begun):
         self.counts[f"failed, {why}"] += 1
-        self.excused[path] = why
+        self.excused[path] = why, begun, time.monotonic()
 
     def logged(self):
         """A failure at a killed worker has its line in the access log. One inside a killed child has none, or the whole response had
@@ -248,15 +249,21 @@ class Soak:
             found = json.loads(line)
             if found["path"] in self.excused:
                 ends[found["path"]] = found["end"]
-        for path, why in self.excused.items():
+        for path, (why, begun, ended) in self.excused.items():
             end = ends.get(path)
-            if end is None and why == "worker killed" and not self.kills:
-                self.world.fail(f"{path} failed ({why}), and the access log does not say so")
-            elif end not in (None, "complete") and why == "child killed":
+            lost = any(begun - DYING <= when <= ended + DYING for when in self.kills)  # with what the child had not written yet
+            if why == "child killed" and end not in (None, "complete"):
                 self.world.fail(f"{path} failed with {end} in a process that lived")
+            elif why == "worker killed" and (end is None and not lost or end == "complete" and not self.is_talk(path)):
+                self.world.fail(f"{path} failed ({why}), and the access log has {end}")
         told = self.world.proxy.log.read_text(errors="replace").count("ended by signal 9")
         if told != len(self.kills):
             self.world.fail(f"{len(self.kills)} children were killed, and the log tells of {told}")
+
+    @staticmethod
+    def is_talk(path):
+        """The end of a WebSocket's worker is its orderly end."""
+        return path.startswith("/x/") and int(path[3:]) >= talks.FIRST
 
     # --- trouble ---
 

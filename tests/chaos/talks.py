@@ -15,7 +15,7 @@ from .record import content
 from .sock import Gone, Sock
 
 FARS = {"worker": "/x/", "plain": "/gw/", "tls": "/gws/"}  # and the routes that lead there
-FIRST = 100000  # their numbers are above those of exchanges
+FIRST = 100000000  # their numbers are above those of exchanges
 BINARY, CLOSE = 0x82, 0x88
 GOING_AWAY = b"\x03\xe9"
 
