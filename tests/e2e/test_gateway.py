@@ -1,6 +1,5 @@
 """What SDKs need of a gateway route: errors in the shape of their API, paths, sizes, URLs that lead back, and bytes amid silence."""
 
-import itertools
 import json
 
 import pytest
@@ -273,8 +272,7 @@ def test_a_group_s_endpoints_all_lead_back(bed):
     conf.endpoints["up"] = {"a": {"origin": a.origin}, "b": {"origin": b.origin, "path_prefix": "/openai"}}
     conf.routes = [("/", {"upstream": "up"})]
     tarry = bed.tarry(conf)
-    numbers = itertools.count()  # each batch has its home
-    eventually(lambda: tarry.get(f"/v1/messages/batches/{next(numbers)}").json() == batch(f"http://{tarry.address}") and a.requests and b.requests)
+    eventually(lambda: tarry.get("/v1/lists").json() == batch(f"http://{tarry.address}") and a.requests and b.requests)
 
 
 # --- silence ---
