@@ -343,17 +343,19 @@ class Storm:
             call, records = self.twice[0]
             self.failures.append(f"{len(self.twice)} calls were worked on twice, such as {call}: " + str([(r["fault"], r["status"], r["end"], r["why"]) for r in records]))
         lost = [call for call in self.wrong if call.kind == "healthy"]
-        by_break = [call for call in lost if any(r["end"] != "complete" and not never_seen(r) for r in tries[call.key])]
+        by_break = [call for call in lost if broke_off(tries[call.key])]
         others = [call for call in self.wrong if call.kind != "healthy"]
-        collateral = [call for call in others if call.outcome in (502, CUT) and any(r["end"] != "complete" for r in tries[call.key])]
+        collateral = [call for call in others if self.streams > 1 and call.outcome in (502, 504, CUT) and broke_off(tries[call.key])]
         for call in [c for c in lost if c not in by_break][:5]:
             self.failures.append(f"a healthy call was lost: {call}; " + str([(r["fault"], r["status"], r["end"], r["why"]) for r in tries[call.key]]))
         for call in [c for c in others if c not in collateral][:8]:
             self.failures.append(f"{call}, which is not right; " + str([(r["fault"], r["status"], r["end"], r["why"]) for r in tries[call.key]]))
         if self.streams == 1 and by_break:
             self.failures.append(f"{len(by_break)} healthy calls lost with connections of their own, such as {by_break[0]}; " + str([(r["fault"], r["status"], r["end"], r["why"]) for r in tries[by_break[0].key]]))
+        share = len(by_break) / max(1, broken)
         return {"calls": self.begun, "peak in flight": self.peak, "healthy": sum(c.kind == "healthy" for c in self.done),
-                "healthy lost": len(lost), "connections broken by faults": broken, "others lost with them": len(collateral),
+                "healthy lost": len(lost), "connections broken by faults": broken,
+                "healthy lost per broken connection": f"{share:.1f}", "faulty lost with them": len(collateral),
                 "worked on twice": len(self.twice)}
 
     def stop(self):
@@ -366,8 +368,14 @@ class Storm:
 
 
 def never_seen(record):
-    """The service has said that it did not look at this one."""
-    return record["fault"] in ("goaway", "refused") or record["end"] == "refused"
+    """The service has said that it did not look at this one. What is cut without a fault of its own fell to another's on the
+    same connection: to a GOAWAY that left it out, or to a reset; the record does not tell."""
+    return record["fault"] in ("goaway", "refused") or record["why"] == "REFUSED_STREAM" or (record["end"] == "cut" and not record["fault"])
+
+
+def broke_off(records):
+    """The connection went under the call, or took its bytes and was silent."""
+    return not records or any(r["end"] != "complete" for r in records)
 
 
 def main(arguments=None):
