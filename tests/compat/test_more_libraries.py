@@ -18,7 +18,7 @@ from test_libraries import check
 RETRIES = 1
 number = itertools.count(1)
 CONF = """access_log {{ target = "{}"  format = "json" }}
-upstream "own-1" {{ retries = {} }}
+upstream "own-1" {{ retries = {}  breaker_failures = 100000 }}
 """
 
 
