@@ -77,6 +77,10 @@ class Streams:
     def _read(self, view, name):
         stream = self.site.stream(f"/{view}/{name}")
         try:
+            if self.leaves(name):
+                stream.until("\n")
+                self.got[name] = ("left", "")
+                return
             body = stream.rest()
             self.got[name] = (stream.response.status, body)
         except (Truncated, ConnectionError):
@@ -106,6 +110,11 @@ class Streams:
             thread.join(DEADLINE)
         return kills
 
+    @staticmethod
+    def leaves(name):
+        """One in ten goes away when the first words have come."""
+        return name.endswith("9")
+
     def is_over(self):
         return len(self.got) == len(self.wanted)
 
@@ -132,6 +141,8 @@ def test_streams_over_kills_are_whole_or_cut(tmp_path, workers):
             if status == 200:
                 assert body == wanted, f"seed {SEED}: {name} has other bytes"
                 whole += 1
+            elif status == "left":
+                pass
             elif status in (500, 502, 503, 504):  # killed before anything was asked: hop 0 is not run again
                 cut += 1
             else:
