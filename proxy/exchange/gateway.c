@@ -135,21 +135,24 @@ static struct str gateway_map_url(const struct exchange *ex, struct arena *a, st
 /* "<URL>; rel=next, <URL>; rel=last" (RFC 8288 3). p is NULL if it stays. */
 static struct str gateway_map_link(const struct exchange *ex, struct arena *a, struct str value)
 {
-    struct str out = STR(""), rest = value, before, after, url;
+    struct str rest = value, before, after, url, all = { 0 };
+    struct arena scratch = { 0 };
+    struct buf out = { 0 };
     bool changed = false;
+    int rc = 0;
 
-    while (out.p && str_cut(rest, '<', &before, &after) && str_cut(after, '>', &url, &rest)) {
-        struct str mapped = gateway_map_url(ex, a, url);
+    while (rc == 0 && str_cut(rest, '<', &before, &after) && str_cut(after, '>', &url, &rest)) {
+        struct str mapped = gateway_map_url(ex, &scratch, url);
 
         changed = changed || mapped.p;
-        if (!mapped.p)
-            mapped = url;
-        out = arena_printf(
-            a, STR_FMT STR_FMT "<" STR_FMT ">", STR_ARG(out), STR_ARG(before), STR_ARG(mapped));
+        rc = buf_printf(
+            &out, STR_FMT "<" STR_FMT ">", STR_ARG(before), STR_ARG(mapped.p ? mapped : url));
+        arena_release(&scratch);
     }
-    if (!changed || !out.p)
-        return (struct str){ 0 };
-    return arena_printf(a, STR_FMT STR_FMT, STR_ARG(out), STR_ARG(rest));
+    if (changed && rc == 0 && buf_append_str(&out, rest) == 0)
+        all = arena_copy(a, buf_str(&out));
+    buf_release(&out);
+    return all;
 }
 
 static bool gateway_is_url_field(struct str name)
@@ -246,17 +249,24 @@ static bool gateway_has_links(const struct exchange *ex, const struct head *h)
     str_cut(head_value(h, STR("content-type")), ';', &type, &rest);
     return ex->route->rewrite_urls && h->status >= 200 && h->status < 300 && h->status != 206 &&
            str_eq_nocase(str_trim(type), STR("application/json")) && gateway_is_plain(h) &&
-           !ex->reply.head_only && !gateway_is_model_call(ex);
+           !gateway_is_model_call(ex);
 }
 
-/* Fields that would not hold for the changed body. */
-static void gateway_drop_lengths(struct head *h)
+/* Fields that would not hold for the changed body, nor for the answer to a HEAD that tells of it.
+ * The entity tag becomes a weak one (RFC 9110 8.8.1): ranges are the service's bytes. */
+static int gateway_fit_fields(struct arena *a, struct head *h)
 {
     static const struct str names[] = { STR_INIT("content-length"), STR_INIT("content-digest"),
-        STR_INIT("repr-digest"), STR_INIT("digest"), STR_INIT("content-md5") };
+        STR_INIT("repr-digest"), STR_INIT("digest"), STR_INIT("content-md5"),
+        STR_INIT("accept-ranges") };
+    struct str tag = head_value(h, STR("etag"));
 
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
         head_remove(h, names[i]);
+    if (tag.n == 0 || tag.p[0] != '"')
+        return 0;
+    tag = arena_printf(a, "W/" STR_FMT, STR_ARG(tag));
+    return tag.p ? head_set(h, a, STR("ETag"), tag) : -1;
 }
 
 int gateway_make_response(
@@ -272,12 +282,15 @@ int gateway_make_response(
         gateway_map_fields(ex, a, out);
     if (!links && !comments)
         return 0;
+    if (gateway_fit_fields(a, out) < 0)
+        return -1;
+    if (ex->reply.head_only)
+        return 0;
     ex->gateway_body = calloc(1, sizeof(*ex->gateway_body));
     if (!ex->gateway_body)
         return -1;
     ex->gateway_body->event_stream = comments;
     ex->gateway_body->line_empty = ex->gateway_body->between_events = true;
-    gateway_drop_lengths(out);
     if (links)
         ex->gateway_body->links = links_new(gateway_on_link, ex);
     return links && !ex->gateway_body->links ? -1 : 0;
@@ -363,6 +376,8 @@ void gateway_on_silence(struct exchange *ex)
     const struct piece body = { .body = &ex->request.body, .len = body_size(&ex->request.body) };
     int rc = 0;
 
+    if (ex->request.head.websocket)
+        return; /* a handshake has one answer, whatever the client says that it accepts */
     if (ex->gateway_body && ex->gateway_body->event_stream) {
         if (ex->gateway_body->between_events)
             reply_comment(&ex->reply);

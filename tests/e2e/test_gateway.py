@@ -265,6 +265,27 @@ def test_other_bodies_keep_every_byte_and_their_length(bed, path, fields, option
     assert got.json() == batch(upstream.origin) and got.headers.get("Content-Length") == str(len(got.body))
 
 
+def test_fields_that_tell_of_the_service_s_bytes_do_not_tell_of_the_changed_ones(bed):
+    """RFC 9110 8.6 and 8.8.1: of a HEAD they are those of the GET."""
+    about = {**JSON, "ETag": '"v1"', "Accept-Ranges": "bytes", "Content-Digest": "sha-256=:YQ==:"}
+    _, tarry = urls(bed, lambda origin, r: (200, about, batch(origin)))
+    for method in ("GET", "HEAD"):
+        got = tarry.request(method, "/v1/messages/batches/msgbatch_1")
+        assert got.status == 200 and got.headers.get("ETag") == 'W/"v1"', method
+        for name in ("Content-Length", "Accept-Ranges", "Content-Digest"):
+            assert got.headers.get(name) is None, (method, name)
+
+
+def test_a_link_field_of_many_urls_takes_no_more_memory_than_its_length(bed):
+    def peak():
+        with open(f"/proc/{tarry.pid}/status") as f:
+            return next(int(line.split()[1]) for line in f if line.startswith("VmHWM:")) << 10
+    _, tarry = gateway(bed, lambda r, c: Reply(200, b"", {"Link": "</v1/x>," * 20000}), [("/ai/", {"prefix_rewrite": "/"})], top={"header_max": "1M"})
+    before = peak()
+    assert tarry.get("/ai/x").headers.get("Link") == "</ai/v1/x>," * 20000
+    assert tarry.sanitized or peak() - before < 64 << 20
+
+
 def test_a_group_s_endpoints_all_lead_back(bed):
     a, b = (bed.upstream(lambda r, c, n=n: Reply(200, json.dumps(batch([a, b][n].origin + ["", "/openai"][n])), JSON)) for n in (0, 1))
     conf = bed.conf([], a)

@@ -551,3 +551,23 @@ def test_shutdown_says_1001_over_http2_too(bed):
         tarry.signal(signal.SIGTERM)
         assert s.until(GOING_AWAY) == GOING_AWAY
     tarry.wait_end()
+
+
+def test_a_handshake_that_waits_gets_no_comments(bed):
+    """Whatever it says that it accepts: it has one answer."""
+    gate = Gate()
+
+    def handler(r, c):
+        gate.wait()
+        c.send(agreeing(r))
+        c.wait_closed()
+        c.close()
+    upstream = bed.upstream(handler)
+    tarry = open_site(bed, upstream, keep_alive_interval="20ms")
+    c = tarry.client()
+    c.send(write_head("GET /v1/realtime?alt=sse HTTP/1.1", [("Host", "site"), *asking(), ("Accept", "text/event-stream")]), "GET")
+    upstream.wait_for(1)
+    gate.opened(0.2)
+    gate.open()
+    assert c.wire.through(b"\r\n\r\n").startswith(b"HTTP/1.1 101 ")
+    c.close()
