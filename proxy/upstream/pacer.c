@@ -470,8 +470,10 @@ enum pacer_result pacer_ask(struct pacer *p, struct pacer_turn *t, const struct 
     te = pacer_make_tenant(q, ask);
     if (!te)
         return PACER_NO_MEMORY;
-    if (ask->tenant && te->waiting >= u->queue_tenant_max && !ask->again)
+    if (ask->tenant && te->waiting >= u->queue_tenant_max && !ask->again) {
+        pacer_drop_tenant(te); /* a new one, if queue_tenant_max is 0 */
         return PACER_SHARE;
+    }
     f = pacer_make_flow(te, t);
     if (!f) {
         pacer_drop_tenant(te);

@@ -338,6 +338,21 @@ END_TEST
 
 /* The states: refused, waiting first, waiting in the middle, waiting as the last of its tenant,
  * begun, over; each left twice. */
+/* Of a call that is refused nothing stays behind: neither to serve nor to close. */
+START_TEST(a_tenant_that_may_not_wait_at_all)
+{
+    use("limit { in_flight = 1 }\nqueue_tenant_max = 0");
+    ck_assert_int_eq(ask(1, 1, false, 0), PACER_GO);
+    for (uint64_t i = 0; i < 5; i++)
+        ck_assert_int_eq(ask(1 + i, 1, false, 0), PACER_SHARE);
+    ck_assert_uint_eq(pacer_counts(pacer, STR("ai")).tenants, 0);
+    ck_assert_int_eq(ask(0, 1, false, 0), PACER_WAITS);
+    leave(&calls[0]);
+    world_settle();
+    ck_assert_uint_eq(nbegun, 2);
+}
+END_TEST
+
 START_TEST(leaving_is_right_in_every_state)
 {
     static const size_t leaves[] = { 0, 1, 3, 6, 7, 8 };
@@ -443,6 +458,7 @@ static TCase *cases(void)
     tcase_add_test(t, waits_for_an_endpoint_and_holds_nothing);
     tcase_add_test(t, the_queue_is_bounded);
     tcase_add_test(t, calls_without_a_tenant_have_the_whole_queue);
+    tcase_add_test(t, a_tenant_that_may_not_wait_at_all);
     tcase_add_loop_test(t, leaving_is_right_in_every_state, 0, 6);
     tcase_add_loop_test(t, others_may_leave_when_one_begins, 0, 5);
     tcase_add_loop_test(t, a_reload_holds_for_calls_that_wait, 0, 2);
