@@ -10,7 +10,7 @@ pytest.importorskip("openai")
 pytest.importorskip("anthropic")
 pytest.importorskip("django")
 
-from harness import Truncated  # noqa: E402
+from harness import Truncated, request  # noqa: E402
 from hooked import Hooked, Model  # noqa: E402
 from test_live import data, live, runs  # noqa: E402
 
@@ -168,6 +168,27 @@ def test_many_streams_of_one_worker_at_a_time_and_plain_requests_beside_them(bed
     for name, stream in streams.items():
         model.asked(name).end()
         assert stream.rest() == data(*(f"{name}-{word}" for word in ("one", "two", "three")))
+
+
+def test_a_worker_that_is_busy_for_too_long_goes_on_with_its_streams(bed, model):
+    """The replay that Tarry then sends to any worker comes to the one that has the run."""
+    site = Hooked(bed, model, conf='workers "app" { sticky_max = "10ms" }\nadmin "unix:admin.sock" { }\n')
+    stream = site.stream("/changing/x")
+    live(stream, model.asked("x"), "one")
+    busy = bed.background(site.get, "/busy")
+    eventually(lambda: "busy" in site.notes(), "the busy view")
+    model.asked("x").send("two")
+
+    def replays():
+        found = request(f"unix:{site.folder}/admin.sock", "GET", "/metrics").body.decode()
+        return next(float(line.split()[1]) for line in found.splitlines() if line.startswith("tarry_piece_replays_total "))
+
+    eventually(lambda: replays() == 1, "a replay in the place of the piece")
+    (site.folder / "notes.free").touch()
+    assert busy.result().body == b"done"
+    live(stream.until("two"), model.asked("x"), "three")
+    model.asked("x").end()
+    assert stream.rest().count("data: ") == 3 and runs(site, "x") == 1
 
 
 SHORT = 'workers "app" { keep_alive_interval = "50ms" }\n'

@@ -395,6 +395,15 @@ def rest(request, name):
     return api_view(["GET"])(get)(request)
 
 
+def busy(request):
+    """Works until it is told to stop, and lets nobody else."""
+    note("busy")
+    deadline = time.monotonic() + 60
+    while not os.path.exists(os.environ["NOTES"] + ".free") and time.monotonic() < deadline:
+        pass
+    return HttpResponse("done")
+
+
 def csv(request):
     rows = [f"row {n}\n" for n in range(1000)]
     return StreamingHttpResponse(rows, content_type="text/csv", headers={"Content-Length": str(sum(map(len, rows)))})
@@ -414,6 +423,7 @@ urlpatterns = [
     *views,
     path("rest/<name>", rest),
     path("csv", csv),
+    path("busy", busy),
     path("ok", lambda request: HttpResponse("ok")),
     path("pid", lambda request: HttpResponse(str(os.getpid()))),
 ]
