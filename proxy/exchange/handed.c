@@ -58,6 +58,7 @@ int handed_note_run(struct exchange *ex, struct str server, bool at_is_good, cha
         snprintf(why, n, "Tarry-At is not a socket in the folder of the server's own");
         return HANDOFF_E_MALFORMED;
     }
+    counter_add(COUNTER_SUSPENDED, 1);
     h->at = at;
     return handed_keep(&ex->arena, &h->server, server) < 0 ? HANDOFF_E_MEMORY : 0;
 }

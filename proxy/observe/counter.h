@@ -42,6 +42,8 @@
         "Requests refused because their address had queue_address_share of a queue")               \
     X(REDELIVERIES, "tarry_redeliveries_total", "Resumes, replays and notifies delivered again")   \
     X(HANDOFFS, "tarry_handoffs_total", "Handoffs accepted from workers")                          \
+    X(SUSPENDED, "tarry_suspended_total",                                                          \
+        "Handoffs of views that stand still in their process (Tarry-Sticky)")                      \
     X(STICKY_HITS, "tarry_sticky_hits_total",                                                      \
         "Visits that came back to the process that has the run")                                   \
     X(STICKY_MISSES, "tarry_sticky_misses_total",                                                  \

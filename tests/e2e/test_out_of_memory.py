@@ -135,7 +135,7 @@ class Site:
         """What is still going on, by the status page."""
         got = json.loads(self.status().body)
         counts = {**got["exchanges"], **got["pools"]["app"], **{f"{u} {k}": n for u, c in got["upstreams"].items() for k, n in c.items()}}
-        return {k: n for k, n in counts.items() if n and not k.endswith(("slots", "servers", "connections"))}
+        return {k: n for k, n in counts.items() if n and not k.endswith(("slots", "servers", "connections", "endpoints"))}
 
     def wait_at_rest(self):
         try:

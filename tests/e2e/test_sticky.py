@@ -49,6 +49,7 @@ def test_the_next_visit_goes_to_the_same_server(bed):
         assert len(of_kind(w, "request")) == len(of_kind(w, "replay")) == 4
         assert [r.exchange for r in of_kind(w, "request")] == [r.exchange for r in of_kind(w, "replay")]
     assert tarry.metric("tarry_sticky_hits_total") == 8 and tarry.metric("tarry_sticky_misses_total") == 0
+    assert tarry.metric("tarry_suspended_total") == 8
 
 
 def test_it_is_waited_for_while_it_is_busy_and_goes_ahead_of_all_others(bed):
