@@ -26,6 +26,7 @@ class View(Short):
     end: int = 20
     pause: str = "0.02"
     sticky: str = "2"
+    at: bool = False  # names the process's own address, where it has one
 
 
 def begin_of(e):
@@ -51,8 +52,8 @@ class Run:
 class Runs:
     """Those of one worker process."""
 
-    def __init__(self, world):
-        self.world = world
+    def __init__(self, world, address):
+        self.world, self.address = world, address
         self.of = {}  # exchange id -> Run
 
     def fail(self, text, record):
@@ -60,8 +61,7 @@ class Runs:
 
     def go_on(self, run, data=b""):
         """The view's next stop, behind this data."""
-        view = run.e.view
-        fields = [("Tarry-Sticky", view.sticky)] if run.sticky else []
+        view, fields = run.e.view, self.sticky(run)
         pause = [("Tarry-Wait", view.pause)]
         if not run.called:
             run.called = True
@@ -72,6 +72,11 @@ class Runs:
         if not run.left or not run.sticky:
             return parts(data, "end")
         return parts(data, "more", fields + pause)
+
+    def sticky(self, run):
+        if not run.sticky:
+            return []
+        return [("Tarry-Sticky", run.e.view.sticky)] + [("Tarry-At", self.address)] * bool(run.e.view.at and self.address)
 
     def call(self, run):
         n, planned = run.e.number, run.e.calls[0]
@@ -87,7 +92,7 @@ class Runs:
             return self.replay(m, record, run)
         view, begin = run.e.view, begin_of(run.e)
         if view.waits and run.sticky:
-            return parts(begin, "more", [("Tarry-Sticky", view.sticky), ("Tarry-Wait", view.pause)])
+            return parts(begin, "more", self.sticky(run) + [("Tarry-Wait", view.pause)])
         return self.go_on(run, begin)
 
     def replay(self, m, record, run):

@@ -285,14 +285,33 @@ class Peer(Server):
         return True
 
 
+class OwnAddress(Server):
+    """Of a worker's process, beside the address that it may share with others. Its connections are the worker's."""
+
+    def __init__(self, worker):
+        super().__init__(worker.world, worker.address + ".own")
+        self.conns, self.tasks, self.serve = worker.conns, worker.tasks, worker.serve
+
+
 class Worker(Peer):
     def __init__(self, world, address=None):
         super().__init__(world, address)
-        self.runs = Runs(world)
+        self.own = OwnAddress(self) if self.address.startswith("unix:") else None
+        self.runs = Runs(world, self.own and self.own.address)
+
+    async def start(self):
+        await super().start()
+        if self.own:
+            await self.own.start()
+
+    def unlisten(self):
+        super().unlisten()
+        if self.own:
+            self.own.unlisten()
 
     def drop(self):
         super().drop()
-        self.runs = Runs(self.world)
+        self.runs = Runs(self.world, self.runs.address)
 
     async def pieces(self, wire, m):
         strangers = {p.exchange for p in read_pieces(m) if p.outcome == "cancelled"} - self.sticky_ones()

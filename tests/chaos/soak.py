@@ -88,7 +88,8 @@ class Mix:
     def view(self):
         rng = self.rng
         begin = rng.choice((0, 30, 5000))
-        return View(begin, waits=begin > 0 and rng.random() < 0.3, rest=rng.random() < 0.2, ticks=rng.choice((0, 0, 2)), end=rng.choice((0, 20)))
+        return View(begin, waits=begin > 0 and rng.random() < 0.3, rest=rng.random() < 0.2, ticks=rng.choice((0, 0, 2)), end=rng.choice((0, 20)),
+                    at=rng.random() < 0.5)
 
     def talk(self):
         rng = self.rng
