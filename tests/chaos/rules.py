@@ -44,12 +44,18 @@ class Judge:
             self.whole()
             if self.good():
                 self.fine()
-        elif self.result.reused and self.result.status is None and self.result.how in (None, "eof", "reset", "connection") and not self.record.visits:
-            pass  # an idle connection may end just when the next request is sent
+        elif self.idle_end():
+            pass
         elif not self.result.left and not self.excused():
             self.fail("the client was cut without a cause")
 
     # --- what excuses a failure ---
+
+    def idle_end(self):
+        """An idle connection may end just when the next request is sent."""
+        r = self.result
+        return (r is not None and r.reused and r.status is None and r.how in (None, "eof", "reset", "connection")
+                and not self.record.visits and not self.record.calls)
 
     def good(self):
         """Whether nothing in this exchange's own plan, nor around it, can make it fail."""

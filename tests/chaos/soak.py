@@ -222,14 +222,17 @@ class Soak:
         self.counts["sticky"] += bool(handoff and handoff.sticky)
         self.counts["wait"] += bool(handoff and handoff.wait_for or e.view and e.view.waits)
         # An exchange that has come further than its first visit did not fail there.
-        first = not record.calls and all(v.kind == "request" for v in record.visits)
+        first = e.kind != "gateway" and not record.calls and all(v.kind == "request" for v in record.visits)
         unseen = not record.visits and any(begun <= when for when in self.deaths)  # it lay in the dead worker's socket
         if first and (unseen or any(v.killed for v in record.visits)):
             record.excuse = "worker killed"
         elif self.child_killed(begun):
             record.excuse = "child killed"
-        before = len(self.world.failures)
-        rules.Judge(self.world, record, not record.excuse).judge()
+        judge, before = rules.Judge(self.world, record, not record.excuse), len(self.world.failures)
+        judge.judge()
+        if judge.idle_end():
+            self.counts["sent on a connection that was just ended"] += 1
+            return
         whole = result and result.complete and result.status < 500
         if len(self.world.failures) == before and record.excuse and not whole:
             self.excuse(f"{'/gw/' if e.kind == 'gateway' else '/x/'}{e.number}", record.excuse, begun)
