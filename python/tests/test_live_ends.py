@@ -137,6 +137,7 @@ def test_pieces_are_in_no_log_and_the_users_hooks_do_not_hear_of_them(bed, model
     model.asked("x").end()
     stream.rest()
     assert site.get("/pid").status == 200
+    site.wait_line("GET /pid HTTP")  # of Tarry's log
     seen = (site.folder / "seen").read_text().splitlines()
     assert {word.split()[0] for word in seen} == {"pre", "post", "log"} and not [line for line in seen if "tarry" in line]
     assert seen.count("log /with_openai/x") == 1
