@@ -126,6 +126,7 @@ static void front_apply_limits(struct front *f)
     f->acceptor.send_rate_min = c->send_rate_min;
     f->acceptor.rate_window_ms = c->rate_window_ms;
     conn_set_output_max(c->output_max);
+    conn_set_input_max(c->header_max + 1); /* a header section that is too long shows */
     linger_set_limits(
         &(struct linger_limits){ c->linger_timeout_ms, c->send_rate_min, c->rate_window_ms });
     f->acceptor.requests_max = c->connection_requests_max;

@@ -57,7 +57,7 @@ struct conn {
 enum { READ_STEP = 16 << 10 };
 
 static size_t nopen, naccepted; /* open: accepted or not */
-static size_t output_max = 64 << 10;
+static size_t output_max = 64 << 10, input_max = CONN_READ_MAX;
 
 static void conn_on_work(void *owner);
 
@@ -105,7 +105,7 @@ static void conn_update_interest(struct conn *c)
         want = c->wire.wants_write ? EV_WRITE : EV_READ;
         break;
     case PHASE_OPEN:
-        if (c->end == END_NONE && !c->paused && buf_len(&c->in) < CONN_READ_MAX)
+        if (c->end == END_NONE && !c->paused && buf_len(&c->in) < input_max)
             want |= EV_READ;
         if (c->out_blocked || (c->wire.wants_write && !c->paused))
             want |= EV_WRITE;
@@ -255,7 +255,7 @@ static size_t conn_read_share(struct conn *c)
     size_t total = 0, got;
     int rc = 1;
 
-    while (rc > 0 && total < CONN_READ_MAX && buf_len(&c->in) < CONN_READ_MAX) {
+    while (rc > 0 && total < CONN_READ_MAX && buf_len(&c->in) < input_max) {
         rc = conn_read_some(c, &got, &error);
         total += got;
     }
@@ -303,7 +303,7 @@ static void conn_fill(struct conn *c)
     }
     if (c->paused)
         return; /* the end waits until the owner goes on */
-    if (c->fill_due && buf_len(&c->in) < CONN_READ_MAX)
+    if (c->fill_due && buf_len(&c->in) < input_max)
         conn_wake(c);
     else
         conn_tell_end(c);
@@ -486,6 +486,11 @@ void conn_set_output_max(size_t n)
     output_max = n;
 }
 
+void conn_set_input_max(size_t n)
+{
+    input_max = n > CONN_READ_MAX ? n : CONN_READ_MAX;
+}
+
 struct conn *conn_open(
     const struct sockaddr *to, socklen_t tolen, SSL *ssl, conn_event_fn *on_event, void *owner)
 {
@@ -572,10 +577,10 @@ struct str conn_input(const struct conn *c)
 
 void conn_consume(struct conn *c, size_t n)
 {
-    bool was_full = buf_len(&c->in) >= CONN_READ_MAX;
+    bool was_full = buf_len(&c->in) >= input_max;
 
     buf_consume(&c->in, n);
-    if (was_full && c->phase == PHASE_OPEN && !c->paused && buf_len(&c->in) < CONN_READ_MAX) {
+    if (was_full && c->phase == PHASE_OPEN && !c->paused && buf_len(&c->in) < input_max) {
         c->fill_due = true;
         conn_wake(c);
     }

@@ -46,13 +46,16 @@ enum conn_error {
 };
 
 enum {
-    CONN_READ_MAX =
-        64 << 10, /* read from one connection in one turn, and held unread in conn_input() */
+    CONN_READ_MAX = 64 << 10, /* read from one connection in one turn */
 };
 
 /* Queued output above `n` bytes is CONN_E_FULL from now on, for all connections, and at a quarter
  * of it there is room again. 64 KiB at first. */
 void conn_set_output_max(size_t n);
+
+/* So many bytes, and at least CONN_READ_MAX, are held unread in conn_input() from now on, for all
+ * connections: what an owner takes in one piece must fit. CONN_READ_MAX at first. */
+void conn_set_input_max(size_t n);
 
 /* Starts to connect; `ssl` (may be NULL) is taken over and does a client handshake once TCP stands.
  * CONN_CONNECTED or CONN_FAILED follows, never from within. NULL with errno if there is no
@@ -82,9 +85,9 @@ void conn_end_output(struct conn *c);
 struct str conn_input(const struct conn *c);
 void conn_consume(struct conn *c, size_t n);
 
-/* Reading goes on by itself until CONN_READ_MAX bytes lie unread. Paused, nothing is read, and
- * neither the end of the input nor its failure is told: both come behind the last byte. When the
- * owner goes on, CONN_DATA may come again for bytes that it has left. */
+/* Reading goes on by itself until the bytes that lie unread are too many. Paused, nothing is read,
+ * and neither the end of the input nor its failure is told: both come behind the last byte. When
+ * the owner goes on, CONN_DATA may come again for bytes that it has left. */
 void conn_pause(struct conn *c, bool paused);
 
 /* Copies into the output queue. 0; CONN_E_FULL: taken, but send no more until CONN_DRAINED;

@@ -284,3 +284,11 @@ def test_no_secret_and_no_body_is_ever_logged(bed, outcome):
     logs = tarry.stderr + tarry.access.path.read_text()
     assert re.findall(r"private-[a-z-]+|worker-secret-value", logs) == []
     assert up.requests[0].headers.get("X-Key") == "private-conf-key"
+
+
+def test_header_sections_up_to_header_max_pass_both_ways(bed):
+    """Also those that do not come in one read."""
+    long = "a" * 300_000
+    site = bed.site(lambda r, c: Reply(200, str(len(r.headers.get("X-Long"))).encode(), {"X-Long": long}), top={"header_max": "1M"})
+    got = site.tarry.get("/", {"X-Long": long})
+    assert got.status == 200 and got.text == str(len(long)) and got.headers.get("X-Long") == long
