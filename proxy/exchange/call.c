@@ -420,6 +420,7 @@ static void call_on_head(void *owner, const struct head *head)
     struct arena arena = { 0 };
     struct head out;
 
+    c->status = (uint16_t)head->status; /* a kept answer's is not the last attempt's */
     callmetrics_first_content(c->request.upstream, call_elapsed_ms(c));
     call_note_home(c);
     trail_take_service_id(c->request.trail, head);
@@ -430,7 +431,8 @@ static void call_on_head(void *owner, const struct head *head)
     arena_release(&arena);
 }
 
-/* Passes on what comes through the sieve. False: there is no memory, and the call has failed. */
+/* Passes on what comes through the sieve. False: there is no memory and the call has failed, or its
+ * owner has closed it. */
 static bool call_sieve(struct call *c, struct str data, bool last)
 {
     struct buf out = { 0 };
@@ -443,7 +445,7 @@ static bool call_sieve(struct call *c, struct str data, bool last)
     else if (buf_len(&out) > 0)
         call_emit(c, (struct call_event){ .kind = CALL_DATA, .data = buf_str(&out) });
     buf_release(&out);
-    return rc == 0;
+    return rc == 0 && !c->closed;
 }
 
 static void call_on_data(void *owner, struct str data)
@@ -710,11 +712,13 @@ static void call_pass_over(struct call *c, const struct group_choice *choice)
     if (c->probing)
         call_report(c, VERDICT_NEUTRAL, 0);
     ask = call_ask(c);
-    if (group_has_other(c->endpoints, &ask))
+    if (group_has_other(c->endpoints, &ask)) {
         call_set_pause(c, 0);
-    else
-        call_fail(c, PROBLEM_CALL_WEBSOCKETS_FULL,
-            "websockets_max WebSockets are open; raise it, or add endpoints");
+        return;
+    }
+    call_leave_pace(c, PACING_UNBEGUN); /* nothing was sent */
+    call_fail(c, PROBLEM_CALL_WEBSOCKETS_FULL,
+        "websockets_max WebSockets are open; raise it, or add endpoints");
 }
 
 static void call_open_attempt(struct call *c, const struct group_choice *choice)

@@ -195,6 +195,7 @@ def test_S14_a_fallback_that_refuses_leaves_the_first_error(bed, route):
     site = Site(bed, route, endpoints=[["--fault", "400=context"], ["--fault", "422"]], fallback_on=["context_length"])
     answer = site.ask()
     assert answer.status == 400 and b"context" in answer.body
+    assert site.tarry.access.wait_for(lambda line: line["calls"])["upstream_status"] == 400
 
 
 def test_S15_a_service_that_comes_back_is_used_again(bed, route):

@@ -292,6 +292,24 @@ def test_websockets_max_goes_to_another_endpoint_and_then_503(bed):
     third.close()
 
 
+def test_a_websocket_that_websockets_max_refuses_counts_under_no_limit(bed):
+    upstream = scripted(bed)
+    conf = bed.conf((), upstream)
+    conf.up.update({"websockets_max": 1, "retries": 0, "queue_timeout": "200ms"})
+    conf.routes = [("/v1/", {"upstream": "up", "websocket": True})]
+    conf.admins = {f"127.0.0.1:{free_port()}": {}}
+    text = conf.text().replace('upstream "up" {', 'upstream "up" {\n    limit { requests_per_minute = 2 }', 1)
+    conf.text = lambda: text
+    tarry = bed.tarry(conf)
+    first, _ = opened(tarry)
+    for _ in range(3):
+        failed(tarry.get("/v1/x", asking()), 503, "connection_limit_reached")
+    first.close()
+    wait_tunnels(bed, tarry, 0)
+    second, _ = opened(tarry)
+    second.close()
+
+
 def test_a_limit_in_flight_counts_websockets(bed):
     upstream = scripted(bed)
     conf = bed.conf((), upstream)

@@ -26,13 +26,17 @@ static struct {
     bool ended, failed;
     enum problem problem;
     enum call_event_kind close_on;
+    size_t close_from; /* bytes of the body */
     bool closes;
+    const char *target; /* NULL: "/t" */
 } told;
 
 static int make_head(void *owner, struct call *c, struct arena *a, struct head *out)
 {
     told.made++;
-    *out = (struct head){ .method = STR("POST"), .target = STR("/t"), .authority = STR("h") };
+    *out = (struct head){ .method = STR("POST"),
+        .target = str_of(told.target ? told.target : "/t"),
+        .authority = STR("h") };
     if (body_size(&body) > 0)
         return head_add(out, a, STR("Content-Length"),
             arena_printf(a, "%llu", (unsigned long long)body_size(&body)));
@@ -62,22 +66,23 @@ static void on_call(void *owner, struct call *c, const struct call_event *ev)
         ck_assert_ptr_nonnull(ev->why);
         break;
     }
-    if (told.closes && ev->kind == told.close_on)
+    if (told.closes && ev->kind == told.close_on && buf_len(&told.body) >= told.close_from)
         call_close(c);
 }
 
 /* A call with `text` as its body. */
 static void open_call(const char *options, const char *text, uint64_t timeout_ms, size_t retries)
 {
+    bool group = strstr(options, "endpoint \"") != NULL;
     struct arena a = { 0 };
     struct call_request r = { .timeout_ms = timeout_ms, .retries = retries };
 
     conf = conffile_must_load(arena_printf(&a,
         "listen \"127.0.0.1:8080\" { }\nworkers \"app\" { server \"127.0.0.1:8001\" { } }\n"
-        "upstream \"ai\" { origin = \"http://127.0.0.1:%u\" retry_first_pause = \"1ms\" "
+        "upstream \"ai\" { %s \"http://127.0.0.1:%u\"%s retry_first_pause = \"1ms\" "
         "retry_max_pause = \"2ms\" retry_unstarted_within = \"0ms\"\n%s }\nroute \"/\" { workers = "
         "\"app\" }\n",
-        port, options)
+        group ? "endpoint \"a\" { origin =" : "origin =", port, group ? " }" : "", options)
                                   .p);
     arena_release(&a);
     endpoints = endpoints_open(conf);
@@ -369,6 +374,32 @@ START_TEST(may_be_closed_within_an_event)
 }
 END_TEST
 
+/* What the sieve has held until the end is told as data, and the owner may close the call there. */
+START_TEST(may_be_closed_within_the_last_of_its_data)
+{
+    static const char begun[] = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n"
+                                "data: [DONE]\n\n";
+
+    told.target = "/v1/chat/completions";
+    told.closes = true;
+    told.close_on = CALL_DATA;
+    told.close_from = sizeof(begun);
+    open_call("api = \"openai\" include_usage = true stateful = true\n"
+              "endpoint \"b\" { origin = \"http://127.0.0.1:1\" tier = 2 }",
+        "{\"stream\":true}", 0, SIZE_MAX);
+    upstream_takes("include_usage");
+    peer_send(&upstream, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n" CLOSE "\r\n");
+    peer_send(&upstream, begun);
+    WORLD_UNTIL(buf_len(&told.body) == strlen(begun));
+    peer_send(&upstream, "data: {\"rest\":1");
+    peer_close(&upstream);
+    WORLD_UNTIL(buf_len(&told.body) > strlen(begun));
+    world_settle();
+    ck_assert(!told.ended && !told.failed);
+    told.call = NULL;
+}
+END_TEST
+
 static TCase *cases(void)
 {
     TCase *t = tcase_create("call");
@@ -386,6 +417,7 @@ static TCase *cases(void)
     tcase_add_test(t, is_not_fooled_while_it_is_paused);
     tcase_add_loop_test(t, may_be_closed_at_any_time, 0, 5);
     tcase_add_loop_test(t, may_be_closed_within_an_event, CALL_HEAD, CALL_FAILED + 1);
+    tcase_add_test(t, may_be_closed_within_the_last_of_its_data);
     return t;
 }
 
