@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <sys/socket.h>
 
+#include "base/buf.h"
 #include "http/fields.h"
 #include "http/forwarded.h"
 #include "net/addr.h"
@@ -179,23 +180,26 @@ static struct str forward_find_scheme(const struct head *in)
  * client's own proxy's. */
 static void forward_read_forwarded(struct arena *a, struct str all, struct forward_word *w)
 {
-    struct str rest = all, list = { 0 };
+    struct str rest = all;
     struct forwarded e, first = { 0 };
+    struct buf list = { 0 };
     size_t n = 0;
     int rc;
 
     while ((rc = forwarded_next(&rest, &e)) > 0) {
         if (n++ == 0)
             first = e;
-        if (!e.node.p)
-            continue;
-        list =
-            list.n ? arena_printf(a, STR_FMT ", " STR_FMT, STR_ARG(list), STR_ARG(e.node)) : e.node;
+        if (e.node.p &&
+            buf_printf(&list, "%s" STR_FMT, buf_len(&list) > 0 ? ", " : "", STR_ARG(e.node)) < 0)
+            rc = -1;
+        if (rc < 0)
+            break;
     }
+    if (rc == 0 && w->list.n == 0 && buf_len(&list) > 0)
+        w->list = arena_copy(a, buf_str(&list));
+    buf_release(&list);
     if (rc < 0 || n == 0)
         return;
-    if (w->list.n == 0)
-        w->list = list;
     if (w->proto.n == 0)
         w->proto = first.proto;
     if (first.proto.n == 0 || str_eq_nocase(first.proto, forward_first(w->proto)))
