@@ -376,8 +376,9 @@ void gateway_on_silence(struct exchange *ex)
     const struct piece body = { .body = &ex->request.body, .len = body_size(&ex->request.body) };
     int rc = 0;
 
-    if (ex->request.head.websocket)
-        return; /* a handshake has one answer, whatever the client says that it accepts */
+    /* One answer, whatever the client says that it accepts: a handshake's, and a HEAD's. */
+    if (ex->request.head.websocket || ex->reply.head_only)
+        return;
     if (ex->gateway_body && ex->gateway_body->event_stream) {
         if (ex->gateway_body->between_events)
             reply_comment(&ex->reply);

@@ -343,6 +343,16 @@ def test_a_client_that_waits_for_json_gets_none(bed):
     assert task.result().status == 500
 
 
+def test_a_head_gets_the_service_s_answer_and_no_comments(bed):
+    gate = Gate()
+    upstream, tarry = silent(bed, lambda r, c: (gate.wait(), Reply(404, b""))[1], up={"api": "none"})
+    task = bed.background(tarry.request, "HEAD", "/other", {"Accept": "text/event-stream"})
+    upstream.wait_for(1)
+    gate.opened(0.2)
+    gate.open()
+    assert task.result().status == 404
+
+
 def test_comments_fill_a_stream_s_silence_and_never_an_event(bed):
     gates = [Gate() for _ in range(3)]
 
