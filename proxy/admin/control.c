@@ -9,6 +9,7 @@
 #include "admin/page.h"
 #include "admin/pause.h"
 #include "base/buf.h"
+#include "base/url.h"
 #include "frontend/front.h"
 #include "observe/json.h"
 #include "observe/log.h"
@@ -24,6 +25,7 @@ static void control_show_exchange(const struct exchange *ex, struct buf *b, bool
 {
     uint64_t age_ms = (loop_precise_us() - ex->started_us) / 1000;
     char text[DESCRIPTION_MAX] = "";
+    struct arena scratch = { 0 };
 
     exchange_describe(ex, text, sizeof(text));
     if (!json) {
@@ -35,7 +37,8 @@ static void control_show_exchange(const struct exchange *ex, struct buf *b, bool
         first ? "" : ",", ex->id, ex_state_name(ex->state), age_ms);
     json_string(b, ex->request.head.method);
     buf_append_str(b, STR(",\"path\":"));
-    json_string(b, ex->request.head.target);
+    json_string(b, url_hide_keys(&scratch, ex->request.head.target));
+    arena_release(&scratch);
     buf_printf(b, ",\"hops\":%u,\"calls\":%u,\"description\":", ex->nhops, ex->ncalls);
     json_string(b, str_of(text));
     buf_append_str(b, STR("}"));

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/url.h"
 #include "exchange/account.h"
 #include "net/loop.h"
 
@@ -99,6 +100,7 @@ static void recent_write(struct recent_cell *cell, const struct exchange *ex, bo
 {
     const struct head *head = &ex->request.head;
     struct recent_record *r = &cell->record;
+    struct arena scratch = { 0 };
     uint64_t now = loop_precise_us();
 
     __atomic_store_n(&cell->changes, cell->changes | 1, __ATOMIC_RELAXED);
@@ -111,7 +113,8 @@ static void recent_write(struct recent_cell *cell, const struct exchange *ex, bo
     account_end_code(ex, r->code);
     TEXT(r->state, str_of(ex_state_name(ex->state)));
     TEXT(r->method, head->method);
-    TEXT(r->path, head->target);
+    TEXT(r->path, url_hide_keys(&scratch, head->target));
+    arena_release(&scratch);
     TEXT(r->route, account_route(ex));
     TEXT(r->upstream, account_upstream(ex));
     TEXT(r->endpoint, ex->record.endpoint ? ex->record.endpoint->name : STR(""));

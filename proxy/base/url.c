@@ -290,3 +290,58 @@ bool url_decode_path(struct arena *a, struct str target, struct str *path)
     *path = str_make(out, n);
     return true;
 }
+
+static const struct str url_credentials[] = { STR_INIT("key"), STR_INIT("api_key"),
+    STR_INIT("api-key"), STR_INIT("access_token") };
+
+bool url_is_credential(struct str parameter)
+{
+    for (size_t i = 0; i < sizeof(url_credentials) / sizeof(*url_credentials); i++)
+        if (str_eq_nocase(parameter, url_credentials[i]))
+            return true;
+    return false;
+}
+
+static bool url_has_key(struct str query)
+{
+    struct str one, name, value;
+
+    while (query.n > 0) {
+        str_cut(query, '&', &one, &query);
+        if (str_cut(one, '=', &name, &value) && value.n > 0 && url_is_credential(name))
+            return true;
+    }
+    return false;
+}
+
+struct str url_hide_keys(struct arena *a, struct str target)
+{
+    static const struct str hidden = STR_INIT("***");
+    struct str path, query, one, name, value;
+    char *p, *at;
+
+    if (!str_cut(target, '?', &path, &query) || !url_has_key(query))
+        return target;
+    /* A value of one octet grows by two, and has a name and a "=" before it. */
+    p = at = arena_alloc(a, 2 * target.n + 1);
+    if (!p)
+        return path;
+    memcpy(at, path.p, path.n);
+    at += path.n;
+    for (char sep = '?'; query.n > 0; sep = '&') {
+        str_cut(query, '&', &one, &query);
+        if (str_cut(one, '=', &name, &value) && value.n > 0 && url_is_credential(name)) {
+            one = str_make(name.p, name.n + 1);
+            value = hidden;
+        } else {
+            value = (struct str){ 0 };
+        }
+        *at++ = sep;
+        memcpy(at, one.p, one.n);
+        at += one.n;
+        if (value.n > 0)
+            memcpy(at, value.p, value.n);
+        at += value.n;
+    }
+    return str_make(p, (size_t)(at - p));
+}

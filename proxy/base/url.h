@@ -58,4 +58,12 @@ bool url_normalise_path(struct arena *a, struct str target, struct str *path);
  * nothing. False if there is no memory. */
 bool url_decode_path(struct arena *a, struct str target, struct str *path);
 
+/* Whether services take a key from the query parameter of that name: key, api_key, access_token and
+ * the like. */
+bool url_is_credential(struct str parameter);
+
+/* The target with "***" in place of the keys in its query, for logs and pages: itself if it has
+ * none, otherwise a copy in `a`. Without memory: the path alone. */
+struct str url_hide_keys(struct arena *a, struct str target);
+
 #endif

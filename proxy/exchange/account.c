@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/url.h"
 #include "exchange/forward.h"
 #include "net/loop.h"
 #include "observe/access.h"
@@ -103,6 +104,7 @@ void account_write(struct exchange *ex)
     char peer[ADDR_TEXT_MAX] = "unknown", client[ADDR_TEXT_MAX] = "unknown", code[3];
     char trace[2 * TRACE_ID_BYTES + 1] = "";
     struct trace_context context;
+    struct arena scratch = { 0 };
     struct addr from;
     struct access_entry e = {
         .exchange = ex->id,
@@ -156,6 +158,8 @@ void account_write(struct exchange *ex)
     addr_ip_text(&ex->request.peer, peer);
     from = forward_client(ex->conf, head, &ex->request.peer);
     addr_ip_text(from.family ? &from : &ex->request.peer, client);
+    e.path = url_hide_keys(&scratch, head->target);
     access_write(&e);
+    arena_release(&scratch);
     loop_defer(&ex->all->access_flush, account_on_flush, ex->all);
 }

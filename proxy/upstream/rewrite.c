@@ -3,22 +3,17 @@
 
 #include <stdlib.h>
 
+#include "base/url.h"
 #include "conf/value.h"
 #include "llm/askusage.h"
 #include "llm/scanner.h"
-
-static const struct str query_credentials[] = { STR_INIT("key"), STR_INIT("api_key"),
-    STR_INIT("api-key"), STR_INIT("access_token") };
 
 static bool rewrite_is_query_credential(struct str parameter)
 {
     struct str name, value;
 
     str_cut(parameter, '=', &name, &value);
-    for (size_t i = 0; i < sizeof(query_credentials) / sizeof(*query_credentials); i++)
-        if (str_eq_nocase(name, query_credentials[i]))
-            return true;
-    return false;
+    return url_is_credential(name);
 }
 
 /* The target without the keys in its query. p is NULL if there is no memory. */

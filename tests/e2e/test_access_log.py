@@ -64,6 +64,17 @@ def test_the_app_may_label_an_exchange(bed, kind):
         assert (line["upstream_request_id"], line["upstream_status"], line["attempts"]) == ("req_42", 200, 1)
 
 
+@pytest.mark.parametrize("query, shown", [("key=s3cret", "key=***"), ("a=1&KEY=s3cret&b=2", "a=1&KEY=***&b=2"), ("key=", "key="),
+                                          ("api_key=s&access_token=s3cret", "api_key=***&access_token=***"), ("monkey=banana", "monkey=banana")])
+def test_keys_in_a_query_are_shown_to_nobody(bed, query, shown):
+    """Google's services take a key from there. The worker gets it; the log and the pages do not."""
+    site = bed.site(ok, admin=True)
+    site.tarry.get("/v1?" + query)
+    assert site.tarry.access.wait_for()["path"] == "/v1?" + shown
+    assert site.worker.request.target == "/v1?" + query
+    assert "s3cret" not in site.tarry.ask_admin("/dashboard.json")
+
+
 def test_a_client_cannot_set_the_label(bed):
     site = bed.site(ok)
     site.tarry.get("/", {"Tarry-Label": "forged"})
