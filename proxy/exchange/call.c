@@ -1,5 +1,5 @@
 /* A call: its attempts, one after the other, and the pauses between them. */
-#include "exchange/call.h"
+#include "exchange/callstate.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -7,29 +7,8 @@
 
 #include "base/entropy.h"
 #include "base/num.h"
-#include "conf/value.h"
-#include "exchange/attempt.h"
 #include "exchange/callmetrics.h"
-#include "exchange/callplace.h"
-#include "exchange/pacing.h"
-#include "llm/sieve.h"
-#include "net/deadline.h"
-#include "net/loop.h"
 #include "observe/counter.h"
-#include "upstream/group.h"
-#include "upstream/home.h"
-#include "upstream/ratelimit.h"
-#include "upstream/retry.h"
-#include "upstream/rewrite.h"
-
-/*   PAUSING <-> TRYING -> PASSING -> OVER       from anywhere to OVER: failure, call_close()
- *
- *   PAUSING    before each attempt, the first too: owns nothing.
- *   TRYING     owns an attempt whose answer is not decided about.
- *   PASSING    owns the attempt whose answer is passed on: it is never made again.
- *   OVER       has told how it ended, or was closed. */
-enum call_state { CALL_IS_PAUSING, CALL_IS_TRYING, CALL_IS_PASSING, CALL_IS_OVER };
-#define CALL_NSTATES (CALL_IS_OVER + 1)
 
 #define MAY(s) (1u << CALL_IS_##s)
 static const struct machine_state states[CALL_NSTATES] = {
@@ -41,44 +20,7 @@ static const struct machine_state states[CALL_NSTATES] = {
 
 const struct machine call_machine = { "call", states, CALL_NSTATES };
 
-/* Ten thousand of them wait at a time: each byte counts. */
-struct call {
-    struct call_request request;
-    struct endpoints *endpoints;
-    struct attempt *attempt;
-    struct attempt *kept;  /* of a lower tier: its answer counts if the others fail too */
-    struct pacing *pacing; /* NULL: nothing may have to wait, so far */
-    struct rewritten_body *rewritten;     /* for the present endpoint; NULL: the body as it is */
-    struct sieve *sieve;                  /* for the chunk that was asked for; NULL: all passes */
-    const struct endpoint_conf *endpoint; /* of the last attempt */
-    union {
-        struct deadline timer;              /* of the pause, or the attempt's while there is one */
-        struct deferred_free deferred_free; /* once it is closed */
-    } part;
-    uint64_t started_ms, total_at_ms;
-    call_make_head_fn *make_head;
-    call_event_fn *on_event;
-    void *owner;
-    const struct log_context *log;
-    uint64_t tried; /* endpoints, as bits by their place in the conf */
-    struct callplace place;
-    uint16_t attempts; /* in all */
-    uint16_t status;   /* of the answer that is passed on; 0: none */
-    unsigned char retries, retries_max, frees, least_tier, endpoint_index;
-    unsigned char state; /* enum call_state */
-    signed char phase;   /* of the attempt: its place in the trail, or -1 */
-    bool probing;        /* its attempt is the probe of an endpoint */
-    bool counted;        /* it has had a first result */
-    bool retry_denied;   /* the budget of retries was used up */
-    bool no_terminal;    /* the answer that was passed on ended without its terminal event */
-    bool placed;         /* its place has been looked for */
-    bool paced;          /* the attempt has its turn */
-    bool refused;        /* it waited too long, or too many did */
-    bool resting;        /* in the queue it waits for an endpoint that rests, not for a limit */
-    bool closed;
-};
-
-static void call_set_state(struct call *c, enum call_state to)
+void call_set_state(struct call *c, enum call_state to)
 {
     if (c->state == to)
         return;
@@ -88,13 +30,13 @@ static void call_set_state(struct call *c, enum call_state to)
     c->state = (unsigned char)to;
 }
 
-static void call_emit(struct call *c, struct call_event ev)
+void call_emit(struct call *c, struct call_event ev)
 {
     if (!c->closed)
         c->on_event(c->owner, c, &ev);
 }
 
-static void call_report(struct call *c, enum verdict_outcome o, uint64_t rest_ms)
+void call_report(struct call *c, enum verdict_outcome o, uint64_t rest_ms)
 {
     struct endpoint *e = endpoints_find(c->endpoints, c->request.upstream, c->endpoint);
     struct verdict_report r = { .outcome = o,
@@ -107,7 +49,7 @@ static void call_report(struct call *c, enum verdict_outcome o, uint64_t rest_ms
         endpoint_report(e, c->request.upstream, c->endpoint, &r);
 }
 
-static void call_drop_attempt(struct call *c)
+void call_drop_attempt(struct call *c)
 {
     if (c->probing)
         call_report(c, VERDICT_NEUTRAL, 0); /* it has tried nothing out */
@@ -127,7 +69,7 @@ static void call_drop_all(struct call *c)
 }
 
 /* The attempt is over; its usage is known as long as it is open. */
-static void call_leave_pace(struct call *c, enum pacing_end end)
+void call_leave_pace(struct call *c, enum pacing_end end)
 {
     struct llm_usage usage = call_usage(c);
 
@@ -136,7 +78,7 @@ static void call_leave_pace(struct call *c, enum pacing_end end)
         pacing_leave(c->pacing, end, &usage);
 }
 
-static void call_fail(struct call *c, enum problem problem, const char *why)
+void call_fail(struct call *c, enum problem problem, const char *why)
 {
     call_leave_pace(c, PACING_USED);
     call_set_state(c, CALL_IS_OVER);
@@ -148,14 +90,14 @@ static void call_fail(struct call *c, enum problem problem, const char *why)
                      .end = c->no_terminal ? CALL_NO_TERMINAL : CALL_COMPLETE });
 }
 
-static uint64_t call_left_ms(const struct call *c)
+uint64_t call_left_ms(const struct call *c)
 {
     uint64_t now = loop_now_ms();
 
     return c->total_at_ms > now ? c->total_at_ms - now : 0;
 }
 
-static struct retry_situation call_situation(const struct call *c)
+struct retry_situation call_situation(const struct call *c)
 {
     return (struct retry_situation){
         .retries_done = c->retries,
@@ -168,8 +110,6 @@ static struct retry_situation call_situation(const struct call *c)
 }
 
 static void call_try(void *owner);
-static struct pacing *call_make_pacing(struct call *c);
-
 enum { QUEUE_LOOK_MS = 100 }; /* behind queue_timeout: how often is looked what is waited for */
 
 static void call_set_pause(struct call *c, uint64_t ms)
@@ -179,7 +119,7 @@ static void call_set_pause(struct call *c, uint64_t ms)
     deadline_set(&c->part.timer, ms);
 }
 
-static void call_pause_before_retry(struct call *c, uint64_t ms, const char *why)
+void call_pause_before_retry(struct call *c, uint64_t ms, const char *why)
 {
     call_leave_pace(c, PACING_FREE); /* a pause holds up nobody */
     call_drop_attempt(c);
@@ -190,7 +130,7 @@ static void call_pause_before_retry(struct call *c, uint64_t ms, const char *why
     call_set_pause(c, ms);
 }
 
-static struct group_ask call_ask(const struct call *c)
+struct group_ask call_ask(const struct call *c)
 {
     return (struct group_ask){ .upstream = c->request.upstream,
         .tried = c->tried,
@@ -204,7 +144,7 @@ static struct group_ask call_ask(const struct call *c)
 }
 
 /* Whether an endpoint of a higher tier takes calls in time; then only those count from here on. */
-static bool call_climb(struct call *c)
+bool call_climb(struct call *c)
 {
     struct group_ask ask = call_ask(c);
     struct group_choice choice;
@@ -216,331 +156,6 @@ static bool call_climb(struct call *c)
     c->least_tier = (unsigned char)ask.least_tier;
     return true;
 }
-
-/* ---- the budget of retries ---- */
-
-static struct budget *call_budget(const struct call *c)
-{
-    struct endpoint *e = endpoints_find(c->endpoints, c->request.upstream, c->endpoint);
-
-    return e ? endpoint_budget(e) : NULL;
-}
-
-/* Calls count when their first result is there, as retries do: however long calls take, an outage
- * is measured against those that it has hit. */
-static void call_count(struct call *c)
-{
-    struct budget *b = c->counted ? NULL : call_budget(c);
-
-    c->counted = true;
-    if (b)
-        budget_note_call(b, c->request.upstream, loop_now_ms());
-}
-
-static bool call_take_retry(struct call *c)
-{
-    struct budget *b = call_budget(c);
-
-    if (!b || budget_take(b, c->request.upstream, loop_now_ms()))
-        return true;
-    c->retry_denied = true;
-    counter_add(COUNTER_RETRIES_DENIED, 1);
-    log_info(c->log, "call %zu to \"" STR_FMT "\" is not made again: the retry budget is used up",
-        c->request.index, STR_ARG(c->request.upstream->name));
-    return false;
-}
-
-/* Whether the call is made again (RETRY_AGAIN, RETRY_ELSEWHERE), and after which pause: none if
- * another endpoint is ready, which is not hit by what this one suffers from and takes nothing from
- * the budget; otherwise until the first of the others is back, or for `own_ms` at this one. */
-static bool call_plan_retry(
-    struct call *c, enum retry_decision d, uint64_t own_ms, uint64_t *pause_ms)
-{
-    struct group_ask ask = call_ask(c);
-    uint64_t back_ms = group_next_back(c->endpoints, &ask, c->endpoint_index);
-
-    *pause_ms = 0;
-    if (group_has_other(c->endpoints, &ask))
-        return true;
-    *pause_ms = d == RETRY_AGAIN ? own_ms : UINT64_MAX;
-    if (back_ms < *pause_ms && back_ms <= c->request.upstream->retry_after_max_ms)
-        *pause_ms = back_ms;
-    return *pause_ms < call_left_ms(c) && call_take_retry(c);
-}
-
-/* ---- what the attempt tells ---- */
-
-/* What a service says of its limits holds for later calls. The first time that it says something,
- * the call did not wait for any. */
-static void call_hear_limits(struct call *c, const struct head *head)
-{
-    struct meter_level levels[METER_NKINDS];
-
-    if (!c->pacing && c->request.upstream->rate_limit_headers &&
-        ratelimit_read(head, loop_wall_ms(), levels))
-        c->pacing = call_make_pacing(c);
-    if (c->pacing)
-        pacing_answered(c->pacing, c->endpoint, head);
-}
-
-/* A refusal of a key that the client brought along says nothing about the endpoint. */
-static enum verdict_outcome call_outcome_of(const struct call *c, const struct attempt_answer *a)
-{
-    bool key_is_out = a->status == 401 || a->kind == LLM_ERROR_QUOTA;
-
-    if (key_is_out)
-        return rewrite_has_key(c->endpoint) ? VERDICT_DENIED : VERDICT_NEUTRAL;
-    if (a->status == 429)
-        return VERDICT_NEUTRAL;
-    return a->status >= 500 ? VERDICT_FAILED : VERDICT_SERVED;
-}
-
-/* The answer is the call's. One of a higher tier that failed too is not: the first one counts. */
-static enum attempt_decision call_pass(struct call *c, const struct attempt_answer *a)
-{
-    call_set_state(c, CALL_IS_PASSING);
-    c->status = (uint16_t)a->status;
-    if (!c->kept || a->status < 400)
-        return ATTEMPT_PASS;
-    call_drop_attempt(c);
-    c->attempt = c->kept;
-    c->kept = NULL;
-    attempt_pass_kept(c->attempt);
-    return ATTEMPT_GONE;
-}
-
-static enum attempt_decision call_keep(struct call *c)
-{
-    /* The first of all counts. */
-    if (c->kept) {
-        call_pause_before_retry(c, 0, "next tier");
-        return ATTEMPT_GONE;
-    }
-    trail_end(c->request.trail, c->phase, loop_precise_us());
-    c->kept = c->attempt;
-    c->attempt = NULL;
-    call_pause_before_retry(c, 0, "next tier");
-    return ATTEMPT_KEEP;
-}
-
-static enum attempt_decision call_on_answer(void *owner, const struct attempt_answer *a)
-{
-    struct call *c = owner;
-    struct retry_situation s = call_situation(c);
-    struct retry_answer r = { a->status, a->head, a->kind, a->asks_to_wait, a->wait_ms };
-    struct retry_plan plan;
-    enum retry_decision decision;
-    uint64_t pause_ms;
-    char why[80];
-
-    if ((r.kind == LLM_ERROR_AUTH || r.kind == LLM_ERROR_QUOTA) && !rewrite_has_key(c->endpoint))
-        s.retries_max = 0;
-    callmetrics_attempt_answered(c->request.upstream, c->endpoint->name, a->status);
-    trail_note(c->request.trail, c->phase, (uint16_t)a->status, NULL);
-    call_count(c);
-    call_hear_limits(c, a->head);
-    decision = retry_after_answer(&s, &r, &plan);
-    call_report(c, call_outcome_of(c, a), a->status >= 400 ? plan.rest_ms : 0);
-    snprintf(why, sizeof(why), "status %u%s" STR_FMT, a->status, a->word.n ? ", " : "",
-        (int)(a->word.n < 48 ? a->word.n : 48), a->word.p ? a->word.p : "");
-    switch (decision) {
-    case RETRY_NEXT_TIER:
-        return call_climb(c) ? call_keep(c) : call_pass(c, a);
-    case RETRY_AGAIN:
-    case RETRY_ELSEWHERE:
-        if (c->retries >= s.retries_max || !call_plan_retry(c, decision, plan.pause_ms, &pause_ms))
-            return call_pass(c, a);
-        c->retries++;
-        call_pause_before_retry(c, pause_ms, why);
-        return ATTEMPT_GONE;
-    case RETRY_FREE:
-    case RETRY_NO:
-        break;
-    }
-    return call_pass(c, a);
-}
-
-/* An SDK would multiply Tarry's tries by its own. */
-static bool call_must_not_be_repeated(const struct call *c, const struct head *head)
-{
-    return head->status >= 400 &&
-           (c->attempts > 1 || c->retry_denied || head->status >= 500 || head->status == 408);
-}
-
-/* Whether the answer has the chunk that include_usage has brought. */
-static bool call_must_sieve(const struct call *c, const struct head *head)
-{
-    struct str coding = head_value(head, STR("content-encoding"));
-
-    return c->rewritten && c->rewritten->asks_usage && head->status == 200 &&
-           head_is_event_stream(head) && (coding.n == 0 || str_eq_nocase(coding, STR("identity")));
-}
-
-/* The head as the caller gets it. 0, or -1 if there is no memory. */
-static int call_make_answer_head(
-    struct call *c, struct arena *a, const struct head *head, struct head *out)
-{
-    bool sieved = call_must_sieve(c, head);
-
-    *out = *head;
-    if (!sieved && !call_must_not_be_repeated(c, head))
-        return 0;
-    if (head_copy(a, out, head, 1) < 0)
-        return -1;
-    if (sieved) {
-        head_remove(out, STR("content-length"));
-        c->sieve = sieve_new();
-        if (!c->sieve)
-            return -1;
-    }
-    if (call_must_not_be_repeated(c, head))
-        return head_set(out, a, STR("x-should-retry"), STR("false"));
-    return 0;
-}
-
-static void call_lose(struct call *c)
-{
-    call_drop_attempt(c);
-    call_fail(c, PROBLEM_INTERNAL, "out of memory");
-}
-
-/* As soon as the id is known: the caller may use it before the answer has ended. */
-static void call_note_home(const struct call *c)
-{
-    const struct upstream_conf *u = c->request.upstream;
-    struct str id = u->stateful && u->nendpoints > 1 ? attempt_response_id(c->attempt) : STR("");
-
-    if (id.n > 0 && c->status < 400)
-        home_note(u, c->endpoint, id);
-}
-
-static void call_on_head(void *owner, const struct head *head)
-{
-    struct call *c = owner;
-    struct arena arena = { 0 };
-    struct head out;
-
-    c->status = (uint16_t)head->status; /* a kept answer's is not the last attempt's */
-    callmetrics_first_content(c->request.upstream, call_elapsed_ms(c));
-    call_note_home(c);
-    trail_take_service_id(c->request.trail, head);
-    if (call_make_answer_head(c, &arena, head, &out) < 0)
-        call_lose(c);
-    else
-        call_emit(c, (struct call_event){ .kind = CALL_HEAD, .head = &out });
-    arena_release(&arena);
-}
-
-/* Passes on what comes through the sieve. False: there is no memory and the call has failed, or its
- * owner has closed it. */
-static bool call_sieve(struct call *c, struct str data, bool last)
-{
-    struct buf out = { 0 };
-    int rc = sieve_feed(c->sieve, data, &out);
-
-    if (rc == 0 && last)
-        rc = sieve_end(c->sieve, &out);
-    if (rc < 0)
-        call_lose(c);
-    else if (buf_len(&out) > 0)
-        call_emit(c, (struct call_event){ .kind = CALL_DATA, .data = buf_str(&out) });
-    buf_release(&out);
-    return rc == 0 && !c->closed;
-}
-
-static void call_on_data(void *owner, struct str data)
-{
-    struct call *c = owner;
-
-    if (c->sieve)
-        call_sieve(c, data, false);
-    else
-        call_emit(c, (struct call_event){ .kind = CALL_DATA, .data = data });
-}
-
-static void call_on_end(void *owner, enum attempt_end end)
-{
-    static const enum call_end ends[] = { [ATTEMPT_COMPLETE] = CALL_COMPLETE,
-        [ATTEMPT_ERROR_EVENT] = CALL_ERROR_EVENT,
-        [ATTEMPT_MALFORMED] = CALL_MALFORMED };
-    struct call *c = owner;
-
-    if (c->sieve && !call_sieve(c, STR(""), true))
-        return;
-    call_note_home(c);
-    call_set_state(c, CALL_IS_OVER);
-    call_leave_pace(c, c->status < 400 ? PACING_USED : PACING_FREE);
-    callmetrics_call_answered(c->request.upstream, c->status, call_elapsed_ms(c), c->log);
-    call_emit(c, (struct call_event){ .kind = CALL_END, .end = ends[end] });
-}
-
-static void call_on_failed(void *owner, const struct attempt_failure *f)
-{
-    struct call *c = owner;
-    struct retry_situation s = call_situation(c);
-    struct retry_failure r = {
-        .error = f->error,
-        .sent = f->reach >= ATTEMPT_SENT,
-        .answered = f->reach == ATTEMPT_ANSWERED,
-        .reused = f->reused,
-        .alone = f->alone,
-        .took_ms = f->took_ms,
-    };
-    enum retry_decision decision;
-    uint64_t pause_ms;
-
-    callmetrics_attempt_failed(c->request.upstream, c->endpoint->name, f->problem);
-    trail_note(c->request.trail, c->phase, 0, problem_error(f->problem));
-    if (c->state == CALL_IS_PASSING) {
-        call_report(c, c->request.websocket ? VERDICT_NEUTRAL : VERDICT_FAILED, 0);
-        c->no_terminal = f->no_terminal;
-        call_fail(c, f->problem, f->why);
-        return;
-    }
-    decision = retry_after_failure(&s, &r, &pause_ms);
-    call_count(c);
-    call_report(c, decision == RETRY_FREE ? VERDICT_NEUTRAL : VERDICT_FAILED, 0);
-    if ((decision == RETRY_AGAIN || decision == RETRY_ELSEWHERE) &&
-        call_plan_retry(c, decision, pause_ms, &pause_ms)) {
-        c->retries++;
-        call_pause_before_retry(c, pause_ms, f->why);
-    } else if (decision == RETRY_FREE) {
-        c->frees++;
-        c->tried &= ~(UINT64_C(1) << c->endpoint_index);
-        call_leave_pace(c, PACING_UNBEGUN);
-        call_pause_before_retry(c, pause_ms, f->why);
-    } else if (c->kept) {
-        call_drop_attempt(c);
-        c->attempt = c->kept;
-        c->kept = NULL;
-        call_set_state(c, CALL_IS_PASSING);
-        attempt_pass_kept(c->attempt);
-    } else {
-        call_fail(c, f->problem, f->why);
-    }
-}
-
-static int call_make_head(void *owner, struct arena *a, struct head *out)
-{
-    struct call *c = owner;
-
-    return c->make_head(c->owner, c, a, out);
-}
-
-static void call_on_drained(void *owner)
-{
-    call_emit(owner, (struct call_event){ .kind = CALL_DRAINED });
-}
-
-static const struct attempt_events events = {
-    .make_head = call_make_head,
-    .on_answer = call_on_answer,
-    .on_head = call_on_head,
-    .on_data = call_on_data,
-    .on_end = call_on_end,
-    .on_drained = call_on_drained,
-    .on_failed = call_on_failed,
-};
 
 /* ---- which endpoint ---- */
 
@@ -627,7 +242,7 @@ static void call_on_turn(void *owner)
     call_try(c);
 }
 
-static struct pacing *call_make_pacing(struct call *c)
+struct pacing *call_make_pacing(struct call *c)
 {
     struct pacing_request r = {
         .upstream = c->request.upstream,
@@ -734,7 +349,7 @@ static void call_open_attempt(struct call *c, const struct group_choice *choice)
         .fresh = c->frees > 0,
         .until_end = c->request.timeout_ms > 0,
         .websocket = c->request.websocket,
-        .events = &events,
+        .events = c->events,
         .owner = c,
     };
     int rc;
@@ -869,9 +484,9 @@ void call_heed_client(struct call_request *r, const struct head *request)
     r->within_ms = call_client_patience_ms(request);
 }
 
-struct call *call_open(struct endpoints *endpoints, const struct call_request *r,
-    call_make_head_fn *make_head, call_event_fn *on_event, void *owner,
-    const struct log_context *log)
+struct call *call_start(const struct attempt_events *events, struct endpoints *endpoints,
+    const struct call_request *r, call_make_head_fn *make_head, call_event_fn *on_event,
+    void *owner, const struct log_context *log)
 {
     const struct upstream_conf *u = r->upstream;
     struct call *c = calloc(1, sizeof(*c));
@@ -885,6 +500,7 @@ struct call *call_open(struct endpoints *endpoints, const struct call_request *r
     c->retries_max = (unsigned char)(r->retries < u->retries ? r->retries : u->retries);
     c->endpoints = endpoints;
     c->make_head = make_head;
+    c->events = events;
     c->on_event = on_event;
     c->owner = owner;
     c->log = log;
