@@ -780,6 +780,10 @@ static const struct opt upstream_rows[] = {
     { "response_max", OPT_SIZE, IN(upstream_conf, response_max), "32M", "1", "4G", OPT_LIVE,
         .help = "How large a response may be that is brought back to a worker. Relayed "
                 "responses may have any size." },
+    { "rest_max", OPT_DURATION, IN(upstream_conf, rest_max_ms), "1h", "0ms", "30d", OPT_LIVE,
+        .help =
+            "The longest pause in which an endpoint gets no calls because the service has asked "
+            "for one (Retry-After and the like)." },
     { "retries", OPT_NUMBER, IN(upstream_conf, retries), "2", "0", "100", OPT_LIVE,
         .help = "How often a call is made again after a failure that says that it was not "
                 "processed, or that the service is overloaded." },

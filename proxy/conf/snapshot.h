@@ -266,6 +266,7 @@ struct upstream_conf {
     uint64_t retry_first_pause_ms;      /* before the first retry, at most 1 s; doubles */
     uint64_t retry_max_pause_ms;        /* of our own backoff; the service's hint may be longer */
     uint64_t retry_after_max_ms;        /* a longer hint ends the call */
+    uint64_t rest_max_ms;               /* of an endpoint, by the service's hint */
     uint64_t retry_unstarted_within_ms; /* an HTTP/1.1 connection that ends this soon was not looked
                                            at */
     uint64_t retry_unsure_within_ms;    /* a failure that may have been billed is tried again if it

@@ -84,6 +84,8 @@ enum retry_decision retry_after_answer(
     bool hinted = retry_find_hint(a, s->wall_ms, &hint);
 
     plan->rest_ms = hinted ? hint : 0;
+    if (plan->rest_ms > s->conf->rest_max_ms)
+        plan->rest_ms = s->conf->rest_max_ms;
     plan->pause_ms = retry_backoff(s);
     if (a->status < 400)
         return RETRY_NO;

@@ -13,6 +13,7 @@ static uint16_t retry_on[] = { 409, 429, 500, 502, 503, 529 };
 static struct upstream_conf conf = { .retry_first_pause_ms = 500,
     .retry_max_pause_ms = 8000,
     .retry_after_max_ms = 60000,
+    .rest_max_ms = 3600000,
     .retry_unstarted_within_ms = 250,
     .retry_on = retry_on,
     .nretry_on = 6 };
@@ -210,6 +211,20 @@ START_TEST(waits_for_no_hint_that_is_too_long)
 }
 END_TEST
 
+/* A year would leave the endpoint alone for longer than anybody remembers why. */
+START_TEST(an_endpoint_rests_no_longer_than_rest_max)
+{
+    struct field f = { STR("Retry-After"), STR("31536000") };
+    struct head h = response(429, &f, 1);
+    struct retry_situation s = situation(0, 2);
+    struct retry_answer a = { .status = 429, .head = &h, .kind = LLM_ERROR_RATE };
+    struct retry_plan plan;
+
+    ck_assert_int_eq(retry_after_answer(&s, &a, &plan), RETRY_ELSEWHERE);
+    ck_assert_uint_eq(plan.rest_ms, 3600000);
+}
+END_TEST
+
 START_TEST(reads_the_hint_of_the_body)
 {
     struct retry_situation s = situation(0, 2);
@@ -384,6 +399,7 @@ static TCase *cases(void)
     tcase_add_loop_test(t, retries_only_what_was_not_processed, 0, COUNT_OF(failures));
     tcase_add_test(t, sends_unseen_calls_again_whatever_the_limit);
     tcase_add_test(t, waits_for_no_hint_that_is_too_long);
+    tcase_add_test(t, an_endpoint_rests_no_longer_than_rest_max);
     tcase_add_test(t, reads_the_hint_of_the_body);
     tcase_add_loop_test(t, goes_by_the_kind_of_error, 0, COUNT_OF(kinds));
     tcase_add_loop_test(t, reads_every_form_of_retry_after, 0, COUNT_OF(dates));
