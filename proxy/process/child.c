@@ -271,11 +271,18 @@ static void child_watch(struct child *c)
 
 static void child_unwatch(struct child *c)
 {
+    sigset_t set, old;
+
     logs_unwatch();
+    /* The process is about to end by itself. libev gives a signal its default action back, which
+     * must not come into effect between the two. */
+    sigfillset(&set);
+    sigprocmask(SIG_BLOCK, &set, &old);
     for (size_t i = 0; i < NSIGNALS; i++) {
         ev_signal_stop(loop_ev(), &c->signals[i]);
-        signal(child_signals[i].signo, SIG_IGN); /* the process is about to end by itself */
+        signal(child_signals[i].signo, SIG_IGN);
     }
+    sigprocmask(SIG_SETMASK, &old, NULL);
     ev_timer_stop(loop_ev(), &c->alive);
     ev_timer_stop(loop_ev(), &c->publish);
     deadline_close(&c->drain);

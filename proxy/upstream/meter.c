@@ -460,8 +460,9 @@ void meter_note(uint64_t now_ms, uint64_t id, const struct meter_level levels[ME
     e = &meter.entries[meter_find(id, now_ms, true)];
     for (size_t i = 0; i < METER_NKINDS; i++)
         if (levels[i].known)
+            /* It was said within the millisecond now_ms: its end is what the reset counts from. */
             e->stands[i] = (struct meter_stand){ levels[i].limit, levels[i].remaining, now_ms,
-                levels[i].reset_ms };
+                levels[i].reset_ms + (levels[i].reset_ms > 0) };
     e->used_ms = now_ms;
     meter_unlock();
     meter_tell_of_change();
