@@ -309,6 +309,11 @@ class Soak:
     async def sample(self):
         self.samples.append((time.monotonic(), self.world.proxy.memory(), self.world.proxy.descriptors()))
 
+    def course(self):
+        """The memory over the time, as ten medians, in MiB: whether it grows, or only varies."""
+        n = max(1, len(self.samples) // 10)
+        return " ".join(f"{statistics.median(s[1] for s in self.samples[i:i + n]) / 1048576:.1f}" for i in range(0, len(self.samples) // n * n, n))
+
     def growth(self):
         """How much more memory and descriptors the last tenth has than the first after the warm-up, as medians; in percent."""
         warm = self.samples[int(len(self.samples) * WARM):]
@@ -334,7 +339,7 @@ def main(arguments=None):
                 given.children or min(CHILDREN, given.seconds / 3))
     failures = asyncio.run(soak.run(given.seconds))
     memory, descriptors = soak.growth() if len(soak.samples) > 10 else (0, 0)
-    print(", ".join(f"{kind}: {n}" for kind, n in soak.counts.items()), f"; memory {memory:+.1f} %, descriptors {descriptors:+.1f} %", sep="")
+    print(", ".join(f"{kind}: {n}" for kind, n in soak.counts.items()), f"; memory {memory:+.1f} %, descriptors {descriptors:+.1f} %; MiB: {soak.course()}", sep="")
     if given.growth is not None and max(memory, descriptors) > given.growth:
         failures.append(f"it grows: memory by {memory:.1f} %, descriptors by {descriptors:.1f} %")
     if not failures:
