@@ -64,7 +64,10 @@ class Hooked(Program):
         """The processes that serve the app."""
         found = []
         for pid in pathlib.Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split():
-            line = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+            try:
+                line = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+            except OSError:
+                continue  # it has just ended
             if b"gunicorn" in line and not line.startswith(b"tarry"):
                 found.append(int(pid))
         return found

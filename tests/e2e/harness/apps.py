@@ -123,7 +123,11 @@ class Granian(Program):
         """The process that runs the app: the one below the command that has loaded it."""
         found = []
         for pid in pathlib.Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split():
-            if "resource_tracker" not in pathlib.Path(f"/proc/{pid}/cmdline").read_text():
+            try:
+                line = pathlib.Path(f"/proc/{pid}/cmdline").read_text()
+            except OSError:
+                continue  # it has just ended
+            if "resource_tracker" not in line:
                 found.append(int(pid))
         return found
 
