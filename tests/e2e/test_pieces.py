@@ -93,8 +93,9 @@ def streaming(bed, pieces, request=None, replay=None, **more):
     return feed, Work(bed, feed, request or (lambda r, c: handoff("replay", [deliver(feed.server)], headers=STICKY)), replay or run, pieces, **more)
 
 
-def echo(pieces):
-    return [parts(p.body, "end" if "last" in (p.piece or "") else "more", STICKY) for p in pieces]
+def echo(pieces, back=STICKY):
+    """Each piece goes to the client. `back`: where the next ones are to come."""
+    return [parts(p.body, "end" if "last" in (p.piece or "") else "more", back) for p in pieces]
 
 
 # --- a response in parts ---
@@ -698,7 +699,7 @@ def test_tarry_at_is_where_pieces_go(bed):
     def own_work(r, c):
         seen.note(r.kind)
         if r.kind == "pieces":
-            return answer_pieces(echo(read_pieces(r)))
+            return answer_pieces(echo(read_pieces(r), at))
         return parts(replay_parts(r)[1][-1].body, "more", at, headers=SSE)
     own = bed.add(ScriptedWorker(own_work, address=f"unix:{bed.folder}/own.sock", keep_alive=False))
     at = {**STICKY, "Tarry-At": f"unix:{own.address[5:]}"}
@@ -706,7 +707,9 @@ def test_tarry_at_is_where_pieces_go(bed):
     one = bed.background(w.tarry.get, "/")
     feed.send(b"1")
     seen.wait_for(lambda notes: "replay" in notes)
-    feed.send(b"2")
+    for n, piece in enumerate((b"2", b"3"), 1):
+        feed.send(piece)
+        seen.wait_for(lambda notes: notes.count("pieces") >= n)
     feed.end()
-    assert one.result().body == b"12"
-    assert [r.kind for r in w.workers[0].requests] == ["request"] and "pieces" in seen.list
+    assert one.result().body == b"123"
+    assert [r.kind for r in w.workers[0].requests] == ["request"]
