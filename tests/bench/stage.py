@@ -158,6 +158,8 @@ class Stage:
                 origin     = "{upstream["origin"]}"
                 ca_file    = "{upstream["ca"]}"
                 set_header = {{ "Authorization: Bearer sk-stand-in" }}
+                max_connections = 512 # 10,000 calls at 32 on each, with room
+                rate_limit_headers = false # the stand-in names limits, as the services do
             }}
             '''
         command = [self.program("proxy/tarry"), "-c", self.file("tarry.conf", conf)]
