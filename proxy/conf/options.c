@@ -292,9 +292,9 @@ static const struct opt root_rows[] = {
                 "itself." },
     { "websocket_drain", OPT_WORD, IN(conf, websocket_drain), "wait", NULL, NULL, OPT_LIVE,
         .words = drain_words,
-        .help = "What becomes of open WebSockets when Tarry stops: \"wait\" leaves them until they "
-                "end or shutdown_timeout passes, \"close\" closes them at once. Either way Tarry "
-                "closes them with status 1001 (going away), so that clients connect again." },
+        .help = "How open WebSockets end when Tarry stops: \"wait\" leaves them until they end by "
+                "themselves or shutdown_timeout passes, \"close\" closes them at once. Either way "
+                "Tarry closes them with status 1001 (going away), so that clients connect again." },
 };
 
 static const struct opt access_log_rows[] = {
@@ -619,7 +619,7 @@ static const struct opt limit_rows[] = {
         .help = "How many calls of one key are in flight at a time, in all processes together; "
                 "further ones wait. 0: any number." },
     { "key", OPT_SELECTOR, IN(limit_conf, key), "", NULL, NULL, OPT_LIVE,
-        .help = "What calls are counted by: \"header:NAME\" (a field of the request), \"address\" "
+        .help = "Calls are counted by \"header:NAME\" (a field of the request), \"address\" "
                 "(the client's), \"credential\" (the key that the request brings along), "
                 "\"tenant\" (Tarry-Limit-Key, or the upstream's tenant), or empty for all calls "
                 "together." },
@@ -841,10 +841,12 @@ static const struct opt upstream_rows[] = {
         .help = "HTTP/2: how many calls share one connection, so that one that breaks takes few "
                 "of them with it. The peer may allow fewer." },
     { "tenant", OPT_SELECTOR, IN(upstream_conf, tenant), "", NULL, NULL, OPT_LIVE,
-        .help = "Who takes turns where calls have to wait: \"header:NAME\" (a field of the "
-                "request), \"address\" (the client's) or \"credential\" (the key that the request "
-                "brings along). A handoff's Tarry-Limit-Key goes first. Empty: all calls are one "
-                "tenant's." },
+        .help =
+            "Tenants take turns where calls have to wait. A call's tenant is \"header:NAME\" (a "
+            "field of the request), \"address\" (the client's) or \"credential\" (the key that "
+            "the request brings along). A handoff's Tarry-Limit-Key goes first. Empty: all calls "
+            "are one "
+            "tenant's." },
     { "tenant_weights", OPT_WEIGHTS, IN(upstream_conf, tenant_weights), NULL, NULL, NULL, OPT_LIVE,
         .help = "How many turns a tenant has in each round, such as \"acme: 4\", by the text of "
                 "the field or of Tarry-Limit-Key. All others have one." },
