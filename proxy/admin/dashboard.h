@@ -1,5 +1,5 @@
 /* The dashboard: one page with its script and style, all in the binary, and the data that it asks
- * for. What else it shows it reads from /metrics. */
+ * for. It reads everything else from /metrics. */
 #ifndef TARRY_ADMIN_DASHBOARD_H
 #define TARRY_ADMIN_DASHBOARD_H
 

@@ -48,7 +48,7 @@ static bool proxyurl_basic(
     return out->p ? true : WHY("out of memory");
 }
 
-/* What stands behind the last "@", and in front of it. */
+/* Splits at the last "@": the text behind it, and the text in front of it. */
 static struct str proxyurl_cut_user(struct str text, struct str *user)
 {
     for (size_t i = text.n; i > 0; i--) {

@@ -71,7 +71,7 @@ enum client_certificate {
 /* How to treat a request for a host that the certificate shown does not cover. */
 enum misdirected_policy { MISDIRECTED_REFUSE, MISDIRECTED_SERVE };
 
-/* What becomes of open WebSockets when Tarry begins to stop. */
+/* How open WebSockets end when Tarry begins to stop. */
 enum tunnel_drain { TUNNEL_DRAIN_WAIT, TUNNEL_DRAIN_CLOSE };
 
 enum tls_version { TLS_VERSION_1_2, TLS_VERSION_1_3 };

@@ -19,8 +19,8 @@ struct tls_peer;
 
 /* Whom to trust, and what to show: paths. */
 struct tls_terms {
-    struct str ca_file; /* empty: the system's authorities. What stands in it is trusted as it is,
-                           an intermediate or the server's own certificate too */
+    struct str ca_file; /* empty: the system's authorities. Each certificate in it is trusted as it
+                           is, an intermediate or the server's own certificate too */
     struct str certificate, private_key; /* of ours; empty: none */
 };
 
