@@ -43,8 +43,10 @@ void *arena_alloc(struct arena *a, size_t n)
     struct arena_block *b = a->blocks;
     void *p;
 
-    if (n > SIZE_MAX / 2)
+    if (n > SIZE_MAX / 2) {
+        a->no_memory = true;
         return NULL;
+    }
     n = (n + ALIGN - 1) & ~((size_t)ALIGN - 1);
 #ifdef TARRY_PLAIN_MALLOC
     b = arena_open_block(a, n, false);
@@ -54,11 +56,12 @@ void *arena_alloc(struct arena *a, size_t n)
         b = n >= BLOCK_MIN / 2 ? arena_open_block(a, n, b != NULL)
                                : arena_open_block(a, BLOCK_MIN, false);
 #endif
-    if (!b)
+    if (!b) {
+        a->no_memory = true;
         return NULL;
+    }
     p = b->mem + b->used;
     b->used += (uint32_t)n;
-    a->used += n;
     memset(p, 0, n);
     return p;
 }
@@ -105,5 +108,5 @@ void arena_release(struct arena *a)
         a->blocks = b->next;
         free(b);
     }
-    a->used = 0;
+    a->no_memory = false;
 }

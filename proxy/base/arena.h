@@ -4,6 +4,7 @@
 #ifndef TARRY_BASE_ARENA_H
 #define TARRY_BASE_ARENA_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/str.h"
@@ -12,7 +13,7 @@ struct arena_block;
 
 struct arena {
     struct arena_block *blocks; /* newest first */
-    size_t used;                /* bytes handed out, for accounting */
+    bool no_memory;             /* a piece could not be had; stays until arena_release() */
 };
 
 /* Zeroed memory aligned for any type, or NULL if there is none. */

@@ -590,20 +590,27 @@ static void load_read_all(struct draft *d, const struct tree_section *root)
 
 /* ---- the whole ---- */
 
+/* Whether memory has run out so far. A value or a default that could not be stored is null then. */
+static bool load_lacks_memory(struct draft *d)
+{
+    d->mistakes.no_memory |=
+        !d->conf || d->scan.words.no_memory || d->scratch.no_memory || d->conf->arena.no_memory;
+    return d->mistakes.no_memory;
+}
+
 static void load_fill_draft(struct draft *d, const char *path)
 {
     scan_read(&d->scan, path, &d->mistakes);
     d->conf = calloc(1, sizeof(*d->conf));
     if (d->conf)
         d->conf->refs = 1;
-    if (!d->conf || d->scan.words.no_memory) {
-        d->mistakes.no_memory = true;
+    if (load_lacks_memory(d))
         return;
-    }
     d->conf->file = arena_copy(&d->conf->arena, str_of(path));
     load_read_all(d, d->scan.root);
-    if (!d->mistakes.no_memory)
+    if (!load_lacks_memory(d))
         verify_draft(d);
+    load_lacks_memory(d);
 }
 
 struct conf *conf_load(const char *path, struct conf_errors *errors)

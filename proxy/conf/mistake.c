@@ -100,7 +100,9 @@ void mistakes_hand_over(struct mistakes *m, struct conf_errors *out)
     out->warnings = calloc(m->nwarnings + 1, sizeof(*out->warnings));
     if (!out->list || !out->warnings)
         return;
-    for (size_t i = 0; i < m->count; i++) {
+    /* Without memory a value may be missing that stands in the file: what was said of it is wrong.
+     */
+    for (size_t i = 0; i < m->count && !m->no_memory; i++) {
         const struct mistake *row = &m->list[i];
 
         if (row->text.p && row->warning)

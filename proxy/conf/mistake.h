@@ -39,7 +39,7 @@ void mistake_add(struct mistakes *m, struct place at, const char *fmt, ...)
 void mistake_warn(struct mistakes *m, struct place at, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Moves all to `out` in the order of the file. */
+/* Moves all to `out` in the order of the file. If memory ran out, `out` says only that. */
 void mistakes_hand_over(struct mistakes *m, struct conf_errors *out);
 
 void mistakes_release(struct mistakes *m);

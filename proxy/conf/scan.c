@@ -114,9 +114,13 @@ static void scan_note_lost(struct scan *s, struct str title)
 
 static const char *scan_describe(struct scan *s, enum opt_section_id id)
 {
+    const char *name = options_section(id)->name;
+
     if (id == SECTION_ROOT)
         return "outside of sections";
-    return arena_printf(&s->words.arena, "in a %s section", options_section(id)->name).p;
+    return arena_printf(
+        &s->words.arena, "in %s %s section", strchr("aeiou", *name) ? "an" : "a", name)
+        .p;
 }
 
 static uint64_t scan_lost_row(enum opt_section_id id, const struct opt *row)

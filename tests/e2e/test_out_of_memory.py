@@ -16,7 +16,8 @@ import pytest
 
 from harness import Client, Gate, H2Client, Reply, by_kind, call, eventually, free_port, handoff
 from harness.http1 import Truncated, write_head
-from harness.nomem import Shortage
+from harness.nomem import ANYBODY, Shortage
+from harness.tarry import run_command
 from harness.websockets import agreeing, asking
 
 TEXT = b"text that can be compressed " * 1000
@@ -220,6 +221,44 @@ def test_a_reload_without_memory_changes_nothing_or_all(bed):
     assert first > 100
     assert reload() and site.over_tls("/").status == 200
     site.wait_at_rest()
+
+
+CHECKED = """
+temp_dir = "{folder}"
+trusted_proxies = {{"127.0.0.1", "::1"}}
+log {{ target = "{folder}/log" }}
+access_log {{ target = "{folder}/access" }}
+compression {{ types = {{"text/plain", "text/html"}} }}
+tracing {{ upstream = up one_in = 2 }}
+listen "127.0.0.1:1" {{ }}
+admin "unix:{folder}/admin" {{ }}
+workers app {{ server "127.0.0.1:2" {{ slots = 3 }} server "127.0.0.1:3" {{ }} }}
+upstream up {{
+    retry_on = {{429, 503}}
+    endpoint a {{ origin = "https://a.test" set_header = {{"Authorization: Bearer x"}} }}
+    endpoint b {{ origin = "https://b.test" proxy = "http://127.0.0.1:4" tier = 2 }}
+    limit {{ key = "header:Authorization" requests_per_minute = 10 }}
+}}
+route /ai/ {{ upstream = up prefix_rewrite = "/" }}
+route / {{ workers = app }}
+"""
+
+
+def test_a_conf_that_memory_does_not_suffice_for_is_refused(bed):
+    """Each allocation of `tarry -t` fails once: nothing that could not be stored is used by the checks that follow."""
+    shortage = bed.add(Shortage(bed.folder))
+    path, first = bed.folder / "checked.conf", 1
+    path.write_text(CHECKED.format(folder=bed.folder))
+    assert run_command("-t", "-c", path)[0] == 0
+    while True:
+        shortage.begin(ANYBODY, first)
+        code, _, err = run_command("-t", "-c", path, env=shortage.env)
+        _, failed = shortage.end()
+        if not failed:
+            break
+        assert code == 0 or (code == 1 and "memory" in err and err.count("\n") == 1), (first, code, err)
+        first += 1
+    assert code == 0 and first > 30
 
 
 def address_space(pid):

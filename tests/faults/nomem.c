@@ -1,6 +1,6 @@
 /* A preloaded library by which a test takes memory away from a running process: the n-th allocation
  * from now on fails, and `count` - 1 after it. The test and the process share the page of a file,
- * named by NOMEM_FILE; only the process whose id stands there is meant. */
+ * named by NOMEM_FILE; only the process whose id stands there is meant, or any if it is ANYBODY. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -17,6 +17,8 @@ struct orders {
     uint64_t first, count; /* allocations `first` to `first` + `count` - 1 fail; the first is 1 */
     uint64_t seen, failed;
 };
+
+enum { ANYBODY = 0 };
 
 static struct orders *orders;
 
@@ -77,7 +79,9 @@ static int is_spared(void *caller)
 
 static int fails(void *caller)
 {
-    if (!orders || orders->count == 0 || orders->pid != (uint64_t)getpid() || is_spared(caller))
+    if (!orders || orders->count == 0)
+        return 0;
+    if ((orders->pid != ANYBODY && orders->pid != (uint64_t)getpid()) || is_spared(caller))
         return 0;
     orders->seen++;
     if (orders->seen < orders->first || orders->seen >= orders->first + orders->count)

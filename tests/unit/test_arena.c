@@ -20,8 +20,12 @@ START_TEST(gives_zeroed_aligned_memory)
             ck_assert_uint_eq(p[i], 0);
         memset(p, 0xff, n); /* what the next one must not see */
     }
+    ck_assert(!a.no_memory);
+    ck_assert_ptr_null(arena_alloc(&a, SIZE_MAX));
+    ck_assert_ptr_nonnull(arena_alloc(&a, 1));
+    ck_assert(a.no_memory); /* stays: a piece is missing somewhere */
     arena_release(&a);
-    ck_assert_uint_eq(a.used, 0);
+    ck_assert(!a.no_memory);
     ck_assert_ptr_null(a.blocks);
 }
 END_TEST

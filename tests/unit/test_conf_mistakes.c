@@ -69,6 +69,8 @@ static const struct {
     { "\nproceses = 5" REST, { 2, "did you mean \"processes\"?" } },
     { "xyzzy = 5" REST, { 1, "unknown option \"xyzzy\"" } },
     { "xyzzy \"a\" { b = c { } }" REST, { 1, "unknown section \"xyzzy\"" } },
+    { "endpoint x { }" REST,
+        { 1, "\"endpoint\" does not belong here but in an upstream section" } },
     { "slots = 5" REST, { 1, "\"slots\" does not belong here but in a server section" } },
     { "server \"x:1\" { }" REST,
         { 1, "\"server\" does not belong here but in a workers section" } },

@@ -8,6 +8,7 @@ import struct
 from .tarry import find_binary
 
 LAYOUT = struct.Struct("QQQQQ")
+ANYBODY = 0
 
 
 def library():
@@ -30,7 +31,7 @@ class Shortage:
         self.env = {"LD_PRELOAD": str(library()), "NOMEM_FILE": str(path), "ASAN_OPTIONS": asan}
 
     def begin(self, pid, first, count=1):
-        """The first-th allocation of the process from now on fails, and count - 1 after it."""
+        """`pid` ANYBODY: of each process that has `env`. The first-th allocation of the process from now on fails, and count - 1 after it."""
         self._page[:LAYOUT.size] = LAYOUT.pack(pid, first, count, 0, 0)
 
     def end(self):
