@@ -197,8 +197,13 @@ def talk_http2(tarry, raw):
 
 
 def mark_of(target):
-    found = re.search(r"(framings|chunks|lines|fields|trains|http2)-[0-9]+", target)
+    found = re.search(r"(framings|chunks|lines|fields|trains|http2)-[0-9]+", target, re.I)
     return found and found[0]
+
+
+def again(mark):
+    """The mark of a case that is tried a second time: of the same length, so that the case stays the same."""
+    return mark.capitalize()
 
 
 class Seen:
@@ -211,13 +216,40 @@ class Seen:
         kept = {n: ",".join(p.strip() for p in v.split(",")) for n, v in headers.items() if not VOLATILE.fullmatch(n)}
         self.by_mark.setdefault(mark_of(target), []).append((method, target, tuple(sorted(kept.items())), body))
 
+    def known(self, methods, mark):
+        """The case's requests with methods that every server knows."""
+        return [r for r in self.by_mark.get(mark, []) if r[0] in methods]
+
     def read_lines(self, path):
+        self.by_mark, self.errors = {}, []
         for line in path.read_text().splitlines() if path.exists() else ():
             r = json.loads(line)
             if "error" in r:
                 self.errors.append((r["error"], r["line"]))
             else:
                 self.note(r["method"], r["target"], r["headers"], base64.b64decode(r["body"]))
+
+
+def differs(servers, methods, mark):
+    one, *others = (s.known(methods, mark) for s in servers)
+    return any(other != one for other in others)
+
+
+def read_all(servers, wsgi_file, node_file, strict):
+    """What gunicorn, Node and the strict parser have seen so far, a last request for each included."""
+    ends = wsgi_file.read_text().count("/the-end") if wsgi_file.exists() else 0
+    for s in servers:
+        s.tarry.get("/the-end", {"Host": "the.end"})
+    eventually(lambda: wsgi_file.exists() and wsgi_file.read_text().count("/the-end") > ends, "gunicorn's last request")
+    servers[0].read_lines(wsgi_file)
+    servers[1].read_lines(node_file)
+    servers[2].by_mark = {}
+    for r in strict.requests:
+        headers = {}
+        for name, value in r.headers:
+            name = name.upper().replace("-", "_")
+            headers[name] = headers[name] + "," + value if name in headers else value
+        servers[2].note(r.method, r.target, headers, r.body)
 
 
 def talk(tarry, raw):
@@ -264,17 +296,20 @@ def test_three_servers_see_the_same_requests_or_nothing(bed):
         talks += [pool.submit(talk_http2, s.tarry, raw) for raw in http2.values() for s in servers]
         for done in talks:
             done.result()
-    for s in servers:
-        s.tarry.get("/the-end", {"Host": "the.end"})
-    eventually(lambda: wsgi_file.exists() and "/the-end" in wsgi_file.read_text(), "gunicorn's last request")
-    servers[0].read_lines(wsgi_file)
-    servers[1].read_lines(node_file)
-    for r in strict.requests:
-        headers = {}
-        for name, value in r.headers:
-            name = name.upper().replace("-", "_")
-            headers[name] = headers[name] + "," + value if name in headers else value
-        servers[2].note(r.method, r.target, headers, r.body)
+    read_all(servers, wsgi_file, node_file, strict)
+    # On a busy machine a client may take longer than header_timeout or body_timeout to send its bytes. That is no difference
+    # of parsers, which would be there a second time.
+    late = [mark for mark in cases if differs(servers, methods, mark)]
+    for mark in late[:20]:
+        raw = cases[mark].replace(mark.encode(), again(mark).encode())
+        for s in servers:
+            (talk_http2 if mark in http2 else talk)(s.tarry, raw)
+    if late:
+        read_all(servers, wsgi_file, node_file, strict)
+    for mark in late[:20]:
+        cases[again(mark)] = cases.pop(mark)
+        for s in servers:
+            s.by_mark.pop(mark, None)
 
     # Each parsed all that it got: Tarry passed on nothing that one of them finds malformed. (Node and gunicorn refuse methods that
     # they do not know, which is a clean no.)
@@ -282,10 +317,10 @@ def test_three_servers_see_the_same_requests_or_nothing(bed):
     assert {tuple(line.split()[:2]) for _, line in servers[1].errors} <= unknown
     refusals = re.findall(r"Invalid request.*", gunicorn.output)
     assert all("method" in r.lower() for r in refusals), refusals
-    gunicorn_s, nodes, stricts = ({mark: [r for r in rs if r[0] in methods] for mark, rs in s.by_mark.items()} for s in servers)
-    assert [r[1] for r in stricts.pop(None)] == ["/the-end"]
-    for mark in cases:
-        assert gunicorn_s.get(mark, []) == nodes.get(mark, []) == stricts.get(mark, []), (mark, cases.get(mark))
+    different = {mark: (cases[mark], {s.name: s.known(methods, mark) for s in servers}) for mark in cases if differs(servers, methods, mark)}
+    assert not different
+    stricts = {mark: servers[2].known(methods, mark) for mark in servers[2].by_mark}
+    assert {r[1] for r in stricts.pop(None)} == {"/the-end"}
     # The corpus holds good ones and bad ones.
     for family in (http1, http2):
         assert 50 < len([mark for mark in family if mark in stricts]) < len(family)

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from harness import Client, Reply, Truncated, by_kind, call, eventually, free_port, handoff
+from harness import Client, Gate, Reply, Truncated, by_kind, call, eventually, free_port, handoff
 
 ROUTES = ["relay", "resume", "gateway"]
 OPTIONS = {"retry_first_pause": "20ms", "retry_max_pause": "50ms", "first_byte_timeout": "1s", "first_content_timeout": "1s",
@@ -319,13 +319,27 @@ def test_T12_a_trickle_ends(bed, route):
 
 def test_an_answer_that_lay_in_the_socket_was_in_time(bed):
     """The process is stopped, as a virtual machine is that moves, for longer than the service may take."""
-    site = Site(bed, "gateway", tls=True)
-    asked = bed.background(site.ask, headers=[("X-Provider-Delay", "300ms")])
-    eventually(lambda: site.tarry.metrics().get("tarry_calls_total") or None, "the call")
-    site.tarry.signal(signal.SIGSTOP)
+    asked, stopped, sent = Gate(), Gate(), Gate()
+
+    def answer(r, c):
+        asked.open()
+        stopped.wait()
+        c.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+        sent.open()
+        return c.close()
+    up = bed.tls_upstream(answer)
+    conf = bed.conf(bed.worker(), up.origin)
+    conf.up.update(OPTIONS, first_byte_timeout="1s", ca_file=str(bed.authority.ca))
+    conf.routes.append(("/v1", {"upstream": "up"}))
+    tarry = bed.tarry(conf)
+    answered = bed.background(tarry.get, "/v1/x")
+    asked.wait()
+    tarry.signal(signal.SIGSTOP)
     try:
-        site.provider.wait_records(1, lambda r: r["method"] == "POST")
+        stopped.open()
+        sent.wait()
         time.sleep(1.5)  # first_byte_timeout and more
     finally:
-        site.tarry.signal(signal.SIGCONT)
-    assert asked.result().status == 200
+        tarry.signal(signal.SIGCONT)
+    got = answered.result()
+    assert (got.status, got.body) == (200, b"hi")
