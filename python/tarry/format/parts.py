@@ -67,8 +67,8 @@ class Sent:
 
     def give(self, data: bytes) -> bytes:
         """What of the data is new to the client. Raises Differs when the client has something else."""
-        missing = self.missing
-        if missing:
+        if self._given < self._has:
+            missing = self.missing
             old, data = data[:missing], data[missing:]
             self._sha.update(old)
             self._given += len(old)

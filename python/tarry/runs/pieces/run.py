@@ -111,9 +111,9 @@ class Run(suspended.Run):
                 table.expire()
 
     def _switch_to(self, value: Any) -> Any:
-        point, self._point = self._point or self.greenlet, None
+        point, self._point = self._point, None
         self.greenlet.parent = getcurrent()
-        found = point.switch(value)
+        found = (self.greenlet if point is None else point).switch(value)
         if self._out is not None:
             found, self._out = self._out, None
             self._stands()
