@@ -292,10 +292,19 @@ bool url_decode_path(struct arena *a, struct str target, struct str *path)
 }
 
 static const struct str url_credentials[] = { STR_INIT("key"), STR_INIT("api_key"),
-    STR_INIT("api-key"), STR_INIT("access_token") };
+    STR_INIT("api-key"), STR_INIT("access_token"), STR_INIT("subscription-key") };
 
 bool url_is_credential(struct str parameter)
 {
+    char plain[32];
+    size_t n = 0, at = 0;
+
+    /* Services decode the name before they look at it. */
+    while (at < parameter.n && n < sizeof(plain))
+        plain[n++] = (char)url_decode(parameter, &at);
+    if (at < parameter.n)
+        return false;
+    parameter = str_make(plain, n);
     for (size_t i = 0; i < sizeof(url_credentials) / sizeof(*url_credentials); i++)
         if (str_eq_nocase(parameter, url_credentials[i]))
             return true;
