@@ -128,6 +128,7 @@ static enum attempt_decision callanswer_on_answer(void *owner, const struct atte
 
     if ((r.kind == LLM_ERROR_AUTH || r.kind == LLM_ERROR_QUOTA) && !rewrite_has_key(c->endpoint))
         s.retries_max = 0;
+    c->quota_is_out = a->kind == LLM_ERROR_QUOTA;
     callmetrics_attempt_answered(c->request.upstream, c->endpoint->name, a->status);
     trail_note(c->request.trail, c->phase, (uint16_t)a->status, NULL);
     callanswer_count(c);
@@ -157,8 +158,8 @@ static enum attempt_decision callanswer_on_answer(void *owner, const struct atte
 /* An SDK would multiply Tarry's tries by its own. */
 static bool callanswer_must_not_be_repeated(const struct call *c, const struct head *head)
 {
-    return head->status >= 400 &&
-           (c->attempts > 1 || c->retry_denied || head->status >= 500 || head->status == 408);
+    return head->status >= 400 && (c->attempts > 1 || c->retry_denied || c->quota_is_out ||
+                                      head->status >= 500 || head->status == 408);
 }
 
 /* Whether the answer has the chunk that include_usage has brought. */

@@ -51,6 +51,7 @@ struct call {
     signed char phase;   /* of the attempt: its place in the trail, or -1 */
     bool probing;        /* its attempt is the probe of an endpoint */
     bool counted;        /* it has had a first result */
+    bool quota_is_out;   /* the last answer said so: no try helps, an SDK's neither */
     bool retry_denied;   /* the budget of retries was used up */
     bool no_terminal;    /* the answer that was passed on ended without its terminal event */
     bool placed;         /* its place has been looked for */

@@ -297,6 +297,8 @@ def test_T10_a_quota_that_is_out_is_not_tried_again(bed, route):
     answer = site.ask("429=quota")
     assert answer.status == 429
     assert len(site.requests()) == 1
+    if route == "gateway":
+        assert answer.headers.get("x-should-retry") == "false"
     site.tarry.wait_log(lambda line: "quota" in line, "a loud line")
 
 
