@@ -97,12 +97,12 @@ static void control_show_endpoint(
     }
     buf_printf(b,
         json ? "{\"upstream\":\"" STR_FMT "\",\"endpoint\":\"" STR_FMT
-               "\",\"connections\":%zu,\"streams\":%zu,\"waiting\":%zu,\"in_use\":%zu,"
-               "\"state\":\"%s\",\"wait_ms\":%" PRIu64 ",\"failed\":%" PRIu64 ",\"calls\":%" PRIu64
-               "}"
-             : STR_FMT " " STR_FMT " %zu %zu %zu %zu %s %" PRIu64 " %" PRIu64 "/%" PRIu64 "\n",
-        STR_ARG(u->name), STR_ARG(u->endpoints[k].name), n.connections, n.streams, n.waiting,
-        n.in_use, verdict_state_name(v.state), v.wait_ms, calls.marked, calls.all);
+               "\",\"connections\":%zu,\"streams\":%zu,\"streams_per_connection\":%zu,"
+               "\"waiting\":%zu,\"in_use\":%zu,\"state\":\"%s\",\"wait_ms\":%" PRIu64
+               ",\"failed\":%" PRIu64 ",\"calls\":%" PRIu64 "}"
+             : STR_FMT " " STR_FMT " %zu %zu %zu %zu %zu %s %" PRIu64 " %" PRIu64 "/%" PRIu64 "\n",
+        STR_ARG(u->name), STR_ARG(u->endpoints[k].name), n.connections, n.streams, n.share,
+        n.waiting, n.in_use, verdict_state_name(v.state), v.wait_ms, calls.marked, calls.all);
 }
 
 static void control_show_upstreams(struct control *c, struct buf *b, bool json)
@@ -111,8 +111,8 @@ static void control_show_upstreams(struct control *c, struct buf *b, bool json)
     bool first = true;
 
     buf_append_str(b, json ? STR("[")
-                           : STR("upstream endpoint connections streams waiting in_use state "
-                                 "wait_ms failed/calls\n"));
+                           : STR("upstream endpoint connections streams streams_per_connection "
+                                 "waiting in_use state wait_ms failed/calls\n"));
     for (size_t i = 0; i < conf->nupstreams; i++)
         for (size_t k = 0; k < conf->upstreams[i].nendpoints; k++, first = false) {
             buf_append_str(b, json && !first ? STR(",") : STR(""));

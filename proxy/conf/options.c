@@ -838,8 +838,14 @@ static const struct opt upstream_rows[] = {
         OPT_LIVE, .help = "How long an event stream may take in all, from its first content on." },
     { "streams_per_connection", OPT_NUMBER, IN(upstream_conf, streams_per_connection), "32", "1",
         "1000", OPT_LIVE,
-        .help = "HTTP/2: how many calls share one connection, so that one that breaks takes few "
-                "of them with it. The peer may allow fewer." },
+        .help =
+            "HTTP/2: how many calls share one connection at most. The peer may allow fewer, and "
+            "while connections break under their calls fewer share one: half as many as the "
+            "last one took with it." },
+    { "streams_recovery_interval", OPT_DURATION, IN(upstream_conf, streams_recovery_interval_ms),
+        "1m", "1ms", "1d", OPT_LIVE,
+        .help = "HTTP/2: after so long without a connection that broke under its calls, twice as "
+                "many share one again, up to streams_per_connection." },
     { "tenant", OPT_SELECTOR, IN(upstream_conf, tenant), "", NULL, NULL, OPT_LIVE,
         .help =
             "Tenants take turns where calls have to wait. A call's tenant is \"header:NAME\" (a "

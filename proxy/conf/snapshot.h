@@ -288,6 +288,7 @@ struct upstream_conf {
     uint64_t tunnel_timeout_ms;      /* and one that stands for so long */
     size_t max_connections;
     size_t streams_per_connection;
+    uint64_t streams_recovery_interval_ms;
     uint64_t connection_max_age_ms;
     uint64_t keep_alive_timeout_ms; /* an unused connection is closed after this */
     uint64_t probe_after_ms; /* HTTP/2: a connection that was silent for so long is probed before it

@@ -17,6 +17,7 @@ struct h2_client {
     h2_client_event_fn *on_event;
     void *owner;
     size_t reserved; /* streams given out that have sent no head yet */
+    size_t lost;     /* see h2_client_lost() */
     size_t told_room;
     bool told_draining, begun;
 };
@@ -109,6 +110,7 @@ static enum stream_error h2client_end_error(
     /* Provably not on its way: our own queue still had all of it. */
     if (s->begins_at == H2_NOT_SENT || s->begins_at >= sent)
         return STREAM_E_STALE;
+    h2client_client_of(s->session)->lost++;
     if (s->head_complete && (error == STREAM_E_TERMINATED || error == STREAM_E_ENDED))
         return STREAM_E_INCOMPLETE;
     return error;
@@ -257,6 +259,11 @@ size_t h2_client_streams(const struct h2_client *c)
 bool h2_client_draining(const struct h2_client *c)
 {
     return c->h2.draining || c->h2.dead;
+}
+
+size_t h2_client_lost(const struct h2_client *c)
+{
+    return c->lost;
 }
 
 size_t h2_client_taken(const struct h2_client *c)

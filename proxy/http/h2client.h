@@ -60,6 +60,10 @@ void h2_client_drain(struct h2_client *c);
  * SIZE_MAX: it has said none. */
 size_t h2_client_taken(const struct h2_client *c);
 
+/* How many requests were under way when the connection ended, and may have been worked on. For
+ * H2_CLIENT_CLOSED. */
+size_t h2_client_lost(const struct h2_client *c);
+
 /* Begins a request; there must be room. The stream's owner and callback must be set before anything
  * is sent. NULL if there is no memory. */
 struct stream *h2_client_begin(struct h2_client *c);

@@ -248,6 +248,7 @@ struct endpoint_counts endpoint_counts(const struct endpoint *e)
 
     return (struct endpoint_counts){ .connections = c.connections,
         .streams = c.streams,
+        .share = c.share,
         .waiting = e->waiting.count + e->sockets.count,
         .in_use = e->using.count };
 }

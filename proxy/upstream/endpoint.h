@@ -70,6 +70,7 @@ size_t endpoint_load(const struct endpoint *e);
 
 struct endpoint_counts {
     size_t connections, streams, waiting, in_use;
+    size_t share; /* calls that may share an HTTP/2 connection now; of one endpoint, not a sum */
 };
 struct endpoint_counts endpoint_counts(const struct endpoint *e);
 void endpoint_counts_add(struct endpoint_counts *sum, const struct endpoint *e);

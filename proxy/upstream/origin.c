@@ -78,7 +78,10 @@ struct origin {
     uint64_t max_age_ms;
     uint64_t refresh_at_ms; /* the addresses' age is looked at then, if calls flow */
     size_t max_connections;
-    size_t streams_max;     /* that share a connection, by the conf */
+    size_t streams_max;   /* that may share a connection, by the conf */
+    size_t share;         /* that may share one now: fewer while connections break */
+    uint64_t recovery_ms; /* without a break, after which the share doubles */
+    struct deadline recovery;
     size_t life_max;        /* streams that the peer takes in a connection's whole life ... */
     uint64_t life_until_ms; /* ... as was learned, which holds until then */
     size_t streams_each;    /* what the peer allowed on a connection when it last said so */
@@ -196,8 +199,7 @@ static void origin_learn_life(const struct upstream_conn *c)
 /* How many more streams may be begun on an HTTP/2 connection: what the peer and the conf allow. */
 static size_t origin_room(const struct upstream_conn *c)
 {
-    size_t room = h2_client_room(c->h2), used = h2_client_streams(c->h2),
-           most = c->origin->streams_max;
+    size_t room = h2_client_room(c->h2), used = h2_client_streams(c->h2), most = c->origin->share;
 
     if (c->retiring || used >= most || c->begun >= origin_life(c->origin))
         return 0;
@@ -223,10 +225,70 @@ static void origin_settle(struct upstream_conn *c)
         origin_set_state(c, UPSTREAM_CONN_IDLE);
 }
 
+/* How many streams share a connection */
+
+static void origin_set_share(struct origin *o, size_t share)
+{
+    static const enum upstream_conn_state settled[] = { UPSTREAM_CONN_FULL, UPSTREAM_CONN_OPEN };
+
+    if (share == o->share)
+        return;
+    log_debug(NULL, "upstream \"" STR_FMT "\": %zu calls share a connection, not %zu",
+        STR_ARG(o->name), share, o->share);
+    o->share = share;
+    for (size_t i = 0; i < sizeof(settled) / sizeof(*settled); i++) {
+        LIST_EACH(n, &o->conns[settled[i]]) {
+            struct upstream_conn *c = LIST_OWNER(n, struct upstream_conn, node);
+
+            if (c->h2)
+                origin_settle(c);
+        }
+    }
+    origin_wake(o);
+}
+
+/* A connection broke under `lost` calls, which may not be repeated. The next one that breaks is to
+ * take half as many. Connections of one incident, such as a restart of the service, count once: of
+ * two that break together the second changes nothing. */
+static void origin_learn_break(struct origin *o, size_t lost)
+{
+    size_t share = lost > 3 ? lost / 2 : 1;
+
+    if (lost > 1 && share < o->share) {
+        if (o->share == o->streams_max)
+            log_info(NULL,
+                "upstream \"" STR_FMT "\": a connection broke under %zu calls: %zu share one from "
+                "now on, until connections hold again",
+                STR_ARG(o->name), lost, share);
+        origin_set_share(o, share);
+    }
+    if (o->share < o->streams_max)
+        deadline_set(&o->recovery, o->recovery_ms);
+}
+
+static void origin_on_recovery(void *owner)
+{
+    struct origin *o = owner;
+
+    origin_set_share(o, o->share > o->streams_max / 2 ? o->streams_max : o->share * 2);
+    if (o->share < o->streams_max)
+        deadline_set(&o->recovery, o->recovery_ms);
+}
+
+/* `more` calls wait, and no connection may be made for them: so that they need not wait, more of
+ * them share one. */
+static void origin_make_room(struct origin *o, size_t more)
+{
+    size_t share = o->share + (more + o->max_connections - 1) / o->max_connections;
+
+    origin_set_share(o, share < o->streams_max ? share : o->streams_max);
+}
+
 static void origin_on_h2(void *owner, struct h2_client *h2, enum h2_client_event ev)
 {
     struct upstream_conn *c = owner;
     struct origin *o = c->origin;
+    size_t lost;
 
     origin_learn_life(c);
     switch (ev) {
@@ -236,8 +298,11 @@ static void origin_on_h2(void *owner, struct h2_client *h2, enum h2_client_event
     case H2_CLIENT_CLOSED:
         log_debug(NULL, "upstream \"" STR_FMT "\": connection ended: %s", STR_ARG(o->name),
             h2_client_describe_error(h2));
+        lost = h2_client_lost(h2);
         c->h2 = NULL;
         origin_close_conn(c);
+        if (lost > 0)
+            origin_learn_break(o, lost);
         break;
     }
     origin_wake(o);
@@ -452,7 +517,7 @@ static size_t origin_dials_wanted(const struct origin *o, size_t waiting)
     if (o->streams_each ==
         0) /* a peer that allows none for now would not allow more on another connection */
         return waiting > 0 && dialling == 0 && !origin_any_standing(o);
-    each = o->streams_each < o->streams_max ? o->streams_each : o->streams_max;
+    each = o->streams_each < o->share ? o->streams_each : o->share;
     if (each > origin_life(o))
         each = origin_life(o);
     if (waiting <= origin_promised(o, each))
@@ -471,6 +536,8 @@ int origin_need(struct origin *o, size_t waiting)
     for (; wanted > 0 && have < o->max_connections; wanted--, have++)
         if (!origin_dial_one(o))
             return have == 0 ? -1 : 0;
+    if (wanted > 0 && o->limit_known && o->share < o->streams_max)
+        origin_make_room(o, wanted * o->share);
     return 0;
 }
 
@@ -518,7 +585,9 @@ static void origin_on_backoff_over(void *owner)
 
 struct origin_counts origin_counts(const struct origin *o)
 {
-    struct origin_counts counts = { .connections = o->singles.count, .streams = o->singles.count };
+    struct origin_counts counts = {
+        .connections = o->singles.count, .streams = o->singles.count, .share = o->share
+    };
 
     for (int i = UPSTREAM_CONN_IDLE; i < UPSTREAM_CONN_NSTATES; i++) {
         counts.connections += o->conns[i].count;
@@ -565,12 +634,14 @@ struct origin *origin_open(
         list_init(&o->conns[i]);
     list_init(&o->singles);
     deadline_init(&o->backoff, origin_on_backoff_over, o);
+    deadline_init(&o->recovery, origin_on_recovery, o);
     origin_update(o, t);
     return o;
 }
 
 void origin_update(struct origin *o, const struct origin_terms *t)
 {
+    size_t streams_max = t->policy->streams_per_connection;
     struct tls_peer *old = o->tls;
     bool same = tls_peer_same_identity(old, t->tls);
 
@@ -597,7 +668,10 @@ void origin_update(struct origin *o, const struct origin_terms *t)
     o->keep_alive_timeout_ms = t->policy->keep_alive_timeout_ms;
     o->max_age_ms = t->policy->connection_max_age_ms;
     o->max_connections = t->policy->max_connections;
-    o->streams_max = t->policy->streams_per_connection;
+    o->recovery_ms = t->policy->streams_recovery_interval_ms;
+    if (o->share == o->streams_max || o->share > streams_max)
+        o->share = streams_max;
+    o->streams_max = streams_max;
     /* Where a proxy leads is not known here: the conf has been checked. */
     o->private_only = !t->endpoint->tls && !t->endpoint->insecure && t->endpoint->proxy.host.n == 0;
 }
@@ -611,6 +685,7 @@ void origin_close(struct origin *o)
     o->closed = true;
     loop_undefer(&o->work);
     deadline_close(&o->backoff);
+    deadline_close(&o->recovery);
     loop_free_later(&o->deferred_free, o, free_origin);
     for (int i = 0; i < UPSTREAM_CONN_NSTATES; i++) {
         while ((n = list_first(&o->conns[i])))

@@ -73,9 +73,10 @@ bool origin_let_idle_go(struct origin *o);
 /* Closes all connections; streams get MESSAGE_FAILED. No event follows. */
 void origin_close(struct origin *o);
 
-/* The number of established connections, and of open streams on them. */
+/* The number of established connections, of open streams on them, and how many may share one now.
+ */
 struct origin_counts {
-    size_t connections, streams;
+    size_t connections, streams, share;
 };
 struct origin_counts origin_counts(const struct origin *o);
 

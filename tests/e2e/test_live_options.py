@@ -380,7 +380,7 @@ IN_FORCE = {
         "first_content_timeout": "17s", "hold_max": "17K", "stateful": False, "hold_timeout": "17s", "http2": False, "idle_timeout": "17s", "include_usage": True, "out_pause": "17s", "retry_unstarted_within": "17ms",
         "insecure": True, "keep_alive_timeout": "17s", "max_connections": 17, "ping_interval": "17s", "ping_timeout": "17s",
         "response_max": "17K", "rest_max": "17m", "retries": 7, "retry_after_max": "17s", "retry_budget": 17, "retry_budget_min": 17, "retry_budget_window": "17s", "retry_first_pause": "17ms", "retry_max_pause": "17s",
-        "retry_on": [417], "retry_unsure_within": "17ms", "stream_timeout": "17m", "streams_per_connection": 17, "total_timeout": "17m",
+        "retry_on": [417], "retry_unsure_within": "17ms", "stream_timeout": "17m", "streams_per_connection": 17, "streams_recovery_interval": "17m", "total_timeout": "17m",
         "tunnel_idle_timeout": "17m", "tunnel_timeout": "17h", "usage": True, "websockets_max": 17, "queue_max": 17, "queue_tenant_max": 17,
         "queue_tenants_max": 17, "queue_timeout": "17s", "rate_limit_headers": False, "tenant": "header:x-tenant", "tenant_weights": ["acme: 17"]},
     "endpoint": {"http2": False, "insecure": True, "model": "m-17", "path_prefix": "/v17", "tier": 2, "weight": 17, "in_flight": 17,

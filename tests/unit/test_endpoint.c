@@ -443,6 +443,104 @@ START_TEST(calls_are_spread_over_connections)
 }
 END_TEST
 
+/* A connection of the service with `n` calls on it. */
+static struct h2peer *peer_with(size_t n)
+{
+    struct h2peer *p = service.peers;
+
+    while (p && p->open != n)
+        p = p->next;
+    ck_assert_ptr_nonnull(p);
+    return p;
+}
+
+/* The next one that breaks takes half as many. */
+START_TEST(connections_that_break_are_shared_by_fewer)
+{
+    static struct call c[132];
+
+    serve_tls("DNS:localhost", false);
+    service.hold = true;
+    open_origins("localhost", "");
+    ask_all(c, 100);
+    WORLD_UNTIL(service.requests == 100);
+    ck_assert_uint_eq(service.accepted, 4);
+    h2peer_end(peer_with(32), true);
+    WORLD_UNTIL(count_over(c, 100) == 32);
+    ck_assert_uint_eq(endpoint_counts(up()).share, 16);
+    ask_all(c + 100, 32);
+    WORLD_UNTIL(service.requests == 132);
+    ck_assert_uint_eq(service.accepted, 6); /* 12 beside the 4 of the last one, 16, and 4 */
+    h2peer_end(peer_with(16), true);
+    WORLD_UNTIL(count_over(c, 132) == 48);
+    ck_assert_uint_eq(endpoint_counts(up()).share, 8);
+    close_calls(c, 132);
+    close_all();
+}
+END_TEST
+
+/* A service that is restarted breaks all of them. */
+START_TEST(connections_that_break_together_count_once)
+{
+    static struct call c[100];
+
+    serve_tls("DNS:localhost", false);
+    service.hold = true;
+    open_origins("localhost", "");
+    ask_all(c, 100);
+    WORLD_UNTIL(service.requests == 100);
+    for (struct h2peer *p = service.peers; p; p = p->next)
+        h2peer_end(p, true);
+    WORLD_UNTIL(count_over(c, 100) == 100);
+    ck_assert(endpoint_counts(up()).share == 16 || endpoint_counts(up()).share == 2);
+    close_all();
+}
+END_TEST
+
+START_TEST(connections_that_hold_again_are_shared_by_more)
+{
+    static struct call c[100];
+
+    serve_tls("DNS:localhost", false);
+    service.hold = true;
+    open_origins("localhost", "streams_recovery_interval = \"200ms\"");
+    ask_all(c, 100);
+    WORLD_UNTIL(service.requests == 100);
+    h2peer_end(peer_with(32), true);
+    WORLD_UNTIL(count_over(c, 100) == 32);
+    ck_assert_uint_eq(endpoint_counts(up()).share, 16);
+    WORLD_UNTIL(endpoint_counts(up()).share == 32);
+    close_calls(c, 100);
+    close_all();
+}
+END_TEST
+
+/* Rather a shared fate than a call that waits. */
+START_TEST(the_limit_of_connections_goes_before_their_share)
+{
+    static struct call c[104];
+
+    serve_tls("DNS:localhost", false);
+    service.hold = true;
+    open_origins("localhost", "max_connections = 2");
+    ask_all(c, 64);
+    WORLD_UNTIL(service.requests == 64);
+    h2peer_end(service.peers, true);
+    WORLD_UNTIL(count_over(c, 64) == 32);
+    ck_assert_uint_eq(endpoint_counts(up()).share, 16);
+    ask_all(c + 64, 30);
+    WORLD_UNTIL(service.requests == 94);
+    ck_assert_uint_eq(service.accepted, 3);
+    ck_assert_uint_ge(endpoint_counts(up()).share, 30);
+    ask_all(c + 94, 10); /* no more than the conf allows */
+    WORLD_UNTIL(service.requests == 96);
+    ck_assert_uint_eq(endpoint_counts(up()).share, 32);
+    ck_assert_uint_eq(endpoint_counts(up()).waiting, 8);
+    close_calls(c, 104);
+    close_all();
+}
+END_TEST
+
 /* Its calls are finished; what comes goes to a new one. */
 START_TEST(an_old_connection_retires)
 {
@@ -997,6 +1095,10 @@ static TCase *cases(void)
     tcase_add_loop_test(t, closes_what_was_not_used_for_long, 0, 2);
     tcase_add_test(t, many_calls_share_one_connection);
     tcase_add_test(t, calls_are_spread_over_connections);
+    tcase_add_test(t, connections_that_break_are_shared_by_fewer);
+    tcase_add_test(t, connections_that_break_together_count_once);
+    tcase_add_test(t, connections_that_hold_again_are_shared_by_more);
+    tcase_add_test(t, the_limit_of_connections_goes_before_their_share);
     tcase_add_test(t, an_old_connection_retires);
     tcase_add_loop_test(t, an_unused_connection_is_asked_before_it_is_used, 0, 2);
     tcase_add_test(t, the_101st_call_gets_another_connection_or_waits);
