@@ -21,8 +21,8 @@ SLOW_READS = 60  # of a slow reader; it then hurries, so that a round comes to i
 
 def request_of(e):
     """(path, end-to-end header fields, body)."""
-    path = f"/gw/{e.number}" if e.kind == "gateway" else f"/x/{e.number}"
-    fields = [("X-Number", str(e.number))]
+    path = f"{e.prefix or ('/gw/' if e.kind == 'gateway' else '/x/')}{e.number}"
+    fields = [("X-Number", str(e.number)), *e.fields]
     if e.encoding:
         fields.append(("Accept-Encoding", e.encoding))
     return path, fields, content(e.number, "body", e.size)
@@ -306,6 +306,7 @@ class Http2:
             from .http1 import Headers
             s.result.headers = Headers(f for f in fields if not f[0].startswith(":"))
             s.record.reach("head")
+            self.changed.set()
         elif isinstance(event, h2.events.DataReceived):
             s.pieces.append(event.data)
             s.credit += event.flow_controlled_length
@@ -315,6 +316,7 @@ class Http2:
         elif isinstance(event, h2.events.StreamEnded):
             s.result.complete = True
             s.over.set()
+            self.changed.set()
         elif isinstance(event, h2.events.StreamReset) and s:
             if not s.result.complete:
                 s.result.how = s.result.how or str(event.error_code)
@@ -333,6 +335,7 @@ class Http2:
                 if number > event.last_stream_id and not stream.over.is_set():  # the server has not looked at it
                     stream.result.reused, stream.result.how = True, "connection"
                     stream.over.set()
+            self.changed.set()
 
     async def wait_change(self):
         self.changed.clear()

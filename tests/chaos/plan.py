@@ -8,7 +8,7 @@ import random
 FAULTS = ("before", "head", "behind", "body", "garbage", "silent", "trailing")
 # Moments of an exchange, in about their order. A client may leave at each; a peer's deeds make the others come true.
 POINTS = ("request_head", "request_body", "sent", "visited", "worker_head", "worker_body", "handoff", "called", "upstream_head", "upstream_body", "upstream_end",
-          "resumed", "head", "body")
+          "resumed", "piece", "head", "body")
 RACES = ("worker_head", "upstream_head", "upstream_end")  # the client's leaving comes in the same turn as these
 SIZES = {"none": (0, 0), "small": (1, 300), "middle": (3000, 20000), "spool": (60000, 140000), "large": (200000, 500000),
          "megabyte": (900000, 1300000)}
@@ -78,6 +78,27 @@ class Handoff(Answer):
 
 
 @dataclasses.dataclass(repr=False)
+class View(Short):
+    """What the view of a run does: it sends `begin` bytes, the answer of its call as it comes, so many `ticks` with a pause before
+    each, and `end` bytes."""
+
+    begin: int = 0  # 0: nothing goes out before the call is made
+    waits: bool = False  # a pause between `begin` and the call
+    rest: bool = False  # asks for the whole answer once it has begun
+    ticks: int = 0
+    end: int = 20
+    pause: str = "0.02"
+    sticky: str = "2"
+    at: bool = False  # names the process's own address, where it has one
+    cuts: bool = False  # fails with its call; otherwise it says so and ends
+    keep_alive: bool = False  # comments of an event stream between the visits
+    on_disconnect: str = None
+    breaks: tuple = None  # (which of its visits is answered by half, how that ends)
+    loses: int = None  # the visit by which its process has lost it
+    hold: str = None  # the moment that the answer to its first visit waits for
+
+
+@dataclasses.dataclass(repr=False)
 class Exchange(Short):
     number: int
     kind: str = "plain"  # plain, relay, resume, replay, gateway, pieces
@@ -94,9 +115,11 @@ class Exchange(Short):
     read_pause: float = 0
     freeze: bool = False  # the proxy is stopped meanwhile, so that it finds both in one turn
     leave: tuple = None  # (point, how): how is fin, close or rst; over HTTP/2 also stream
+    prefix: str = None  # of its route; None: the usual one of its kind
+    fields: tuple = ()  # of its request, beside the usual ones
     visits: dict = dataclasses.field(default_factory=dict)  # kind of visit -> its answers by delivery, the last one stays
     calls: list = dataclasses.field(default_factory=list)  # of all hops, by index
-    view: object = None  # of a run that is given pieces (runs.py)
+    view: View = None  # of a run that is given pieces (runs.py)
 
     def answer(self, kind, n):
         answers = self.visits.get(kind) or [Answer()]
@@ -151,7 +174,7 @@ class Taste:
     fault is found in the rounds without it."""
 
     NAMES = ("worker_fault", "upstream_fault", "leave", "slow", "close", "keep_alive", "on_error", "notify", "cancel", "delay", "early",
-             "http2", "upload", "gzip", "limits", "retries", "pieces", "tls")
+             "http2", "upload", "gzip", "limits", "retries", "pieces", "tls", "run_lost")
 
     def __init__(self, rng):
         self.rng = rng
@@ -160,7 +183,7 @@ class Taste:
             setattr(self, name, rng.choice((0.1, 0.3, 0.5) if rich else (0, 0, 0.05, 0.3, 0.8)))
         if rng.random() < 0.5:
             self.limits = 0
-        self.kinds = weights(rng, {"plain": 3, "relay": 4, "resume": 2, "replay": 1, "gateway": 1})
+        self.kinds = weights(rng, {"plain": 3, "relay": 4, "resume": 2, "replay": 1, "gateway": 1, "pieces": 2})
         self.sizes = weights(rng, {"none": 1, "small": 6, "middle": 2, "spool": 2, "large": 1, "megabyte": 1})
         self.framings = weights(rng, {"length": 4, "chunked": 4, "close": 1})
 
@@ -201,10 +224,10 @@ def _conf(rng, taste, seed):
            "shutdown_timeout": "3s", "http2_max_streams": rng.choice((1, 3, 100)), "http2_resets_max": 100000,
            "http2_stream_window": rng.choice(("16K", "64K", "1M")), "keep_alive_timeout": ms(1000, 5000)}
     pool = {"keep_alive_interval": ms(20, 200, 5000), "notify_first_pause": ms(5, 50), "notify_max_pause": "100ms",
-            "notify_attempts": rng.choice((1, 3, 8)), "resume_attempts": rng.choice((1, 2, 3)), "resume_wait": "20s",
+            "notify_attempts": rng.choice((1, 3, 8)), "resume_attempts": rng.choice((1, 2, 3, 20)), "resume_wait": "20s",
             "unreachable_first_pause": ms(5, 50), "unreachable_max_pause": "100ms", "queue_timeout": "5m", "response_timeout": "20s",
             "abandoned_timeout": ms(50, 3000), "spool_max": rng.choice(("64K", "256K", "1G")), "keep_alive_timeout": ms(100, 2000),
-            "retry_idempotent": rng.random() < 0.3, "connect_timeout": "5s"}
+            "retry_idempotent": rng.random() < 0.3, "connect_timeout": "5s", "piece_interval": ms(1, 20, 100), "piece_window": rng.choice(("4K", "256K"))}
     up = {"retries": rng.choice((0, 1, 2)), "retry_first_pause": ms(1, 20), "retry_max_pause": "50ms", "keep_alive_timeout": ms(100, 2000),
           "max_connections": rng.choice((1, 8, 256)), "total_timeout": "20s", "idle_timeout": "20s", "first_byte_timeout": "20s"}
     black_hole = False
@@ -223,7 +246,7 @@ def _conf(rng, taste, seed):
         limits = rng.choice(([{"in_flight": rng.choice((8, 20) if calm else (1, 3, 20))}], [{"key": "tenant", "in_flight": 4}],
                              [{"in_flight": 30}, {"key": "tenant", "in_flight": 6}, {"tokens_per_minute": 100000000}]))
         up.update(queue_timeout="1m" if calm else ms(100, 2000), queue_max=10000 if calm else rng.choice((0, 3, 10000)))
-    return Round(seed=seed, top=top, pool=pool, up=up, slots=[rng.choice((1, 2, 8)) for _ in range(rng.choice((1, 1, 2, 3)))],
+    return Round(seed=seed, top=top, pool=pool, up=up, slots=[rng.choice((1, 1, 2, 8)) for _ in range(rng.choice((1, 1, 2, 3)))],
                  black_hole=black_hole, connections=[], at_once=1, events=[], calm=calm, processes=rng.choice((1, 1, 1, 1, 2)), limits=limits,
                  group=rng.random() < 0.3)
 
@@ -253,8 +276,10 @@ def _exchange(rng, taste, number):
     if taste.has("leave"):
         e.leave = rng.choice(POINTS + RACES * 3), rng.choice(("fin", "close", "rst", "stream", "rst"))
         e.freeze = rng.random() < 0.3
-    if e.kind == "gateway":
+    if e.kind in ("gateway", "pieces"):
         e.calls = [_call(rng, taste, 0)]
+        if e.kind == "pieces":
+            _view(rng, taste, e)
         return e
     e.visits["request"] = [_answer(rng, taste, "worker_fault")] if e.kind == "plain" else [_handoff(rng, taste, e)]
     for kind in ("resume", "replay", "error", "notify"):
@@ -268,6 +293,21 @@ def _exchange(rng, taste, number):
 def size(rng, taste):
     low, high = SIZES[pick(rng, taste.sizes)]
     return rng.randint(low, high)
+
+
+def _view(rng, taste, e):
+    begin = rng.choice((0, 30, 5000))
+    v = e.view = View(begin, waits=begin > 0 and rng.random() < 0.3, rest=rng.random() < 0.2, ticks=rng.choice((0, 0, 2)), end=rng.choice((0, 20)),
+                      at=rng.random() < 0.5, sticky=rng.choice(("0", "0.05", "2")), cuts=rng.random() < 0.3)
+    v.keep_alive = taste.has("keep_alive")
+    v.on_disconnect = rng.choice(("cancel", "cancel", "finish")) if taste.has("cancel") else None
+    if taste.has("worker_fault"):
+        v.breaks = rng.randrange(5), rng.choice(("fin", "rst"))
+    if taste.has("run_lost"):
+        v.loses = rng.randrange(1, 5)
+    for a in e.calls[0].attempts:
+        a.gzip = False  # its view reads it
+        a.pieces, a.pause = rng.choice((1, 4, 12)), rng.choice((0, 0.01, 0.05))
 
 
 def _answer(rng, taste, fault, cls=Answer, **more):

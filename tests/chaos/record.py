@@ -46,6 +46,14 @@ class Sent:
         self.__dict__.update(more)
 
 
+def versions(sent):
+    """The bodies that its peer may take for whole."""
+    if sent.whole:
+        yield sent.body
+    elif sent.answer.framing == "close" and not sent.tls and (sent.answer.how == "fin" or sent.local) and sent.answer.fault in ("body", "behind"):
+        yield sent.body[:sent.written]  # over HTTP/1.1 such an end is no cut
+
+
 class Result:
     """What the client got."""
 
@@ -73,6 +81,7 @@ class Record:
         self.calls = []  # Sent, by upstreams; has .index
         self.result = None
         self.pieces = 0  # with which its run was visited
+        self.turns = 0  # of its view: visits of every kind
 
     def point(self, name):
         if name not in self.points:

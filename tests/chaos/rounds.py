@@ -16,7 +16,7 @@ from harness.base import release_ports
 from harness.certs import Authority
 from harness.tarry import find_binary
 
-from . import rules, talks
+from . import rules, talks, talks2
 from .client import client_of
 from .plan import make_round
 from .proxy import ChaosConf, Proxy
@@ -37,6 +37,7 @@ class World:
         self.ca, self.certificate = authority.ca, authority.leaf("leaf")
         self.records = {e.number: Record(e) for e in plan.exchanges}
         self.talks = {t.number: talks.TalkRecord(t) for t in plan.talks}
+        self.links = None  # that WebSockets over HTTP/2 share (talks2.py)
         self.failures, self.notes = [], []
         self.workers = [Worker(self, f"unix:{folder}/w{i}.sock" if i % 2 else None) for i in range(len(plan.slots))]
         self.black_hole = BlackHole(self) if plan.black_hole else None
@@ -44,6 +45,8 @@ class World:
                           "tls": Upstream(self, "tls", authority.server_context("leaf", alpn=("http/1.1",))),
                           "h2": H2Upstream(self, "h2", authority.server_context("leaf", alpn=("h2",)))}
         self.proxy = None
+        self.dress = lambda conf: None  # changes the conf before it is used
+        self.more = []  # servers, beside workers and upstreams
         self._client_tls = {}
 
     def origin(self, name):
@@ -65,12 +68,14 @@ class World:
 
     @property
     def servers(self):
-        return [*self.workers, *self.upstreams.values(), *([self.black_hole] if self.black_hole else [])]
+        return [*self.workers, *self.upstreams.values(), *([self.black_hole] if self.black_hole else []), *self.more]
 
     async def start(self):
         for s in self.servers:
             await s.start()
-        self.proxy = Proxy(self.folder, ChaosConf(self.folder, self.plan, self))
+        conf = ChaosConf(self.folder, self.plan, self)
+        self.dress(conf)
+        self.proxy = Proxy(self.folder, conf)
         await self.proxy.start()
 
     async def stop(self):
@@ -174,6 +179,9 @@ class Round:
         """An HTTP/2 upstream that breaks its connection takes the neighbours along; so does a client's."""
         if not self.plan.calm:
             return False
+        if record.exchange.view and self.plan.pool.get("resume_attempts", 0) < 20 and any(
+                e.view and (e.view.breaks or e.view.loses is not None) for e in self.plan.exchanges):
+            return False  # such a visit may have been about others, too
         if any(c.upstream == "h2" for c in record.exchange.calls):
             for e in self.plan.exchanges:
                 for c in e.calls:
@@ -197,7 +205,7 @@ class Round:
         async def talk(t):
             async with room:
                 if self.world.proxy.alive:
-                    await talks.Client(self.world, t).run()
+                    await talks2.client_of(self.world, t).run()
         tasks = [asyncio.create_task(one(c)) for c in self.plan.connections] + [asyncio.create_task(talk(t)) for t in self.plan.talks]
         work = asyncio.ensure_future(asyncio.gather(*tasks, return_exceptions=True))
         ended = -1
@@ -298,7 +306,7 @@ def main(arguments=None):
         folder.mkdir(exist_ok=True)
         begun = time.monotonic()
         plan, round_, failures = run_round(seed, folder, authority, only, given.log, given.deadline)
-        print(f"{seed}: {len(plan.exchanges)} exchanges, {len(plan.talks)} WebSockets, {time.monotonic() - begun:.1f} s", flush=True)
+        print(f"{seed}: {len(plan.exchanges)} exchanges, {len(plan.talks)} WebSockets, {sum(r.pieces for r in round_.world.records.values())} pieces, {time.monotonic() - begun:.1f} s", flush=True)
         release_ports()
         rounds += 1
         exchanges += len(plan.exchanges)

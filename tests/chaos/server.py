@@ -317,9 +317,12 @@ class Worker(Peer):
         strangers = {p.exchange for p in read_pieces(m) if p.outcome == "cancelled"} - self.sticky_ones()
         if strangers:
             self.world.fail(f"a worker was told of what is no run of its: {m.body[:300]!r}")
-        reply = self.runs.pieces(m)
+        reply, breaks = self.runs.pieces(m)
         await wire.sock.send(reply.head())
-        await wire.sock.send(chunk(reply.body) + b"0\r\n\r\n")
+        await wire.sock.send(chunk(reply.body) + (b"" if breaks else b"0\r\n\r\n"))
+        if breaks:
+            wire.sock.end(breaks)
+            raise Gone("closed")
 
     def sticky_ones(self):
         return {v.headers.get("Tarry-Exchange") for r in self.world.records.values() for v in r.visits
@@ -333,6 +336,7 @@ class Worker(Peer):
         record.visits.append(sent)
         wire.sock.sent = sent
         runs = self.runs
+        record.reach("visited" if kind == "request" else "resumed")
         await wire.body(m)
         sent.request_whole = True
         if kind == "request" and m.body != content(record.exchange.number, "body", record.exchange.size):
@@ -340,9 +344,19 @@ class Worker(Peer):
         reply = runs.visit(m, record)
         message = reply.head() + (chunk(reply.body) + b"0\r\n\r\n" if reply.framing == "chunked" else reply.body)
         half = len(message) // 2
+        if kind == "request" and not await self.hold(wire.sock, record, record.exchange.view.hold, sent):
+            return False
+        record.reach("worker_head")
         await wire.sock.send(message[:half])
         await asyncio.sleep(record.exchange.pause)
+        breaks = runs.breaks(record)
+        if breaks:
+            sent.cut = True
+            runs.of.pop(m.headers.get("Tarry-Exchange"), None)
+            wire.sock.end(breaks)
+            return False
         await wire.sock.send(message[half:])
+        record.reach("handoff")
         return True
 
     def choose(self, m, record, found):

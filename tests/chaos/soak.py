@@ -18,13 +18,12 @@ import time
 from harness.certs import Authority
 from harness.tarry import find_binary
 
-from . import rules, talks
+from . import rules, talks, talks2
 from .client import client_of
 from .proxy import adopt_orphans
-from .plan import Answer, Call, Connection, Exchange, Handoff, Round
+from .plan import Answer, Call, Connection, Exchange, Handoff, Round, View
 from .record import Record
 from .rounds import World, until
-from .runs import View
 
 KINDS = {"plain": 5, "relay": 4, "resume": 3, "replay": 3, "pieces": 3, "gateway": 1}
 TALKS = 0.1  # the part of connections that are WebSockets
@@ -97,6 +96,8 @@ class Mix:
         t = talks.Talk(talks.FIRST + self.talks, rng.choice(list(talks.FARS)), rng.choice(("tcp", "unix", "tls")), closes=rng.choice(("client", "far")))
         t.sizes = tuple(rng.choice((0, 5, 125, 126, 3000, 65536)) for _ in range(rng.choice((1, 2, 5, 20))))
         t.pause = rng.choice((0, 0.002, 0.05))
+        if rng.random() < 0.4:
+            t.version, t.link = "2", rng.choice((None, None, 1))
         return t
 
     def connection(self):
@@ -176,7 +177,7 @@ class Soak:
         talk = self.mix.talk()
         self.world.talks[talk.number] = record = talks.TalkRecord(talk)
         begun = time.monotonic()
-        await talks.Client(self.world, talk).run()
+        await talks2.client_of(self.world, talk).run()
         self.counts["WebSocket to a worker" if talk.far == "worker" else "WebSocket to an upstream"] += 1
         self.judge_talk(record, begun)
         asyncio.get_running_loop().call_later(REMEMBERED, self.world.talks.pop, talk.number)

@@ -11,7 +11,7 @@ from harness.websockets import KEY, accept, asking
 
 from .http1 import BadMessage, Cut, Wire, write_head
 from .plan import Short
-from .record import content
+from .record import Moment, content
 from .sock import Gone, Sock
 
 FARS = {"worker": "/x/", "plain": "/gw/", "tls": "/gws/"}  # and the routes that lead there
@@ -38,6 +38,9 @@ class Talk(Short):
     pause: float = 0  # of the client between two messages
     slow: float = 0  # of its reading
     receive_buffer: int = None
+    version: str = "1"
+    holds: bool = False  # until the world says so, before its last message
+    link: int = None  # HTTP/2: of the connection that it shares with others of this listener
 
 
 class Side:
@@ -61,6 +64,7 @@ class TalkRecord:
         self.status = None
         self.refused = self.over = False
         self.seconds = None
+        self.held, self.go = Moment(), Moment()
 
     def describe(self):
         return f"WebSocket {self.talk}\n  status {self.status}{', refused' if self.refused else ''}\n  client: {self.near}\n  far end: {self.far}"
@@ -79,6 +83,8 @@ def make_talks(seed, calm):
         t.slow, t.receive_buffer = rng.choice(((0, None), (0, None), (0.01, 4096)))
         if rng.random() < often:
             t.leave = rng.choice(("client", "far")), rng.randrange(len(t.sizes) + 1), rng.choice(("fin", "rst", "close")), rng.random() < 0.5
+        if rng.random() < 0.5:
+            t.version, t.link = "2", rng.choice((None, 1, 2))
         talks.append(t)
     return talks
 
@@ -86,8 +92,8 @@ def make_talks(seed, calm):
 class End:
     """One end at work over a Wire. Raises Gone and Cut."""
 
-    def __init__(self, talk, side, wire, who):
-        self.talk, self.side, self.wire, self.who = talk, side, wire, who
+    def __init__(self, record, side, wire, who):
+        self.record, self.talk, self.side, self.wire, self.who = record, record.talk, side, wire, who
 
     async def send(self, data):
         self.side.sent += data
@@ -183,6 +189,9 @@ class End:
         for n in range(len(self.talk.sizes) + 1):
             if await self.leave_after(n):
                 return
+            if self.talk.holds and n == len(self.talk.sizes) - 1:
+                self.record.held.reach()
+                await self.record.go.wait()
             if n < len(self.talk.sizes):
                 await self.send(frame(BINARY, content(self.talk.number, f"m{n}", self.talk.sizes[n]), True))
                 await asyncio.sleep(self.talk.pause)
@@ -199,7 +208,7 @@ async def serve(world, wire, m, number):
     record.far = wire.sock.sent = side = Side(False)
     await wire.sock.send(write_head("HTTP/1.1 101 Switching Protocols", [
         ("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept(m.headers.get("Sec-WebSocket-Key")))]))
-    end = End(record.talk, side, wire, "far")
+    end = End(record, side, wire, "far")
     try:
         await end.run_far()
     except (Gone, Cut, OSError) as e:
@@ -235,7 +244,7 @@ class Client:
             m = await wire.response()
             self.record.status = m.status
             if m.status == 101:
-                await End(self.talk, self.record.near, wire, "client").run_near()
+                await End(self.record, self.record.near, wire, "client").run_near()
         finally:
             sock.close()
 
