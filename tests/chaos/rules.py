@@ -88,6 +88,8 @@ class Judge:
             return
         # The first handoff that asks for it fixes the head.
         keep_alive = next((v.answer.keep_alive for v in self.record.visits if isinstance(v.answer, Handoff) and v.answer.keep_alive), None)
+        if self.e.kind == "gateway" and ("Accept", "text/event-stream") in self.e.fields:  # of a route that sends them
+            keep_alive = "sse"
         if keep_alive:
             body = self.without_keep_alive(body, keep_alive)
         if self.e.view and fits(self.record, body.replace(COMMENT, b"") if self.e.view.keep_alive else body, list(self.bodies())):
