@@ -125,6 +125,7 @@ void levels_publish(const struct front *f)
     metric_set(METRIC_CLIENT_CONNECTIONS_MAX, f->entry.connections_max, NULL);
     metric_set(METRIC_CLIENT_NEWCOMERS, f->entry.addresses.pending, NULL);
     metric_set(METRIC_CLIENT_ADDRESSES, f->entry.addresses.nentries, NULL);
+    meter_catch_up();
     metric_set(METRIC_LIMIT_KEYS, meter_keys(), NULL);
     metric_set(METRIC_LIMIT_CALLS, meter_calls(), NULL);
     metric_set(METRIC_COMPRESSION_MEMORY, encoder_memory(), NULL);

@@ -43,6 +43,11 @@ int recent_share(size_t nslots)
 void recent_use_slot(size_t slot)
 {
     recent.slot = slot;
+    recent_clear_slot(slot);
+}
+
+void recent_clear_slot(size_t slot)
+{
     if (recent.slots && slot < recent.nslots)
         memset(&recent.slots[slot], 0, sizeof(recent.slots[slot]));
 }

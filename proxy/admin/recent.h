@@ -43,6 +43,9 @@ enum recent_kind { RECENT_IS_SLOW, RECENT_IS_FAILED, RECENT_IS_FLYING };
 int recent_share(size_t nslots);
 void recent_use_slot(size_t slot);
 
+/* Its process has ended. */
+void recent_clear_slot(size_t slot);
+
 /* An exchange has ended. */
 void recent_add(const struct exchange *ex);
 

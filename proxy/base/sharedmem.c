@@ -114,12 +114,20 @@ void sharedmem_each(void (*fn)(void *owner, int fd), void *owner)
             fn(owner, sharedmem.fds[i]);
 }
 
+/* No file is, and nobody can shrink a block that is. */
+static bool sharedmem_is_sealed(int fd)
+{
+    int seals = fcntl(fd, F_GET_SEALS);
+
+    return seals >= 0 && (seals & F_SEAL_SHRINK);
+}
+
 void sharedmem_take_over(int fd)
 {
     struct stat st;
 
     if (sharedmem.n == SHAREDMEM_BLOCKS_MAX || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) ||
-        st.st_size < (off_t)sizeof(struct sharedmem_header)) {
+        st.st_size < (off_t)sizeof(struct sharedmem_header) || !sharedmem_is_sealed(fd)) {
         close(fd);
         return;
     }

@@ -65,7 +65,7 @@ static struct {
     struct metric_slot *slots;
     size_t nslots, mine;
     uint16_t by_hash[HASH_SIZE]; /* index + 1; 0: empty */
-    uint32_t nhashed;            /* series in this process's table */
+    uint32_t nhashed;            /* series that are in this process's table without a gap */
     bool set[SERIES_MAX];        /* since the last sweep */
 } metric;
 
@@ -181,19 +181,25 @@ static bool metric_ready(const struct metric_series *s)
 }
 
 /* Adds series of other processes to the table. A series that is still being written is left for the
- * next time. */
+ * next time: for good if its process was killed meanwhile, so those behind it are not held up. */
 static void metric_learn(void)
 {
-    while (metric.nhashed < metric_nseries()) {
-        const struct metric_series *s = &metric.area->series[metric.nhashed];
+    uint32_t n = metric_nseries();
+    bool whole = true;
+
+    for (uint32_t i = metric.nhashed; i < n; i++) {
+        const struct metric_series *s = &metric.area->series[i];
         uint16_t *place;
 
-        if (!metric_ready(s))
-            return;
+        if (!metric_ready(s)) {
+            whole = false;
+            continue;
+        }
         place = metric_place((enum metric)s->metric, s->key, s->key_n);
-        metric.nhashed++;
         if (!*place)
-            *place = (uint16_t)metric.nhashed;
+            *place = (uint16_t)(i + 1);
+        if (whole)
+            metric.nhashed = i + 1;
     }
 }
 

@@ -42,6 +42,7 @@ enum {
     TICK_MS = 500,
     TICK_LOG_MS = 100, /* while a log's target takes no lines */
     KILL_AFTER_MS = 5000,
+    RECLAIM_MS = 1000, /* how often to look for processes of another master that have ended */
     BACKLOG_ADMIN = 64,
 };
 
@@ -62,7 +63,7 @@ struct master {
     int report_pipe[2]; /* bytes of enum report */
     size_t reloading;   /* children that have not reported yet */
     sigset_t set, old;
-    uint64_t stopped_ms, release_ms, deadline_ms, told_ms;
+    uint64_t stopped_ms, release_ms, deadline_ms, told_ms, reclaimed_ms;
     struct upgrade upgrade;
     bool replaced; /* another master serves: the files of unix sockets are its own */
     bool serving;  /* all children accepted once */
@@ -193,15 +194,24 @@ static void master_plan_restart(const struct master *m, struct master_child *c)
         c->not_before_ms = now + c->pause_ms;
 }
 
+/* What processes held in memory that outlives them. Those of an earlier binary are not this one's
+ * children, and their master may have been killed: see master_turn(). */
+static void master_reclaim(struct master *m)
+{
+    m->reclaimed_ms = master_now_ms();
+    verdict_forget_dead();
+    meter_forget_dead();
+}
+
 static void master_on_child_end(struct master *m, struct master_child *c, int status)
 {
     const char *name = WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : NULL;
     int pid = (int)c->pid;
 
     c->pid = 0;
-    verdict_forget_process(pid);
     metric_clear_gauges((size_t)(c - m->children));
-    meter_forget(pid);
+    recent_clear_slot((size_t)(c - m->children));
+    master_reclaim(m);
     if (m->stopping)
         return;
     if (name)
@@ -530,6 +540,8 @@ static bool master_turn(struct master *m)
         master_stop(m);
     master_check_upgrade(m);
     master_tell_alive(m);
+    if (master_now_ms() - m->reclaimed_ms >= RECLAIM_MS)
+        master_reclaim(m);
     tickets_rotate(
         m->tickets, master_clock_ms(CLOCK_REALTIME)); /* old keys are forgotten here too */
     if (m->stopping) {

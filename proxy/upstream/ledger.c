@@ -16,7 +16,7 @@ enum {
     KEEP_FALLBACK_MS = 600000,
     LOOK_EVERY_MS = 10000, /* through the whole table */
     ASK_EVERY_MS = 1000,
-    LAYOUT = 1, /* another number when the meaning of a word changes */
+    LAYOUT = 2, /* another number when the meaning of a word changes */
     NO_ROW = -1,
 };
 

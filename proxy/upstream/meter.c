@@ -7,15 +7,15 @@
  * taken from it; a ring that it was about to move on is moved on by the next one. */
 #include "upstream/meter.h"
 
-#include <errno.h>
-#include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "base/entropy.h"
+#include "base/procid.h"
 #include "base/sharedmem.h"
 #include "base/str.h"
+#include "observe/log.h"
 
 enum {
     ROWS = 64,
@@ -23,17 +23,21 @@ enum {
     PARTS = 61,
     KEYS_DEFAULT = 4096,
     SPINS = 2000,
-    BUSY_MS = 1,     /* until a process that did not get the lock comes again */
-    POLL_MS = 5,     /* until one looks whether another has made room */
-    TURN_MS = 50,    /* a process that does not take its turn by then loses it */
-    FRESH_MS = 60000 /* what a service said longer ago only holds back all but one call */
+    BUSY_MS = 1,      /* until a process that did not get the lock comes again */
+    POLL_MS = 5,      /* until one looks whether another has made room */
+    TURN_MS = 50,     /* a process that does not take its turn by then loses it */
+    FRESH_MS = 60000, /* what a service said longer ago only holds back all but one call */
+    LATE_MAX = 65536  /* corrections that wait for the lock */
 };
-#define METER_LAYOUT UINT64_C(1)
+#define METER_LAYOUT UINT64_C(2)
+#define LEVEL_MAX                                                                                  \
+    (UINT64_C(1) << 53) /* services say anything; doubles count exactly up to here                 \
+                         */
 #define NEVER UINT64_MAX
 
 struct meter_entry {
     uint64_t part_ms, newest; /* the length of a part, and the number of the newest */
-    uint32_t requests[PARTS], tokens[PARTS];
+    uint64_t requests[PARTS], tokens[PARTS];
     uint64_t used_ms;
     uint64_t offered_ms; /* there is room for a process that has not taken it; 0: there is none */
     uint32_t turn;       /* the process that comes next among those that wait */
@@ -44,8 +48,8 @@ struct meter_entry {
 
 /* What one process has under one key. Only that process writes it, or its master after its end. */
 struct meter_cell {
-    uint32_t in_flight, waiting;
-    uint32_t unheard, input, output;
+    uint32_t in_flight, waiting, unheard;
+    uint64_t input, output;
 };
 
 struct meter_area {
@@ -53,7 +57,17 @@ struct meter_area {
     uint32_t nowners;
     uint64_t generation;
     uint64_t key[2];
-    int32_t owners[OWNERS_MAX]; /* process ids; 0: free */
+    uint64_t owners[OWNERS_MAX]; /* see procid.h; 0: free */
+};
+
+/* A change that is applied when this process has the lock. */
+struct meter_late {
+    uint64_t now_ms;
+    bool says; /* a service: `levels` of the account hold.id; otherwise a correction of the hold */
+    bool undo;
+    uint64_t tokens;
+    struct meter_hold hold;
+    struct meter_level levels[METER_NKINDS];
 };
 
 static struct {
@@ -63,6 +77,8 @@ static struct {
     struct meter_cell *cells; /* by process, then by entry */
     size_t per_row, n;
     uint32_t me;
+    struct meter_late *late; /* what the lock was not to be had for */
+    size_t nlate, late_room;
 } meter;
 
 /* ---- the memory ---- */
@@ -91,17 +107,6 @@ static size_t meter_entries_for(size_t keys_max)
     return ((keys_max + ROWS - 1) / ROWS + 1) * ROWS;
 }
 
-/* Of an earlier binary's processes the ones that still run count. */
-static void meter_forget_dead(void)
-{
-    for (uint32_t i = 0; i < OWNERS_MAX; i++) {
-        pid_t pid = meter.area->owners[i];
-
-        if (pid > 0 && kill(pid, 0) < 0 && errno == ESRCH)
-            meter_forget(pid);
-    }
-}
-
 int meter_open(size_t keys_max)
 {
     size_t n = meter_entries_for(keys_max);
@@ -110,22 +115,26 @@ int meter_open(size_t keys_max)
     if (!p)
         return -1;
     meter_lay_out(p, n);
-    meter_forget_dead();
+    meter_forget_dead(); /* of an earlier binary's processes the ones that still run count */
     return 0;
 }
 
-static bool meter_is_open(void)
+/* This process has one of its own. */
+static bool meter_open_alone(void)
 {
     size_t n = meter_entries_for(KEYS_DEFAULT);
     void *p;
 
-    if (meter.area)
-        return true;
     p = mmap(NULL, meter_size(n), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED)
         return false;
     meter_lay_out(p, n);
     return true;
+}
+
+static bool meter_is_open(void)
+{
+    return meter.area || meter_open_alone();
 }
 
 static uint32_t meter_load(const uint32_t *p)
@@ -134,6 +143,16 @@ static uint32_t meter_load(const uint32_t *p)
 }
 
 static void meter_store(uint32_t *p, uint32_t v)
+{
+    __atomic_store_n(p, v, __ATOMIC_RELAXED);
+}
+
+static uint64_t meter_load64(const uint64_t *p)
+{
+    return __atomic_load_n(p, __ATOMIC_RELAXED);
+}
+
+static void meter_store64(uint64_t *p, uint64_t v)
 {
     __atomic_store_n(p, v, __ATOMIC_RELAXED);
 }
@@ -162,15 +181,16 @@ uint64_t meter_generation(void)
 
 void meter_begin(void)
 {
-    int32_t pid = (int32_t)getpid();
+    uint64_t self = procid_self();
 
+    meter.nlate = 0; /* the parent applies its own */
     if (!meter_is_open())
         return;
     for (uint32_t i = 0; i < OWNERS_MAX; i++) {
-        int32_t none = 0;
+        uint64_t none = 0;
 
         if (!__atomic_compare_exchange_n(
-                &meter.area->owners[i], &none, pid, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+                &meter.area->owners[i], &none, self, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
             continue;
         meter.me = i;
         for (uint32_t n = meter_load(&meter.area->nowners); n < i + 1;)
@@ -179,26 +199,45 @@ void meter_begin(void)
                 break;
         return;
     }
+    log_error(NULL,
+        "limits: more than %d processes share them, and this one counts alone; end processes of "
+        "earlier binaries that still drain",
+        OWNERS_MAX);
+    meter_open_alone();
+    meter.me = 0;
 }
 
-void meter_forget(pid_t pid)
+/* The one that clears the cells of a dead process has its number meanwhile: nobody else gets it
+ * before they are clear, and if it dies too, the next one does it. */
+static void meter_forget_owner(uint32_t i, uint64_t dead)
+{
+    uint32_t locked = i + 1;
+
+    if (!__atomic_compare_exchange_n(&meter.area->owners[i], &dead, procid_self(), false,
+            __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+        return;
+    __atomic_compare_exchange_n(
+        &meter.area->lock, &locked, 0, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+    for (uint32_t at = 0; at < meter.n; at++)
+        if (meter.ids[at])
+            *meter_cell(i, at) = (struct meter_cell){ 0 };
+    __atomic_store_n(&meter.area->owners[i], 0, __ATOMIC_RELEASE);
+    meter_tell_of_change();
+}
+
+void meter_forget_dead(void)
 {
     for (uint32_t i = 0; meter.area && i < OWNERS_MAX; i++) {
-        uint32_t locked = i + 1;
+        uint64_t owner = __atomic_load_n(&meter.area->owners[i], __ATOMIC_ACQUIRE);
 
-        if (meter.area->owners[i] != pid)
-            continue;
-        __atomic_compare_exchange_n(
-            &meter.area->lock, &locked, 0, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
-        for (uint32_t at = 0; at < meter.n; at++)
-            if (meter.ids[at])
-                *meter_cell(i, at) = (struct meter_cell){ 0 };
-        __atomic_store_n(&meter.area->owners[i], 0, __ATOMIC_RELEASE);
-        meter_tell_of_change();
+        if (owner && procid_is_dead(owner))
+            meter_forget_owner(i, owner);
     }
 }
 
-static bool meter_lock(void)
+static void meter_apply_late(void);
+
+static bool meter_try_lock(void)
 {
     for (int i = 0; i < SPINS; i++) {
         uint32_t free_lock = 0;
@@ -210,6 +249,15 @@ static bool meter_lock(void)
     return false;
 }
 
+static bool meter_lock(void)
+{
+    if (!meter_try_lock())
+        return false;
+    if (meter.nlate > 0)
+        meter_apply_late();
+    return true;
+}
+
 static void meter_unlock(void)
 {
     __atomic_store_n(&meter.area->lock, 0, __ATOMIC_RELEASE);
@@ -219,7 +267,7 @@ static uint32_t meter_nowners(void)
 {
     uint32_t n = meter_load(&meter.area->nowners);
 
-    return n ? n : 1;
+    return n == 0 ? 1 : n < OWNERS_MAX ? n : OWNERS_MAX;
 }
 
 bool meter_is_alone(void)
@@ -242,8 +290,8 @@ static struct meter_cell meter_sum(uint32_t at)
         sum.in_flight += meter_load(&c->in_flight);
         sum.waiting += meter_load(&c->waiting);
         sum.unheard += meter_load(&c->unheard);
-        sum.input += meter_load(&c->input);
-        sum.output += meter_load(&c->output);
+        sum.input += meter_load64(&c->input);
+        sum.output += meter_load64(&c->output);
     }
     return sum;
 }
@@ -314,12 +362,12 @@ void meter_hash(struct siphash *h)
 
 /* ---- windows ---- */
 
-static uint64_t meter_total(const uint32_t parts[PARTS])
+static uint64_t meter_total(const uint64_t parts[PARTS])
 {
     uint64_t sum = 0;
 
     for (size_t i = 0; i < PARTS; i++)
-        sum += parts[i];
+        sum = parts[i] < UINT64_MAX - sum ? sum + parts[i] : UINT64_MAX;
     return sum;
 }
 
@@ -332,8 +380,8 @@ static void meter_refit(struct meter_entry *e, uint64_t part_ms, uint64_t now_ms
     memset(e->tokens, 0, sizeof(e->tokens));
     e->part_ms = part_ms;
     e->newest = now_ms / part_ms;
-    e->requests[e->newest % PARTS] = (uint32_t)requests;
-    e->tokens[e->newest % PARTS] = tokens < UINT32_MAX ? (uint32_t)tokens : UINT32_MAX;
+    e->requests[e->newest % PARTS] = requests;
+    e->tokens[e->newest % PARTS] = tokens;
 }
 
 /* Moves the ring on to now. */
@@ -356,7 +404,7 @@ static void meter_move(struct meter_entry *e, uint32_t window_ms, uint64_t now_m
 
 /* In how many milliseconds no more than `most` are left in the window. */
 static uint64_t meter_wait_for(
-    const struct meter_entry *e, const uint32_t parts[PARTS], uint64_t most, uint64_t now_ms)
+    const struct meter_entry *e, const uint64_t parts[PARTS], uint64_t most, uint64_t now_ms)
 {
     uint64_t sum = meter_total(parts);
 
@@ -373,7 +421,7 @@ static uint64_t meter_wait_for(
 }
 
 /* 0: there is room for it. A call that alone is over the bound needs an empty window. */
-static uint64_t meter_window_wait(const struct meter_entry *e, const uint32_t parts[PARTS],
+static uint64_t meter_window_wait(const struct meter_entry *e, const uint64_t parts[PARTS],
     uint64_t most, uint64_t n, uint64_t now_ms)
 {
     if (most == 0)
@@ -381,14 +429,43 @@ static uint64_t meter_window_wait(const struct meter_entry *e, const uint32_t pa
     return meter_wait_for(e, parts, n < most ? most - n : 0, now_ms);
 }
 
-static void meter_add(uint32_t *part, uint64_t n)
+/* What one call is said to have used is no reason to let the sum of a window wrap. */
+static void meter_add(uint64_t *part, uint64_t n)
 {
-    *part = *part + n < UINT32_MAX ? (uint32_t)(*part + n) : UINT32_MAX;
+    if (n > LEVEL_MAX)
+        n = LEVEL_MAX;
+    *part = *part < LEVEL_MAX - n ? *part + n : LEVEL_MAX;
 }
 
-static void meter_sub(uint32_t *part, uint64_t n)
+static void meter_sub(uint64_t *part, uint64_t n)
 {
-    *part = *part > n ? (uint32_t)(*part - n) : 0;
+    *part = *part > n ? *part - n : 0;
+}
+
+/* ---- changes that wait for the lock ---- */
+
+static void meter_put_off(const struct meter_late *late)
+{
+    if (meter.nlate == meter.late_room) {
+        size_t room = meter.late_room ? 2 * meter.late_room : 16;
+        struct meter_late *more = NULL;
+
+        if (room <= LATE_MAX)
+            more = realloc(meter.late, room * sizeof(*more));
+        if (!more)
+            return; /* the windows count the estimate */
+        meter.late = more;
+        meter.late_room = room;
+    }
+    meter.late[meter.nlate++] = *late;
+}
+
+void meter_catch_up(void)
+{
+    if (meter.nlate == 0 || !meter_lock())
+        return;
+    meter_unlock();
+    meter_tell_of_change();
 }
 
 /* ---- what the service has said ---- */
@@ -437,8 +514,8 @@ static uint64_t meter_account_wait(
 {
     struct meter_cell sum = meter_sum(at);
     const uint64_t asked[METER_NKINDS] = { 1, (uint64_t)n->input + n->output, n->input, n->output };
-    const uint64_t unheard[METER_NKINDS] = { sum.unheard, (uint64_t)sum.input + sum.output,
-        sum.input, sum.output };
+    const uint64_t unheard[METER_NKINDS] = { sum.unheard, sum.input + sum.output, sum.input,
+        sum.output };
     uint64_t longest = 0;
 
     for (size_t i = 0; i < METER_NKINDS; i++) {
@@ -451,19 +528,39 @@ static uint64_t meter_account_wait(
     return longest;
 }
 
+static uint64_t meter_capped(uint64_t level)
+{
+    return level < LEVEL_MAX ? level : LEVEL_MAX;
+}
+
+/* Under the lock. What another answer has said since then stays. */
+static void meter_take_note(
+    uint64_t now_ms, uint64_t id, const struct meter_level levels[METER_NKINDS])
+{
+    struct meter_entry *e = &meter.entries[meter_find(id, now_ms, true)];
+
+    for (size_t i = 0; i < METER_NKINDS; i++)
+        if (levels[i].known && e->stands[i].at_ms <= now_ms)
+            /* It was said within the millisecond now_ms: its end is what the reset counts from. */
+            e->stands[i] = (struct meter_stand){ meter_capped(levels[i].limit),
+                meter_capped(levels[i].remaining), now_ms,
+                levels[i].reset_ms + (levels[i].reset_ms > 0) };
+    if (e->used_ms < now_ms)
+        e->used_ms = now_ms;
+}
+
 void meter_note(uint64_t now_ms, uint64_t id, const struct meter_level levels[METER_NKINDS])
 {
-    struct meter_entry *e;
-
-    if (!meter_is_open() || !meter_lock())
+    if (!meter_is_open())
         return;
-    e = &meter.entries[meter_find(id, now_ms, true)];
-    for (size_t i = 0; i < METER_NKINDS; i++)
-        if (levels[i].known)
-            /* It was said within the millisecond now_ms: its end is what the reset counts from. */
-            e->stands[i] = (struct meter_stand){ levels[i].limit, levels[i].remaining, now_ms,
-                levels[i].reset_ms + (levels[i].reset_ms > 0) };
-    e->used_ms = now_ms;
+    if (!meter_lock()) {
+        struct meter_late late = { .now_ms = now_ms, .says = true, .hold = { .id = id } };
+
+        memcpy(late.levels, levels, sizeof(late.levels));
+        meter_put_off(&late);
+        return;
+    }
+    meter_take_note(now_ms, id, levels);
     meter_unlock();
     meter_tell_of_change();
 }
@@ -551,7 +648,7 @@ static void meter_take_one(
     *h = (struct meter_hold){ .id = meter.ids[at],
         .begun_ms = now_ms,
         .at = at,
-        .tokens = n->input + n->output,
+        .tokens = (uint64_t)n->input + n->output,
         .window_ms = n->most.window_ms,
         .input = n->input,
         .output = n->output,
@@ -564,8 +661,8 @@ static void meter_take_one(
     }
     meter_store(&c->in_flight, c->in_flight + 1);
     meter_store(&c->unheard, c->unheard + 1);
-    meter_store(&c->input, c->input + h->input);
-    meter_store(&c->output, c->output + h->output);
+    meter_store64(&c->input, c->input + h->input);
+    meter_store64(&c->output, c->output + h->output);
     e->offered_ms = 0;
     e->turn = meter_next_waiting(meter.me + 1, at);
 }
@@ -612,6 +709,11 @@ static void meter_take_off(uint32_t *count, uint32_t n)
     meter_store(count, *count > n ? *count - n : 0);
 }
 
+static void meter_take_off64(uint64_t *count, uint64_t n)
+{
+    meter_store64(count, *count > n ? *count - n : 0);
+}
+
 void meter_heard(struct meter_hold *h)
 {
     struct meter_cell *c;
@@ -621,8 +723,8 @@ void meter_heard(struct meter_hold *h)
     h->unheard = false;
     c = meter_mine(h->at);
     meter_take_off(&c->unheard, 1);
-    meter_take_off(&c->input, h->input);
-    meter_take_off(&c->output, h->output);
+    meter_take_off64(&c->input, h->input);
+    meter_take_off64(&c->output, h->output);
     meter_tell_of_change();
 }
 
@@ -639,8 +741,8 @@ void meter_release(struct meter_hold *holds, size_t n)
 }
 
 /* The part of the ring in which the call began, or NULL if it has left the window. */
-static uint32_t *meter_part_of(
-    struct meter_entry *e, uint32_t parts[PARTS], const struct meter_hold *h)
+static uint64_t *meter_part_of(
+    struct meter_entry *e, uint64_t parts[PARTS], const struct meter_hold *h)
 {
     uint64_t part = e->part_ms ? h->begun_ms / e->part_ms : 0;
 
@@ -651,7 +753,7 @@ static uint32_t *meter_part_of(
 static void meter_correct(uint64_t now_ms, const struct meter_hold *h, uint64_t tokens, bool undo)
 {
     struct meter_entry *e = &meter.entries[h->at];
-    uint32_t *part, *requests;
+    uint64_t *part, *requests;
 
     if (meter.ids[h->at] != h->id)
         return;
@@ -672,15 +774,38 @@ static void meter_correct_all(
     bool locked = false;
 
     for (size_t i = 0; i < n; i++) {
-        if (!holds[i].window_ms || (!locked && !(locked = meter_lock())))
+        if (!holds[i].window_ms)
             continue;
-        meter_correct(now_ms, &holds[i], tokens, undo);
+        if (!locked)
+            locked = meter_lock();
+        if (locked)
+            meter_correct(now_ms, &holds[i], tokens, undo);
+        else
+            meter_put_off(&(struct meter_late){
+                .now_ms = now_ms, .undo = undo, .tokens = tokens, .hold = holds[i] });
         holds[i].window_ms = 0; /* once */
     }
     if (!locked)
         return;
     meter_unlock();
     meter_tell_of_change();
+}
+
+/* Under the lock. */
+static void meter_apply_late(void)
+{
+    for (size_t i = 0; i < meter.nlate; i++) {
+        const struct meter_late *l = &meter.late[i];
+
+        if (l->says)
+            meter_take_note(l->now_ms, l->hold.id, l->levels);
+        else
+            meter_correct(l->now_ms, &l->hold, l->tokens, l->undo);
+    }
+    meter.nlate = 0;
+    free(meter.late);
+    meter.late = NULL;
+    meter.late_room = 0;
 }
 
 void meter_refund(uint64_t now_ms, struct meter_hold *holds, size_t n)

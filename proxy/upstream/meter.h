@@ -4,14 +4,14 @@
  *
  * One lock guards it. It is held for less than a microsecond and never waited for: a process that
  * does not get it is told to come again. The counts of calls in flight are kept by process, so that
- * those of a process that died can be given back. */
+ * those of a process that died can be given back. Its requests and tokens stay in their windows:
+ * the service may have counted them. */
 #ifndef TARRY_UPSTREAM_METER_H
 #define TARRY_UPSTREAM_METER_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/types.h>
 
 #include "base/siphash.h"
 
@@ -22,8 +22,13 @@ int meter_open(size_t keys_max);
 /* This process counts from now on. */
 void meter_begin(void);
 
-/* That process has gone: its calls are in flight no longer. */
-void meter_forget(pid_t pid);
+/* The calls of processes that have ended are in flight no longer, and the lock is taken from them.
+ * Any process may call it at any time. */
+void meter_forget_dead(void);
+
+/* Corrections that came while another process had the lock are applied with the next change of this
+ * process, and here: call it now and then. */
+void meter_catch_up(void);
 
 /* For ids: a hash that nobody outside can choose texts for. */
 void meter_hash(struct siphash *h);
@@ -45,7 +50,8 @@ struct meter_need {
 /* What a call holds under one key. Zeroed: nothing. */
 struct meter_hold {
     uint64_t id, begun_ms;
-    uint32_t at, tokens, window_ms;
+    uint64_t tokens;
+    uint32_t at, window_ms;
     uint32_t input, output; /* that the service may not have counted yet */
     bool in_flight, unheard;
 };

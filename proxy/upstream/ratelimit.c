@@ -59,7 +59,8 @@ static bool ratelimit_parse_duration(struct str s, uint64_t *ms)
     while (s.n > 0) {
         uint64_t thousandths, unit;
 
-        if (!ratelimit_take_number(&s, &thousandths) || !ratelimit_take_unit(&s, &unit))
+        if (!ratelimit_take_number(&s, &thousandths) || !ratelimit_take_unit(&s, &unit) ||
+            thousandths / 1000 > RESET_MAX_MS / unit) /* before the product wraps */
             return false;
         *ms += thousandths * unit / 1000 + (thousandths * unit % 1000 > 0);
         if (*ms > RESET_MAX_MS)

@@ -1,7 +1,7 @@
 /* The words of a row. Each is changed by one atomic operation, and any of them alone is sound. */
 #include "upstream/verdict.h"
 
-#include <unistd.h>
+#include "base/procid.h"
 
 /* Times are of the monotonic clock, which all processes of a machine share. */
 struct verdict_words {
@@ -9,7 +9,7 @@ struct verdict_words {
     uint64_t rest_until_ms;   /* 0: it does not rest */
     uint64_t out_until_ms;    /* 0: it is not out */
     uint64_t broken_until_ms; /* 0: the breaker is closed */
-    uint64_t probe;           /* the process whose call is the probe; 0: none */
+    uint64_t probe;           /* the process (procid.h) whose call is the probe; 0: none */
     uint64_t paused;          /* of an endpoint with any key: 1 */
     struct tally calls;
 };
@@ -130,7 +130,7 @@ struct verdict_view verdict_view(
 enum verdict_admission verdict_admit(struct verdict *v, uint64_t now_ms)
 {
     struct verdict_words *w = verdict_words(&v->place, now_ms);
-    uint64_t broken_until = verdict_load(&w->broken_until_ms), me = (uint64_t)getpid();
+    uint64_t broken_until = verdict_load(&w->broken_until_ms), me = procid_self();
 
     if (broken_until == 0)
         return VERDICT_ADMITTED;
@@ -223,7 +223,7 @@ enum verdict_change verdict_report(struct verdict *v, const struct upstream_conf
     }
     /* Last, when the breaker says what follows. */
     if (r->probe)
-        verdict_swap(&w->probe, (uint64_t)getpid(), 0);
+        verdict_swap(&w->probe, procid_self(), 0);
     return change;
 }
 
@@ -244,13 +244,17 @@ struct tally_sum verdict_calls(
 static void verdict_forget_probe(void *owner, uint64_t *words)
 {
     struct verdict_words *w = (struct verdict_words *)(void *)words;
-    const int *pid = owner;
+    uint64_t probe;
 
-    if (verdict_load(&w->kind) == KIND_KEY)
-        verdict_swap(&w->probe, (uint64_t)*pid, 0);
+    (void)owner;
+    if (verdict_load(&w->kind) != KIND_KEY)
+        return;
+    probe = verdict_load(&w->probe);
+    if (probe && procid_is_dead(probe))
+        verdict_swap(&w->probe, probe, 0);
 }
 
-void verdict_forget_process(int pid)
+void verdict_forget_dead(void)
 {
-    ledger_each(verdict_forget_probe, &pid);
+    ledger_each(verdict_forget_probe, NULL);
 }

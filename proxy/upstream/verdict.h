@@ -92,7 +92,7 @@ void verdict_pause(struct verdict *v, bool paused, uint64_t now_ms);
 struct tally_sum verdict_calls(
     struct verdict *v, const struct upstream_conf *policy, uint64_t now_ms);
 
-/* That process has ended: its probes are nobody's. Any process may say so. */
-void verdict_forget_process(int pid);
+/* The probes of processes that have ended are nobody's. Any process may call it at any time. */
+void verdict_forget_dead(void);
 
 #endif

@@ -54,6 +54,8 @@ static const struct {
         METER_TOKENS, UNKNOWN, 0, 0 },
     { { "x-ratelimit-remaining-tokens", "5", "x-ratelimit-reset-tokens", "2d" }, METER_TOKENS,
         UNKNOWN, 0, 0 }, /* further off than anybody waits */
+    { { "x-ratelimit-remaining-tokens", "5", "x-ratelimit-reset-tokens", "213503983d" },
+        METER_TOKENS, UNKNOWN, 0, 0 }, /* its milliseconds are beyond 64 bits */
     { { "anthropic-ratelimit-tokens-remaining", "7", "anthropic-ratelimit-tokens-reset",
           "2026-11-30 00:53:30Z" },
         METER_TOKENS, UNKNOWN, 0, 0 },

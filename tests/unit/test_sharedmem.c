@@ -2,6 +2,7 @@
 #include "base/sharedmem.h"
 
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -101,6 +102,36 @@ START_TEST(what_is_no_block_is_closed)
 }
 END_TEST
 
+START_TEST(a_file_that_could_shrink_is_closed)
+{
+    char path[] = "/tmp/sharedmem-XXXXXX";
+    int fd = mkstemp(path);
+
+    ck_assert_int_ge(fd, 0);
+    unlink(path);
+    ck_assert_int_eq(ftruncate(fd, 2 * SIZE), 0);
+    sharedmem_take_over(fd);
+    ck_assert_int_lt(fcntl(fd, F_GETFD), 0);
+}
+END_TEST
+
+/* Any damage to the header: the block is not used, and nobody trips over it. */
+START_TEST(a_mangled_header_is_not_used)
+{
+    char *p = sharedmem_open("test", 1, SIZE);
+    int fd = -1;
+
+    strcpy(p, "kept");
+    sharedmem_each(collect, &fd);
+    sharedmem_forget();
+    p[-64 + _i] ^= 0x55;
+    sharedmem_take_over(fd);
+    p = sharedmem_open("test", 1, SIZE);
+    ck_assert_ptr_nonnull(p);
+    ck_assert_str_eq(p, "");
+}
+END_TEST
+
 START_TEST(nobody_can_shrink_it)
 {
     int fd = -1;
@@ -120,6 +151,8 @@ static TCase *cases(void)
     tcase_add_loop_test(t, a_block_of_another_meaning_is_not_used, 0, COUNT_OF(others));
     tcase_add_test(t, a_block_that_nobody_asks_for_is_closed);
     tcase_add_test(t, what_is_no_block_is_closed);
+    tcase_add_test(t, a_file_that_could_shrink_is_closed);
+    tcase_add_loop_test(t, a_mangled_header_is_not_used, 0, 28); /* magic, layout, size, name */
     tcase_add_test(t, nobody_can_shrink_it);
     return t;
 }

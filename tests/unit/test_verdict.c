@@ -257,9 +257,7 @@ START_TEST(a_probe_dies_with_its_process)
     waitpid(pid, NULL, 0);
     ck_assert_int_eq(state(), VERDICT_PROBING);
     ck_assert_int_eq(in_child(child_admit), VERDICT_REFUSED);
-    verdict_forget_process(getpid()); /* another one */
-    ck_assert_int_eq(state(), VERDICT_PROBING);
-    verdict_forget_process(pid);
+    verdict_forget_dead();
     ck_assert_int_eq(in_child(child_admit), VERDICT_IS_PROBE);
 }
 END_TEST
