@@ -2,17 +2,23 @@
  * cells. Each process has its own hash table to find series. */
 #include "observe/metric.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #include "base/num.h"
+#include "base/procid.h"
+#include "base/sharedmem.h"
 #include "observe/counter.h"
 
 enum {
     SERIES_MAX = 2048,
     CELLS_MAX = 16384,
+    PROCESSES_MAX = 257, /* of one binary: the conf's 256 and their master */
+    BINARIES = 4,        /* that may run at a time: all but one finish what is in flight */
+    SLOTS_MAX = 2048,
     KEY_MAX = 240,
     HASH_SIZE = 8192,         /* a power of two, several times SERIES_MAX */
     BUCKETS = METRIC_BUCKETS, /* of a histogram, the last one without a bound; a cell for the sum
@@ -51,6 +57,10 @@ struct metric_series {
 
 struct metric_area {
     uint32_t nseries, ncells; /* claimed; may count past the end */
+    uint64_t nused;           /* slots; those behind have never been owned */
+    /* By slot: procid of the master that has it, and of the process that writes to it, which may
+     * outlive a master that was killed. 0: none. Counters stay. */
+    uint64_t owners[SLOTS_MAX], writers[SLOTS_MAX];
     struct metric_series series[SERIES_MAX];
 };
 
@@ -63,10 +73,11 @@ struct metric_slot {
 static struct {
     struct metric_area *area; /* NULL until the first use */
     struct metric_slot *slots;
-    size_t nslots, mine;
-    uint16_t by_hash[HASH_SIZE]; /* index + 1; 0: empty */
-    uint32_t nhashed;            /* series that are in this process's table without a gap */
-    bool set[SERIES_MAX];        /* since the last sweep */
+    size_t mine;
+    uint16_t slot_of[PROCESSES_MAX]; /* by number of the process */
+    uint16_t by_hash[HASH_SIZE];     /* index + 1; 0: empty */
+    uint32_t nhashed;                /* series that are in this process's table without a gap */
+    bool set[SERIES_MAX];            /* since the last sweep */
 } metric;
 
 static size_t metric_width(enum metric m)
@@ -74,30 +85,144 @@ static size_t metric_width(enum metric m)
     return table[m].kind == METRIC_HISTOGRAM ? BUCKETS + 1 : 1;
 }
 
-static int metric_map(size_t nslots)
+#define METRIC_COUNTER_NAME(id, name, help) name " "
+static const char counters_text[] = COUNTERS(METRIC_COUNTER_NAME);
+#undef METRIC_COUNTER_NAME
+
+/* Another number if any metric or bound differs. */
+static uint64_t metric_layout(void)
 {
-    size_t n = sizeof(struct metric_area) + nslots * sizeof(struct metric_slot);
-    char *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    uint64_t h = UINT64_C(14695981039346656037); /* FNV-1a */
+
+    for (size_t m = 0; m < METRIC_COUNT; m++) {
+        for (const char *c = table[m].name; *c; c++)
+            h = (h ^ (unsigned char)*c) * UINT64_C(1099511628211);
+        h = (h ^ (uint64_t)table[m].kind) * UINT64_C(1099511628211);
+    }
+    for (const char *c = counters_text; *c; c++)
+        h = (h ^ (unsigned char)*c) * UINT64_C(1099511628211);
+    for (size_t i = 0; i < BUCKETS - 1; i++)
+        h = (h ^ bounds_us[i]) * UINT64_C(1099511628211);
+    return h;
+}
+
+static size_t metric_size(size_t nslots)
+{
+    return sizeof(struct metric_area) + nslots * sizeof(struct metric_slot);
+}
+
+static size_t metric_nused(void)
+{
+    return metric.area ? (size_t)__atomic_load_n(&metric.area->nused, __ATOMIC_ACQUIRE) : 0;
+}
+
+static void metric_use_area(void *p)
+{
+    metric.area = p;
+    metric.slots = (void *)((char *)p + sizeof(struct metric_area));
+}
+
+static void metric_reset_gauges(size_t at);
+
+static bool metric_is_gone(const uint64_t *id)
+{
+    uint64_t was = __atomic_load_n(id, __ATOMIC_ACQUIRE);
+
+    return was == 0 || procid_is_dead(was);
+}
+
+/* Slots without an owner, or whose owner has ended. False if there are too few: then none is taken.
+ */
+static bool metric_take_slots(size_t n, size_t total)
+{
+    uint64_t self = procid_self();
+    size_t have = 0;
+
+    for (size_t i = 0; i < total && have < n; i++) {
+        uint64_t *owner = &metric.area->owners[i], was = __atomic_load_n(owner, __ATOMIC_ACQUIRE);
+        uint64_t used = __atomic_load_n(&metric.area->nused, __ATOMIC_ACQUIRE);
+
+        if (!metric_is_gone(owner) || !metric_is_gone(&metric.area->writers[i]) ||
+            !__atomic_compare_exchange_n(
+                owner, &was, self, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+            continue;
+        while (used < i + 1 && !__atomic_compare_exchange_n(&metric.area->nused, &used, i + 1,
+                                   false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+            ;
+        __atomic_store_n(&metric.area->writers[i], (uint64_t)0, __ATOMIC_RELEASE);
+        metric_reset_gauges(i);
+        metric.slot_of[have++] = (uint16_t)i;
+    }
+    if (have == n)
+        return true;
+    while (have > 0)
+        __atomic_store_n(
+            &metric.area->owners[metric.slot_of[--have]], (uint64_t)0, __ATOMIC_RELEASE);
+    return false;
+}
+
+/* Memory of no other binary. */
+static bool metric_map_own(size_t nslots)
+{
+    void *p =
+        mmap(NULL, metric_size(nslots), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
     if (p == MAP_FAILED)
-        return -1;
-    metric.area = (void *)p;
-    metric.slots = (void *)(p + sizeof(struct metric_area));
-    metric.nslots = nslots;
-    memcpy(metric.slots[0].counters, counter_values, sizeof(metric.slots[0].counters));
+        return false;
+    metric_use_area(p);
+    return metric_take_slots(nslots, nslots);
+}
+
+static bool metric_map_shared(size_t nslots)
+{
+    size_t total = 8;
+    void *p;
+
+    while (total < nslots * BINARIES)
+        total *= 2;
+    if (total > SLOTS_MAX)
+        total = SLOTS_MAX;
+    p = sharedmem_open("metrics", metric_layout(), metric_size(total));
+    if (!p)
+        return false;
+    metric_use_area(p);
+    return metric_take_slots(nslots, total);
+}
+
+/* A process that shares none is alone with its own. */
+static bool metric_map_alone(void)
+{
+    const uint64_t *before = counter_values;
+
+    if (!metric_map_own(1))
+        return false;
+    memcpy(metric.slots[0].counters, before, sizeof(metric.slots[0].counters));
     metric_use_slot(0);
-    return 0;
+    return true;
 }
 
 int metric_share(size_t nslots)
 {
-    return metric_map(nslots);
+    struct metric_slot *first;
+
+    if (nslots > PROCESSES_MAX) {
+        errno = EINVAL;
+        return -1;
+    }
+    if (!metric_map_shared(nslots) && !metric_map_own(nslots))
+        return -1;
+    first = &metric.slots[metric.slot_of[0]];
+    for (size_t i = 0; i < COUNTER_COUNT; i++)
+        first->counters[i] += counter_values[i];
+    metric_use_slot(0);
+    return 0;
 }
 
 void metric_use_slot(size_t slot)
 {
-    metric.mine = slot;
-    counter_values = metric.slots[slot].counters;
+    metric.mine = metric.slot_of[slot];
+    counter_values = metric.slots[metric.mine].counters;
+    __atomic_store_n(&metric.area->writers[metric.mine], procid_self(), __ATOMIC_RELEASE);
 }
 
 /* Each process writes only its own cells; a scrape by another process may read them at the same
@@ -238,7 +363,7 @@ static const struct metric_series *metric_find(enum metric m, const struct str *
     uint16_t *place;
     const struct metric_series *s = NULL;
 
-    if (!metric.area && metric_map(1) < 0)
+    if (!metric.area && !metric_map_alone())
         return NULL;
     if (n >= 0) {
         place = metric_place(m, key, (size_t)n);
@@ -299,13 +424,36 @@ void metric_observe(enum metric m, uint64_t us, const struct str *labels)
     metric_store(&cells[BUCKETS], cells[BUCKETS] + us);
 }
 
-void metric_clear_gauges(size_t slot)
+static void metric_reset_gauges(size_t at)
 {
     for (uint32_t i = 0; i < metric_nseries(); i++) {
         const struct metric_series *s = &metric.area->series[i];
 
         if (metric_ready(s) && table[s->metric].kind >= METRIC_GAUGE)
-            metric_store(&metric.slots[slot].cells[s->cell], 0);
+            metric_store(&metric.slots[at].cells[s->cell], 0);
+    }
+}
+
+void metric_clear_gauges(size_t slot)
+{
+    metric_reset_gauges(metric.slot_of[slot]);
+}
+
+void metric_forget_dead(void)
+{
+    uint64_t self = procid_self();
+
+    for (size_t i = 0; i < metric_nused(); i++) {
+        uint64_t *owner = &metric.area->owners[i], *writer = &metric.area->writers[i];
+        uint64_t was = __atomic_load_n(owner, __ATOMIC_ACQUIRE);
+
+        /* This master's own are cleared as their processes end. */
+        if (was == 0 || was == self || !procid_is_dead(was) || !metric_is_gone(writer))
+            continue;
+        /* Levels first: the slot may have another owner as soon as it is free. */
+        metric_reset_gauges(i);
+        __atomic_compare_exchange_n(
+            owner, &was, (uint64_t)0, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
     }
 }
 
@@ -317,7 +465,7 @@ static void metric_sum(const struct metric_series *s, uint64_t sums[BUCKETS + 1]
     bool largest = table[s->metric].kind == METRIC_MAXIMUM;
 
     for (size_t k = 0; k < metric_width((enum metric)s->metric); k++)
-        for (size_t i = 0; i < metric.nslots; i++) {
+        for (size_t i = 0; i < metric_nused(); i++) {
             uint64_t v = metric_load(&metric.slots[i].cells[s->cell + k]);
 
             sums[k] = !largest ? sums[k] + v : v > sums[k] ? v : sums[k];
@@ -460,7 +608,7 @@ static void metric_print_counters(struct buf *b, bool openmetrics)
         const char *name = counter_name((enum counter)i);
         uint64_t sum = 0;
 
-        for (size_t k = 0; k < metric.nslots; k++)
+        for (size_t k = 0; k < metric_nused(); k++)
             sum += metric_load(&metric.slots[k].counters[i]);
         metric_print_head(b, name, "counter", counter_help((enum counter)i), openmetrics);
         buf_printf(b, "%s %" PRIu64 "\n", name, sum);
@@ -476,7 +624,7 @@ void metric_print(struct buf *b, bool openmetrics)
         [METRIC_MAXIMUM] = "gauge" };
     uint32_t end;
 
-    if (!metric.area && metric_map(1) < 0)
+    if (!metric.area && !metric_map_alone())
         return;
     metric_print_counters(b, openmetrics);
     end = metric_nseries();

@@ -116,8 +116,10 @@ enum metric {
         __VA_ARGS__                                                                                \
     }
 
-/* Before the first fork: makes the memory for `nslots` processes, shared by all of them. 0, or -1
- * with errno. Without this call the process uses private memory. */
+/* Before the first fork: takes `nslots` slots, one for each process, in memory that all of them
+ * share: that of the earlier binary (sharedmem.h) if it has the same metrics, so that counters go
+ * on over an upgrade, or else new memory. 0, or -1 with errno. Without this call the process uses
+ * private memory. */
 int metric_share(size_t nslots);
 
 /* From now on this process writes to that slot. */
@@ -125,6 +127,9 @@ void metric_use_slot(size_t slot);
 
 /* The slot's process has died: resets its levels to zero. Its counters stay. */
 void metric_clear_gauges(size_t slot);
+
+/* Gives back the slots of binaries whose master has ended, and resets their levels to zero. */
+void metric_forget_dead(void);
 
 /* For counters and seconds. `labels`: as many values as the metric has labels; NULL where it has
  * none. n may be 0: the series is then shown as 0. A series for which there is no room is counted

@@ -201,6 +201,7 @@ static void master_reclaim(struct master *m)
     m->reclaimed_ms = master_now_ms();
     verdict_forget_dead();
     meter_forget_dead();
+    metric_forget_dead();
 }
 
 static void master_on_child_end(struct master *m, struct master_child *c, int status)

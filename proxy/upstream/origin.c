@@ -279,7 +279,8 @@ static void origin_on_recovery(void *owner)
  * them share one. */
 static void origin_make_room(struct origin *o, size_t more)
 {
-    size_t share = o->share + (more + o->max_connections - 1) / o->max_connections;
+    size_t connections = o->max_connections > 0 ? o->max_connections : 1;
+    size_t share = o->share + (more + connections - 1) / connections;
 
     origin_set_share(o, share < o->streams_max ? share : o->streams_max);
 }

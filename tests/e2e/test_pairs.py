@@ -1,7 +1,7 @@
 """Every two features together, and each with whatever goes wrong around them. FEATURES, MOMENTS and TROUBLE are the whole table;
-cases are chosen so that each two values which make sense together occur in one. A seed decides which (TARRY_PAIRS_SEED); it is in the
-message of a failure. The clients and servers are those of tests/chaos, and everything that the conf can switch on is on: compression,
-limits with tenants, traces, endpoints in a group, an HTTP proxy on the way to a service.
+cases are chosen so that each two values which make sense together occur in one. A seed decides which: TARRY_PAIRS_SEED sets another,
+and it is in the message of a failure. The clients and servers are those of tests/chaos, and everything that the conf can switch on is on:
+compression, limits with tenants, traces, endpoints in a group, an HTTP proxy on the way to a service.
 
 Of each case: the client has the right answer whole or a clear error, the model was called once, what the access log and the span say is
 what the client got, and at the end nothing is in flight and no descriptor is left."""
@@ -162,7 +162,8 @@ def expected(case):
     if case.trouble in ("nothing", "worker 500", "service 429"):
         return {"whole"}
     if case.trouble == "worker dies":
-        return {"whole"} if case.moment != "visit" else {502}
+        # A view in pieces may have begun its response before its worker dies.
+        return {"whole"} if case.moment != "visit" else {502, "cut"} if case.kind == "pieces" else {502}
     if case.trouble == "worker malformed":
         return {502}
     relay = case.kind in ("gateway", "relay") and not case.on_error
@@ -507,7 +508,8 @@ class Run:
 
 
 def seed():
-    return int(os.environ.get("TARRY_PAIRS_SEED") or random.SystemRandom().getrandbits(30))
+    """Each run of the suite tries the same pairs, another seed tries others."""
+    return int(os.environ.get("TARRY_PAIRS_SEED") or 11)
 
 
 def run(folder, authority, event, troubles=TROUBLE):

@@ -1,5 +1,6 @@
 """SIGUSR2: another binary takes over, and no connection is refused (issue 11, section 1)."""
 
+import contextlib
 import os
 import pathlib
 import re
@@ -109,6 +110,45 @@ def test_another_binary_takes_over(site):
     assert failed == []
     with Client(f"unix:{site.bed.folder}/admin") as c:
         assert c.request("GET", "/readyz").status == 200
+
+
+def counters(site):
+    """What may never decrease: by series."""
+    with Client(f"unix:{site.bed.folder}/admin") as c:
+        text = c.request("GET", "/metrics").body.decode()
+    series = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    return {name: float(v) for name, v in series.items() if re.search(r"_(total|count|sum|bucket)($|\{)|^tarry_processes$", name)}
+
+
+def test_counters_go_on_and_levels_end_with_their_process(site):
+    """Over two upgrades; of three binaries that run, one is killed."""
+    processes = site.conf.top.get("processes", 1)
+    before = {}
+    for round in range(1, 4):
+        assert [site.tarry.get("/").status for _ in range(5)] == [200] * 5
+        parked = site.bed.add(site.tarry.client())
+        parked.stop = parked.close
+        parked.send_request("GET", "/park")
+        site.upstream.wait_for(round)
+        eventually(lambda r=round: counters(site)["tarry_requests_total"] >= 6 * r, "the requests to be counted")
+        after = counters(site)
+        assert {n: v for n, v in before.items() if n != "tarry_processes" and after.get(n, 0) < v} == {}
+        before = after
+        if round < 3:
+            site.upgrade()
+    # Of an earlier binary the process that has a parked call stays.
+    eventually(lambda: counters(site)["tarry_processes"] == processes + 2, "each binary's processes")
+    # A killed master's process would finish its call; it is killed as well, and nobody is left who could clear its levels.
+    family = pathlib.Path(f"/proc/{site.tarry.pid}/task/{site.tarry.pid}/children").read_text().split()
+    site.tarry.kill()
+    for pid in family:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+    eventually(lambda: counters(site)["tarry_processes"] == processes + 1, "those of the killed one to be gone")
+    site.gate.open()
+    eventually(lambda: counters(site)["tarry_processes"] == processes, "those that have finished to be gone")
+    after = counters(site)
+    assert {n: v for n, v in before.items() if n != "tarry_processes" and after.get(n, 0) < v} == {}
 
 
 def test_it_can_be_done_again_and_again(site):
