@@ -118,7 +118,7 @@ static void span_exchange(struct buf *b, const struct exchange *ex)
     struct span_frame f = { ex, t->own.span, t->parent, ex->started_us, ex->mark_us, KIND_SERVER };
     struct str route = account_route(ex);
     bool first = true, failed;
-    char code[3], name[160];
+    char code[3], name[160], says[16];
     int n =
         snprintf(name, sizeof(name), STR_FMT " " STR_FMT, STR_ARG(head->method), STR_ARG(route));
 
@@ -137,7 +137,8 @@ static void span_exchange(struct buf *b, const struct exchange *ex)
     span_text(b, "tarry.label", ex->trail->label, &first);
     span_text(b, "tarry.code", str_of(code), &first);
     span_usage(b, ex, &first);
-    span_end(b, failed ? (ex->end ? ex->end : "complete") : NULL);
+    snprintf(says, sizeof(says), "status %u", ex->reply.status);
+    span_end(b, !failed ? NULL : code[0] != '-' && ex->end ? ex->end : says);
 }
 
 /* A visit that was put back into the queue has the number of the one that follows: the span that
