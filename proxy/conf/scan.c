@@ -176,7 +176,7 @@ static void scan_read_list(struct token_reader *r, struct scan_block *b, const s
 {
     struct scan *s = scan_of(r);
     struct token opened = token_take(r);
-    bool comma = true;
+    bool comma = true, empty = true;
 
     if (opened.kind != T_PUNCTUATION) {
         scan_add_value(s, b, row, &opened);
@@ -188,6 +188,11 @@ static void scan_read_list(struct token_reader *r, struct scan_block *b, const s
 
         if (token_is(t, '}')) {
             token_take(r);
+            if (empty && row->def)
+                mistake_add(s->words.mistakes, opened.place,
+                    "%s: the list is empty; name a value, or leave the option out for its default "
+                    "(%s)",
+                    row->name, row->def);
             return;
         }
         if (t->kind == T_END ||
@@ -199,6 +204,7 @@ static void scan_read_list(struct token_reader *r, struct scan_block *b, const s
             return;
         }
         value = token_take(r);
+        empty = false;
         if (token_is(&value, ',') && !comma) {
             comma = true;
             continue;

@@ -75,6 +75,8 @@ static const struct {
     { "server \"x:1\" { }" REST,
         { 1, "\"server\" does not belong here but in a workers section" } },
     { "log { levl = \"info\" }" REST, { 1, "did you mean \"level\"?" } },
+    { "upstream u { origin = \"https://a.test\" retry_on = { } }" REST,
+        { 1, "retry_on: the list is empty; name a value" } },
     { "title = \"x\"" REST, { 1, "unknown option \"title\"" } },
     { "lost = \"1\"" REST, { 1, "unknown option \"lost\"" } },
     { "workers \"b\" { server \"127.0.0.1:1\" { } log = 1 }" REST, { 1, "\"log\"" } },
