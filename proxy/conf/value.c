@@ -430,7 +430,8 @@ bool value_header(
 
 static const struct str credentials[] = { STR_INIT("authorization"), STR_INIT("x-api-key"),
     STR_INIT("api-key"), STR_INIT("x-goog-api-key"), STR_INIT("x-auth-token"),
-    STR_INIT("ocp-apim-subscription-key"), STR_INIT("x-amz-security-token") };
+    STR_INIT("ocp-apim-subscription-key"), STR_INIT("x-amz-security-token"),
+    STR_INIT("cf-aig-authorization"), STR_INIT("x-goog-iam-authorization-token") };
 
 bool value_is_credential(struct str name)
 {

@@ -42,8 +42,9 @@ static const struct {
     { "set_header = { \"x-api-key: conf\" }", "Authorization=Bearer theirs|X=y", "/a",
         "X=y|x-api-key=conf", "/a" },
     { "set_header = { \"Authorization: Bearer conf\" }",
-        "api-key=a|X-Goog-Api-Key=b|x-api-key=c|Ocp-Apim-Subscription-Key=d", "/a",
-        "Authorization=Bearer conf", "/a" },
+        "api-key=a|X-Goog-Api-Key=b|x-api-key=c|Ocp-Apim-Subscription-Key=d|"
+        "cf-aig-authorization=e|X-Goog-IAM-Authorization-Token=f",
+        "/a", "Authorization=Bearer conf", "/a" },
     { "set_header = { \"x-goog-api-key: conf\" }", "", "/a?key=theirs&alt=sse",
         "x-goog-api-key=conf", "/a?alt=sse" },
     { "set_header = { \"x-goog-api-key: conf\" }", "", "/a?alt=sse&key=theirs&b",
