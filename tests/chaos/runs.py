@@ -146,6 +146,8 @@ class Runs:
 
     def may_fail(self, record):
         e = record.exchange
+        if e.calls[0].upstream == "h2":
+            return True  # calls of others share its connection, and their faults may break it
         return not self.world.plan.calm or e.calls[0].timeout is not None or not all(a.whole and a.status == 200 for a in e.answers())
 
     def take(self, run, record, data, last, headers):
