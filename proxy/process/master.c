@@ -194,8 +194,9 @@ static void master_plan_restart(const struct master *m, struct master_child *c)
         c->not_before_ms = now + c->pause_ms;
 }
 
-/* What processes held in memory that outlives them. Those of an earlier binary are not this one's
- * children, and their master may have been killed: see master_turn(). */
+/* Gives back everything that dead processes held in memory that outlives them. Processes of an
+ * earlier binary are not this one's children, and their master may have been killed: see
+ * master_turn(). */
 static void master_reclaim(struct master *m)
 {
     m->reclaimed_ms = master_now_ms();

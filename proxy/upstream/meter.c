@@ -429,7 +429,7 @@ static uint64_t meter_window_wait(const struct meter_entry *e, const uint64_t pa
     return meter_wait_for(e, parts, n < most ? most - n : 0, now_ms);
 }
 
-/* What one call is said to have used is no reason to let the sum of a window wrap. */
+/* A service may report any number of tokens for a call: the sum of a window must not wrap. */
 static void meter_add(uint64_t *part, uint64_t n)
 {
     if (n > LEVEL_MAX)
@@ -533,7 +533,7 @@ static uint64_t meter_capped(uint64_t level)
     return level < LEVEL_MAX ? level : LEVEL_MAX;
 }
 
-/* Under the lock. What another answer has said since then stays. */
+/* Under the lock. Levels that a later answer has reported stay. */
 static void meter_take_note(
     uint64_t now_ms, uint64_t id, const struct meter_level levels[METER_NKINDS])
 {
